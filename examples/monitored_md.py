@@ -1,0 +1,36 @@
+"""Molecular dynamics that ends when the model no longer knows the forces.
+
+    python examples/monitored_md.py [MODEL] [FOLDER] [STEPS]
+"""
+
+import sys
+from pathlib import Path
+
+from ase import units
+from ase.io import read
+from ase.md.langevin import Langevin
+
+from race_calc import Criterion, RACECalculator, UncertaintyMonitor
+
+SHIPPED = Path(__file__).resolve().parents[1] / "models" / "3bpa-de"
+model, folder, steps = sys.argv[1:] + [SHIPPED, ".", 1000][len(sys.argv) - 1 :]
+folder = Path(folder)
+
+atoms = read(SHIPPED / "start.xyz")
+atoms.calc = RACECalculator(model)
+# The atoms start at rest; the thermostat brings them to 600 K within about 0.2 ps.
+dyn = Langevin(
+    atoms, 0.5 * units.fs, temperature_K=600, friction=0.02 / units.fs, fixcm=False, trajectory=str(folder / "md.traj")
+)
+
+# Save a frame whose largest force uncertainty passes the threshold stored with the model ("auto"), and end the
+# run when the members disagree at three steps in a row.
+criteria = [
+    Criterion("forces_uncertainty_max", action="flag"),
+    Criterion("bald_forces_max", action="halt", consecutive=3),
+]
+monitor = UncertaintyMonitor(dyn, criteria, logfile=folder / "md.jsonl", flagged=folder / "md_flagged.xyz")
+dyn.run(int(steps))
+
+print(f"{dyn.nsteps} steps, {atoms.get_temperature():.0f} K")
+print(monitor.halt_reason or "the monitor did not end the run")

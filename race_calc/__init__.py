@@ -1,0 +1,26 @@
+"""race_calc: an ASE calculator for the Bayesian, E(3)-equivariant RACE potential, and a monitor for its runs."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from race_calc.calculator import RACECalculator
+    from race_calc.md.attach import UncertaintyMonitor
+    from race_calc.md.monitor import Criterion
+    from race_calc.prediction import Prediction
+
+__version__ = "0.1.0"
+_HOME = {
+    "RACECalculator": "race_calc.calculator",
+    "UncertaintyMonitor": "race_calc.md.attach",
+    "Criterion": "race_calc.md.monitor",
+    "Prediction": "race_calc.prediction",
+}
+__all__ = ["Criterion", "Prediction", "RACECalculator", "UncertaintyMonitor"]
+
+
+def __getattr__(name: str):
+    """Load a public name when it is first used, so that `import race_calc` does not load torch."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'race_calc' has no attribute {name!r}")

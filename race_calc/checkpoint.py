@@ -1,0 +1,154 @@
+"""A model on disk: a folder with weights.safetensors, config.json and card.md. Loading executes nothing."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors
+from pydantic import ValidationError
+from safetensors.torch import load_file, save
+
+from race_calc.data.references import References
+from race_calc.model.config import ModelConfig
+from race_calc.model.parameters import Parameters, n_members, offset_names, parameter_shapes
+from race_calc.model.plan import make_plan
+from race_calc.model.race import Race
+
+FORMAT = "race_calc checkpoint"
+FORMAT_VERSION = 1
+WEIGHTS, CONFIG, CARD = "weights.safetensors", "config.json", "card.md"
+UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
+
+
+class CheckpointError(ValueError):
+    """A model folder that cannot be used; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained stack and what is needed to use and to judge it.
+
+    =========== ============================================================================
+    field       meaning
+    =========== ============================================================================
+    model       plan, species, scale and average number of neighbours
+    references  E0 of the species and shift per atom, eV
+    parameters  name → (M, …), the stack of parameter sets
+    posterior   `deep-ensemble` or `mve`
+    thresholds  criterion of the monitor → value that "auto" stands for
+    training    record of the training: configuration, seeds, best epochs, validation errors
+    data        hash of the data and the split (indices and seed)
+    =========== ============================================================================
+    """
+
+    model: Race
+    references: References
+    parameters: Parameters
+    posterior: str
+    thresholds: dict[str, float] = field(default_factory=dict)
+    training: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+
+    @property
+    def members(self) -> int:
+        return n_members(self.parameters)
+
+
+def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> None:
+    """Write the folder; each file is replaced in one step, the weights first."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = checkpoint.model
+    config = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "units": UNITS,
+        "references": checkpoint.references.to_dict(),
+        "model": model.plan.config.to_dict(),
+        "average_neighbours": model.neighbours,
+        "posterior": {"name": checkpoint.posterior, "members": checkpoint.members},
+        "thresholds": checkpoint.thresholds,
+        "training": checkpoint.training,
+        "data": checkpoint.data,
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
+    write_atomically(folder / WEIGHTS, save(tensors))
+    write_atomically(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(folder / CARD, card.encode())
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a model folder written by `save_checkpoint`; nothing in it is executed.
+
+    Raises FileNotFoundError when the folder or one of its files is missing, CheckpointError when a file is
+    damaged, incomplete or of a newer format version.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no model folder {folder} (looked in {folder.absolute().parent}): check the path")
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}: it is not a complete model folder, copy it again")
+    config = _read_config(folder / CONFIG)
+    try:
+        references = References.from_dict(config["references"])
+        settings = ModelConfig.model_validate(config["model"])
+        posterior = config["posterior"]
+        members, name = posterior["members"], posterior["name"]
+        neighbours = float(config["average_neighbours"])
+        extra = {key: dict(config[key]) for key in ("thresholds", "training", "data")}
+    except KeyError as error:
+        raise CheckpointError(f"{folder / CONFIG} lacks the key {error}: the file is incomplete, copy it again") from None
+    except (ValidationError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG} holds a value that cannot be used: {error}") from None
+    plan = make_plan(settings, len(references.species))
+    parameters = _read_weights(folder / WEIGHTS, plan, members)
+    model = Race(plan, references.species, references.scale, neighbours)
+    return Checkpoint(model, references, parameters, name, **extra)
+
+
+def _read_config(path: Path) -> dict:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): copy the model folder again") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise CheckpointError(f'{path} is not a race_calc model: the key "format" must be "{FORMAT}"')
+    version = config.get("version")
+    if not isinstance(version, int) or version < 1:
+        raise CheckpointError(f"{path} has no usable format version ({version!r}): copy the model folder again")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, this race_calc reads up to {FORMAT_VERSION}: upgrade race_calc"
+        )
+    return config
+
+
+def _read_weights(path: Path, plan, members: int) -> Parameters:
+    try:
+        tensors = load_file(path)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged or truncated ({error}): copy the model folder again") from None
+    expected = {name: (members, *shape) for name, shape in parameter_shapes(plan).items()}
+    expected |= {name: (members,) for name in offset_names(plan)}
+    missing = sorted(set(expected) - set(tensors))
+    if missing:
+        raise CheckpointError(f"{path} lacks {len(missing)} tensors, first {missing[0]}: weights and config do not belong together")
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(tensors[name].shape)}, the configuration asks for {shape}: "
+                "weights and config do not belong together"
+            )
+    return {name: tensors[name] for name in expected}
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader, or a killed process, sees the old file or the new one, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

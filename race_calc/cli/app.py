@@ -1,0 +1,39 @@
+"""Collects the commands and turns the errors of bad input into one line."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+
+import typer
+
+app = typer.Typer(
+    name="race-calc",
+    help="Train, evaluate and use RACE potentials that know what they do not know.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def command(name: str) -> Callable:
+    """Register a command; ValueError and OSError, the errors of bad input, end it with a message and status 1."""
+
+    def register(function: Callable) -> Callable:
+        @app.command(name)
+        @wraps(function)
+        def run(*args, **kwargs):
+            try:
+                function(*args, **kwargs)
+            except (ValueError, OSError) as error:
+                print(f"race-calc {name}: {error}", file=sys.stderr)
+                raise typer.Exit(1) from None
+            except KeyboardInterrupt:
+                print(f"\nrace-calc {name}: interrupted", file=sys.stderr)
+                raise typer.Exit(130) from None
+
+        return function
+
+    return register
+
+
+from race_calc.cli import demo, evaluate, info, train  # noqa: E402, F401  (each registers its command)

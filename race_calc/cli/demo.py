@@ -1,0 +1,101 @@
+"""race-calc demo: MD that is stopped when the model leaves what it knows."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from race_calc.cli.app import command
+
+MODEL, START = Path("models/3bpa-de"), "start.xyz"
+LINE_INTERVAL = 50  # steps from line to line where there is no terminal
+
+
+@command("demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for the results")] = Path("demo_output"),
+    model: Annotated[Path | None, typer.Option(help="model folder; default: models/3bpa-de of the repository")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of velocities and thermostat")] = 0,
+    steps: Annotated[int, typer.Option(min=5, help="at most; a fifth at 300 K, three fifths heating")] = 2500,
+) -> None:
+    """Run a molecule at 300 K, then heat it until the monitor stops the run (CPU, a few minutes)."""
+    import logging
+    import time
+
+    import ase.io
+
+    from race_calc.calculator import RACECalculator
+    from race_calc.cli.demo_report import closing_lines, draw_figure, file_lines
+    from race_calc.md.demo_run import TIMESTEP, demo_plan, run_demo
+
+    logging.getLogger("race_calc.monitor").addHandler(logging.NullHandler())  # the closing lines tell of the halt
+    began = time.monotonic()
+    plan = demo_plan(steps)
+    folder = find_model(model)
+    calculator = RACECalculator(folder, device="cpu")
+    atoms = ase.io.read(find_start(folder))
+    atoms.info.clear()
+    atoms.calc = calculator
+    print(f"3BPA, {len(atoms)} atoms; {calculator.checkpoint.members} members from {folder}")
+    print(
+        f"Langevin MD, steps of {TIMESTEP} fs: {plan.rest} at 300 K, {plan.ramp} heating to 1500 K, "
+        f"{plan.hold} at 1500 K; the monitor looks at every step.",
+        flush=True,
+    )
+    outcome = run_demo(atoms, plan, out, seed, live_line(plan))
+    draw_figure(outcome, out)
+    if sys.stdout.isatty():
+        print()
+    print("", *closing_lines(outcome), f"({time.monotonic() - began:.0f} s)", "", *file_lines(outcome, out), sep="\n")
+
+
+def find_model(given: Path | None) -> Path:
+    """The folder asked for, or the shipped model: below the current folder, else in the repository.
+
+    Raises FileNotFoundError when there is none.
+    """
+    if given is not None:
+        return given  # RACECalculator says what is wrong with it
+    places = [MODEL, repository() / MODEL]
+    for place in places:
+        if (place / "config.json").is_file():
+            return place
+    raise FileNotFoundError(
+        f"found no trained model in {' or '.join(str(p.absolute()) for p in places)}: "
+        "run the demo from the repository, or give a model folder with --model"
+    )
+
+
+def find_start(model: Path) -> Path:
+    """The start structure of the model, else the shipped one. Raises FileNotFoundError when there is none."""
+    places = [model / START, MODEL / START, repository() / MODEL / START]
+    for place in places:
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"found no start structure {START} in {model} or in {MODEL}: run the demo from the repository")
+
+
+def repository() -> Path:
+    return Path(__file__).resolve().parents[2]
+
+
+def live_line(plan):
+    """A callback that shows the run: one line that is rewritten in a terminal, else a line every 50 steps."""
+    from race_calc.md.demo_run import target_temperature
+
+    terminal = sys.stdout.isatty()
+
+    def show(record) -> None:
+        if not terminal and record.step % LINE_INTERVAL and record.decision.action != "halt":
+            return
+        text = (
+            f"step {record.step:5d}/{plan.steps}  T {record.temperature:5.0f} K "
+            f"(thermostat {target_temperature(plan, record.step):4.0f} K)"
+        )
+        for name, criterion, unit in (("σ", "forces_uncertainty_max", "eV/Å"), ("BALD", "bald_forces_max", "nat")):
+            if criterion in record.scores:
+                text += f"  {name} {record.scores[criterion]:6.3f} {unit}"
+        print(f"\r{text}" if terminal else text, end="" if terminal else "\n", flush=True)
+
+    return show

@@ -1,0 +1,133 @@
+"""What the demo tells at its end: the figure and the closing lines."""
+
+import json
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase.data import covalent_radii
+
+from race_calc.md.demo_run import COLD, FIGURE, FLAGGED, HOT, LOG, TIMESTEP, TRAJECTORY, DemoOutcome, target_temperature
+from race_calc.md.monitor import Violation
+from race_calc.report.figure import RunTrace, ScoreTrace, run_figure, save_figure
+from race_calc.report.labels import LABELS, with_unit
+from race_calc.report.molecule import Molecule
+
+
+def draw_figure(outcome: DemoOutcome, out: Path) -> list[Path]:
+    """Read the log and the last frame of the trajectory in `out`, draw, and return the paths of the figure."""
+    frame = ase.io.read(out / TRAJECTORY, index=-1)
+    molecule = None
+    halt = outcome.halt
+    if "forces_uncertainty_max" in frame.arrays:
+        molecule = Molecule(
+            symbols=frame.get_chemical_symbols(),
+            positions=frame.positions,
+            radii=covalent_radii[frame.numbers],
+            values=frame.arrays["forces_uncertainty_max"],
+            label="standard deviation σ of the force (eV/Å)",
+            ringed=halt.atom_index if halt else None,
+        )
+    caption = f"{'Halt' if halt else 'End'}: step {outcome.steps}, {outcome.steps * TIMESTEP:g} fs"
+    if halt and halt.atom_index is not None:
+        caption += f"\nringed: {_atom(halt)}, {LABELS[halt.criterion][0]}"
+    return save_figure(run_figure(read_trace(outcome, out / LOG), molecule, caption), out / FIGURE)
+
+
+def read_trace(outcome: DemoOutcome, log: Path) -> RunTrace:
+    """The monitor's JSON lines as arrays."""
+    start, *steps = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    time = np.array([float(step["time"]) for step in steps])
+    scores = []
+    for criterion in sorted(start["criteria"], key=lambda c: c["action"]):  # flag above halt
+        name = criterion["name"]
+        acting = [{v["criterion"] for v in step["violations"] if v["action"] in ("flag", "halt")} for step in steps]
+        scores.append(
+            ScoreTrace(
+                *LABELS[name],
+                values=np.array([float(step["scores"][name]) for step in steps]),
+                threshold=criterion["threshold"],
+                acted=np.array([name in names for names in acting]),
+                action=criterion["action"],
+            )
+        )
+    heating = min(outcome.plan.rest * TIMESTEP, time[-1])
+    phases = [(time[0], heating, f"{COLD:.0f} K")]
+    if time[-1] > heating:
+        phases.append((heating, time[-1], "heating"))
+    return RunTrace(
+        time=time,
+        temperature=np.array([float(step["temperature"]) for step in steps]),
+        target=np.array([target_temperature(outcome.plan, step["step"]) for step in steps]),
+        scores=scores,
+        phases=phases,
+        halt=time[-1] if outcome.halt else None,
+    )
+
+
+def closing_lines(outcome: DemoOutcome) -> list[str]:
+    """What happened, in plain words."""
+    rest, halt = outcome.plan.rest, outcome.halt
+    early = [v for v in outcome.alarms if v.step <= rest]
+    flags = [v for v in outcome.alarms if v.action == "flag" and v.step > rest]
+    reached = f"step {outcome.steps}, {outcome.steps * TIMESTEP:g} fs, thermostat {outcome.target:.0f} K, atoms {outcome.temperature:.0f} K"
+    if halt and halt.step <= rest:
+        return [
+            f"At {COLD:.0f} K: the monitor stopped the run before the heating began ({reached}).",
+            f"{_reason(halt)} The run was stopped.",
+            f"Nothing should fire here: either this is a false alarm, or the model does not know this molecule at {COLD:.0f} K.",
+        ]
+    if early:
+        lines = [
+            f"At {COLD:.0f} K: {rest} steps, and {_count(early)} flagged, where nothing should be; first at "
+            f"step {early[0].step}: {_value(early[0])}."
+        ]
+    else:
+        lines = [f"At {COLD:.0f} K: {rest} steps, no alarm."]
+    if flags:
+        lines.append(f"Heating: {_count(flags)} flagged, first at step {flags[0].step}: {_value(flags[0])}.")
+    if halt:
+        lines.append(f"Heating: halt at {reached}. {_reason(halt)} The run was stopped.")
+    else:
+        what = "flagged frames, but no halt" if flags else "no alarm"
+        lines.append(f"Heating: {outcome.steps - rest} steps, {what}; the end of the run was {reached}.")
+        lines.append(
+            "The monitor did not stop this run: by its thresholds the model knew what it met. "
+            f"A longer run (--steps) stays longer at {HOT:.0f} K; another --seed takes another path."
+        )
+    return lines
+
+
+def file_lines(outcome: DemoOutcome, out: Path) -> list[str]:
+    """Which files there are and how to look at them."""
+    lines = [f"Figure: {out / FIGURE}.png and .pdf", f"Log of the monitor: {out / LOG}"]
+    if outcome.alarms:
+        lines.append(f"Flagged frames: {out / FLAGGED}")
+    return [
+        *lines,
+        f"Look at the molecule: ase gui {out / TRAJECTORY}",
+        '  it opens at the last frame; View > Colors ... > By user-defined "forces_uncertainty_max" (eV/Å)',
+        '  or "bald_forces" (nat): green is certain, pink uncertain (of the frame shown).',
+    ]
+
+
+def _reason(violation: Violation) -> str:
+    what = "energy" if "energy" in violation.criterion else "forces"
+    if violation.atom_index is not None:
+        what = f"force on {_atom(violation)}"
+    return f"The model no longer knew the {what}: {_value(violation)}."
+
+
+def _value(violation: Violation) -> str:
+    name = violation.criterion
+    value, threshold = with_unit(name, violation.value), with_unit(name, violation.threshold)
+    return f"{LABELS[name][0]} {value}, above its threshold of {threshold}"
+
+
+def _atom(violation: Violation) -> str:
+    return f"atom {violation.atom_index} ({violation.element})" if violation.element else f"atom {violation.atom_index}"
+
+
+def _count(alarms: list[Violation]) -> str:
+    steps = len({v.step for v in alarms})
+    return "1 frame" if steps == 1 else f"{steps} frames"

@@ -1,0 +1,94 @@
+"""race-calc evaluate: errors, likelihood, coverage and out-of-distribution detection on labelled data."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from race_calc.cli.app import command
+
+if TYPE_CHECKING:
+    from race_calc.data.dataset import Dataset
+
+
+@command("evaluate")
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="folder of the model")],
+    data: Annotated[list[str], typer.Argument(help="files with energies and forces; the first is in distribution")],
+    json: Annotated[Path | None, typer.Option(help="also write all numbers to this file")] = None,
+    select: Annotated[
+        str | None, typer.Option(metavar="KEY=VALUE", help="only frames whose info has this, as in T_source=train_mixedT")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float64 or float32")] = "float64",
+) -> None:
+    """Measure a model on data sets: errors, predicted uncertainties and how well they warn.
+
+    With several data sets, every score of the first is compared with each other one (AUROC).
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import MofNCompleteColumn, Progress
+
+    from race_calc.calculator import RACECalculator
+    from race_calc.cli.evaluate_report import print_tables, write_json
+    from race_calc.cli.info import wide_console
+    from race_calc.data.dataset import read_dataset
+    from race_calc.evaluate import evaluate_dataset
+
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    posterior = RACECalculator(model, device, dtype).posterior
+    sets = {name: read_dataset(name) for name in data}
+    if select is not None:
+        sets = {name: select_frames(dataset, select, name) for name, dataset in sets.items()}
+    found = {}
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        for name, dataset in sets.items():
+            task = bar.add_task(escape(Path(name).name), total=len(dataset))
+            try:
+                found[name] = evaluate_dataset(
+                    posterior, dataset, progress=lambda done, _, task=task: bar.update(task, completed=done)
+                )
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+    print_tables(wide_console(), dict(zip(short_names(list(found)), found.values())), select)
+    if json is not None:
+        write_json(json, found, sets, str(model), select, dtype)
+        print(f"All numbers are in {json}")
+
+
+def select_frames(dataset: "Dataset", condition: str, source: str) -> "Dataset":
+    """The frames whose `atoms.info[KEY]` equals VALUE, for the condition "KEY=VALUE"; numbers compare as numbers.
+
+    Raises ValueError for a condition of another form, a key that no frame has and a value that none has.
+    """
+    key, equals, value = condition.partition("=")
+    if not key or not equals:
+        raise ValueError(f"--select is {condition!r}: write KEY=VALUE, for example T_source=train_mixedT")
+    infos = [atoms.info for atoms in dataset.structures]
+    if not any(key in info for info in infos):
+        keys = sorted({str(name) for info in infos for name in info})
+        raise ValueError(f"no frame of {source} has the info key {key!r}: it has {', '.join(keys) or 'none'}")
+    chosen = [i for i, info in enumerate(infos) if key in info and _equal(info[key], value)]
+    if not chosen:
+        values = sorted({str(info[key]) for info in infos if key in info})
+        shown = ", ".join(values[:8]) + (", ..." if len(values) > 8 else "")
+        raise ValueError(f"no frame of {source} has {key} equal to {value!r}: its values are {shown}")
+    return dataset.subset(chosen)
+
+
+def short_names(paths: list[str]) -> list[str]:
+    """File names without folders, or the paths as they are where two names would be the same."""
+    names = [Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else list(paths)
+
+
+def _equal(found, value: str) -> bool:
+    if str(found) == value:
+        return True
+    try:
+        return float(found) == float(value)
+    except (TypeError, ValueError):
+        return False

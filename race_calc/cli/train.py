@@ -1,0 +1,38 @@
+"""race-calc train: from a configuration and data to a model folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from race_calc.cli.app import command
+
+
+@command("train")
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML configuration, see models/3bpa-de/train.yaml")],
+    out: Annotated[Path, typer.Option(help="folder of the run and of the finished model")],
+    data: Annotated[Path | None, typer.Option(help="folder that data paths are relative to; default: that of CONFIG")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+) -> None:
+    """Train all members of a posterior in one run.
+
+    The run can be killed at any moment; with --resume it ends with the same weights.
+    """
+    from race_calc.calculator import torch_device
+    from race_calc.cli.progress import TrainingProgress
+    from race_calc.memory import keep_freed_memory
+    from race_calc.train.config import load_config
+    from race_calc.train.finish import finish
+    from race_calc.train.loop import train as run
+    from race_calc.train.prepare import prepare
+
+    keep_freed_memory()
+    settings = load_config(config)
+    chosen = torch_device(device)
+    prepared = prepare(settings, config.parent if data is None else data)
+    with TrainingProgress(settings, prepared) as progress:
+        state = run(settings, prepared, out, chosen, resume, progress)
+    finish(settings, prepared, state, out, chosen)
+    print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")

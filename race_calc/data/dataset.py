@@ -1,0 +1,220 @@
+"""Labelled structures: read from a file, checked once, then trusted.
+
+Everything after this file may rely on finite numbers, known elements and at
+least one atom in each structure.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from ase.io import read
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from race_calc.data.npz import read_npz
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """B structures with labels.
+
+    ========== ===================================== ==========
+    key        shape                                 unit
+    ========== ===================================== ==========
+    structures B ``ase.Atoms`` without a calculator  Å
+    energy     (B,) float64                          eV
+    forces     B arrays (N_b, 3) float64             eV/Å
+    stress     B arrays (3, 3) float64, or ``None``  eV/Å^3, ASE sign
+    ========== ===================================== ==========
+
+    ``Atoms.info`` is kept (labels such as a temperature), constraints are not.
+    """
+
+    structures: tuple[Atoms, ...]
+    energy: np.ndarray
+    forces: tuple[np.ndarray, ...]
+    stress: tuple[np.ndarray | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers present, sorted."""
+        return tuple(sorted({int(z) for atoms in self.structures for z in set(atoms.numbers)}))
+
+    def subset(self, indices: Iterable[int]) -> "Dataset":
+        """The structures with these indices, in this order.
+
+        Raises ``ValueError`` for an index outside 0 .. B - 1.
+        """
+        indices = [int(i) for i in indices]
+        outside = [i for i in indices if not 0 <= i < len(self)]
+        if outside:
+            raise ValueError(
+                f"indices {_short(outside)} are outside this data set of {len(self)} structures: "
+                f"use 0 to {len(self) - 1}"
+            )
+        return Dataset(
+            structures=tuple(self.structures[i] for i in indices),
+            energy=self.energy[indices],
+            forces=tuple(self.forces[i] for i in indices),
+            stress=tuple(self.stress[i] for i in indices),
+        )
+
+
+def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
+    """Read structures with energies and forces (stress where present).
+
+    ``path``: any file ASE reads, or an npz file of one of two layouts:
+
+    - keys Z, R_train, E_train, F_train, R_test, ... in eV and Å; the part is chosen
+      with ``file.npz#train`` (default) or ``file.npz#test``;
+    - the published rMD17 (Christensen & von Lilienfeld 2020): keys nuclear_charges,
+      coords, energies, forces in kcal/mol and Å, converted to eV.
+
+    ``index``: an ASE index ("0:450", ":", 7, a slice).
+
+    Raises ``FileNotFoundError`` for a missing file and ``ValueError`` for a file that
+    cannot be read and for every fault named by :func:`dataset_from_atoms`.
+    """
+    name, part = str(path), None
+    if ".npz#" in name:
+        name, part = name.rsplit("#", 1)
+    if not Path(name).exists():
+        raise FileNotFoundError(f"data file {name} does not exist: check the path ({Path(name).absolute()})")
+    source = str(path) if index == ":" else f"{path} (index {index})"  # frames are counted from its start
+    if name.endswith(".npz"):
+        labelled = [(*frame, None) for frame in read_npz(name, part, index)]
+        return _checked(labelled, source)
+    try:
+        frames = read(name, index=index, do_not_split_by_at_sign=True)
+    except Exception as error:  # ASE's readers raise whatever their parsers meet
+        raise ValueError(
+            f"ASE cannot read {name} with index {index!r} ({type(error).__name__}: {error}): "
+            "give a file format that ASE knows and an index inside the file"
+        ) from error
+    return dataset_from_atoms([frames] if isinstance(frames, Atoms) else frames, source)
+
+
+def dataset_from_atoms(frames: Sequence[Atoms], source: str = "the list of structures") -> Dataset:
+    """Data set of ``Atoms`` whose calculators hold energy (eV) and forces (eV/Å).
+
+    Labels are taken from ``atoms.calc.results``, so constraints do not change the forces.
+    The stress is dropped where the cell has no volume. ``source`` names the data in errors.
+
+    Raises ``ValueError`` (naming the frame) for: no frames, no atoms, no energy or forces,
+    unknown elements, numbers that are not finite, forces of a wrong shape, a periodic
+    direction without a cell vector.
+    """
+    labelled = []
+    for i, atoms in enumerate(frames):
+        results = {} if atoms.calc is None else atoms.calc.results
+        missing = [key for key in ("energy", "forces") if results.get(key) is None]
+        if missing and len(atoms):
+            raise ValueError(
+                f"frame {i} of {source} has no {' and no '.join(missing)}: the labels must be stored "
+                "as the ASE results 'energy' and 'forces' (in extxyz, keys of these names); found "
+                f"info keys {sorted(atoms.info)} and arrays {sorted(atoms.arrays)}"
+            )
+        labelled.append((atoms, results.get("energy"), results.get("forces"), results.get("stress")))
+    return _checked(labelled, source)
+
+
+def check_same_elements(train: Dataset, validation: Dataset) -> None:
+    """Raise ``ValueError`` when ``validation`` holds an element that ``train`` lacks.
+
+    Fewer elements in ``validation`` are fine.
+    """
+    unseen = sorted(set(validation.elements) - set(train.elements))
+    if unseen:
+        raise ValueError(
+            f"the validation set holds {element_names(unseen)}, which the training set "
+            f"({element_names(train.elements)}) lacks: give both sets the same elements"
+        )
+
+
+def element_names(numbers: Iterable[int]) -> str:
+    """Chemical symbols for messages, such as "H, C, O"."""
+    return ", ".join(chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"Z={z}" for z in numbers)
+
+
+def structure_hashes(dataset: Dataset) -> tuple[str, ...]:
+    """sha256 (hex) of each structure.
+
+    Hashed in this order, little endian: the number of atoms and the atomic numbers (int64),
+    pbc (3 bytes), then as float64 positions, cell rows, energy, forces and, where
+    present, the 3 x 3 stress. -0.0 counts as 0.0. ``info`` is left out.
+    """
+    hashes = []
+    for atoms, energy, forces, stress in zip(
+        dataset.structures, dataset.energy, dataset.forces, dataset.stress
+    ):
+        digest = hashlib.sha256(np.array([len(atoms), *atoms.numbers], dtype="<i8").tobytes())
+        digest.update(np.asarray(atoms.pbc, dtype="u1").tobytes())
+        floats = [atoms.positions, atoms.cell.array, energy, forces]
+        for array in floats if stress is None else [*floats, stress]:
+            digest.update((np.asarray(array, dtype="<f8") + 0.0).tobytes())
+        hashes.append(digest.hexdigest())
+    return tuple(hashes)
+
+
+def data_hash(dataset: Dataset) -> str:
+    """sha256 (hex) of the joined :func:`structure_hashes`; it depends on the order."""
+    return hashlib.sha256("".join(structure_hashes(dataset)).encode("ascii")).hexdigest()
+
+
+def _checked(labelled: list[tuple], source: str) -> Dataset:
+    """Data set of (atoms, energy, forces, stress) after all checks."""
+    if not labelled:
+        raise ValueError(f"{source} holds no structures: give a file and an index with at least one frame")
+    structures, energy, all_forces, all_stress = [], [], [], []
+    for i, (original, e, f, s) in enumerate(labelled):
+        where = f"frame {i} of {source}"
+        atoms = original.copy()
+        atoms.set_constraint()
+        if len(atoms) == 0:
+            raise ValueError(f"{where} has no atoms: remove it")
+        if atoms.numbers.min() < 1 or atoms.numbers.max() >= len(chemical_symbols):
+            raise ValueError(f"{where} has atoms that are no chemical element (such as X): remove them")
+        flat = np.flatnonzero(atoms.pbc & ~atoms.cell.array.any(axis=1))
+        if len(flat):
+            raise ValueError(
+                f"{where} is periodic along cell vector {int(flat[0])}, which is zero: "
+                "give the cell or switch pbc off"
+            )
+        forces = np.array(f, dtype=np.float64)
+        if forces.shape != (len(atoms), 3):
+            raise ValueError(f"{where}: forces have the shape {forces.shape}, expected {(len(atoms), 3)}")
+        stress = None if s is None or atoms.cell.rank < 3 else _full_stress(s, where)
+        for name, values in (
+            ("positions", atoms.positions),
+            ("cell", atoms.cell.array),
+            ("energy", np.float64(e)),
+            ("forces", forces),
+            ("stress", 0.0 if stress is None else stress),
+        ):
+            if not np.isfinite(values).all():
+                raise ValueError(f"{where}: {name} not finite (NaN or infinite): repair or remove this frame")
+        structures.append(atoms)
+        energy.append(float(e))
+        all_forces.append(forces)
+        all_stress.append(stress)
+    return Dataset(tuple(structures), np.array(energy, dtype=np.float64), tuple(all_forces), tuple(all_stress))
+
+
+def _full_stress(stress, where: str) -> np.ndarray:
+    """(3, 3) from ASE's Voigt order xx, yy, zz, yz, xz, xy."""
+    stress = np.array(stress, dtype=np.float64)
+    if stress.shape == (6,):
+        return voigt_6_to_full_3x3_stress(stress)
+    if stress.shape != (3, 3):
+        raise ValueError(f"{where}: stress has the shape {stress.shape}, expected (6,) or (3, 3)")
+    return stress
+
+
+def _short(values: list[int]) -> str:
+    return str(values) if len(values) <= 5 else f"{str(values[:5])[:-1]}, ...]"

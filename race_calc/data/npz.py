@@ -1,0 +1,60 @@
+"""The two npz layouts of rMD17."""
+
+import numpy as np
+from ase import Atoms
+from ase.io.formats import string2index
+
+KCAL_PER_MOL = 0.0433641042418009  # eV; 4184 J / (Avogadro constant * elementary charge)
+
+
+def read_npz(
+    name: str, part: str | None = None, index: str | int | slice = ":"
+) -> list[tuple[Atoms, float, np.ndarray]]:
+    """Frames (Atoms in Å, energy in eV, forces (N, 3) in eV/Å) of one molecule.
+
+    Layouts (B frames, N atoms), chosen by the keys found:
+
+    - split files, eV and Å: Z (N,), R_train (B, N, 3), E_train (B,), F_train (B, N, 3) and
+      the same with test; ``part`` is "train" (default) or "test";
+    - the published rMD17 (Christensen & von Lilienfeld 2020, 10.1088/2632-2153/abba6f),
+      kcal/mol and Å: nuclear_charges, coords, energies, forces; no parts.
+
+    Raises ``ValueError`` for an unreadable file, an unknown part, missing keys, shapes that do
+    not fit together and an index outside the file.
+    """
+    if part not in (None, "train", "test"):
+        raise ValueError(f"{name}#{part}: unknown part {part!r}; write #train or #test")
+    try:
+        with np.load(name, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except Exception as error:  # zip, pickle and value errors
+        raise ValueError(f"cannot read {name} ({error}): give an npz file of plain arrays") from error
+    split_keys = ["Z", *(f"{key}_{part or 'train'}" for key in "REF")]
+    plain_keys = ["nuclear_charges", "coords", "energies", "forces"]
+    if set(split_keys) <= set(arrays):
+        keys, unit = split_keys, 1.0
+    elif set(plain_keys) <= set(arrays):
+        keys, unit = plain_keys, KCAL_PER_MOL
+        if part is not None:
+            raise ValueError(f"{name} has no parts: remove '#{part}' and select frames with an index")
+    else:
+        raise ValueError(
+            f"{name} has the keys {sorted(arrays)}: expected {split_keys} (eV, Å) "
+            f"or {plain_keys} (kcal/mol, Å)"
+        )
+    numbers, positions, energies, forces = (arrays[key] for key in keys)
+    energies = energies.reshape(-1)  # some files store (B, 1)
+    expected = (*energies.shape, *numbers.shape, 3)
+    if numbers.ndim != 1 or positions.shape != expected or forces.shape != expected:
+        raise ValueError(
+            f"{name}: shapes do not fit together: {keys[0]} {numbers.shape}, {keys[1]} {positions.shape}, "
+            f"{keys[2]} {energies.shape}, {keys[3]} {forces.shape}; expected (N,), (B, N, 3), (B,), (B, N, 3)"
+        )
+    try:
+        chosen = np.arange(len(energies))[string2index(index) if isinstance(index, str) else index]
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"index {index!r} does not fit {name}, which has {len(energies)} frames") from error
+    return [
+        (Atoms(numbers=numbers, positions=positions[i]), float(energies[i]) * unit, forces[i] * unit)
+        for i in np.atleast_1d(chosen)
+    ]

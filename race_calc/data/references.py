@@ -1,0 +1,148 @@
+"""Energy references of the model (method, section 1, row "energy").
+
+E = sum_i (E0[z_i] + shift + scale * o_i): E0 ``energies``, o_i the model's raw output. They are
+subtracted from the labels in float64 before any cast.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+
+from race_calc.data.dataset import Dataset, element_names
+
+
+@dataclass(frozen=True)
+class References:
+    """Constants of the energy expression.
+
+    ======== ====================== =======
+    key      shape                  unit
+    ======== ====================== =======
+    species  (S,) atomic numbers    sorted
+    energies (S,) E0 of the species eV
+    shift    mean residual          eV/atom
+    scale    force RMS x 1 Å        eV
+    ======== ====================== =======
+    """
+
+    species: tuple[int, ...]
+    energies: tuple[float, ...]
+    shift: float
+    scale: float
+
+    def per_atom(self, numbers: Sequence[int]) -> np.ndarray:
+        """E0[z] + shift of each atom in eV, (N,) float64.
+
+        Raises ``ValueError`` naming elements that are not among the species.
+        """
+        numbers = np.asarray(numbers, dtype=np.int64).reshape(-1)
+        unknown = sorted(set(numbers.tolist()) - set(self.species))
+        if unknown:
+            raise ValueError(
+                f"no energy reference for {element_names(unknown)}: this model knows "
+                f"{element_names(self.species)}; train it on data with these elements"
+            )
+        species = np.array(self.species, dtype=np.int64)
+        return np.array(self.energies, dtype=np.float64)[np.searchsorted(species, numbers)] + self.shift
+
+    def reference_energy(self, numbers: Sequence[int]) -> float:
+        """Sum of :meth:`per_atom` over the atoms in eV. Raises the same ``ValueError``."""
+        return float(self.per_atom(numbers).sum())
+
+    def to_dict(self) -> dict:
+        """Plain JSON types."""
+        return {
+            "species": list(self.species),
+            "energies": list(self.energies),
+            "shift": self.shift,
+            "scale": self.scale,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "References":
+        """Inverse of :meth:`to_dict`. Raises ``ValueError`` for missing or unfit entries."""
+        try:
+            species = tuple(int(z) for z in data["species"])
+            energies = tuple(float(e) for e in data["energies"])
+            shift, scale = float(data["shift"]), float(data["scale"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"not stored references ({type(error).__name__}: {error}): expected 'species', "
+                "'energies', 'shift' and 'scale'"
+            ) from error
+        if list(species) != sorted(set(species)) or len(species) != len(energies):
+            raise ValueError(f"stored references need sorted species and one energy each, found {data}")
+        return cls(species, energies, shift, scale)
+
+
+def fit_references(dataset: Dataset, isolated: dict[int, float] | None = None) -> References:
+    """References of a training set.
+
+    E0: energies of isolated atoms (eV, keyed by atomic number) when given, else the
+    minimum-norm least-squares solution of composition (B, S) @ E0 = energy, with a warning when
+    the composition matrix is rank deficient. shift: mean over structures of
+    (E - sum E0) / N. scale: RMS of all force components, 1.0 where that is 0.
+
+    Raises ``ValueError`` when ``isolated`` lacks an element of the data set.
+    """
+    species = np.array(dataset.elements)
+    counts = np.stack([np.bincount(a.numbers, minlength=119)[species] for a in dataset.structures])
+    counts = counts.astype(np.float64)  # (B, S)
+    if isolated is not None:
+        lacking = [z for z in dataset.elements if z not in isolated]
+        if lacking:
+            raise ValueError(
+                f"the isolated atoms lack {element_names(lacking)} (present: {element_names(sorted(isolated))}): "
+                "add them, or leave isolated atoms out to fit the references"
+            )
+        energies = np.array([isolated[z] for z in dataset.elements], dtype=np.float64)
+    else:
+        energies, _, rank, _ = np.linalg.lstsq(counts, dataset.energy, rcond=None)
+        if rank < len(species):
+            warnings.warn(
+                f"the compositions fix only {rank} of {len(species)} element energies "
+                f"({element_names(species)}): the minimum-norm references are not atomic energies, and other "
+                "compositions will be off by a constant; give isolated_atoms to avoid this",
+                stacklevel=2,
+            )
+    residual = (dataset.energy - counts @ energies) / counts.sum(axis=1)  # (B,) eV/atom
+    scale = float(np.sqrt(np.mean(np.concatenate(dataset.forces) ** 2)))
+    return References(
+        species=dataset.elements,
+        energies=tuple(float(e) for e in energies),
+        shift=float(residual.mean()),
+        scale=scale if np.isfinite(scale) and scale > 0.0 else 1.0,
+    )
+
+
+def read_isolated_atoms(path: str | Path) -> dict[int, float]:
+    """Energies (eV) of isolated atoms, keyed by atomic number, from single-atom frames.
+
+    Raises ``FileNotFoundError`` for a missing file; ``ValueError`` for a file ASE cannot read,
+    frames with more or less than one atom, without a finite energy, or an element given twice.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"file of isolated atoms {path} does not exist: check the path")
+    try:
+        frames: list[Atoms] = read(path, index=":", do_not_split_by_at_sign=True)
+    except Exception as error:  # ASE's readers raise whatever their parsers meet
+        raise ValueError(
+            f"ASE cannot read the isolated atoms {path} ({error}): give one single-atom frame per element"
+        ) from error
+    energies: dict[int, float] = {}
+    for i, atoms in enumerate(frames):
+        if len(atoms) != 1:
+            raise ValueError(f"frame {i} of {path} has {len(atoms)} atoms: isolated atoms need exactly one")
+        energy = None if atoms.calc is None else atoms.calc.results.get("energy")
+        if energy is None or not np.isfinite(energy):
+            raise ValueError(f"frame {i} of {path} ({atoms.symbols}) has no finite energy: store it as 'energy'")
+        z = int(atoms.numbers[0])
+        if z in energies:
+            raise ValueError(f"frame {i} of {path} gives {atoms.symbols} a second time: keep one")
+        energies[z] = float(energy)
+    return energies

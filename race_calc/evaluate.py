@@ -1,0 +1,166 @@
+"""A posterior against labelled structures: errors, likelihood, coverage and scores of a data set."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from race_calc.calibrate.metrics import LEVELS, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
+from race_calc.data.dataset import Dataset
+from race_calc.graph import Graph, collate, from_atoms
+from race_calc.ood.scores import all_scores
+from race_calc.posterior.stack import StackPosterior
+from race_calc.prediction import Prediction
+
+_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # xx yy zz yz xz xy
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good the predictions of one quantity are; in its unit, None where the posterior does not give it.
+
+    ========== ===================================================================================
+    field      meaning
+    ========== ===================================================================================
+    mae, rmse  of the differences
+    sigma      mean predicted standard deviation, total (epistemic + aleatoric)
+    nll        Gaussian negative log likelihood in nat, with the ½ log 2π of each dimension; the
+               density is per unit of the quantity in eV and Å. Infinite for a singular covariance
+    coverage   level → share of the differences inside the central interval
+    ========== ===================================================================================
+    """
+
+    mae: float
+    rmse: float
+    sigma: float | None = None
+    nll: float | None = None
+    coverage: dict[float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A posterior on one data set of B structures.
+
+    =============== ========================= ======= ============================================
+    field           shape                     unit    meaning
+    =============== ========================= ======= ============================================
+    structures      int                               B
+    atoms           int                               of all structures together
+    stresses        int                               structures with a stress label and a volume
+    energy          Quality                   eV      total energy; NLL per structure
+    energy_per_atom Quality (errors only)     eV      differences divided by the atoms
+    forces          Quality                   eV/Å    components; NLL per atom, full covariance
+    stress          Quality or None           eV/Å³   six components; no NLL, epistemic sigma only
+    scores          criterion → (B,)                  see race_calc.ood.scores
+    =============== ========================= ======= ============================================
+    """
+
+    structures: int
+    atoms: int
+    stresses: int
+    energy: Quality
+    energy_per_atom: Quality
+    forces: Quality
+    stress: Quality | None
+    scores: dict[str, np.ndarray]
+
+
+def evaluate_dataset(
+    posterior: StackPosterior,
+    dataset: Dataset,
+    batch: int = 256,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Predict every structure and compare it with its labels.
+
+    `batch`: evaluate structures together until they have this many atoms; larger is faster and takes more
+    memory, the numbers do not depend on it. `progress` is called with (structures done, all structures).
+
+    Raises ValueError for an element that the model does not know, and for an empty data set.
+    """
+    if len(dataset) == 0:
+        raise ValueError("the data set has no structures: there is nothing to evaluate")
+    predictions, volumes, done = [], [], 0
+    for graph in _batches(dataset, posterior.model.plan.config.cutoff, batch):
+        predictions.append(posterior.predict(graph))
+        volumes.append(graph.volume)
+        done += graph.n_structures
+        progress(done, len(dataset))
+    return summarise(predictions, np.concatenate(volumes), dataset)
+
+
+def summarise(predictions: list[Prediction], volume: np.ndarray, dataset: Dataset) -> Evaluation:
+    """Numbers from Predictions, in the order of the data set. volume (B,) in Å³, 0 where there is none."""
+    d_energy = dataset.energy - np.concatenate([p.energy for p in predictions])  # (B,)
+    d_forces = np.concatenate(dataset.forces) - np.concatenate([p.forces for p in predictions])  # (N, 3)
+    sizes = np.array([len(atoms) for atoms in dataset.structures])
+    labelled = np.array([stress is not None for stress in dataset.stress]) & (volume > 0)  # (B,)
+    return Evaluation(
+        structures=len(dataset),
+        atoms=int(sizes.sum()),
+        stresses=int(labelled.sum()),
+        energy=_energy_quality(d_energy, _joined([p.energy_variance for p in predictions])),
+        energy_per_atom=Quality(mae(d_energy / sizes), rmse(d_energy / sizes)),
+        forces=_forces_quality(d_forces, _joined([p.forces_covariance for p in predictions])),
+        stress=_stress_quality(predictions, dataset, labelled) if labelled.any() else None,
+        scores=_scores(predictions),
+    )
+
+
+def _batches(dataset: Dataset, cutoff: float, max_atoms: int) -> Iterator[Graph]:
+    graphs, atoms = [], 0
+    for structure in dataset.structures:
+        if graphs and atoms + len(structure) > max_atoms:
+            yield collate(graphs)
+            graphs, atoms = [], 0
+        graphs.append(from_atoms(structure, cutoff))
+        atoms += len(structure)
+    yield collate(graphs)
+
+
+def _energy_quality(difference: np.ndarray, variance: np.ndarray | None) -> Quality:
+    if variance is None:
+        return Quality(mae(difference), rmse(difference))
+    std = np.sqrt(variance)
+    return Quality(
+        mae(difference), rmse(difference), mean_sigma(std), gaussian_nll(difference, variance), _covered(difference, std)
+    )
+
+
+def _forces_quality(difference: np.ndarray, covariance: np.ndarray | None) -> Quality:
+    if covariance is None:
+        return Quality(mae(difference), rmse(difference))
+    std = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))  # (N, 3)
+    return Quality(
+        mae(difference), rmse(difference), mean_sigma(std), vector_nll(difference, covariance), _covered(difference, std)
+    )
+
+
+def _stress_quality(predictions: list[Prediction], dataset: Dataset, labelled: np.ndarray) -> Quality:
+    row, column = _VOIGT
+    label = np.array([dataset.stress[b][row, column] for b in np.flatnonzero(labelled)])  # (B', 6)
+    difference = label - _of_structures(predictions, lambda p: p.stress)[labelled]
+    if not predictions[0].has_epistemic:
+        return Quality(mae(difference), rmse(difference))
+    std = _of_structures(predictions, lambda p: p.stress_uncertainty)[labelled]
+    return Quality(mae(difference), rmse(difference), mean_sigma(std))
+
+
+def _of_structures(predictions: list[Prediction], give: Callable[[Prediction], np.ndarray | None]) -> np.ndarray:
+    """(B, 6), NaN for batches in which no structure has a volume."""
+    found = [(give(p), len(p.energy)) for p in predictions]
+    return np.concatenate([np.full((n, 6), np.nan) if values is None else values for values, n in found])
+
+
+def _covered(difference: np.ndarray, std: np.ndarray) -> dict[float, float]:
+    return {level: coverage(difference, std, level) for level in LEVELS}
+
+
+def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    """What a posterior does not give, it gives for no batch."""
+    return None if parts[0] is None else np.concatenate(parts)
+
+
+def _scores(predictions: list[Prediction]) -> dict[str, np.ndarray]:
+    each = [all_scores(p) for p in predictions]
+    return {name: np.concatenate([scores[name][0] for scores in each]) for name in each[0]}

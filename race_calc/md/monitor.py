@@ -1,0 +1,180 @@
+"""When does a score become a violation, and what follows. Pure decisions, NumPy only."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from race_calc.ood.scores import CRITERIA, check_available
+
+ACTIONS = ("log", "flag", "halt")  # from mild to severe
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A score, its limit, and what to do when the limit is passed.
+
+    name: one of `race_calc.ood.scores.CRITERIA`. threshold: in the unit of the score,
+    or "auto" for the one stored with the model. action: "log" (only the log line),
+    "flag" (the frame is saved) or "halt" (saved, and the run ends). consecutive: the
+    action is taken at this many violations in a row, and at every further one.
+
+    Raises ValueError for a value outside of these.
+    """
+
+    name: str
+    threshold: float | str = "auto"
+    action: str = "halt"
+    consecutive: int = 1
+
+    def __post_init__(self):
+        if self.name not in CRITERIA:
+            raise ValueError(f"unknown criterion {self.name!r}; known: {', '.join(CRITERIA)}")
+        if self.action not in ACTIONS:
+            raise ValueError(f"unknown action {self.action!r}; known: {', '.join(ACTIONS)}")
+        if self.threshold != "auto" and not _is_threshold(self.threshold):
+            raise ValueError(
+                f"threshold of {self.name!r} must be 'auto' or a finite number ≥ 0, got {self.threshold!r}"
+            )
+        if isinstance(self.consecutive, bool) or not isinstance(self.consecutive, int) or self.consecutive < 1:
+            raise ValueError(f"consecutive of {self.name!r} must be an integer ≥ 1, got {self.consecutive!r}")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A score above its threshold, or not finite.
+
+    action is None until `consecutive` violations in a row are reached. atom_index and
+    element belong to the worst atom of a maximum over atoms; image to a NEB.
+    """
+
+    step: int
+    criterion: str
+    value: float
+    threshold: float
+    atom_index: int | None = None
+    element: str | None = None
+    action: str | None = None
+    in_a_row: int = 1
+    image: int | None = None
+
+    def __str__(self):
+        where = ""
+        if self.atom_index is not None:
+            where = f" at atom {self.atom_index}" + (f" ({self.element})" if self.element else "")
+        if self.image is not None:
+            where += f" of image {self.image}"
+        count = f", {self.in_a_row} checks in a row" if self.in_a_row > 1 else ""
+        return (
+            f"{self.action or 'violation'} at step {self.step}: {self.criterion} = {self.value:.4g}"
+            f"{where}, above the threshold {self.threshold:.4g}{count}"
+        )
+
+
+@dataclass(frozen=True)
+class MonitorState:
+    """Violations in a row up to now, one count for each criterion (empty: none yet)."""
+
+    in_a_row: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """All violations of a step, and the most severe action to take (None: go on)."""
+
+    violations: tuple[Violation, ...] = ()
+    action: str | None = None
+
+
+def decide(
+    criteria: Sequence[Criterion],
+    scores: Mapping[str, tuple[float, int | None]],
+    state: MonitorState,
+    step: int,
+) -> tuple[Decision, MonitorState]:
+    """Judge one step.
+
+    scores: criterion name -> (value, atom index or None). A value violates when it is
+    greater than the threshold, or not finite.
+
+    Raises ValueError for a threshold that is still "auto", a criterion without a score,
+    or a state that belongs to other criteria.
+    """
+    before = state.in_a_row or (0,) * len(criteria)
+    if len(before) != len(criteria):
+        raise ValueError(f"the state counts {len(before)} criteria, but {len(criteria)} were given")
+    counts, violations = [], []
+    for criterion, count in zip(criteria, before, strict=True):
+        if criterion.threshold == "auto":
+            raise ValueError(f"the threshold of {criterion.name!r} is still 'auto'; call resolve() first")
+        if criterion.name not in scores:
+            raise ValueError(f"no score for {criterion.name!r}; given: {', '.join(scores) or 'none'}")
+        value, atom_index = scores[criterion.name]
+        if math.isfinite(value) and value <= criterion.threshold:
+            counts.append(0)
+            continue
+        counts.append(count + 1)
+        violations.append(
+            Violation(
+                step=step,
+                criterion=criterion.name,
+                value=float(value),
+                threshold=float(criterion.threshold),
+                atom_index=None if atom_index is None else int(atom_index),
+                action=criterion.action if counts[-1] >= criterion.consecutive else None,
+                in_a_row=counts[-1],
+            )
+        )
+    taken = [v.action for v in violations if v.action is not None]
+    return Decision(tuple(violations), max(taken, key=ACTIONS.index, default=None)), MonitorState(tuple(counts))
+
+
+def default_criteria(available: Sequence[str]) -> tuple[Criterion, ...]:
+    """Criteria for a posterior that gives these scores, all with the threshold "auto".
+
+    With BALD: halt on `bald_forces_max`, flag on `forces_uncertainty_max`. Without:
+    halt on `forces_uncertainty_max`, else on `energy_uncertainty_per_atom`.
+
+    Raises ValueError when the posterior gives no uncertainty at all.
+    """
+    if "bald_forces_max" in available:
+        return (Criterion("bald_forces_max", "auto", "halt"), Criterion("forces_uncertainty_max", "auto", "flag"))
+    for name in ("forces_uncertainty_max", "energy_uncertainty_per_atom"):
+        if name in available:
+            return (Criterion(name, "auto", "halt"),)
+    raise ValueError(
+        "this model gives no uncertainty to monitor (one member and no variance head); "
+        "use an ensemble or a model with the 'energy' or 'joint' head"
+    )
+
+
+def resolve(
+    criteria: Sequence[Criterion], available: Sequence[str], thresholds: Mapping[str, float]
+) -> tuple[Criterion, ...]:
+    """Put numbers in the place of "auto".
+
+    Raises ValueError for a criterion the posterior cannot give, and for "auto" without
+    a stored threshold.
+    """
+    check_available([c.name for c in criteria], available)
+    resolved = []
+    for criterion in criteria:
+        threshold = criterion.threshold
+        if threshold == "auto":
+            if criterion.name not in thresholds:
+                raise ValueError(
+                    f"the model stores no threshold for {criterion.name!r} "
+                    f"(stored: {', '.join(thresholds) or 'none'}); give one by hand: "
+                    f"Criterion({criterion.name!r}, threshold=<number>, action={criterion.action!r})"
+                )
+            threshold = float(thresholds[criterion.name])
+        resolved.append(Criterion(criterion.name, threshold, criterion.action, criterion.consecutive))
+    return tuple(resolved)
+
+
+def _is_threshold(value) -> bool:
+    if isinstance(value, (bool, str)):
+        return False
+    try:
+        return math.isfinite(value) and value >= 0
+    except TypeError:
+        return False

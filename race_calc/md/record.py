@@ -1,0 +1,174 @@
+"""Frames and log lines that carry their uncertainties. Uses ASE."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from race_calc.md.monitor import Decision
+from race_calc.ood.scores import all_scores
+from race_calc.prediction import Prediction, principal_std
+
+_CALCULATOR_KEYS = ("energy", "free_energy", "forces", "stress", "energies", "stresses")
+
+
+@dataclass(frozen=True)
+class MonitorRecord:
+    """What the monitor saw at one step.
+
+    time: fs, None for an optimiser. temperature: K, None for an optimiser. energy: eV
+    (of a NEB: the highest image). scores: every available criterion (of a NEB: the
+    worst image). decision: violations and action.
+    """
+
+    step: int
+    time: float | None
+    temperature: float | None
+    energy: float
+    scores: dict[str, float]
+    decision: Decision
+
+
+def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
+    """A copy of the atoms with the prediction on it, in a form extxyz keeps.
+
+    ============================= ======== ======== ====================================
+    key                           shape    unit     meaning
+    ============================= ======== ======== ====================================
+    arrays forces_uncertainty_max (N,)     eV/Å     std along the longest principal axis
+    arrays forces_covariance      (N, 9)   (eV/Å)²  total 3×3 covariance, row by row
+    arrays bald_forces            (N,)     nat
+    info energy_uncertainty       float    eV       std of the total energy
+    info bald_energy              float    nat
+    info score_<criterion>        float             see race_calc.ood.scores
+    calculator                                      energy, forces, stress
+    ============================= ======== ======== ====================================
+
+    What the posterior does not give is left out. The scalar arrays can be chosen
+    under View > Colors in the ASE GUI.
+
+    Raises ValueError when the prediction is not of one structure with these N atoms.
+    """
+    if len(prediction.energy) != 1 or len(prediction.forces) != len(atoms):
+        raise ValueError(
+            f"need a prediction of one structure with {len(atoms)} atoms, got "
+            f"{len(prediction.energy)} structures with {len(prediction.forces)} atoms"
+        )
+    frame = atoms.copy()
+    for key in _CALCULATOR_KEYS:  # the extxyz writer refuses to hold them twice
+        frame.info.pop(key, None)
+        frame.arrays.pop(key, None)
+    covariance = prediction.forces_covariance
+    if covariance is not None:
+        frame.set_array("forces_uncertainty_max", principal_std(covariance))
+        frame.set_array("forces_covariance", covariance.reshape(-1, 9))
+    if prediction.bald_forces is not None:
+        frame.set_array("bald_forces", prediction.bald_forces)
+    if prediction.energy_uncertainty is not None:
+        frame.info["energy_uncertainty"] = float(prediction.energy_uncertainty[0])
+    if prediction.bald_energy is not None:
+        frame.info["bald_energy"] = float(prediction.bald_energy[0])
+    for name, (values, _) in all_scores(prediction).items():
+        frame.info[f"score_{name}"] = float(values[0])
+    results = {"energy": float(prediction.energy[0]), "forces": prediction.forces.copy()}
+    if prediction.stress is not None:
+        results["stress"] = prediction.stress[0].copy()
+    frame.calc = SinglePointCalculator(frame, **results)
+    return frame
+
+
+def append_frame(path: str | Path, frame: Atoms) -> None:
+    """Append one frame, for example from `annotate`, to an extxyz file."""
+    ase.io.write(path, frame, format="extxyz", append=True)
+
+
+def record_uncertainties(dynamics, path: str | Path, interval: int = 1, append: bool = False) -> None:
+    """Write an annotated frame to an extxyz file at every `interval` steps of a run.
+
+    dynamics: any ASE dynamics or optimiser; every image of a NEB is written. An
+    existing file is replaced unless append is True.
+
+    Raises TypeError when the calculator does not offer predictions.
+    """
+    monitored_images(dynamics)
+    if not append:
+        Path(path).unlink(missing_ok=True)
+
+    def write():
+        for image, atoms in monitored_images(dynamics):
+            frame = annotate(atoms, atoms.calc.prediction(atoms))
+            frame.info["step"] = dynamics.nsteps
+            if image is not None:
+                frame.info["image"] = image
+            append_frame(path, frame)
+
+    dynamics.attach(write, interval=interval)
+
+
+def monitored_images(dynamics) -> list[tuple[int | None, Atoms]]:
+    """(image index, atoms) of all structures that have a calculator with predictions.
+
+    The index is None except for a NEB. Filters are unwrapped.
+
+    Raises TypeError when there is none.
+    """
+    target = dynamics.atoms
+    while not isinstance(target, Atoms) and not hasattr(target, "images") and hasattr(target, "atoms"):
+        target = target.atoms
+    images = list(enumerate(target.images)) if hasattr(target, "images") else [(None, target)]
+    offered = [(i, atoms) for i, atoms in images if callable(getattr(atoms.calc, "prediction", None))]
+    if not offered:
+        kinds = sorted({type(atoms.calc).__name__ for _, atoms in images})
+        raise TypeError(
+            "uncertainties come from a race_calc.RACECalculator set as atoms.calc, "
+            f"but the calculator is {', '.join(kinds)}"
+        )
+    return offered
+
+
+def record_line(record: MonitorRecord) -> str:
+    """One JSON line. Numbers that are not finite become the strings "nan", "inf", "-inf"."""
+    line = {"event": "step", **asdict(record)}
+    decision = line.pop("decision")
+    line["violations"] = decision["violations"]
+    line["action"] = decision["action"]
+    if decision["action"] == "halt":
+        line["message"] = str(halting(record.decision))
+    return json_line(line)
+
+
+def halting(decision: Decision):
+    """The first violation that asks for a halt, or None."""
+    return next((v for v in decision.violations if v.action == "halt"), None)
+
+
+def json_line(content) -> str:
+    """Strict JSON on one line."""
+    return json.dumps(_strict(content), allow_nan=False)
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Append a line and hand it to the operating system at once.
+
+    A last line that a killed run left without its end is closed first.
+    """
+    with open(path, "ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(line.encode() + b"\n")
+
+
+def _strict(value):
+    if isinstance(value, dict):
+        return {key: _strict(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(float(value))
+    return value

@@ -1,0 +1,56 @@
+"""Spherical harmonics with their derivatives, and the Clebsch-Gordan coefficients, in e3nn's conventions."""
+
+from functools import lru_cache
+
+import numpy as np
+from e3nn import o3
+
+
+@lru_cache(maxsize=None)
+def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
+    """√(2 l3 + 1) · wigner_3j(l1, l2, l3), float64, (2 l1 + 1, 2 l2 + 1, 2 l3 + 1); read only."""
+    import torch
+
+    coefficients = o3.wigner_3j(l1, l2, l3, dtype=torch.float64).numpy() * np.sqrt(2 * l3 + 1)
+    coefficients.flags.writeable = False
+    return coefficients
+
+
+@lru_cache(maxsize=None)
+def _raise_factor(l: int) -> float:
+    """c with Y_{l+1} = c · (Y_l ⊗ Y_1) → l + 1, so that |Y_l|² = 2 l + 1 on the unit sphere."""
+    axis = np.array([0.0, 1.0, 0.0])  # e3nn's polar axis is y
+    y = np.sqrt(3) * axis
+    lower = harmonics(axis[None], l)[0][0, l * l :]
+    product = np.einsum("a,b,abc->c", lower, y, clebsch_gordan(l, 1, l + 1))
+    reference = o3.spherical_harmonics(l + 1, _tensor(axis), normalize=True, normalization="component").numpy()
+    return float(reference @ product / (product @ product))
+
+
+def _tensor(array: np.ndarray):
+    import torch
+
+    return torch.as_tensor(array, dtype=torch.float64)
+
+
+def harmonics(directions: np.ndarray, l_max: int) -> tuple[np.ndarray, np.ndarray]:
+    """Y_lm of unit vectors and the derivatives of the solid harmonics |r|^l Y_lm at |r| = 1.
+
+    `directions` (E, 3). Returns Y (E, (l_max + 1)²) in component normalisation, the order of e3nn
+    (Y_1 = √3 (x, y, z)), and dY (E, (l_max + 1)², 3). Built upwards by the recursion
+    Y_{l+1} ∝ (Y_l ⊗ Y_1)_{l+1} and the product rule.
+    """
+    n = len(directions)
+    values = [np.ones((n, 1))]
+    slopes = [np.zeros((n, 1, 3))]
+    y1 = np.sqrt(3) * directions
+    dy1 = np.broadcast_to(np.sqrt(3) * np.eye(3), (n, 3, 3))
+    for l in range(l_max):
+        c = clebsch_gordan(l, 1, l + 1) * _raise_factor(l)
+        half = np.einsum("abc,eb->eac", c, y1)
+        values.append(np.einsum("ea,eac->ec", values[l], half))
+        slopes.append(
+            np.einsum("eax,eac->ecx", slopes[l], half)
+            + np.einsum("ea,abc,ebx->ecx", values[l], c, dy1, optimize=True)
+        )
+    return np.concatenate(values, axis=1), np.concatenate(slopes, axis=1)

@@ -1,0 +1,72 @@
+"""Settings of the model, checked against a schema.
+
+Each field's ``description`` states its allowed values; error messages print it.
+"""
+
+from typing import Annotated, Literal
+
+from e3nn.o3 import Irreps
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, no unknown keys, no silent type changes."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
+    )
+
+    def to_dict(self) -> dict:
+        """Plain JSON types; ``type(self).model_validate`` reads them back."""
+        return self.model_dump(mode="json")
+
+
+class ModelConfig(Settings):
+    """Architecture (method, sections 1 and 2). Raises pydantic's ``ValidationError`` (a ``ValueError``)."""
+
+    hidden_irreps: str = Field(
+        "32x0e+32x1o+32x2e",
+        description="e3nn irreps with 0e, l <= 3, each irrep once, such as 32x0e+32x1o+32x2e",
+    )
+    l_max: int = Field(2, ge=0, le=3, description="0, 1, 2 or 3 (spherical harmonics)")
+    layers: int = Field(3, ge=1, description="a whole number >= 1")
+    features_dim: int = Field(32, ge=1, description="a whole number >= 1")
+    radial_hidden: tuple[Count, ...] = Field(
+        (64, 64), strict=False, min_length=1, description="a list of whole numbers >= 1, such as [64, 64]"
+    )
+    n_bessel: int = Field(8, ge=1, description="a whole number >= 1")
+    cutoff: float = Field(5.0, gt=0.0, description="a number > 0, in Å")
+    head: Literal["mse", "energy", "joint"] = Field("joint", description="mse, energy or joint")
+    force_covariance: Literal["matrix-log", "cholesky"] = Field(
+        "matrix-log", description="matrix-log or cholesky"
+    )
+
+    @field_validator("hidden_irreps")
+    @classmethod
+    def _irreps(cls, text: str) -> str:
+        irreps = Irreps(text)  # raises ValueError
+        names = [str(ir) for _, ir in irreps]
+        if any(mul < 1 for mul, _ in irreps):
+            raise ValueError("every multiplicity must be at least 1")
+        if "0e" not in names:
+            raise ValueError("0e is missing: the energy is read from it, add for example 32x0e")
+        if len(set(names)) != len(names):
+            raise ValueError("an irrep occurs more than once: join its multiplicities")
+        if irreps.lmax > 3:
+            raise ValueError(f"l = {irreps.lmax} is too high: remove irreps with l > 3")
+        return text
+
+    @field_validator("force_covariance")
+    @classmethod
+    def _needs_2e(cls, covariance: str, info: ValidationInfo) -> str:
+        irreps = info.data.get("hidden_irreps")  # absent when it failed its own check
+        if irreps is None or info.data.get("head") != "joint" or covariance != "matrix-log":
+            return covariance
+        if "2e" not in Irreps(irreps):
+            raise ValueError(
+                f"head joint with matrix-log reads the covariance from 2e, and model.hidden_irreps = "
+                f"{irreps} has none: add for example 32x2e there, or set force_covariance: cholesky"
+            )
+        return covariance

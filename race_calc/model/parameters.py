@@ -1,0 +1,72 @@
+"""The parameters of a stack of M models: a flat dictionary name → tensor (M, …).
+
+Weights are drawn from N(0, 1); the forward pass divides by √fan_in (e3nn's parametrisation). Member m
+depends on its own seed only, so a member of a stack equals the model that is made alone.
+"""
+
+import torch
+from torch import Tensor
+
+from race_calc.model.plan import READOUT_GATED, READOUT_HIDDEN, Plan
+
+Parameters = dict[str, Tensor]
+
+
+def parameter_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of one member, in the order in which they are drawn."""
+    config, shapes = plan.config, {}
+    shapes["embedding"] = (plan.n_species, config.features_dim)
+    widths = [config.n_bessel, *config.radial_hidden]
+    for i, layer in enumerate(plan.layers):
+        at = f"layers.{i}"
+        for ir, up in zip(layer.inputs, layer.up):
+            shapes[f"{at}.up.{ir.name}"] = (ir.mul, up)
+        for k, (n_in, n_out) in enumerate(zip(widths, [*widths[1:], layer.radial_width])):
+            shapes[f"{at}.radial.{k}"] = (n_in, n_out)
+        for t, ir in enumerate(layer.outputs):
+            shapes[f"{at}.down.{ir.name}"] = (layer.collected(t), ir.mul)
+            shapes[f"{at}.product.{ir.name}"] = (plan.n_species, ir.mul, ir.mul)
+        sources = {ir.key: ir for ir in layer.inputs}
+        for ir in layer.outputs:
+            if ir.key in sources:
+                shapes[f"{at}.skip.{ir.name}"] = (plan.n_species, sources[ir.key].mul, ir.mul)
+        channels = {ir.key: ir.mul for ir in layer.outputs}
+        gated = plan.tensor and (2, 1) in channels
+        shapes[f"{at}.readout.hidden"] = (channels[0, 1], READOUT_HIDDEN)
+        shapes[f"{at}.readout.out"] = (READOUT_HIDDEN, plan.n_scalars)
+        if gated:
+            shapes[f"{at}.readout.gates"] = (channels[0, 1], READOUT_GATED)
+            shapes[f"{at}.readout.gated"] = (channels[2, 1], READOUT_GATED)
+            shapes[f"{at}.readout.tensor"] = (READOUT_GATED, 1)
+    return shapes
+
+
+def offset_names(plan: Plan) -> tuple[str, ...]:
+    """Learnable offsets of the variance heads, one number per member each."""
+    return {"mse": (), "energy": ("energy_var_offset",), "joint": ("energy_var_offset", "force_cov_offset")}[
+        plan.config.head
+    ]
+
+
+def initialise(plan: Plan, seeds: list[int], offsets: dict[str, float]) -> Parameters:
+    """Draw M = len(seeds) members, float64 on the CPU. `offsets` gives the start of every variance offset."""
+    members = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        member = {
+            name: torch.randn(shape, generator=generator, dtype=torch.float64)
+            for name, shape in parameter_shapes(plan).items()
+        }
+        for name in offset_names(plan):
+            member[name] = torch.tensor(offsets[name], dtype=torch.float64)
+        members.append(member)
+    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
+
+
+def select_members(parameters: Parameters, members: list[int]) -> Parameters:
+    """The sub-stack of the given members."""
+    return {name: value[members] for name, value in parameters.items()}
+
+
+def n_members(parameters: Parameters) -> int:
+    return next(iter(parameters.values())).shape[0]

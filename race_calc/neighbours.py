@@ -1,0 +1,50 @@
+"""Neighbour pairs of a structure (vesin), and the checks that a structure can be evaluated at all."""
+
+import numpy as np
+import vesin
+from ase import Atoms
+
+SMALLEST_DISTANCE = 1e-3  # Å; closer pairs have no direction and no physical meaning
+
+
+def check_structure(atoms: Atoms) -> None:
+    """Raise ValueError, with what to do, for a structure that no potential can evaluate."""
+    if len(atoms) == 0:
+        raise ValueError("the structure has no atoms: give at least one atom")
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"positions of atom {bad[0]} are not finite ({atoms.positions[bad[0]]}), {len(bad)} atoms in all: "
+            "the run has blown up or the file is damaged; go back to the last good frame, use a shorter time step"
+        )
+    cell = atoms.cell.array
+    if not np.isfinite(cell).all():
+        raise ValueError("the cell is not finite: the run has blown up; go back to the last good frame")
+    for axis in np.flatnonzero(atoms.pbc):
+        if np.linalg.norm(cell[axis]) < 1e-6:
+            raise ValueError(
+                f"pbc is set along cell vector {axis} but that vector is zero: set the cell, or atoms.pbc = False"
+            )
+    if atoms.pbc.any() and np.linalg.svd(cell[atoms.pbc], compute_uv=False)[-1] < 1e-6:
+        raise ValueError("the periodic cell vectors are linearly dependent: mend the cell")
+
+
+def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All directed pairs within `cutoff` (Å), periodic images included, self pairs excluded.
+
+    Returns centre (E,), neighbour (E,) and integer cell shifts (E, 3), sorted by centre. Raises
+    ValueError when two atoms are closer than 0.001 Å, or when the pairs are too many to hold.
+    """
+    cell = atoms.cell.complete().array if atoms.pbc.any() else np.zeros((3, 3))
+    pairs = vesin.NeighborList(cutoff=float(cutoff), full_list=True, sorted=True)
+    centre, neighbour, shifts, distance = pairs.compute(
+        points=atoms.positions, box=cell, periodic=np.asarray(atoms.pbc), quantities="ijSd"
+    )
+    close = np.flatnonzero(distance < SMALLEST_DISTANCE)
+    if len(close):
+        i, j = int(centre[close[0]]), int(neighbour[close[0]])
+        raise ValueError(
+            f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) lie on one place "
+            f"(distance {distance[close[0]]:.1e} Å): remove the duplicate or separate them"
+        )
+    return centre.astype(np.int64), neighbour.astype(np.int64), shifts.astype(np.int64)

@@ -1,0 +1,115 @@
+"""From the outputs of M members to one Prediction. NumPy only."""
+
+import numpy as np
+
+from race_calc.posterior.bald import bald_energy, bald_forces
+from race_calc.prediction import Prediction
+
+# row and column of the Voigt components xx yy zz yz xz xy
+_VOIGT = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
+
+
+def aggregate(
+    energy: np.ndarray,
+    atom_energy: np.ndarray,
+    forces: np.ndarray,
+    stress: np.ndarray | None,
+    energy_var: np.ndarray | None,
+    force_cov: np.ndarray | None,
+    batch: np.ndarray,
+) -> Prediction:
+    """Law of total variance over the members (Willow et al., Eq. 27), in float64.
+
+    =========== ==================== ========= ======================================
+    argument    shape                unit      symbol
+    =========== ==================== ========= ======================================
+    energy      (M, B)               eV        μ_m
+    atom_energy (M, N)               eV
+    forces      (M, N, 3)            eV/Å      F_m
+    stress      (M, B, 3, 3) or None eV/Å³     symmetric, ASE sign
+    energy_var  (M, B) or None       eV²       σ²_m
+    force_cov   (M, N, 3, 3) or None (eV/Å)²   Σ_m
+    batch       (N,)                 -         structure of each atom, 0 … B−1
+    =========== ==================== ========= ======================================
+
+    E = mean μ_m; epistemic = mean (μ_m − E)², the *population* variance (divided by
+    M, ddof 0, as in the paper); aleatoric = mean σ²_m. Forces: epistemic =
+    mean (F_m − F)(F_m − F)ᵀ and aleatoric = mean Σ_m per atom; stress likewise over
+    its six Voigt components. With M = 1 the epistemic parts are zero and BALD is None.
+
+    Values that are not finite pass through; they never raise.
+    Raises ValueError when the shapes do not fit together.
+    """
+    energy, atom_energy, forces = _float64(energy), _float64(atom_energy), _float64(forces)
+    stress, energy_var, force_cov = _float64(stress), _float64(energy_var), _float64(force_cov)
+    batch = np.asarray(batch)
+    _check_shapes(energy, atom_energy, forces, stress, energy_var, force_cov, batch)
+    n_members = len(energy)
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean_energy = energy.mean(axis=0)  # (B,)
+        energy_epistemic = ((energy - mean_energy) ** 2).mean(axis=0)  # (B,)
+        mean_forces, forces_epistemic = _mean_and_covariance(forces)  # (N, 3), (N, 3, 3)
+        mean_stress = stress_epistemic = None
+        if stress is not None:
+            mean_stress, stress_epistemic = _mean_and_covariance(_voigt(stress))  # (B, 6), (B, 6, 6)
+        return Prediction(
+            energy=mean_energy,
+            energies=atom_energy.mean(axis=0),
+            forces=mean_forces,
+            stress=mean_stress,
+            energy_epistemic=energy_epistemic,
+            energy_aleatoric=_mean(energy_var),
+            forces_covariance_epistemic=forces_epistemic,
+            forces_covariance_aleatoric=_mean(force_cov),
+            stress_covariance_epistemic=stress_epistemic,
+            bald_energy=bald_energy(energy_epistemic, energy_var) if n_members > 1 else None,
+            bald_forces=bald_forces(forces_epistemic, force_cov) if n_members > 1 else None,
+            batch=batch,
+            n_members=n_members,
+            energies_members=energy,
+            forces_members=forces,
+        )
+
+
+def _mean_and_covariance(members):
+    """(M, X, d) -> mean (X, d) and population covariance (X, d, d)."""
+    mean = members.mean(axis=0)
+    deviation = members - mean
+    return mean, np.einsum("mxi,mxj->xij", deviation, deviation) / len(members)
+
+
+def _voigt(stress):
+    """(..., 3, 3) -> (..., 6); the two off-diagonal copies are averaged."""
+    row, column = _VOIGT
+    return 0.5 * (stress[..., row, column] + stress[..., column, row])
+
+
+def _mean(members):
+    return None if members is None else members.mean(axis=0)
+
+
+def _float64(values):
+    return None if values is None else np.asarray(values, dtype=np.float64)
+
+
+def _check_shapes(energy, atom_energy, forces, stress, energy_var, force_cov, batch):
+    if energy.ndim != 2 or len(energy) == 0:
+        raise ValueError(f"energy must have shape (M, B) with M ≥ 1, got {energy.shape}")
+    if batch.ndim != 1 or batch.dtype.kind not in "iu":
+        raise ValueError(f"batch must be integers of shape (N,), got {batch.dtype} {batch.shape}")
+    members, structures = energy.shape
+    atoms = len(batch)
+    expected = {
+        "atom_energy": (atom_energy, (members, atoms)),
+        "forces": (forces, (members, atoms, 3)),
+        "stress": (stress, (members, structures, 3, 3)),
+        "energy_var": (energy_var, (members, structures)),
+        "force_cov": (force_cov, (members, atoms, 3, 3)),
+    }
+    for name, (values, shape) in expected.items():
+        if values is not None and values.shape != shape:
+            raise ValueError(
+                f"{name} must have shape {shape}, got {values.shape} "
+                f"(M = {members} members, B = {structures} structures, N = {atoms} atoms)"
+            )

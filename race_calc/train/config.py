@@ -1,0 +1,145 @@
+"""Training configuration: a YAML file, checked against a schema."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, StrictInt, StrictStr, ValidationError, ValidationInfo, field_validator
+
+from race_calc.model.config import ModelConfig, Settings
+from race_calc.train.config_errors import describe
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message lists every problem with its key."""
+
+
+class DataConfig(Settings):
+    """Which structures to learn from. Paths are relative to the data folder."""
+
+    train: str = Field(min_length=1, description="a path relative to the data folder")
+    validation: StrictInt | StrictStr = Field(
+        50, description="a whole number >= 1 (that many structures of train), or the path of another file"
+    )
+    validation_from: Literal["last", "random"] = Field("last", description="last or random")
+    isolated_atoms: str | None = Field(
+        None, min_length=1, description="a path relative to the data folder, or null"
+    )
+
+    @field_validator("validation")
+    @classmethod
+    def _some(cls, value: int | str) -> int | str:
+        if value == "" or (isinstance(value, int) and value < 1):
+            raise ValueError("training needs validation data to choose the best weights")
+        return value
+
+
+class TrainingConfig(Settings):
+    """How to train. Weights multiply the whole likelihood terms (method, section 3)."""
+
+    recipe: Literal["joint", "detached"] = Field("detached", description="joint or detached")
+    epochs: int = Field(100, ge=1, description="a whole number >= 1")
+    batch_size: int = Field(5, ge=1, description="a whole number >= 1, in structures")
+    learning_rate: float = Field(0.01, gt=0.0, description="a number > 0")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine or constant")
+    warmup_epochs: int = Field(1, ge=0, description="a whole number from 0 to epochs")
+    ema_decay: float = Field(0.99, ge=0.0, lt=1.0, description="a number >= 0 and < 1 (0 switches it off)")
+    clip_norm: float = Field(10.0, gt=0.0, description="a number > 0")
+    energy_weight: float = Field(1.0, ge=0.0, description="a number >= 0")
+    force_weight: float = Field(100.0, ge=0.0, description="a number >= 0")
+    stress_weight: float = Field(0.0, ge=0.0, description="a number >= 0")
+    seed: int = Field(0, ge=0, lt=2**32, description="a whole number from 0 to 2**32 - 1")
+    dtype: Literal["float32", "float64"] = Field("float32", description="float32 or float64")
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _fits(cls, warmup: int, info: ValidationInfo) -> int:
+        epochs = info.data.get("epochs")
+        if epochs is not None and warmup > epochs:
+            raise ValueError(f"longer than the whole training (training.epochs = {epochs})")
+        return warmup
+
+    @field_validator("stress_weight")
+    @classmethod
+    def _one_weight(cls, stress: float, info: ValidationInfo) -> float:
+        if stress == 0.0 and info.data.get("energy_weight") == 0.0 == info.data.get("force_weight"):
+            raise ValueError("all weights are 0: give at least one of energy_weight, force_weight a value > 0")
+        return stress
+
+
+class TrainConfig(Settings):
+    """The whole file. Made by :func:`load_config` or :func:`parse_config`."""
+
+    data: DataConfig
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    posterior: Literal["deep-ensemble", "mve"] = Field("deep-ensemble", description="deep-ensemble or mve")
+    members: int = Field(10, ge=1, description="1 for mve, a whole number >= 2 for deep-ensemble")
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+    @field_validator("members")
+    @classmethod
+    def _fits_posterior(cls, members: int, info: ValidationInfo) -> int:
+        posterior = info.data.get("posterior")
+        if posterior == "mve" and members != 1:
+            raise ValueError("posterior mve is a single model: write members: 1")
+        if posterior == "deep-ensemble" and members < 2:
+            raise ValueError("a deep ensemble needs several members: write 2 or more, or posterior: mve")
+        return members
+
+
+def load_config(path: str | Path) -> TrainConfig:
+    """Read and check a YAML file.
+
+    Raises :class:`ConfigError` for a missing file, text that is not YAML, a repeated key and
+    everything :func:`parse_config` refuses.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"configuration file {path} does not exist: check the path ({path.absolute()})")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    return parse_config(content, source=str(path))
+
+
+def parse_config(content: Any, source: str = "the configuration") -> TrainConfig:
+    """Check a mapping of plain YAML or JSON types.
+
+    Raises :class:`ConfigError`; its message has one line per problem with the full key, the
+    value, the allowed values and, for a wrong key, the nearest right one.
+    """
+    if not isinstance(content, Mapping):
+        raise ConfigError(
+            f"{source} must hold a mapping with the keys {', '.join(TrainConfig.model_fields)}; "
+            f"found {'nothing' if content is None else type(content).__name__}"
+        )
+    try:
+        return TrainConfig.model_validate(content)
+    except ValidationError as error:
+        lines: dict[str, str] = {}  # one line per key: a union reports each of its branches
+        for problem in error.errors():
+            key, line = describe(problem, content, TrainConfig)
+            lines.setdefault(key, line)
+        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        raise ConfigError("\n  ".join([f"{source} has {count}:", *lines.values()])) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads 1e-2 as a number (YAML 1.1 wants 1.0e-2) and refuses repeated keys."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        for (key, _), name in zip(node.value, names):
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} is given more than once", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)

@@ -1,0 +1,72 @@
+"""Pydantic's errors as messages that say what to write instead."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from race_calc.model.config import Settings
+
+
+def describe(problem: Mapping[str, Any], content: Mapping, root: type[Settings]) -> tuple[str, str]:
+    """(full key, message line) of one entry of pydantic's ``ValidationError.errors()``.
+
+    ``content`` is the mapping that was checked, ``root`` the settings class it was checked against.
+    """
+    section: type[Settings] | None = root
+    field, value, keys = None, content, []
+    for step in problem["loc"]:
+        if section is None:
+            break  # inside a list or a union: the key itself is enough
+        value = value.get(step) if isinstance(value, Mapping) else None
+        field = section.model_fields.get(step)
+        keys.append(str(step))
+        if field is None:
+            break
+        annotation = field.annotation
+        section = annotation if _is_section(annotation) else None
+    key = ".".join(keys)
+    if field is None:
+        return key, _unknown_key(key, root)
+    if section is not None:
+        inner = ", ".join(section.model_fields)
+        if problem["type"] == "missing":
+            return key, f"{key} is missing: add this section (keys: {inner})"
+        found = "nothing" if value is None else repr(value)
+        return key, f"{key} must be a section with keys ({inner}); found {found}"
+    if problem["type"] == "missing":
+        return key, f"{key} is missing: give {field.description}"
+    reason = f" ({problem['ctx']['error']})" if problem["type"] == "value_error" else ""
+    shown = repr(value) if _given(content, keys) else f"{field.default!r} (the default)"
+    return key, f"{key} = {shown} is not allowed{reason}; allowed: {field.description}"
+
+
+def _unknown_key(key: str, root: type[Settings]) -> str:
+    """Message with the nearest right key: in the same section first, then anywhere."""
+    section, _, name = key.rpartition(".")
+    known = [full.rpartition(".") for full in _all_keys(root)]  # (section, ".", name)
+    here = {n: f"{s}{dot}{n}" for s, dot, n in known if s == section}
+    anywhere = {n: f"{s}{dot}{n}" for s, dot, n in reversed(known)}
+    for keys in (here, {name: anywhere[name]} if name in anywhere else {}, anywhere):
+        nearest = difflib.get_close_matches(name, keys, n=1)
+        if nearest:
+            return f"{key} is not a key; did you mean {keys[nearest[0]]}?"
+    return f"{key} is not a key; keys {'of ' + section if section else 'here'}: {', '.join(here)}"
+
+
+def _all_keys(section: type[Settings], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if _is_section(field.annotation):
+            yield from _all_keys(field.annotation, f"{prefix}{name}.")
+
+
+def _given(content: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(content, Mapping) or key not in content:
+            return False
+        content = content[key]
+    return True
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Settings)

@@ -1,0 +1,67 @@
+"""The files of a training run: an atomic state and a log with one JSON line per epoch."""
+
+import json
+import os
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save
+
+from race_calc.checkpoint import write_atomically
+from race_calc.train.optimiser import StackState
+
+STATE_FILE = "training_state.safetensors"
+LOG_FILE = "training_log.jsonl"
+
+
+def save_state(folder: Path, state: StackState, epoch: int, fingerprint: str) -> None:
+    """Save the state after `epoch` finished epochs."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.tensors().items()}
+    content = save(tensors, metadata={"epoch": str(epoch), "fingerprint": fingerprint, "torch": torch.__version__})
+    write_atomically(folder / STATE_FILE, content)
+
+
+def load_state(folder: Path, fingerprint: str, device: torch.device) -> tuple[StackState, int]:
+    """State and number of finished epochs.
+
+    Raises FileNotFoundError where there is none, ValueError when the file is damaged or belongs to another
+    configuration or data set.
+    """
+    path = folder / STATE_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: nothing to resume there; start without --resume")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        tensors = load_file(path, device=str(device))
+        state = StackState(**tensors)
+    except (safetensors.SafetensorError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete the folder and train again") from error
+    if metadata["fingerprint"] != fingerprint:
+        raise ValueError(
+            f"{folder} was trained with another configuration or other data: give another --out, or the same files"
+        )
+    return state, int(metadata["epoch"])
+
+
+def append_log(folder: Path, record: dict) -> None:
+    with open(folder / LOG_FILE, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def trim_log(folder: Path, epochs: int) -> None:
+    """Drop lines of epochs that are not in the saved state, and a half-written last line."""
+    path = folder / LOG_FILE
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["epoch"] <= epochs:
+                kept.append(line)
+        except (json.JSONDecodeError, KeyError):
+            continue
+    write_atomically(path, "".join(line + "\n" for line in kept).encode())

@@ -1,0 +1,106 @@
+"""From a configuration and its data to what the loop needs: the model, the first weights, the examples."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from race_calc.data.dataset import Dataset, check_same_elements, data_hash, read_dataset
+from race_calc.data.references import References, fit_references, read_isolated_atoms
+from race_calc.data.split import Split, apply_split, make_split
+from race_calc.graph import Graph, average_neighbours, collate, from_atoms
+from race_calc.model.heads import initial_offsets
+from race_calc.model.layout import Layout
+from race_calc.model.parameters import Parameters, initialise
+from race_calc.model.plan import make_plan
+from race_calc.model.race import Race, layout_of
+from race_calc.train.config import TrainConfig
+from race_calc.train.losses import Labels
+
+
+@dataclass(frozen=True)
+class Example:
+    """One structure: its graph and its labels in float64 (energy less the references)."""
+
+    graph: Graph
+    energy: float
+    forces: np.ndarray
+    virial: np.ndarray  # (3, 3) eV, NaN where there is no stress
+
+
+@dataclass(frozen=True)
+class Prepared:
+    model: Race
+    references: References
+    parameters: Parameters
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    split: Split
+    data_hash: str
+    fingerprint: str  # of configuration and data: a resumed run must have the same
+
+
+def prepare(config: TrainConfig, folder: Path) -> Prepared:
+    """Read the data (paths relative to `folder`), fit the references and draw the first weights.
+
+    Raises FileNotFoundError or ValueError for data that is missing or cannot be used.
+    """
+    whole = read_dataset(folder / config.data.train)
+    if isinstance(config.data.validation, int):
+        split = make_split(len(whole), config.data.validation, config.training.seed, config.data.validation_from)
+        train, validation = apply_split(whole, split)
+        digest = data_hash(whole)
+    else:
+        split = make_split(len(whole), 0, config.training.seed)
+        train, validation = whole, read_dataset(folder / config.data.validation)
+        check_same_elements(train, validation)
+        digest = hashlib.sha256((data_hash(train) + data_hash(validation)).encode()).hexdigest()
+    isolated = config.data.isolated_atoms
+    references = fit_references(train, read_isolated_atoms(folder / isolated) if isolated else None)
+    check_same_elements(train, validation)
+    examples = examples_of(train, references, config.model.cutoff)
+    plan = make_plan(config.model, len(references.species))
+    neighbours = average_neighbours([example.graph for example in examples])
+    model = Race(plan, references.species, references.scale, neighbours)
+    residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
+    offsets = initial_offsets(float(np.mean(residual**2)), references.scale**2)
+    seeds = [config.training.seed + member for member in range(config.members)]
+    fingerprint = hashlib.sha256((json.dumps(config.to_dict(), sort_keys=True) + digest).encode()).hexdigest()
+    return Prepared(
+        model=model,
+        references=references,
+        parameters=initialise(plan, seeds, offsets),
+        train=examples,
+        validation=examples_of(validation, references, config.model.cutoff),
+        split=split,
+        data_hash=digest,
+        fingerprint=fingerprint,
+    )
+
+
+def examples_of(dataset: Dataset, references: References, cutoff: float) -> tuple[Example, ...]:
+    examples = []
+    for atoms, energy, forces, stress in zip(dataset.structures, dataset.energy, dataset.forces, dataset.stress):
+        virial = np.full((3, 3), np.nan) if stress is None else stress * atoms.get_volume()
+        energy = float(energy) - references.reference_energy(atoms.numbers)
+        examples.append(Example(from_atoms(atoms, cutoff), energy, forces, virial))
+    return tuple(examples)
+
+
+def batch_of(examples: list[Example], model: Race, dtype: torch.dtype, device: torch.device) -> tuple[Layout, Labels]:
+    """Collate examples for the device."""
+    graph = collate([example.graph for example in examples])
+
+    def tensor(values) -> torch.Tensor:
+        return torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
+
+    labels = Labels(
+        energy=tensor([example.energy for example in examples]),
+        forces=tensor(np.concatenate([example.forces for example in examples])),
+        virial=tensor(np.stack([example.virial for example in examples])),
+        volume=tensor(graph.volume),
+    )
+    return layout_of(model, graph, dtype, device), labels

@@ -1,0 +1,100 @@
+"""Metrics against closed forms, SciPy's densities and exact Gaussian samples."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import multivariate_normal, norm
+
+from race_calc.calibrate.metrics import LEVELS, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
+
+
+def covariances(n, seed=0):
+    root = np.random.default_rng(seed).normal(size=(n, 3, 3))
+    return root @ root.swapaxes(-1, -2) + 0.1 * np.eye(3)
+
+
+def test_errors_of_known_numbers():
+    assert rmse([3.0, -4.0]) == pytest.approx(np.sqrt(12.5), rel=1e-15)
+    assert mae([[3.0], [-4.0]]) == 3.5
+    assert mean_sigma([[1.0, 2.0], [3.0, 6.0]]) == 3.0
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 20), st.integers(0, 10_000))
+def test_nll_is_scipys_density(n, seed):
+    rng = np.random.default_rng(seed)
+    difference, variance = rng.normal(size=n), rng.uniform(0.01, 4.0, size=n)
+    assert gaussian_nll(difference, variance) == pytest.approx(-norm.logpdf(difference, scale=np.sqrt(variance)).mean())
+    vectors, sigma = rng.normal(size=(n, 3)), covariances(n, seed)
+    expected = -np.mean([multivariate_normal.logpdf(d, cov=s) for d, s in zip(vectors, sigma)])
+    assert vector_nll(vectors, sigma) == pytest.approx(expected, rel=1e-9)
+
+
+def test_nll_includes_the_constant():
+    assert gaussian_nll([0.0], [1.0]) == pytest.approx(0.5 * np.log(2 * np.pi))
+    assert vector_nll(np.zeros((1, 3)), np.eye(3)[None]) == pytest.approx(1.5 * np.log(2 * np.pi))
+
+
+def test_vector_nll_with_diagonal_covariance_is_the_sum_over_components():
+    rng = np.random.default_rng(1)
+    difference, variance = rng.normal(size=(7, 3)), rng.uniform(0.1, 2.0, size=(7, 3))
+    diagonal = variance[..., None] * np.eye(3)
+    assert vector_nll(difference, diagonal) == pytest.approx(3 * gaussian_nll(difference, variance), rel=1e-12)
+
+
+def test_vector_nll_does_not_depend_on_the_orientation():
+    rng = np.random.default_rng(2)
+    q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    difference, sigma = rng.normal(size=(5, 3)), covariances(5)
+    turned = vector_nll(difference @ q.T, q @ sigma @ q.T)
+    assert turned == pytest.approx(vector_nll(difference, sigma), rel=1e-12)
+
+
+def test_vector_nll_reads_the_off_diagonal_with_the_right_sign():
+    sigma = np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])[None]
+    along, across = vector_nll([[1.0, 1.0, 0.0]], sigma), vector_nll([[1.0, -1.0, 0.0]], sigma)
+    assert across - along == pytest.approx(1.0 / 0.1 - 1.0 / 1.9)
+
+
+def test_nll_of_certainty_is_infinite_and_of_nan_is_nan():
+    singular = np.outer([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])[None]
+    assert gaussian_nll([0.1, 0.1], [0.0, 1.0]) == np.inf
+    assert vector_nll([[0.1, 0.0, 0.0]], singular) == np.inf
+    assert vector_nll([[0.0, 0.0, 0.0]], np.zeros((1, 3, 3))) == np.inf
+    assert vector_nll([[0.1, 0.0, 0.0]], -np.eye(3)[None]) == np.inf
+    assert np.isnan(gaussian_nll([np.nan, 0.0], [1.0, 1.0])) and np.isnan(gaussian_nll([0.0], [np.nan]))
+    assert np.isnan(vector_nll([[0.0, np.nan, 0.0]], np.eye(3)[None]))
+    assert np.isnan(vector_nll([[0.0, 0.0, 0.0]], np.full((1, 3, 3), np.nan)))
+
+
+def test_coverage_of_gaussian_quantiles_is_the_level():
+    n = 100_000
+    quantiles = norm.ppf((np.arange(n) + 0.5) / n)
+    for level in LEVELS:
+        assert coverage(2.5 * quantiles, np.full(n, 2.5), level) == pytest.approx(level, abs=2e-5)
+
+
+def test_coverage_counts_both_sides_and_nan_as_outside():
+    difference = np.array([-1.9, 1.9, -2.1, 2.1, np.nan, 0.0])
+    std = np.array([1.0, 1.0, 1.0, 1.0, 1.0, np.nan])
+    assert coverage(difference, std, 0.95) == pytest.approx(2 / 6)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95, -0.1, float("nan")])
+def test_coverage_refuses_an_impossible_level(level):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        coverage([0.0], [1.0], level)
+
+
+def test_empty_and_unfit_input_is_refused():
+    for call in (lambda: rmse([]), lambda: mae(np.empty((0, 3))), lambda: mean_sigma([]), lambda: gaussian_nll([], []),
+                 lambda: vector_nll(np.empty((0, 3)), np.empty((0, 3, 3))), lambda: coverage([], [], 0.9)):
+        with pytest.raises(ValueError, match="at least one"):
+            call()
+    with pytest.raises(ValueError, match="variance has the shape"):
+        gaussian_nll([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="std has the shape"):
+        coverage([1.0, 2.0], 1.0, 0.9)
+    with pytest.raises(ValueError, match="covariance has the shape"):
+        vector_nll(np.zeros((4, 3)), np.zeros((4, 3)))

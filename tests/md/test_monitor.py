@@ -1,0 +1,126 @@
+"""Decisions of the monitor: pure functions, no ASE."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from race_calc.md.monitor import (
+    Criterion,
+    MonitorState,
+    decide,
+    default_criteria,
+    resolve,
+)
+from race_calc.ood.scores import CRITERIA
+
+
+def run(criteria, values, name="bald_energy"):
+    """Decisions for a series of values of one score."""
+    state, decisions = MonitorState(), []
+    for step, value in enumerate(values):
+        decision, state = decide(criteria, {name: (value, None)}, state, step)
+        decisions.append(decision)
+    return decisions
+
+
+def test_a_violation_says_all():
+    criterion = Criterion("bald_forces_max", 0.5, "halt")
+    decision, state = decide([criterion], {"bald_forces_max": (0.7, 4)}, MonitorState(), 12)
+    (violation,) = decision.violations
+    assert decision.action == violation.action == "halt"
+    assert (violation.step, violation.criterion, violation.value) == (12, "bald_forces_max", 0.7)
+    assert (violation.threshold, violation.atom_index, violation.in_a_row) == (0.5, 4, 1)
+    assert state == MonitorState((1,))
+    assert "halt at step 12" in str(violation) and "atom 4" in str(violation)
+
+
+def test_at_the_threshold_is_no_violation():
+    assert [d.action for d in run([Criterion("bald_energy", 1.0)], [0.0, 1.0, 1.0 + 1e-12])] == [None, None, "halt"]
+
+
+def test_k_in_a_row_and_every_further_one():
+    criteria = [Criterion("bald_energy", 1.0, "flag", consecutive=3)]
+    decisions = run(criteria, [2, 2, 0, 2, 2, 2, 2, 0, 2])
+    assert [d.action for d in decisions] == [None] * 5 + ["flag", "flag", None, None]
+    assert [v.in_a_row for d in decisions for v in d.violations] == [1, 2, 1, 2, 3, 4, 1]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_violates(value):
+    (decision,) = run([Criterion("bald_energy", 1e300)], [value])
+    assert decision.action == "halt" and len(decision.violations) == 1
+
+
+def test_the_most_severe_action_wins_and_counts_are_kept_apart():
+    criteria = [
+        Criterion("bald_energy", 1.0, "log"),
+        Criterion("bald_energy", 2.0, "flag"),
+        Criterion("bald_energy", 2.0, "halt", consecutive=2),
+    ]
+    decisions = run(criteria, [0.5, 1.5, 2.5, 2.5, 1.5])
+    assert [d.action for d in decisions] == [None, "log", "flag", "halt", "log"]
+    assert [len(d.violations) for d in decisions] == [0, 1, 3, 3, 1]
+
+
+@given(st.lists(st.floats(0, 2) | st.just(math.nan), max_size=30), st.integers(1, 4))
+def test_acts_exactly_where_the_last_k_values_violate(values, k):
+    decisions = run([Criterion("bald_energy", 1.0, "halt", k)], values)
+    bad = [not v <= 1.0 for v in values]
+    expected = ["halt" if i + 1 >= k and all(bad[i + 1 - k : i + 1]) else None for i in range(len(bad))]
+    assert [d.action for d in decisions] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("bald", 1.0), "unknown criterion 'bald'; known: bald_energy"),
+        (("bald_energy", "automatic"), "'auto' or a finite number"),
+        (("bald_energy", math.nan), "finite number"),
+        (("bald_energy", math.inf), "finite number"),
+        (("bald_energy", -1.0), "≥ 0"),
+        (("bald_energy", None), "finite number"),
+        (("bald_energy", True), "finite number"),
+        (("bald_energy", 1.0, "stop"), "unknown action 'stop'; known: log, flag, halt"),
+        (("bald_energy", 1.0, "halt", 0), "integer ≥ 1"),
+        (("bald_energy", 1.0, "halt", 1.5), "integer ≥ 1"),
+    ],
+)
+def test_a_wrong_criterion_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Criterion(*arguments)
+
+
+def test_decide_refuses_what_it_cannot_judge():
+    with pytest.raises(ValueError, match="still 'auto'"):
+        run([Criterion("bald_energy")], [1.0])
+    with pytest.raises(ValueError, match="no score for 'bald_energy'; given: bald_forces_max"):
+        run([Criterion("bald_energy", 1.0)], [1.0], name="bald_forces_max")
+    with pytest.raises(ValueError, match="counts 2 criteria, but 1"):
+        decide([Criterion("bald_energy", 1.0)], {"bald_energy": (0.0, None)}, MonitorState((1, 0)), 3)
+
+
+def test_defaults():
+    assert default_criteria(CRITERIA) == (
+        Criterion("bald_forces_max", "auto", "halt"),
+        Criterion("forces_uncertainty_max", "auto", "flag"),
+    )
+    only_variances = ("energy_uncertainty_per_atom", "forces_uncertainty_max")
+    assert default_criteria(only_variances) == (Criterion("forces_uncertainty_max", "auto", "halt"),)
+    assert default_criteria(only_variances[:1]) == (Criterion("energy_uncertainty_per_atom", "auto", "halt"),)
+    with pytest.raises(ValueError, match="no uncertainty to monitor"):
+        default_criteria(())
+
+
+def test_resolve():
+    criteria = [Criterion("bald_energy", "auto", "flag", 3), Criterion("bald_forces_max", 7)]
+    assert resolve(criteria, CRITERIA, {"bald_energy": 0.25}) == (
+        Criterion("bald_energy", 0.25, "flag", 3),
+        Criterion("bald_forces_max", 7, "halt"),
+    )
+    with pytest.raises(ValueError, match="stores no threshold for 'bald_energy'.*by hand"):
+        resolve(criteria, CRITERIA, {})
+    with pytest.raises(ValueError, match="cannot give the criterion 'bald_energy'.*available: forces_uncertainty_max"):
+        resolve(criteria, ("forces_uncertainty_max",), {"bald_energy": 0.25})

@@ -1,0 +1,99 @@
+"""The member axis and the batch axis: nothing leaks from one member or structure to another."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from physics_cases import CUTOFF, OFFSETS, STRUCTURES, chain, crystal, deviation, draw, ethanol, make_model, run_model
+
+from race_calc.graph import collate, from_atoms
+from race_calc.model.parameters import initialise, n_members, select_members
+from race_calc.model.race import evaluate, layout_of
+
+TIGHT = 1e-12
+MODEL = make_model()
+STACK = draw(MODEL, [0, 1, 2])
+FIELDS = ("energy", "atom_energy", "forces", "virial", "energy_var", "log_cov")
+PER_STRUCTURE = ("energy", "virial", "energy_var")
+
+
+def test_batch_equals_singles():
+    structures = [f() for f in STRUCTURES.values()]
+    batch = run_model(MODEL, STACK, *structures)
+    singles = [run_model(MODEL, STACK, atoms) for atoms in structures]
+    for name in FIELDS:
+        together = torch.cat([getattr(single, name) for single in singles], dim=1)
+        assert deviation(getattr(batch, name), together) < TIGHT, name
+    start = 0
+    for k, atoms in enumerate(structures):  # each within its own largest component, too
+        part = slice(start, start + len(atoms))
+        assert deviation(batch.forces[:, part], singles[k].forces) < TIGHT
+        start += len(atoms)
+
+
+def test_gradients_across_structures_are_exactly_zero():
+    graph = collate([from_atoms(atoms, CUTOFF) for atoms in (ethanol(), crystal(), chain())])
+    layout = layout_of(MODEL, graph, torch.float64, torch.device("cpu"))
+    blocks = tuple(
+        replace(b, angular=b.angular.clone().requires_grad_(), radial=b.radial.clone().requires_grad_())
+        for b in layout.blocks
+    )
+    layout = replace(layout, blocks=blocks)
+    energy = evaluate(MODEL, STACK, layout, training=True).energy
+    leaves = [b.angular for b in blocks] + [b.radial for b in blocks]
+    for k in range(3):
+        gradients = torch.autograd.grad(energy[:, k].sum(), leaves, retain_graph=True)
+        for gradient, block in zip(gradients, blocks + blocks):
+            structure = layout.batch[block.start : block.stop].repeat_interleave(block.width)
+            assert gradient[structure != k].count_nonzero() == 0
+            assert not (structure == k).any() or gradient[structure == k].abs().max() > 0
+
+
+def test_each_member_equals_its_own_run():
+    structures = [ethanol(), crystal()]
+    stack = run_model(MODEL, STACK, *structures)
+    for m in range(3):
+        alone = run_model(MODEL, select_members(STACK, [m]), *structures)
+        for name in FIELDS:
+            assert deviation(getattr(alone, name)[0], getattr(stack, name)[m]) < TIGHT, name
+
+
+def test_members_do_not_feel_each_other():
+    """A broken member leaves the others as they are."""
+    broken = {name: value.clone() for name, value in STACK.items()}
+    for value in broken.values():
+        value[1] = float("nan")
+    good, bad = run_model(MODEL, STACK, ethanol()), run_model(MODEL, broken, ethanol())
+    for name in FIELDS:
+        assert torch.equal(getattr(good, name)[[0, 2]], getattr(bad, name)[[0, 2]]), name
+        assert torch.isnan(getattr(bad, name)[1]).all(), name
+
+
+def test_initialise_depends_on_the_seed_of_the_member_only():
+    stack = initialise(MODEL.plan, [5, 9, 5], OFFSETS)
+    alone = initialise(MODEL.plan, [9], OFFSETS)
+    assert n_members(stack) == 3
+    for name in stack:
+        assert torch.equal(stack[name][1:2], alone[name]), name
+        assert torch.equal(stack[name][0], stack[name][2]), name
+        assert "offset" in name or not torch.equal(stack[name][0], stack[name][1]), name
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_the_structure_is_not_changed(structure):
+    atoms = STRUCTURES[structure]()
+    before = atoms.copy()
+    run_model(MODEL, STACK, atoms)
+    assert atoms == before and (atoms.cell.array == before.cell.array).all() and (atoms.pbc == before.pbc).all()
+
+
+def test_float32_stays_close():
+    graph = from_atoms(ethanol(), CUTOFF)
+    outputs = [
+        evaluate(MODEL, {n: v.to(t) for n, v in STACK.items()}, layout_of(MODEL, graph, t, torch.device("cpu")))
+        for t in (torch.float32, torch.float64)
+    ]
+    for name in FIELDS:
+        single, double = (getattr(o, name) for o in outputs)
+        assert single.dtype == torch.float32
+        assert deviation(single.double(), double) < 1e-4, name

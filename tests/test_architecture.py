@@ -1,0 +1,49 @@
+"""Imports point one way (docs/architecture.md), and what should need only NumPy does."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "race_calc"
+FORBIDDEN = {
+    "graph.py": ("model", "data", "train", "posterior", "md", "cli", "calculator"),
+    "neighbours.py": ("graph", "model", "data", "train", "posterior", "md", "cli", "calculator"),
+    "model": ("data", "train", "posterior", "calibrate", "ood", "md", "report", "cli", "calculator", "checkpoint"),
+    "data": ("model", "train", "posterior", "calibrate", "ood", "md", "report", "cli", "calculator"),
+    "prediction.py": ("graph", "model", "data", "train", "posterior", "calibrate", "ood", "md", "report", "cli"),
+    "posterior": ("train", "calibrate", "ood", "md", "report", "cli", "calculator"),
+    "ood": ("graph", "model", "data", "train", "posterior", "md", "report", "cli", "calculator"),
+    "calibrate": ("graph", "model", "data", "train", "posterior", "md", "report", "cli", "calculator"),
+    "train": ("md", "report", "cli", "calculator"),
+    "md": ("graph", "model", "data", "train", "posterior", "cli"),
+    "report": ("graph", "model", "data", "train", "posterior", "md", "cli", "calculator"),
+    "calculator.py": ("train", "md", "report", "cli"),
+}
+NUMPY_ONLY = ["prediction", "posterior.aggregate", "posterior.bald", "ood.scores", "ood.thresholds", "md.monitor"]
+
+
+def imported(path: Path) -> set[str]:
+    """First part, below race_calc, of everything that a file imports from the package."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        found |= {name.split(".")[1] for name in names if name.startswith("race_calc.")}
+    return found
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_imports_point_one_way(room):
+    target = PACKAGE / room
+    for path in [target] if target.is_file() else sorted(target.rglob("*.py")):
+        assert not imported(path) & set(FORBIDDEN[room]), path.relative_to(PACKAGE)
+
+
+def test_decisions_and_statistics_need_neither_torch_nor_ase():
+    names = [f"race_calc.{name}" for name in NUMPY_ONLY]
+    program = f"import importlib, sys; [importlib.import_module(n) for n in {names}]; print({{'torch', 'ase'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

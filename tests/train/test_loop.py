@@ -1,0 +1,163 @@
+"""Training runs: same seed same result, members independent, killed runs resume bit by bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from small_run import write_run
+
+from race_calc.checkpoint import load_checkpoint
+from race_calc.train import loop
+from race_calc.train.config import load_config
+from race_calc.train.files import LOG_FILE, STATE_FILE, load_state
+from race_calc.train.finish import finish
+from race_calc.train.loop import learning_rate, train
+from race_calc.train.prepare import prepare
+
+CPU = torch.device("cpu")
+
+
+def run(folder, out, resume=False, **changes):
+    path = write_run(folder, **changes)
+    config = load_config(path)
+    prepared = prepare(config, folder)
+    state = train(config, prepared, folder / out, CPU, resume)
+    return config, prepared, state
+
+
+def read_log(folder):
+    return [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
+
+
+def test_same_seed_same_result_and_the_loss_falls(tmp_path):
+    _, _, a = run(tmp_path, "a", training__epochs=6)
+    _, _, b = run(tmp_path, "b", training__epochs=6)
+    assert all(torch.equal(a.tensors()[name], b.tensors()[name]) for name in a.tensors())
+    losses = np.array([line["train_loss"] for line in read_log(tmp_path / "a")])
+    assert (losses[-1] < losses[0]).all()
+    _, _, c = run(tmp_path, "c", training__epochs=6, training__seed=4)
+    assert not torch.equal(a.weights, c.weights)
+
+
+def test_member_of_a_stack_equals_its_own_run(tmp_path):
+    (tmp_path / "one").mkdir()
+    float64 = {"training__dtype": "float64"}
+    _, _, stack = run(tmp_path, "stack", **float64)
+    _, _, alone = run(tmp_path / "one", "alone", posterior="mve", members=1, **float64)
+    assert stack.weights[0] == pytest.approx(alone.weights[0], rel=1e-9, abs=1e-11)
+    assert not torch.equal(stack.weights[0], stack.weights[1])
+
+
+@pytest.mark.parametrize("head,recipe", [("mse", "joint"), ("energy", "joint"), ("energy", "detached"), ("joint", "joint")])
+def test_heads_and_recipes_train(tmp_path, head, recipe):
+    config, prepared, state = run(tmp_path, "out", model__head=head, training__recipe=recipe, training__epochs=2)
+    assert torch.isfinite(state.weights).all() and (state.best_epoch > 0).all()
+    finish(config, prepared, state, tmp_path / "out", CPU)
+    assert load_checkpoint(tmp_path / "out").thresholds
+
+
+def test_cholesky_and_stress_train(tmp_path):
+    changes = {"model__force_covariance": "cholesky", "training__stress_weight": 10.0, "periodic": True}
+    _, _, with_stress = run(tmp_path, "a", **changes)
+    _, _, without = run(tmp_path, "b", **(changes | {"training__stress_weight": 0.0}))
+    assert torch.isfinite(with_stress.weights).all()
+    assert not torch.equal(with_stress.weights, without.weights)
+
+
+def test_interrupted_run_resumes_to_the_same_bits(tmp_path):
+    """Stop inside epoch 3 by an exception, resume, compare with the run that was never stopped."""
+    _, _, whole = run(tmp_path, "whole", training__epochs=5)
+    config = load_config(tmp_path / "train.yaml")
+    prepared = prepare(config, tmp_path)
+
+    def stop(record):
+        if record["kind"] == "step" and record["epoch"] == 3 and record["step"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, prepared, tmp_path / "stopped", CPU, False, stop)
+    (tmp_path / "stopped" / LOG_FILE).open("a").write('{"epoch": 3, "half a li')
+    resumed = train(config, prepared, tmp_path / "stopped", CPU, True)
+    assert all(torch.equal(whole.tensors()[name], resumed.tensors()[name]) for name in whole.tensors())
+    assert [line["epoch"] for line in read_log(tmp_path / "stopped")] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.slow
+def test_killed_process_resumes_to_the_same_bits(tmp_path):
+    """kill -9 at some moment of `race-calc train`, then --resume: bit-identical weights, no doubled log lines."""
+    write_run(tmp_path, training__epochs=30)
+
+    def command(out, *more):
+        program = "from race_calc.cli import app; app()"
+        return [sys.executable, "-c", program, "train", str(tmp_path / "train.yaml"), "--out", str(tmp_path / out), *more]
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command("whole"), check=True, env=environment, capture_output=True)
+    process = subprocess.Popen(command("killed"), env=environment, stdout=subprocess.DEVNULL)
+    log = tmp_path / "killed" / LOG_FILE
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not log.exists() or len(log.read_text().splitlines()) < 4):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(read_log(tmp_path / "killed")) < 30, "the run ended before it was killed"
+    again = subprocess.run(command("killed"), env=environment, capture_output=True, text=True)
+    assert again.returncode == 1 and "--resume" in again.stderr
+    subprocess.run(command("killed", "--resume"), check=True, env=environment, capture_output=True)
+    for name in ("weights.safetensors", STATE_FILE):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+    assert [line["epoch"] for line in read_log(tmp_path / "killed")] == list(range(1, 31))
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch):
+    calls, true_loss = [], loop.loss
+
+    def poisoned(outputs, labels, head, settings):
+        calls.append(settings.recipe)
+        values = true_loss(outputs, labels, head, settings)
+        return values * float("nan") if len(calls) == 2 else values
+
+    monkeypatch.setattr(loop, "loss", poisoned)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _, _, state = run(tmp_path, "out", training__epochs=2)
+    finally:
+        torch.set_num_threads(threads)
+    assert state.skipped.tolist() == [1, 1] and torch.isfinite(state.weights).all()
+    assert read_log(tmp_path / "out")[-1]["skipped_steps"] == [1, 1]
+
+
+def test_resume_refuses_other_runs_and_damaged_states(tmp_path):
+    run(tmp_path, "out")
+    with pytest.raises(FileExistsError, match="--resume"):
+        run(tmp_path, "out")
+    with pytest.raises(ValueError, match="another configuration"):
+        run(tmp_path, "out", resume=True, training__seed=8)
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        run(tmp_path, "other", resume=True)
+    state = tmp_path / "out" / STATE_FILE
+    state.write_bytes(state.read_bytes()[:200])
+    with pytest.raises(ValueError, match="damaged"):
+        load_state(tmp_path / "out", "", CPU)
+
+
+def test_learning_rate(tmp_path):
+    settings = load_config(write_run(tmp_path, training__epochs=11, training__learning_rate=0.1)).training
+    assert learning_rate(settings, 0) == pytest.approx(0.001)
+    assert learning_rate(settings, 1) == pytest.approx(0.1)
+    assert learning_rate(settings, 6) == pytest.approx(0.1 * 0.505)
+    assert learning_rate(settings, 11) == pytest.approx(0.001)
+
+
+def test_bad_data_is_named(tmp_path):
+    path = write_run(tmp_path)
+    (tmp_path / "data.xyz").unlink()
+    with pytest.raises(FileNotFoundError, match="data.xyz"):
+        prepare(load_config(path), tmp_path)

@@ -1,0 +1,200 @@
+"""Likelihoods against SciPy, the weight λ, and the detached recipe."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from scipy.stats import multivariate_normal, norm
+
+from race_calc.graph import collate, from_atoms
+from race_calc.model.config import ModelConfig
+from race_calc.model.heads import CHOLESKY_JITTER, initial_offsets
+from race_calc.model.parameters import initialise
+from race_calc.model.plan import make_plan
+from race_calc.model.race import Outputs, Race, evaluate, layout_of
+from race_calc.train.config import TrainingConfig
+from race_calc.train.losses import Labels, energy_nll, force_nll, loss, squared, stress_squared
+
+M, N, B = 2, 7, 3
+JOINT = TrainingConfig(recipe="joint", energy_weight=1.0, force_weight=100.0)
+DETACHED = TrainingConfig(recipe="detached", energy_weight=1.0, force_weight=100.0)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def outputs_of(**given) -> Outputs:
+    """Outputs with zero means where nothing is given."""
+    zero = dict(energy=torch.zeros(M, B), atom_energy=torch.zeros(M, N), forces=torch.zeros(M, N, 3),
+                virial=torch.zeros(M, B, 3, 3), energy_var=None, log_cov=None, factor=None)
+    return Outputs(**{name: given.get(name, value if value is None else value.double()) for name, value in zero.items()})
+
+
+def labels_of(**given) -> Labels:
+    zero = dict(energy=torch.zeros(B), forces=torch.zeros(N, 3), virial=torch.zeros(B, 3, 3), volume=torch.ones(B))
+    return Labels(**{name: given.get(name, value.double()) for name, value in zero.items()})
+
+
+def symmetric(seed: int = 1) -> torch.Tensor:
+    s = normal(M, N, 3, 3, seed=seed)
+    return s + s.transpose(-1, -2)
+
+
+def test_energy_nll_is_that_of_scipy():
+    d, variance = normal(M, B), normal(M, B, seed=1).exp()
+    expected = -norm.logpdf(d, scale=variance.sqrt()).mean(1) - 0.5 * math.log(2 * math.pi)
+    np.testing.assert_allclose(energy_nll(d, variance), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["matrix-log", "cholesky"])
+def test_force_nll_is_that_of_scipy(form):
+    d, s = normal(M, N, 3), symmetric()
+    if form == "matrix-log":
+        outputs, covariance = outputs_of(log_cov=s), torch.linalg.matrix_exp(s)
+    else:
+        factor = s.tril(-1) + torch.diag_embed(s.diagonal(dim1=-2, dim2=-1).exp())
+        outputs = outputs_of(factor=factor)
+        covariance = factor @ factor.transpose(-1, -2) + CHOLESKY_JITTER * torch.eye(3)
+    expected = [
+        np.mean([-multivariate_normal.logpdf(d[m, i], cov=covariance[m, i]) for i in range(N)]) for m in range(M)
+    ]
+    np.testing.assert_allclose(force_nll(d, outputs), np.array(expected) - 1.5 * math.log(2 * math.pi), rtol=1e-9)
+
+
+def test_unit_covariances_give_the_mse():
+    """NLL_JEF with Σ = 1 is NLL_E, with σ² = 1 too it is the weighted MSE."""
+    means = dict(energy=normal(M, B), forces=normal(M, N, 3, seed=1))
+    labels = labels_of(energy=normal(B, seed=2), forces=normal(N, 3, seed=3))
+    ones, zeros = torch.ones(M, B).double(), torch.zeros(M, N, 3, 3).double()
+    joint, variance = outputs_of(**means, energy_var=ones, log_cov=zeros), normal(M, B, seed=4).exp()
+    mse = loss(outputs_of(**means), labels, "mse", JOINT)
+    by_hand = 0.5 * ((labels.energy - means["energy"]) ** 2).mean(1)
+    by_hand = by_hand + 100 * 0.5 * ((labels.forces - means["forces"]) ** 2).sum(-1).mean(1)
+    torch.testing.assert_close(mse, by_hand)
+    torch.testing.assert_close(loss(joint, labels, "joint", JOINT), mse)
+    torch.testing.assert_close(loss(joint, labels, "energy", JOINT), mse)
+    joint = outputs_of(**means, energy_var=variance, log_cov=zeros)
+    torch.testing.assert_close(loss(joint, labels, "joint", JOINT), loss(joint, labels, "energy", JOINT))
+
+
+@pytest.mark.parametrize("training", [JOINT, DETACHED], ids=["joint", "detached"])
+@pytest.mark.parametrize("weight", [0.01, 1.0, 100.0])
+def test_weights_do_not_move_the_optimum_of_a_variance(training, weight):
+    """The best free log-variance is that of the mean squared residual, for λ = 100 as for 1."""
+    training = training.model_copy(update={"force_weight": weight, "energy_weight": weight})
+    labels = labels_of(energy=normal(B, seed=2), forces=normal(N, 3, seed=3))
+    scatter = torch.einsum("ni,nj->ij", labels.forces, labels.forces) / N
+    values, vectors = torch.linalg.eigh(scatter)
+    log_cov = (vectors * values.log()) @ vectors.T
+    log_var = (labels.energy**2).mean().log()
+
+    def gradients(shift: float) -> tuple[torch.Tensor, torch.Tensor]:
+        free = [(x + shift).clone().requires_grad_() for x in (log_cov, log_var)]
+        outputs = outputs_of(log_cov=free[0].expand(M, N, 3, 3), energy_var=free[1].exp().expand(M, B))
+        return torch.autograd.grad(loss(outputs, labels, "joint", training).sum(), free)
+
+    for gradient, reference in zip(gradients(0.0), gradients(0.1)):
+        assert gradient.abs().max() < 1e-12 * weight
+        assert reference.abs().max() > 1e-3 * weight
+
+
+@pytest.mark.parametrize("s", [-6.0, 0.0, 3.0])
+def test_gradient_is_finite_where_the_eigenvalues_are_equal(s):
+    log_cov = (s * torch.eye(3).double()).expand(M, N, 3, 3).clone().requires_grad_()
+    d = normal(M, N, 3)
+    gradient = torch.autograd.grad(force_nll(d, outputs_of(log_cov=log_cov)).sum(), log_cov)[0]
+    outer = torch.einsum("mni,mnj->mnij", d, d)  # closed form: ½ (1 - e^{-s} d dᵀ) / N
+    torch.testing.assert_close(gradient, 0.5 * (torch.eye(3) - math.exp(-s) * outer) / N, rtol=1e-10, atol=1e-12)
+
+
+def test_stress_counts_only_where_it_is_known():
+    virial, labels = normal(M, B, 3, 3), normal(B, 3, 3, seed=1)
+    labels[1] = float("nan")
+    volume = torch.tensor([2.0, 3.0, 0.0]).double()
+    outputs = outputs_of(virial=virial)
+    expected = 0.5 * (((labels[0] - virial[:, 0]) / 2.0) ** 2).sum((-1, -2))
+    torch.testing.assert_close(stress_squared(outputs, labels_of(virial=labels, volume=volume)), expected)
+    none = stress_squared(outputs, labels_of(virial=torch.full((B, 3, 3), float("nan")).double()))
+    assert torch.equal(none, torch.zeros(M).double())
+    weighted = JOINT.model_copy(update={"stress_weight": 7.0})
+    total = loss(outputs, labels_of(virial=labels, volume=volume), "mse", weighted)
+    torch.testing.assert_close(total, 7 * expected)
+
+
+def test_squared_is_a_mean_over_all_but_members():
+    torch.testing.assert_close(squared(torch.full((2, 5, 3), 2.0)), torch.full((2,), 6.0))
+
+
+# ---- the recipes on a whole model -------------------------------------------------------------------
+
+HEADS = ("offset", "readout.gates", "readout.gated", "readout.tensor")
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A joint model of two members with labels on a molecule and a crystal."""
+    config = ModelConfig(hidden_irreps="4x0e+3x1o+3x2e", l_max=2, layers=3, features_dim=5, radial_hidden=(6,), cutoff=4.0)
+    model = Race(make_plan(config, 2), (1, 8), 1.0, 5.0)
+    parameters = initialise(model.plan, [0, 1], initial_offsets(1e-2, 0.1))
+    parameters = {name: value.requires_grad_() for name, value in parameters.items()}
+    water = molecule("H2O")
+    water.rattle(0.05, seed=0)
+    crystal = Atoms("OH", positions=[[0, 0, 0], [0.9, 0.4, 0.1]], cell=[[3, 0, 0], [0.5, 3.1, 0], [0, 0.2, 2.9]], pbc=True)
+    graph = collate([from_atoms(water, 4.0), from_atoms(crystal, 4.0)])
+    layout = layout_of(model, graph, torch.float64, torch.device("cpu"))
+    labels = Labels(normal(2), normal(5, 3, seed=1), normal(2, 3, 3, seed=2), layout.volume)
+    return model, parameters, layout, labels
+
+
+def gradients(case, recipe: str, head: str, **weights) -> dict[str, torch.Tensor]:
+    """Gradient of the loss to every parameter, zero where it does not depend on it."""
+    model, parameters, layout, labels = case
+    training = TrainingConfig(recipe=recipe, stress_weight=3.0, **weights)
+    outputs = evaluate(model, parameters, layout, training=True, detached=recipe == "detached")
+    total = loss(outputs, labels, head, training).sum()
+    return dict(zip(parameters, torch.autograd.grad(total, list(parameters.values()), materialize_grads=True)))
+
+
+def split_heads(values: dict[str, torch.Tensor]) -> tuple[dict, dict]:
+    """What produces the energy, and what only the variance heads use."""
+    mean, heads = {}, {}
+    for name, value in values.items():
+        if name.endswith("readout.out"):
+            mean[name], heads[name] = value[..., :1], value[..., 1:]
+        else:
+            (heads if any(word in name for word in HEADS) else mean)[name] = value
+    return mean, heads
+
+
+def test_detached_recipe_trains_the_mean_as_the_mse_does(case):
+    """Exactly the gradients of the squared error, whatever the variance heads say."""
+    mse, unused = split_heads(gradients(case, "joint", "mse"))
+    mean, heads = split_heads(gradients(case, "detached", "joint"))
+    assert mse.keys() == mean.keys() and len(mean) > 20
+    for name in mse:
+        torch.testing.assert_close(mean[name], mse[name], rtol=1e-13, atol=0, msg=name)
+    assert all(value.count_nonzero() == 0 for value in unused.values())
+    assert all(value.abs().max() > 1e-9 for value in heads.values())
+
+
+def test_detached_recipe_trains_the_heads_as_the_joint_one_does(case):
+    """Same likelihood, so the same gradients to the heads' own parameters."""
+    _, detached = split_heads(gradients(case, "detached", "joint"))
+    mean, joint = split_heads(gradients(case, "joint", "joint"))
+    for name in joint:
+        torch.testing.assert_close(detached[name], joint[name], rtol=1e-10, atol=1e-13, msg=name)
+    mse, _ = split_heads(gradients(case, "joint", "mse"))
+    assert any((mean[name] - mse[name]).abs().max() > 1e-3 for name in mse)  # the joint recipe moves the mean
+
+
+def test_members_have_their_own_loss(case):
+    model, parameters, layout, labels = case
+    outputs = evaluate(model, parameters, layout, training=True, detached=True)
+    losses = loss(outputs, labels, "joint", DETACHED)
+    assert losses.shape == (2,)
+    wrt = torch.autograd.grad(losses[0], list(parameters.values()), materialize_grads=True)
+    assert all(gradient[1].count_nonzero() == 0 for gradient in wrt)
