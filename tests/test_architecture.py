@@ -22,7 +22,10 @@ FORBIDDEN = {
     "report": ("graph", "model", "data", "train", "posterior", "md", "cli", "calculator"),
     "calculator.py": ("train", "md", "report", "cli"),
 }
-NUMPY_ONLY = ["prediction", "posterior.aggregate", "posterior.bald", "ood.scores", "ood.thresholds", "md.monitor"]
+NUMPY_ONLY = [
+    "prediction", "posterior.aggregate", "posterior.bald", "ood.scores", "ood.thresholds", "ood.detection",
+    "calibrate.metrics", "md.monitor",
+]
 
 
 def imported(path: Path) -> set[str]:

@@ -80,7 +80,7 @@ def make_plan(config: ModelConfig, n_species: int) -> Plan:
     needed = [read]
     for layer in range(config.layers - 1, 0, -1):
         sources = {k for k in reachable[layer] if any(_couples(k, t, config.l_max) for t in needed[0])}
-        needed.insert(0, sources | (needed[0] & reachable[layer]) | (read & reachable[layer]))
+        needed.insert(0, sources | (read & reachable[layer]))
 
     layers = []
     inputs = (Irrep(0, 1, config.features_dim),)

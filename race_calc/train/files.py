@@ -18,7 +18,8 @@ LOG_FILE = "training_log.jsonl"
 def save_state(folder: Path, state: StackState, epoch: int, fingerprint: str) -> None:
     """Save the state after `epoch` finished epochs."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.tensors().items()}
-    content = save(tensors, metadata={"epoch": str(epoch), "fingerprint": fingerprint, "torch": torch.__version__})
+    run = {"epoch": epoch, "fingerprint": fingerprint}
+    content = save(tensors, metadata={"run": json.dumps(run)})  # one entry: their order in the file is not fixed
     write_atomically(folder / STATE_FILE, content)
 
 
@@ -33,16 +34,15 @@ def load_state(folder: Path, fingerprint: str, device: torch.device) -> tuple[St
         raise FileNotFoundError(f"{path} does not exist: nothing to resume there; start without --resume")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-        tensors = load_file(path, device=str(device))
-        state = StackState(**tensors)
-    except (safetensors.SafetensorError, TypeError) as error:
+            run = json.loads(file.metadata()["run"])
+        state = StackState(**load_file(path, device=str(device)))
+    except (safetensors.SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete the folder and train again") from error
-    if metadata["fingerprint"] != fingerprint:
+    if run["fingerprint"] != fingerprint:
         raise ValueError(
             f"{folder} was trained with another configuration or other data: give another --out, or the same files"
         )
-    return state, int(metadata["epoch"])
+    return state, int(run["epoch"])
 
 
 def append_log(folder: Path, record: dict) -> None:

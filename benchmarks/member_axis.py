@@ -1,0 +1,42 @@
+"""A step of all members at once against the same members one after the other (eager, interleaved, same process)."""
+
+import statistics
+import time
+
+import torch
+from common import arguments, report, start
+
+from race_calc.checkpoint import load_checkpoint
+from race_calc.graph import from_atoms
+from race_calc.memory import keep_freed_memory
+from race_calc.model.parameters import select_members
+from race_calc.posterior.stack import StackPosterior, load_stack
+
+given = arguments(__doc__, rounds=20, dtype="float64")
+keep_freed_memory()
+checkpoint = load_checkpoint(given.model)
+stack = load_stack(checkpoint, getattr(torch, given.dtype), torch.device("cpu"))
+singles = [
+    StackPosterior(stack.model, stack.references, select_members(stack.parameters, [m])) for m in range(stack.members)
+]
+graph = from_atoms(start(300.0, 0), stack.model.plan.config.cutoff)
+
+times: dict[str, list[float]] = {"stack": [], "singles": []}
+for _ in range(given.rounds + 2):
+    for name, posteriors in (("stack", [stack]), ("singles", singles)):
+        began = time.perf_counter()
+        for posterior in posteriors:
+            posterior.predict(graph)
+        times[name].append(1e3 * (time.perf_counter() - began))
+together, apart = (statistics.median(values[2:]) for values in times.values())
+report(
+    given,
+    {
+        "threads": torch.get_num_threads(),
+        "members": stack.members,
+        "edges": graph.edge_index.shape[1],
+        "all members in one step, ms": together,
+        "one member after the other, ms": apart,
+        "ratio": together / apart,
+    },
+)
