@@ -5,20 +5,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes, all_properties
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes, all_properties
 from ase.outputs import Properties
 
-from race_calc.checkpoint import load_checkpoint
+from race_calc.checkpoint import Checkpoint, load_checkpoint
+from race_calc.device import torch_device
 from race_calc.graph import from_atoms
 from race_calc.memory import keep_freed_memory
 from race_calc.posterior.stack import load_stack
 from race_calc.prediction import Prediction
-
-UNCERTAINTY_PROPERTIES = [
-    f"{name}{part}"
-    for name in ("energy_uncertainty", "forces_uncertainty", "forces_covariance", "stress_uncertainty")
-    for part in ("", "_epistemic", "_aleatoric")
-] + ["stress_covariance", "stress_covariance_epistemic", "bald_energy", "bald_forces"]
 
 
 class RACECalculator(Calculator):
@@ -48,7 +43,8 @@ class RACECalculator(Calculator):
     is absent, and asking for it raises ASE's PropertyNotImplementedError.
 
     Parameters: `model`, folder of a checkpoint. `device`, "cpu", "cuda", … or None: CUDA where there is one.
-    `dtype`, "float64" or "float32". `members`, also give every member's energy and forces.
+    `dtype`, "float64" or "float32". `members`, also give every member's energy and forces. On Linux the process
+    keeps freed memory for the next step instead of returning it (`race_calc.memory`).
 
     Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, ValueError for an
     impossible device or dtype; `calculate` raises ValueError for a structure that cannot be evaluated.
@@ -60,10 +56,8 @@ class RACECalculator(Calculator):
     def __init__(self, model: str | Path, device: str | None = None, dtype: str = "float64", members: bool = False):
         super().__init__()
         keep_freed_memory()
-        self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", *UNCERTAINTY_PROPERTIES]
-        if members:
-            self.implemented_properties += ["energies_members", "forces_members"]
         self.checkpoint = load_checkpoint(model)
+        self.implemented_properties = offered_properties(self.checkpoint, members)
         self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device))
         self.parameters.update(model=str(model), dtype=dtype)
         self._prediction: Prediction | None = None
@@ -74,17 +68,36 @@ class RACECalculator(Calculator):
         return dict(self.checkpoint.thresholds)
 
     def prediction(self, atoms: Atoms | None = None) -> Prediction:
-        """The whole Prediction for `atoms`; evaluates the model only if the results are not current."""
+        """The whole Prediction for `atoms` (default: the last ones); evaluates the model only if it is not current.
+
+        Raises ValueError when there are no atoms yet.
+        """
+        if atoms is None and self.atoms is None:
+            raise ValueError("nothing was calculated yet: give atoms")
         self.get_property("energy", atoms)
         return self._prediction
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """Evaluate all members once and fill `results` with everything they give."""
+        self.results, self._prediction = {}, None  # nothing stale if this fails
         super().calculate(atoms, properties, system_changes)
         graph = from_atoms(self.atoms, self.checkpoint.model.plan.config.cutoff)
         self._prediction = self.posterior.predict(graph)
         known = results_of(self._prediction)
         self.results = {name: known[name] for name in self.implemented_properties if name in known}
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
+        """As in ASE; a stress that the structure does not have is refused without evaluating the model again."""
+        current = self.results and (atoms is None or not self.check_state(atoms))
+        if current and name in self.implemented_properties and name not in self.results:
+            raise PropertyNotImplementedError(f"{name} needs a periodic cell with a volume")
+        return super().get_property(name, atoms, allow_calculation)
+
+    def set(self, **changes):
+        """Refuses changes: model, device and dtype are fixed when the calculator is made."""
+        if changes:
+            raise ValueError(f"cannot change {', '.join(changes)} of a RACECalculator: make a new one")
+        return super().set()
 
     def reset(self) -> None:
         super().reset()
@@ -93,6 +106,22 @@ class RACECalculator(Calculator):
     def export_properties(self) -> Properties:
         """The results that have a standard ASE name."""
         return Properties({name: value for name, value in self.results.items() if name in all_properties})
+
+
+def offered_properties(checkpoint: Checkpoint, members: bool) -> list[str]:
+    """Names of everything that the posterior can give; members and head decide. The stress needs a volume besides."""
+    config = checkpoint.model.plan.config
+    epistemic = ["_epistemic"] if checkpoint.members > 1 else []
+    energy = epistemic + (["_aleatoric"] if config.head != "mse" else [])
+    forces = epistemic + (["_aleatoric"] if config.head == "joint" else [])
+    parts = {"energy_uncertainty": energy, "forces_uncertainty": forces, "forces_covariance": forces,
+             "stress_uncertainty": epistemic, "stress_covariance": epistemic}
+    offered = ["energy", "free_energy", "energies", "forces", "stress"]
+    for name, known in parts.items():
+        offered += [name + part for part in ["", *known]] if known else []
+    for name, known in (("bald_energy", energy), ("bald_forces", forces)):
+        offered += [name] if len(known) == 2 else []
+    return offered + (["energies_members", "forces_members"] if members else [])
 
 
 def results_of(prediction: Prediction) -> dict[str, float | np.ndarray]:
@@ -138,16 +167,3 @@ def _dtype(name: str) -> torch.dtype:
     if name not in ("float32", "float64"):
         raise ValueError(f'dtype is {name!r}: use "float64" or "float32"')
     return getattr(torch, name)
-
-
-def torch_device(name: str | None) -> torch.device:
-    """The device of that name; None is CUDA where there is one. Raises ValueError for one that cannot be used."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f'device is {name!r}: use "cpu", "cuda" or "cuda:0"') from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f'device is {name!r}, but this machine has no CUDA GPU that torch can use: use device="cpu"')
-    return device

@@ -74,7 +74,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
     write_atomically(folder / WEIGHTS, save(tensors))
-    write_atomically(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     write_atomically(folder / CARD, card.encode())
 
 

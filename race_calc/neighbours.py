@@ -5,6 +5,8 @@ import vesin
 from ase import Atoms
 
 SMALLEST_DISTANCE = 1e-3  # Å; closer pairs have no direction and no physical meaning
+LARGEST_EXTENT = 1e5  # Å along directions that are not periodic; vesin counts its bins in 32 bits
+MOST_PAIRS = 1e8
 
 
 def check_structure(atoms: Atoms) -> None:
@@ -27,6 +29,21 @@ def check_structure(atoms: Atoms) -> None:
             )
     if atoms.pbc.any() and np.linalg.svd(cell[atoms.pbc], compute_uv=False)[-1] < 1e-6:
         raise ValueError("the periodic cell vectors are linearly dependent: mend the cell")
+    _check_extent(atoms)
+
+
+def _check_extent(atoms: Atoms) -> None:
+    """Raise ValueError when atoms have flown apart along a direction that is not periodic."""
+    periodic = np.zeros((3, 3))
+    periodic[: atoms.pbc.sum()] = atoms.cell.array[atoms.pbc]
+    free = np.eye(3) - np.linalg.pinv(periodic) @ periodic  # projector onto the directions that are not periodic
+    centred = atoms.positions - atoms.positions[0]
+    far = np.abs(centred @ free).max(axis=1)
+    if far.max() > LARGEST_EXTENT:
+        raise ValueError(
+            f"atoms 0 and {far.argmax()} are {far.max():.3g} Å apart: the run has blown up; go back to the last good "
+            "frame, use a shorter time step"
+        )
 
 
 def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -36,6 +53,13 @@ def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray
     ValueError when two atoms are closer than 0.001 Å, or when the pairs are too many to hold.
     """
     cell = atoms.cell.complete().array if atoms.pbc.any() else np.zeros((3, 3))
+    if atoms.pbc.all():
+        expected = len(atoms) ** 2 * 4.19 * cutoff**3 / abs(np.linalg.det(cell))
+        if expected > MOST_PAIRS:
+            raise ValueError(
+                f"{len(atoms)} atoms in a cell of {abs(np.linalg.det(cell)):.3g} Å³ have about {expected:.1g} pairs within "
+                f"{cutoff} Å: the cell has collapsed or has another unit; go back to the last good frame"
+            )
     pairs = vesin.NeighborList(cutoff=float(cutoff), full_list=True, sorted=True)
     centre, neighbour, shifts, distance = pairs.compute(
         points=atoms.positions, box=cell, periodic=np.asarray(atoms.pbc), quantities="ijSd"

@@ -8,6 +8,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.filters import FrechetCellFilter
 from ase.io import read, write
 from ase.md.verlet import VelocityVerlet
@@ -16,7 +17,6 @@ from ase.optimize import BFGS, FIRE
 from ase.units import fs
 
 from race_calc import RACECalculator
-from race_calc.calculator import UNCERTAINTY_PROPERTIES
 
 
 @pytest.fixture
@@ -56,8 +56,18 @@ def test_stress_of_a_crystal(tiny_model, crystal):
     assert crystal.get_stress().shape == (6,)
     covariance = crystal.calc.get_property("stress_covariance")
     assert crystal.calc.get_property("stress_uncertainty") ** 2 == pytest.approx(np.diagonal(covariance))
-    with pytest.raises(PropertyNotImplementedError):
-        crystal.calc.get_property("stress_uncertainty_aleatoric")
+    assert "stress_uncertainty_aleatoric" not in crystal.calc.implemented_properties
+
+
+def test_stress_and_forces_are_derivatives(tiny_model, crystal):
+    slab = crystal.copy()
+    slab.pbc = (True, True, False)
+    slab.cell[2] = [0.3, 0.2, 9.0]
+    for atoms in (crystal, slab):
+        atoms.calc = RACECalculator(tiny_model)
+        stress, numerical = atoms.get_stress(), calculate_numerical_stress(atoms, eps=1e-5)
+        assert stress == pytest.approx(numerical, abs=1e-7 * np.abs(stress).max() + 1e-9)
+        assert atoms.get_forces() == pytest.approx(calculate_numerical_forces(atoms, eps=1e-4), abs=1e-6)
 
 
 def test_mean_of_members_and_one_evaluation(tiny_model, ethanol, monkeypatch):
@@ -89,7 +99,7 @@ def test_custom_names_do_not_disturb_ase(tiny_model, ethanol, tmp_path):
 def test_lists_are_per_instance(tiny_model):
     first, second = RACECalculator(tiny_model), RACECalculator(tiny_model, members=True)
     assert "forces_members" not in first.implemented_properties
-    assert set(UNCERTAINTY_PROPERTIES) < set(second.implemented_properties)
+    assert set(first.implemented_properties) < set(second.implemented_properties)
 
 
 def test_shared_copied_and_pickled(tiny_model, ethanol):
@@ -145,6 +155,9 @@ BAD = [
     (Atoms("H2", positions=[[0, 0, 0], [np.inf, 0, 0]]), "not finite"),
     (Atoms("H2", positions=[[0, 0, 0], [0, 0, 0]]), "one place"),
     (Atoms(), "no atoms"),
+    (Atoms("H2", positions=[[0, 0, 0], [0, 0, 1e7]]), "blown up"),
+    (Atoms("H2", positions=[[0, 0, 0], [0, 0, 1e7]], cell=[3, 3, 3], pbc=(1, 1, 0)), "blown up"),
+    (Atoms("H", cell=[1e-3] * 3, pbc=True), "collapsed"),
     (Atoms("H", pbc=True), "vector is zero"),
 ]
 
@@ -152,16 +165,17 @@ BAD = [
 @pytest.mark.parametrize("atoms,message", BAD)
 def test_bad_structures(tiny_model, ethanol, atoms, message):
     calc = RACECalculator(tiny_model)
+    calc.calculate(ethanol)
     bad = atoms.copy()
     bad.calc = calc
-    for _ in range(2):
+    for call in (lambda: calc.calculate(bad), lambda: calc.get_property("energy", bad), bad.get_forces):
         with pytest.raises(ValueError, match=message):
-            calc.calculate(bad)
+            call()
     ethanol.calc = calc  # the calculator is usable afterwards
     assert np.isfinite(ethanol.get_potential_energy())
 
 
-def test_bad_arguments(tiny_model, tmp_path):
+def test_bad_arguments(tiny_model, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no model folder"):
         RACECalculator(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
@@ -171,8 +185,13 @@ def test_bad_arguments(tiny_model, tmp_path):
         RACECalculator(tiny_model, dtype="float16")
     with pytest.raises(ValueError, match='use "cpu"'):
         RACECalculator(tiny_model, device="gpu")
-    import torch
-
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="no CUDA GPU"):
-            RACECalculator(tiny_model, device="cuda")
+    with pytest.raises(ValueError, match='use "cpu"'):
+        RACECalculator(tiny_model, device="meta")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="no CUDA GPU"):
+        RACECalculator(tiny_model, device="cuda")
+    calc = RACECalculator(tiny_model, device="cpu")
+    with pytest.raises(ValueError, match="give atoms"):
+        calc.prediction()
+    with pytest.raises(ValueError, match="cannot change dtype"):
+        calc.set(dtype="float32")

@@ -43,8 +43,9 @@ class TrainingProgress:
                 self._task = self._bar.add_task("", total=total, completed=done - 1, epochs=self._epochs, **fields)
             self._bar.update(self._task, completed=done, **fields)
         else:
+            energy, forces = record["mean_energy_rmse_eV"], record["mean_force_rmse_eV_per_A"]
+            errors = "not finite" if None in (energy, forces) else f"{1e3 * energy:.1f} meV, {1e3 * forces:.1f} meV/Å"
             self._bar.console.print(
-                f"epoch {record['epoch']}/{record['epochs']}: validation RMSE of the mean: "
-                f"energy {1e3 * record['mean_energy_rmse_eV']:.1f} meV, "
-                f"forces {1e3 * record['mean_force_rmse_eV_per_A']:.1f} meV/Å ({record['seconds']:.0f} s)"
+                f"epoch {record['epoch']}/{record['epochs']}: validation RMSE of the mean of the members {errors} "
+                f"({record['seconds']:.0f} s)"
             )

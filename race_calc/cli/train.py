@@ -20,7 +20,7 @@ def train(
 
     The run can be killed at any moment; with --resume it ends with the same weights.
     """
-    from race_calc.calculator import torch_device
+    from race_calc.device import torch_device
     from race_calc.cli.progress import TrainingProgress
     from race_calc.memory import keep_freed_memory
     from race_calc.train.config import load_config

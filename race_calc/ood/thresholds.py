@@ -15,7 +15,8 @@ def auto_thresholds(validation_scores: Mapping[str, np.ndarray], z: float = AUTO
     of zero (BALD of members that agree) has no log: it is raised to the smallest
     positive score of the set.
 
-    Raises ValueError when fewer than two scores are positive and finite.
+    A criterion with fewer than two positive finite scores is left out: it has no spread
+    to measure, and the monitor then asks for a threshold by hand.
     """
     thresholds = {}
     for name, scores in validation_scores.items():
@@ -23,10 +24,7 @@ def auto_thresholds(validation_scores: Mapping[str, np.ndarray], z: float = AUTO
         finite = scores[np.isfinite(scores)]
         positive = finite[finite > 0]
         if len(positive) < 2:
-            raise ValueError(
-                f"the threshold of {name!r} needs at least two positive finite validation scores, "
-                f"got {len(positive)} among {len(scores)}"
-            )
+            continue
         logs = np.log(np.maximum(finite, positive.min()))
         thresholds[name] = float(np.exp(logs.mean() + z * logs.std()))
     return thresholds

@@ -47,7 +47,7 @@ def load_state(folder: Path, fingerprint: str, device: torch.device) -> tuple[St
 
 def append_log(folder: Path, record: dict) -> None:
     with open(folder / LOG_FILE, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(json.dumps(record, allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
 

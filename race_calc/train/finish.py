@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from race_calc import __version__
-from race_calc.checkpoint import Checkpoint, save_checkpoint
+from race_calc.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.graph import collate
 from race_calc.ood.scores import all_scores
 from race_calc.ood.thresholds import AUTO_Z, auto_thresholds
@@ -20,7 +20,13 @@ from race_calc.train.prepare import Example, Prepared
 
 
 def finish(config: TrainConfig, prepared: Prepared, state: StackState, folder: Path, device: torch.device) -> Checkpoint:
-    """Write the model folder with every member's best weights and the monitor's thresholds."""
+    """Write the model folder with every member's best weights and the monitor's thresholds; an existing card is kept.
+
+    Raises ValueError when a member never had a finite validation score: it has learned nothing.
+    """
+    dead = [member for member, epoch in enumerate(state.best_epoch.tolist()) if epoch < 1]
+    if dead:
+        raise ValueError(f"members {dead} never had a finite validation score: lower training.learning_rate and train again")
     shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
     parameters = unflatten(state.best, shapes)
     with member_threads(config.members, device) as over_members:
@@ -42,17 +48,17 @@ def finish(config: TrainConfig, prepared: Prepared, state: StackState, folder: P
     )
     posterior = load_stack(checkpoint, torch.float64, device)
     checkpoint.thresholds.update(validation_thresholds(posterior, prepared.validation))
-    save_checkpoint(folder, checkpoint, card_text(config, checkpoint))
+    card = folder / CARD
+    text = card.read_text(encoding="utf-8") if card.is_file() else card_text(config, checkpoint)
+    save_checkpoint(folder, checkpoint, text)
     return checkpoint
 
 
 def validation_thresholds(posterior: StackPosterior, examples: tuple[Example, ...]) -> dict[str, float]:
     """ "auto" of every criterion that the posterior offers, from the scores of the validation structures.
 
-    Empty when there are fewer than two structures.
+    A criterion without two positive finite scores is left out.
     """
-    if len(examples) < 2:
-        return {}
     found: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(examples), 10):
         graph = collate([example.graph for example in examples[start : start + 10]])

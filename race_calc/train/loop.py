@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from race_calc.checkpoint import WEIGHTS
 from race_calc.model.layout import Layout
 from race_calc.model.race import evaluate
 from race_calc.train.config import TrainConfig, TrainingConfig
@@ -27,9 +28,10 @@ def train(config: TrainConfig, prepared: Prepared, folder: Path, device: torch.d
     """Train the stack and return its last state; `folder` holds state and log.
 
     Order of the data: a permutation from (seed, epoch), the same for all members. Raises FileExistsError
-    when the folder holds a run and `resume` is not set, and what `load_state` raises.
+    when the folder holds a run or a model and `resume` is not set, and what `load_state` raises.
     """
-    torch.use_deterministic_algorithms(device.type == "cpu")
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a guard for wrong code that costs a pass over memory
     settings = config.training
     dtype = getattr(torch, settings.dtype)
@@ -41,6 +43,8 @@ def train(config: TrainConfig, prepared: Prepared, folder: Path, device: torch.d
     else:
         if (folder / STATE_FILE).exists():
             raise FileExistsError(f"{folder} holds a training run: add --resume to continue it, or give another --out")
+        if (folder / WEIGHTS).exists():
+            raise FileExistsError(f"{folder} holds a finished model: give another --out")
         state, done = initial_state(flatten(list(prepared.parameters.values())).to(dtype).to(device)), 0
         trim_log(folder, 0)
         save_state(folder, state, 0, prepared.fingerprint)
@@ -62,6 +66,7 @@ def _epoch(config: TrainConfig, prepared: Prepared, state: StackState, epoch: in
     order = np.random.default_rng([settings.seed, epoch]).permutation(len(prepared.train))
     batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
     sums = torch.zeros(config.members, dtype=torch.float64)
+    before = state.skipped
     for step, chosen in enumerate(batches):
         batch = batch_of([prepared.train[i] for i in chosen], prepared.model, dtype, device)
         losses, gradients = over_members(lambda rows: _gradients(config, prepared, rows, shapes, batch), state.weights)
@@ -73,7 +78,7 @@ def _epoch(config: TrainConfig, prepared: Prepared, state: StackState, epoch: in
     scores, measured = validate(config, prepared, state.ema, shapes, device, over_members)
     return keep_best(state, scores.to(state.best_score), epoch + 1), {
         "epoch": epoch + 1,
-        "train_loss": _numbers(sums / len(batches)),
+        "train_loss": _numbers(sums / (len(batches) - (state.skipped - before)).cpu()),
         "validation_score": _numbers(scores),
         **measured,
         "learning_rate": learning_rate(settings, epoch + 1),
@@ -132,12 +137,13 @@ def validate(config: TrainConfig, prepared: Prepared, weights: Tensor, shapes: S
     measured = {
         "energy_rmse_eV": _numbers(d_energy.pow(2).mean(1).sqrt()),
         "force_rmse_eV_per_A": _numbers(force_rmse),
-        "mean_energy_rmse_eV": float(d_energy.mean(0).pow(2).mean().sqrt()),
-        "mean_force_rmse_eV_per_A": float(d_forces.mean(0).pow(2).mean().sqrt()),
+        "mean_energy_rmse_eV": _numbers(d_energy.mean(0).pow(2).mean().sqrt()[None])[0],
+        "mean_force_rmse_eV_per_A": _numbers(d_forces.mean(0).pow(2).mean().sqrt()[None])[0],
     }
     scores = force_rmse if config.model.head == "mse" else nll / len(prepared.validation)
     return torch.where(torch.isfinite(scores), scores, torch.full_like(scores, float("inf"))), measured
 
 
-def _numbers(values: Tensor) -> list[float]:
-    return [round(float(value), 6) for value in values]
+def _numbers(values: Tensor) -> list[float | None]:
+    """Rounded for the log; None, in JSON null, where a number is not finite."""
+    return [round(value, 6) if math.isfinite(value) else None for value in values.tolist()]

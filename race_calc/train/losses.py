@@ -56,7 +56,8 @@ def force_nll(difference: Tensor, outputs: Outputs) -> Tensor:
     else:
         eye = torch.eye(3, dtype=difference.dtype, device=difference.device)
         covariance = outputs.factor @ outputs.factor.transpose(-1, -2) + CHOLESKY_JITTER * eye
-        lower = torch.linalg.cholesky(covariance)
+        lower, failed = torch.linalg.cholesky_ex(covariance)
+        lower = torch.where(failed[..., None, None] > 0, torch.full_like(lower, float("nan")), lower)  # step is skipped
         white = torch.linalg.solve_triangular(lower, difference[..., None], upper=False)[..., 0]
         quadratic = (white**2).sum(-1)
         log_det = 2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)

@@ -40,7 +40,7 @@ class Prepared:
     validation: tuple[Example, ...]
     split: Split
     data_hash: str
-    fingerprint: str  # of configuration and data: a resumed run must have the same
+    fingerprint: str  # of configuration, references and data: a resumed run must have the same
 
 
 def prepare(config: TrainConfig, folder: Path) -> Prepared:
@@ -56,7 +56,6 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
     else:
         split = make_split(len(whole), 0, config.training.seed)
         train, validation = whole, read_dataset(folder / config.data.validation)
-        check_same_elements(train, validation)
         digest = hashlib.sha256((data_hash(train) + data_hash(validation)).encode()).hexdigest()
     isolated = config.data.isolated_atoms
     references = fit_references(train, read_isolated_atoms(folder / isolated) if isolated else None)
@@ -68,7 +67,7 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
     offsets = initial_offsets(float(np.mean(residual**2)), references.scale**2)
     seeds = [config.training.seed + member for member in range(config.members)]
-    fingerprint = hashlib.sha256((json.dumps(config.to_dict(), sort_keys=True) + digest).encode()).hexdigest()
+    fingerprint = hashlib.sha256((json.dumps([config.to_dict(), references.to_dict()], sort_keys=True) + digest).encode()).hexdigest()
     return Prepared(
         model=model,
         references=references,

@@ -20,6 +20,6 @@ def test_auto_thresholds_floor_zeros_and_leave_out_what_is_not_finite():
 
 
 @pytest.mark.parametrize("scores", [[], [1.0], [0.0, 1.0], [np.nan, 1.0]])
-def test_auto_thresholds_need_two_values(scores):
-    with pytest.raises(ValueError, match="'a' needs at least two"):
-        auto_thresholds({"a": np.array(scores)})
+def test_a_criterion_without_two_values_is_left_out(scores):
+    found = auto_thresholds({"a": np.array(scores), "b": np.array([1.0, 1.0])})
+    assert found == {"b": pytest.approx(1.0)}

@@ -134,6 +134,15 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch
     assert read_log(tmp_path / "out")[-1]["skipped_steps"] == [1, 1]
 
 
+def test_a_member_that_learned_nothing_is_not_shipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "loss", lambda outputs, *_: outputs.energy.sum(1) * float("nan"))
+    config, prepared, state = run(tmp_path, "out", training__epochs=1)
+    assert read_log(tmp_path / "out")[0]["validation_score"] == [None, None]
+    with pytest.raises(ValueError, match=r"members \[0, 1\] never had a finite"):
+        finish(config, prepared, state, tmp_path / "out", CPU)
+    assert not (tmp_path / "out" / "weights.safetensors").exists()
+
+
 def test_resume_refuses_other_runs_and_damaged_states(tmp_path):
     run(tmp_path, "out")
     with pytest.raises(FileExistsError, match="--resume"):

@@ -198,3 +198,12 @@ def test_members_have_their_own_loss(case):
     assert losses.shape == (2,)
     wrt = torch.autograd.grad(losses[0], list(parameters.values()), materialize_grads=True)
     assert all(gradient[1].count_nonzero() == 0 for gradient in wrt)
+
+
+def test_factors_that_cannot_be_decomposed_give_nan_for_their_member_only():
+    """A bad member of the `cholesky` head is skipped by the loop; it must not end the run of the others."""
+    factor = torch.eye(3, dtype=torch.float32).expand(3, 2, 3, 3).clone()
+    factor[0] = float("nan")
+    factor[1] = 1e4 * torch.tensor([[1.0, 0, 0], [1, 1e-9, 0], [1, 1, 1e-9]])
+    values = force_nll(torch.ones(3, 2, 3), outputs_of(factor=factor))
+    assert torch.isnan(values).tolist() == [True, True, False]
