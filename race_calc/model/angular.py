@@ -3,14 +3,13 @@
 from functools import lru_cache
 
 import numpy as np
+import torch
 from e3nn import o3
 
 
 @lru_cache(maxsize=None)
 def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
     """√(2 l3 + 1) · wigner_3j(l1, l2, l3), float64, (2 l1 + 1, 2 l2 + 1, 2 l3 + 1); read only."""
-    import torch
-
     coefficients = o3.wigner_3j(l1, l2, l3, dtype=torch.float64).numpy() * np.sqrt(2 * l3 + 1)
     coefficients.flags.writeable = False
     return coefficients
@@ -23,14 +22,8 @@ def _raise_factor(l: int) -> float:
     y = np.sqrt(3) * axis
     lower = harmonics(axis[None], l)[0][0, l * l :]
     product = np.einsum("a,b,abc->c", lower, y, clebsch_gordan(l, 1, l + 1))
-    reference = o3.spherical_harmonics(l + 1, _tensor(axis), normalize=True, normalization="component").numpy()
+    reference = o3.spherical_harmonics(l + 1, torch.tensor(axis), normalize=True, normalization="component").numpy()
     return float(reference @ product / (product @ product))
-
-
-def _tensor(array: np.ndarray):
-    import torch
-
-    return torch.as_tensor(array, dtype=torch.float64)
 
 
 def harmonics(directions: np.ndarray, l_max: int) -> tuple[np.ndarray, np.ndarray]:

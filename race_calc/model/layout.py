@@ -59,8 +59,7 @@ class Layout:
     from_species (N,)               its inverse
     counts       (n_species,)       atoms of each species (host integers)
     batch        (N,)               structure of each atom, model order
-    n_atoms      (B,)               atoms of each structure
-    volume       (B,)         Å³    zero where a structure has none
+    n_structures                    B
     ============ ============ ===== =======================================================
     """
 
@@ -71,8 +70,7 @@ class Layout:
     from_species: Tensor
     counts: tuple[int, ...]
     batch: Tensor
-    n_atoms: Tensor
-    volume: Tensor
+    n_structures: int
 
 
 def make_layout(graph: Graph, species: np.ndarray, n_species: int, cutoff: float, l_max: int, n_bessel: int,
@@ -126,8 +124,7 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, cutoff: float
         from_species=tensor(_inverse(by_species)),
         counts=tuple(int(c) for c in np.bincount(species, minlength=n_species)),
         batch=tensor(graph.batch[order]),
-        n_atoms=tensor(np.diff(graph.ptr)),
-        volume=tensor(graph.volume),
+        n_structures=graph.n_structures,
     )
 
 

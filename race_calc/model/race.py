@@ -86,15 +86,14 @@ def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool
     with torch.set_grad_enabled(True):
         scalars, tensors = _readouts(model, parameters, layout, angular, radial, detached)
         atom_energy = scalars[..., 0].sum(0) * model.scale  # (M, N), sum over layers
-        n_structures = len(layout.n_atoms)
-        energy = sum_by_index(atom_energy, layout.batch, n_structures)
+        energy = sum_by_index(atom_energy, layout.batch, layout.n_structures)
         forces, virial = forces_and_virial(energy, layout, angular, radial, training)
     keep = (lambda x: x) if training else torch.Tensor.detach
     mean = keep(scalars).mean(0)  # (M, N, K), mean over layers
     energy_var = log_cov = factor = None
     if mean.shape[-1] > 1:
         variance = atom_energy_variance(mean[..., 1], parameters["energy_var_offset"])
-        energy_var = sum_by_index(variance, layout.batch, n_structures)
+        energy_var = sum_by_index(variance, layout.batch, layout.n_structures)
     if tensors is not None:
         offset = parameters["force_cov_offset"]
         log_cov = log_covariance(mean[..., 2], keep(tensors), offset)[:, layout.rank]
