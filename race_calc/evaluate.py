@@ -10,9 +10,7 @@ from race_calc.data.dataset import Dataset
 from race_calc.graph import Graph, collate, from_atoms
 from race_calc.ood.scores import all_scores
 from race_calc.posterior.stack import StackPosterior
-from race_calc.prediction import Prediction
-
-_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # xx yy zz yz xz xy
+from race_calc.prediction import VOIGT, Prediction
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def _forces_quality(difference: np.ndarray, covariance: np.ndarray | None) -> Qu
 
 
 def _stress_quality(predictions: list[Prediction], dataset: Dataset, labelled: np.ndarray) -> Quality:
-    row, column = _VOIGT
+    row, column = VOIGT
     label = np.array([dataset.stress[b][row, column] for b in np.flatnonzero(labelled)])  # (B', 6)
     difference = label - _of_structures(predictions, lambda p: p.stress)[labelled]
     if not predictions[0].has_epistemic:

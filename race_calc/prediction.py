@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # row and column of xx yy zz yz xz xy
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Prediction:

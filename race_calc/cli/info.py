@@ -74,7 +74,9 @@ def threshold_lines(checkpoint: "Checkpoint") -> dict[str, str]:
     """Criterion → value with its unit."""
     if not checkpoint.thresholds:
         return {"none": "give thresholds by hand"}
-    return {name: f"{value:.4g} {_unit(name)}" for name, value in checkpoint.thresholds.items()}
+    from race_calc.report.labels import LABELS
+
+    return {name: f"{value:.4g} {LABELS[name][1]}" for name, value in checkpoint.thresholds.items()}
 
 
 def training_lines(checkpoint: "Checkpoint") -> dict[str, str]:
@@ -115,12 +117,6 @@ def data_lines(checkpoint: "Checkpoint") -> dict[str, str]:
     }
     shown = {name: str(value) for name, value in lines.items() if value}
     return shown or {"no record": ""}
-
-
-def _unit(criterion: str) -> str:
-    if criterion.startswith("bald"):
-        return "nat"
-    return "eV/atom" if criterion.startswith("energy") else "eV/Å"
 
 
 def _named(name: str, record: dict) -> str | None:

@@ -3,10 +3,7 @@
 import numpy as np
 
 from race_calc.posterior.bald import bald_energy, bald_forces
-from race_calc.prediction import Prediction
-
-# row and column of the Voigt components xx yy zz yz xz xy
-_VOIGT = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
+from race_calc.prediction import VOIGT, Prediction
 
 
 def aggregate(
@@ -81,7 +78,7 @@ def _mean_and_covariance(members):
 
 def _voigt(stress):
     """(..., 3, 3) -> (..., 6); the two off-diagonal copies are averaged."""
-    row, column = _VOIGT
+    row, column = VOIGT
     return 0.5 * (stress[..., row, column] + stress[..., column, row])
 
 

@@ -4,8 +4,8 @@ LABELS = {  # criterion -> (name in a figure, unit)
     "bald_energy": ("BALD of the energy", "nat"),
     "bald_forces_max": ("largest force BALD", "nat"),
     "bald_forces_mean": ("mean force BALD", "nat"),
-    "energy_uncertainty_per_atom": ("energy σ per atom", "eV"),
-    "energy_uncertainty_per_atom_epistemic": ("energy σ per atom, epistemic", "eV"),
+    "energy_uncertainty_per_atom": ("energy σ per atom", "eV/atom"),
+    "energy_uncertainty_per_atom_epistemic": ("energy σ per atom, epistemic", "eV/atom"),
     "forces_uncertainty_max": ("largest force σ", "eV/Å"),
     "forces_uncertainty_max_epistemic": ("largest force σ, epistemic", "eV/Å"),
 }
