@@ -146,7 +146,7 @@ def case():
     crystal = Atoms("OH", positions=[[0, 0, 0], [0.9, 0.4, 0.1]], cell=[[3, 0, 0], [0.5, 3.1, 0], [0, 0.2, 2.9]], pbc=True)
     graph = collate([from_atoms(water, 4.0), from_atoms(crystal, 4.0)])
     layout = layout_of(model, graph, torch.float64, torch.device("cpu"))
-    labels = Labels(normal(2), normal(5, 3, seed=1), normal(2, 3, 3, seed=2), layout.volume)
+    labels = Labels(normal(2), normal(5, 3, seed=1), normal(2, 3, 3, seed=2), torch.as_tensor(graph.volume))
     return model, parameters, layout, labels
 
 
