@@ -29,7 +29,8 @@ def check_structure(atoms: Atoms) -> None:
             )
     if atoms.pbc.any() and np.linalg.svd(cell[atoms.pbc], compute_uv=False)[-1] < 1e-6:
         raise ValueError("the periodic cell vectors are linearly dependent: mend the cell")
-    _check_extent(atoms)
+    if not atoms.pbc.all():
+        _check_extent(atoms)
 
 
 def _check_extent(atoms: Atoms) -> None:
@@ -54,10 +55,11 @@ def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray
     """
     cell = atoms.cell.complete().array if atoms.pbc.any() else np.zeros((3, 3))
     if atoms.pbc.all():
-        expected = len(atoms) ** 2 * 4.19 * cutoff**3 / abs(np.linalg.det(cell))
+        volume = atoms.cell.volume
+        expected = len(atoms) ** 2 * 4 / 3 * np.pi * cutoff**3 / volume
         if expected > MOST_PAIRS:
             raise ValueError(
-                f"{len(atoms)} atoms in a cell of {abs(np.linalg.det(cell)):.3g} Å³ have about {expected:.1g} pairs within "
+                f"{len(atoms)} atoms in a cell of {volume:.3g} Å³ have about {expected:.1g} pairs within "
                 f"{cutoff} Å: the cell has collapsed or has another unit; go back to the last good frame"
             )
     pairs = vesin.NeighborList(cutoff=float(cutoff), full_list=True, sorted=True)
