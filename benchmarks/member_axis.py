@@ -1,7 +1,8 @@
-"""A step of all members at once against the same members one after the other (eager, interleaved, same process)."""
+"""A step of all members at once against the same members one after the other (interleaved, same process)."""
 
 import statistics
 import time
+from dataclasses import replace
 
 import torch
 from common import arguments, report, start
@@ -10,15 +11,13 @@ from race_calc.checkpoint import load_checkpoint
 from race_calc.graph import from_atoms
 from race_calc.memory import keep_freed_memory
 from race_calc.model.parameters import select_members
-from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.stack import load_stack
 
-given = arguments(__doc__, rounds=20, dtype="float64")
+given = arguments(__doc__, rounds=20, dtype="float64", compile="yes")
 keep_freed_memory()
 checkpoint = load_checkpoint(given.model)
-stack = load_stack(checkpoint, getattr(torch, given.dtype), torch.device("cpu"))
-singles = [
-    StackPosterior(stack.model, stack.references, select_members(stack.parameters, [m])) for m in range(stack.members)
-]
+stack = load_stack(checkpoint, getattr(torch, given.dtype), torch.device("cpu"), compile=given.compile == "yes")
+singles = [replace(stack, parameters=select_members(stack.parameters, [m])) for m in range(stack.members)]
 graph = from_atoms(start(300.0, 0), stack.model.plan.config.cutoff)
 
 times: dict[str, list[float]] = {"stack": [], "singles": []}

@@ -21,6 +21,7 @@ class Graph:
     pbc         (B, 3)               periodic directions
     edge_index  (2, E)               centre i and neighbour j, sorted by centre
     shifts      (E, 3)               integer cell shifts: r_ij = r_j - r_i + shifts @ cell
+    pair        (E,)                 number of the undirected pair, shared by i ← j and j ← i
     batch       (N,)                 structure of each atom
     ptr         (B + 1,)             first atom of each structure
     =========== ============ ======= ==================================================
@@ -32,6 +33,7 @@ class Graph:
     pbc: np.ndarray
     edge_index: np.ndarray
     shifts: np.ndarray
+    pair: np.ndarray
     batch: np.ndarray
     ptr: np.ndarray
 
@@ -63,7 +65,7 @@ def from_atoms(atoms: Atoms, cutoff: float) -> Graph:
     without a cell vector, or two atoms on one place.
     """
     check_structure(atoms)
-    centre, neighbour, shifts = neighbour_pairs(atoms, cutoff)
+    centre, neighbour, shifts, pair = neighbour_pairs(atoms, cutoff)
     n = len(atoms)
     return Graph(
         numbers=atoms.numbers.astype(np.int64),
@@ -72,6 +74,7 @@ def from_atoms(atoms: Atoms, cutoff: float) -> Graph:
         pbc=np.asarray(atoms.pbc)[None].copy(),
         edge_index=np.stack([centre, neighbour]),
         shifts=shifts,
+        pair=pair,
         batch=np.zeros(n, dtype=np.int64),
         ptr=np.array([0, n]),
     )
@@ -83,6 +86,7 @@ def collate(graphs: list[Graph]) -> Graph:
         return graphs[0]
     sizes = np.array([graph.n_atoms for graph in graphs])
     ptr = np.concatenate([[0], np.cumsum(sizes)])
+    pairs_before = np.concatenate([[0], np.cumsum([len(graph.pair) // 2 for graph in graphs])])
     n_before = np.concatenate([[0], np.cumsum([graph.n_structures for graph in graphs])])
     return Graph(
         numbers=np.concatenate([g.numbers for g in graphs]),
@@ -91,6 +95,7 @@ def collate(graphs: list[Graph]) -> Graph:
         pbc=np.concatenate([g.pbc for g in graphs]),
         edge_index=np.concatenate([g.edge_index + p for g, p in zip(graphs, ptr)], axis=1),
         shifts=np.concatenate([g.shifts for g in graphs]),
+        pair=np.concatenate([g.pair + p for g, p in zip(graphs, pairs_before)]),
         batch=np.concatenate([g.batch + b for g, b in zip(graphs, n_before)]),
         ptr=np.concatenate([[0]] + [g.ptr[1:] + p for g, p in zip(graphs, ptr)]),
     )

@@ -47,11 +47,12 @@ def _check_extent(atoms: Atoms) -> None:
         )
 
 
-def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """All directed pairs within `cutoff` (Å), periodic images included, self pairs excluded.
 
-    Returns centre (E,), neighbour (E,) and integer cell shifts (E, 3), sorted by centre. Raises
-    ValueError when two atoms are closer than 0.001 Å, or when the pairs are too many to hold.
+    Returns centre (E,), neighbour (E,) and integer cell shifts (E, 3), sorted by centre, and the number of the
+    undirected pair (E,), which i ← j and j ← i share. Raises ValueError when two atoms are closer than 0.001 Å,
+    or when the pairs are too many to hold.
     """
     cell = atoms.cell.complete().array if atoms.pbc.any() else np.zeros((3, 3))
     if atoms.pbc.all():
@@ -62,15 +63,19 @@ def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray
                 f"{len(atoms)} atoms in a cell of {volume:.3g} Å³ have about {expected:.1g} pairs within "
                 f"{cutoff} Å: the cell has collapsed or has another unit; go back to the last good frame"
             )
-    pairs = vesin.NeighborList(cutoff=float(cutoff), full_list=True, sorted=True)
-    centre, neighbour, shifts, distance = pairs.compute(
+    pairs = vesin.NeighborList(cutoff=float(cutoff), full_list=False, sorted=True)
+    one, other, shifts, distance = pairs.compute(
         points=atoms.positions, box=cell, periodic=np.asarray(atoms.pbc), quantities="ijSd"
     )
     close = np.flatnonzero(distance < SMALLEST_DISTANCE)
     if len(close):
-        i, j = int(centre[close[0]]), int(neighbour[close[0]])
+        i, j = int(one[close[0]]), int(other[close[0]])
         raise ValueError(
             f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) lie on one place "
             f"(distance {distance[close[0]]:.1e} Å): remove the duplicate or separate them"
         )
-    return centre.astype(np.int64), neighbour.astype(np.int64), shifts.astype(np.int64)
+    centre, neighbour = np.concatenate([one, other]), np.concatenate([other, one])
+    order = np.argsort(centre, kind="stable")
+    shifts = np.concatenate([shifts, -shifts])[order]
+    pair = np.tile(np.arange(len(one)), 2)[order]
+    return centre[order].astype(np.int64), neighbour[order].astype(np.int64), shifts.astype(np.int64), pair

@@ -1,5 +1,7 @@
 """Evaluation of a data set: against sums written out per structure, for molecules, crystals and both together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -112,7 +114,7 @@ def test_molecules_have_no_stress(posterior):
 
 
 def test_single_member_gives_aleatoric_uncertainty_only(posterior, mixed):
-    single = StackPosterior(posterior.model, posterior.references, select_members(posterior.parameters, [0]))
+    single = replace(posterior, parameters=select_members(posterior.parameters, [0]))
     found = evaluate_dataset(single, mixed)
     assert found.energy.sigma > 0 and np.isfinite(found.forces.nll)
     assert found.stress.rmse > 0 and found.stress.sigma is None
@@ -120,8 +122,6 @@ def test_single_member_gives_aleatoric_uncertainty_only(posterior, mixed):
 
 
 def test_what_the_posterior_does_not_give_is_none(posterior, mixed, monkeypatch):
-    from dataclasses import replace
-
     full = StackPosterior.predict
     strip = dict(energy_aleatoric=None, forces_covariance_aleatoric=None, bald_energy=None, bald_forces=None, n_members=1)
     monkeypatch.setattr(StackPosterior, "predict", lambda self, graph: replace(full(self, graph), **strip))
@@ -132,8 +132,6 @@ def test_what_the_posterior_does_not_give_is_none(posterior, mixed, monkeypatch)
 
 
 def test_two_members_without_aleatoric_part_have_no_density(posterior, mixed, monkeypatch):
-    from dataclasses import replace
-
     full = StackPosterior.predict
     strip = dict(energy_aleatoric=None, forces_covariance_aleatoric=None, bald_energy=None, bald_forces=None)
     monkeypatch.setattr(StackPosterior, "predict", lambda self, graph: replace(full(self, graph), **strip))

@@ -11,15 +11,20 @@ from hypothesis import strategies as st
 from race_calc.neighbours import check_structure, neighbour_pairs
 
 
-def pairs(centre, neighbour, shifts) -> list[tuple[int, ...]]:
+def pairs(centre, neighbour, shifts, _=None) -> list[tuple[int, ...]]:
     return sorted((int(i), int(j), *map(int, s)) for i, j, s in zip(centre, neighbour, shifts))
 
 
 def check_against_ase(atoms: Atoms, cutoff: float) -> int:
     """Same pairs as ASE; returns their number. At the very cutoff (1e-9 Å) rounding decides, so not there."""
-    centre, neighbour, shifts = neighbour_pairs(atoms, cutoff)
+    centre, neighbour, shifts, pair = neighbour_pairs(atoms, cutoff)
     assert (np.diff(centre) >= 0).all()
-    assert centre.dtype == neighbour.dtype == shifts.dtype == np.int64
+    assert centre.dtype == neighbour.dtype == shifts.dtype == pair.dtype == np.int64
+    order = np.argsort(pair, kind="stable").reshape(-1, 2)  # both directions of every pair
+    assert (pair[order] == np.arange(len(order))[:, None]).all()
+    one, other = order.T
+    assert (centre[one] == neighbour[other]).all() and (neighbour[one] == centre[other]).all()
+    assert (shifts[one] == -shifts[other]).all()
     assert not shifts[:, ~atoms.pbc].any()
     vectors = atoms.positions[neighbour] - atoms.positions[centre] + shifts @ atoms.cell.array
     distance = np.linalg.norm(vectors, axis=1)

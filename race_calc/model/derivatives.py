@@ -7,7 +7,6 @@ chain rule to r_ij is finished here with Jacobians that do not depend on the par
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from race_calc.model.layout import Layout
 from race_calc.model.scatter import sum_by_index
@@ -18,9 +17,10 @@ def forces_and_virial(energy: Tensor, layout: Layout, angular: list[Tensor], rad
     """Forces (M, N, 3) in eV/Å, model order, and dE/dε (M, B, 3, 3) in eV of energies (M, B)."""
     members, n_structures = energy.shape
     n_atoms = len(layout.batch)
-    forces = energy.new_zeros(members, n_atoms, 3)
-    virial = energy.new_zeros(members, n_structures, 3, 3)
-    used = [i for i, block in enumerate(layout.blocks) if block.width]
+    dtype = layout.blocks[0].vectors.dtype
+    forces = energy.new_zeros(members, n_atoms, 3, dtype=dtype)
+    virial = energy.new_zeros(members, n_structures, 3, 3, dtype=dtype)
+    used = [i for i, block in enumerate(layout.blocks) if len(block.neighbour)]
     if not used:
         return forces, virial
     leaves = [angular[i] for i in used] + [radial[i] for i in used]
@@ -28,11 +28,10 @@ def forces_and_virial(energy: Tensor, layout: Layout, angular: list[Tensor], rad
     gradients = torch.autograd.grad(energy.sum(), leaves, create_graph=create_graph, materialize_grads=True)
     for i, d_angular, d_radial in zip(used, gradients[: len(used)], gradients[len(used) :]):
         block = layout.blocks[i]
-        pair = torch.einsum("mpa,pax->mpx", d_angular, block.angular_jac)  # dE/dr_ij (M, P, 3)
-        pair = pair + torch.einsum("mpb,pbx->mpx", d_radial, block.radial_jac)
-        per_slot = pair.view(members, -1, block.width, 3)
-        on_centres = pad(per_slot.sum(2), (0, 0, block.start, n_atoms - block.stop))
-        forces = forces + on_centres - sum_by_index(pair, block.neighbour, n_atoms)
-        outer = torch.einsum("nwx,mnwy->mnxy", block.vectors.view(-1, block.width, 3), per_slot)
-        virial = virial + sum_by_index(outer, layout.batch[block.start : block.stop], n_structures)
+        pair = torch.einsum("mpa,pax->mpx", d_angular.to(dtype), block.angular_jac)  # dE/dr_ij (M, P, 3)
+        along = torch.einsum("mpb,pbx->mpx", d_radial.to(dtype), block.radial_jac)
+        pair = pair + along if block.first is None else pair.index_add(1, block.first, along)
+        forces = forces + sum_by_index(pair, block.centre, n_atoms) - sum_by_index(pair, block.neighbour, n_atoms)
+        outer = block.vectors[:, :, None] * pair[:, :, None, :]  # (M, P, 3, 3)
+        virial = virial + sum_by_index(outer, layout.batch[block.centre], n_structures)
     return forces, (virial + virial.transpose(-1, -2)) / 2

@@ -23,6 +23,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from race_calc.kernels.messages import Neighbours, message_sums
 from race_calc.model.angular import clebsch_gordan
 from race_calc.model.layout import Block, Layout
 from race_calc.model.parameters import Parameters
@@ -33,14 +34,21 @@ Features = list[Tensor]
 
 
 def interaction(layer: LayerPlan, at: str, parameters: Parameters, layout: Layout, features: Features,
-                angular: list[Tensor], radial: list[Tensor], neighbours: float) -> Features:
+                angular: list[Tensor], radial: list[Tensor], neighbours: float, training: bool) -> Features:
     """h of the next layer. `angular` (M, P, (l_max+1)²) and `radial` (M, P, n_bessel), one per block."""
     u = [_linear(h, parameters[f"{at}.up.{ir.name}"]) for h, ir in zip(features, layer.inputs)]
     mlp = [parameters[f"{at}.radial.{k}"] for k in range(_count(parameters, f"{at}.radial."))]
-    per_block = [
-        _aggregate(layer, block, u, perceptron(basis, mlp), y)
-        for block, y, basis in zip(layout.blocks, angular, radial)
-    ]
+    if layout.first_edge is not None:
+        block = layout.blocks[0]
+        at_edges = Neighbours(layout.first_edge, block.neighbour, block.pair, layout.threads)
+        table = parameters.get(f"{at}.table")
+        weights = perceptron(radial[0], mlp) if table is None else radial[0]
+        per_block = [message_sums(layer, at_edges, angular[0], weights, table, u, training)]
+    else:
+        per_block = [
+            _aggregate(layer, block, u, perceptron(basis, mlp), y)
+            for block, y, basis in zip(layout.blocks, angular, radial)
+        ]
     sources = {ir.key: h for ir, h in zip(layer.inputs, features)}
     out = []
     for t, ir in enumerate(layer.outputs):

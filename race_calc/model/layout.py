@@ -1,10 +1,12 @@
 """Layout: the atoms and pairs of a graph in the order in which the model computes.
 
-Atoms are sorted by their number of neighbours and cut into a few blocks. Inside a block every atom
-has the same number of neighbour slots, so a sum over neighbours is one batched matrix product
-instead of a scatter. Empty slots carry a zero radial basis and contribute exactly nothing.
+For torch's own operations atoms are sorted by their number of neighbours and cut into a few blocks. Inside a
+block every atom has the same number of neighbour slots, so a sum over neighbours is one batched matrix
+product instead of a scatter. Empty slots carry a zero radial basis and contribute exactly nothing.
+For the compiled kernels there is one block with the pairs as they are, sorted by centre.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,6 @@ from torch import Tensor
 
 from race_calc.graph import Graph
 from race_calc.model.angular import harmonics
-from race_calc.model.radial import bessel
 
 MAX_BLOCKS = 4
 
@@ -22,27 +23,36 @@ MAX_BLOCKS = 4
 class Block:
     """Atoms start:stop (model order) with `width` neighbour slots each; P = (stop - start) · width.
 
+    With `width` None there are no empty slots: P pairs, sorted by centre, and the radial fields have one row
+    for i ← j and j ← i together, with the derivatives of the first of the two.
+
     =========== ================ ==== ===================================================
     field       shape            unit meaning
     =========== ================ ==== ===================================================
+    centre      (P,)                  atom that the slot belongs to, model order
     neighbour   (P,)                  atom in each slot, model order; 0 in an empty slot
     vectors     (P, 3)           Å    r_ij; zero in an empty slot
     angular     (P, (l_max+1)²)       spherical harmonics; zero in an empty slot
     angular_jac (P, (l_max+1)², 3) 1/Å derivatives to r_ij
     radial      (P, n_bessel)         radial basis; zero in an empty slot
     radial_jac  (P, n_bessel, 3) 1/Å  derivatives to r_ij
+    pair        (P,)                  row of the radial fields; None where it is the slot itself
+    first       (P/2,)                slot of each row, the inverse of `pair`; None likewise
     =========== ================ ==== ===================================================
     """
 
     start: int
     stop: int
-    width: int
+    width: int | None
+    centre: Tensor
     neighbour: Tensor
     vectors: Tensor
     angular: Tensor
     angular_jac: Tensor
     radial: Tensor
     radial_jac: Tensor
+    pair: Tensor | None
+    first: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ class Layout:
     counts       (n_species,)       atoms of each species (host integers)
     batch        (N,)               structure of each atom, model order
     n_structures                    B
+    first_edge   (N + 1,)            first pair of each atom where pairs are not padded, else None
+    threads                          that share the work of one kernel
     ============ ============ ===== =======================================================
     """
 
@@ -71,17 +83,31 @@ class Layout:
     counts: tuple[int, ...]
     batch: Tensor
     n_structures: int
+    first_edge: Tensor | None
+    threads: int = 1
 
 
-def make_layout(graph: Graph, species: np.ndarray, n_species: int, cutoff: float, l_max: int, n_bessel: int,
-                dtype: torch.dtype, device: torch.device) -> Layout:
+@dataclass(frozen=True)
+class Dtypes:
+    """Of the angular and the radial basis that the model reads, and of the derivatives that finish its forces."""
+
+    angular: torch.dtype
+    radial: torch.dtype
+    derivatives: torch.dtype
+
+
+Basis = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # distances (E,) in Å → (E, k) and derivatives (E, k)
+
+
+def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, basis: Basis,
+                dtypes: Dtypes, device: torch.device, padded: bool) -> Layout:
     """Sort, pad and differentiate the geometry of `graph`. `species` (N,) holds species indices.
 
     Everything is computed in float64 and cast at the end.
     """
     centre, neighbour = graph.edge_index
     degree = np.bincount(centre, minlength=graph.n_atoms)
-    order = np.argsort(degree, kind="stable")
+    order = np.argsort(degree, kind="stable") if padded else np.arange(graph.n_atoms)
     rank = _inverse(order)
     first_edge = np.concatenate([[0], np.cumsum(degree)])
 
@@ -90,30 +116,42 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, cutoff: float
     unit = vectors / distance[:, None]
     angular, solid = harmonics(unit, l_max)
     projector = (np.eye(3) - unit[:, :, None] * unit[:, None, :]) / distance[:, None, None]
-    radial, slope = bessel(distance / cutoff, n_bessel)
+    radial, slope = basis(distance)
     fields = {
+        "centre": rank[centre],
         "neighbour": rank[neighbour],
         "vectors": vectors,
         "angular": angular,
         "angular_jac": solid @ projector,
         "radial": radial,
-        "radial_jac": slope[:, :, None] * unit[:, None, :] / cutoff,
+        "radial_jac": slope[:, :, None] * unit[:, None, :],
     }
 
-    def tensor(values: np.ndarray) -> Tensor:
-        return torch.as_tensor(values, dtype=dtype if values.dtype.kind == "f" else torch.int64, device=device)
+    def tensor(values: np.ndarray, dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.as_tensor(values, dtype=dtype, device=device)
+
+    def tensors(fields: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        known = {"angular": dtypes.angular, "radial": dtypes.radial}
+        return {name: tensor(values, known.get(name, dtypes.derivatives) if values.dtype.kind == "f" else torch.int64)
+                for name, values in fields.items()}
 
     blocks = []
-    for start, stop in _cuts(degree[order]):
+    if not padded:
+        first = np.empty(len(graph.pair) // 2, dtype=np.int64)
+        first[graph.pair[::-1]] = np.arange(len(graph.pair))[::-1]
+        fields |= {"radial": radial[first], "radial_jac": fields["radial_jac"][first], "pair": graph.pair, "first": first}
+        blocks.append(Block(0, graph.n_atoms, None, **tensors(fields)))
+    for start, stop in _cuts(degree[order]) if padded else []:
         atoms = order[start:stop]
         width = int(degree[atoms[-1]])
         filled = np.arange(width) < degree[atoms][:, None]  # (n, width)
         edges = (first_edge[atoms][:, None] + np.arange(width))[filled]
-        padded = {}
+        slots = {}
         for name, values in fields.items():
-            padded[name] = np.zeros((filled.size,) + values.shape[1:], dtype=values.dtype)
-            padded[name][filled.ravel()] = values[edges]
-        blocks.append(Block(start, stop, width, **{name: tensor(values) for name, values in padded.items()}))
+            slots[name] = np.zeros((filled.size,) + values.shape[1:], dtype=values.dtype)
+            slots[name][filled.ravel()] = values[edges]
+        slots["centre"] = np.repeat(np.arange(start, stop), width)
+        blocks.append(Block(start, stop, width, **tensors(slots), pair=None, first=None))
 
     by_species = np.argsort(species[order], kind="stable")
     return Layout(
@@ -125,6 +163,7 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, cutoff: float
         counts=tuple(int(c) for c in np.bincount(species, minlength=n_species)),
         batch=tensor(graph.batch[order]),
         n_structures=graph.n_structures,
+        first_edge=None if padded else tensor(first_edge),
     )
 
 

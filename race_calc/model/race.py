@@ -10,10 +10,12 @@ from race_calc.graph import Graph
 from race_calc.model.derivatives import forces_and_virial
 from race_calc.model.heads import atom_energy_variance, cholesky_factor, log_covariance, readout
 from race_calc.model.interaction import interaction
-from race_calc.model.layout import Layout, make_layout
+from race_calc.model.layout import Dtypes, Layout, make_layout
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.plan import Plan
+from race_calc.model.radial import bessel
 from race_calc.model.scatter import sum_by_index
+from race_calc.model.table import place_on_grid
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Race:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Raw outputs per member, references left out; graph order of atoms.
+    """Raw outputs per member, references left out; graph order of atoms. Energies and forces are summed in float64
+    at prediction, in the dtype of the parameters in training.
 
     ============ ============== ======== =====================================================
     field        shape          unit     meaning
@@ -57,8 +60,12 @@ class Outputs:
     factor: Tensor | None
 
 
-def layout_of(model: Race, graph: Graph, dtype: torch.dtype, device: torch.device) -> Layout:
-    """The graph in the model's order. Raises ValueError for an element that the model does not know."""
+def layout_of(model: Race, graph: Graph, dtype: torch.dtype, device: torch.device, padded: bool = True,
+              tables: bool = False, training: bool = False) -> Layout:
+    """The graph in the model's order, `padded` for torch's operations, else for the kernels; for parameters with
+    `tables` or not. At prediction the chain rule to the positions is finished in float64 whatever the dtype.
+    Raises ValueError for an element that the model does not know.
+    """
     table = np.full(max(model.species + (int(graph.numbers.max()),)) + 1, -1)
     table[list(model.species)] = np.arange(len(model.species))
     species = table[graph.numbers]
@@ -71,7 +78,16 @@ def layout_of(model: Race, graph: Graph, dtype: torch.dtype, device: torch.devic
             f"the model does not know the element {', '.join(unknown)}; it was trained on {known}: use another model"
         )
     config = model.plan.config
-    return make_layout(graph, species, len(model.species), config.cutoff, config.l_max, config.n_bessel, dtype, device)
+
+    def basis(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if tables:
+            place, slope = place_on_grid(distance, config.cutoff)
+            return place[:, None], slope[:, None]
+        values, slopes, _ = bessel(distance / config.cutoff, config.n_bessel)
+        return values, slopes / config.cutoff
+
+    dtypes = Dtypes(dtype, torch.float64 if tables else dtype, dtype if training else torch.float64)
+    return make_layout(graph, species, len(model.species), config.l_max, basis, dtypes, device, padded)
 
 
 def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool = False,
@@ -84,8 +100,9 @@ def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool
     angular = [b.angular.expand(members, -1, -1).requires_grad_() for b in layout.blocks]
     radial = [b.radial.expand(members, -1, -1).requires_grad_() for b in layout.blocks]
     with torch.set_grad_enabled(True):
-        scalars, tensors = _readouts(model, parameters, layout, angular, radial, detached)
-        atom_energy = scalars[..., 0].sum(0) * model.scale  # (M, N), sum over layers
+        scalars, tensors = _readouts(model, parameters, layout, angular, radial, training, detached)
+        atom_energy = scalars[..., 0] if training else scalars[..., 0].double()
+        atom_energy = atom_energy.sum(0) * model.scale  # (M, N), sum over layers
         energy = sum_by_index(atom_energy, layout.batch, layout.n_structures)
         forces, virial = forces_and_virial(energy, layout, angular, radial, training)
     keep = (lambda x: x) if training else torch.Tensor.detach
@@ -104,13 +121,14 @@ def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool
     )
 
 
-def _readouts(model, parameters, layout, angular, radial, detached) -> tuple[Tensor, Tensor | None]:
+def _readouts(model, parameters, layout, angular, radial, training, detached) -> tuple[Tensor, Tensor | None]:
     """Scalars of every layer (layers, M, N, K), and the 2e components (M, N, 5), mean over the layers, or None."""
     embedding = parameters["embedding"] / len(model.species) ** 0.5
     features = [embedding[:, layout.species, None, :]]  # (M, N, 1, F)
     scalars, tensors = [], []
     for i, layer in enumerate(model.plan.layers):
-        features = interaction(layer, f"layers.{i}", parameters, layout, features, angular, radial, model.neighbours)
+        features = interaction(layer, f"layers.{i}", parameters, layout, features, angular, radial, model.neighbours,
+                               training)
         out, tensor = readout(layer, f"layers.{i}", parameters, features, detached)
         scalars.append(out)
         if tensor is not None:

@@ -8,19 +8,24 @@ from torch.nn.functional import silu
 SILU_GAIN = 1.6791767923989418  # e3nn's number that makes the second moment of SiLU(N(0, 1)) one
 
 
-def bessel(x: np.ndarray, n_bessel: int) -> tuple[np.ndarray, np.ndarray]:
-    """B_n(x) = √2 sin(nπx)/x · u(x), n = 1 … n_bessel, and dB_n/dx, of x = r / r_c (E,).
+def bessel(x: np.ndarray, n_bessel: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """B_n(x) = √2 sin(nπx)/x · u(x), n = 1 … n_bessel, of x = r / r_c (E,), with dB_n/dx and d²B_n/dx².
 
     u(x) = 1 - 6x² + 8x³ - 3x⁴ for x < 1 and 0 beyond: value, slope and curvature vanish at x = 1.
-    Returns two arrays (E, n_bessel).
+    Returns three arrays (E, n_bessel).
     """
     k = np.pi * np.arange(1, n_bessel + 1)
     inside = x < 1
-    u = np.where(inside, 1 - 6 * x**2 + 8 * x**3 - 3 * x**4, 0.0)[:, None]
-    du = np.where(inside, -12 * x + 24 * x**2 - 12 * x**3, 0.0)[:, None]
-    wave = np.sqrt(2) * np.sin(x[:, None] * k) / x[:, None]
-    dwave = np.sqrt(2) * k * np.cos(x[:, None] * k) / x[:, None] - wave / x[:, None]
-    return wave * u, dwave * u + wave * du
+    u, du, ddu = (
+        np.where(inside, polynomial, 0.0)[:, None]
+        for polynomial in (1 - 6 * x**2 + 8 * x**3 - 3 * x**4, -12 * x * (1 - x) ** 2, -12 * (1 - x) * (1 - 3 * x))
+    )
+    x = x[:, None]
+    sine, cosine = np.sqrt(2) * np.sin(x * k), np.sqrt(2) * np.cos(x * k)
+    wave = sine / x
+    dwave = (k * cosine - wave) / x
+    ddwave = (-(k**2) * sine - 2 * dwave) / x
+    return wave * u, dwave * u + wave * du, ddwave * u + 2 * dwave * du + wave * ddu
 
 
 def scaled_silu(x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A posterior as a stack of parameter sets: graph → members' outputs → Prediction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -8,20 +8,31 @@ import torch
 from race_calc.checkpoint import Checkpoint
 from race_calc.data.references import References
 from race_calc.graph import Graph
+from race_calc.kernels.messages import kernels_usable, why_not
 from race_calc.model.heads import CHOLESKY_JITTER
+from race_calc.model.layout import Layout
 from race_calc.model.parameters import Parameters
 from race_calc.model.race import Outputs, Race, evaluate, layout_of
+from race_calc.model.table import has_tables, tabulated
+from race_calc.parallel import member_map, one_main_thread
 from race_calc.posterior.aggregate import aggregate
 from race_calc.prediction import Prediction
 
 
+FEW_ATOMS = 200  # below, threads share each kernel; above, each takes members: Python hands over too slowly for small ones
+
+
 @dataclass(frozen=True)
 class StackPosterior:
-    """M parameter sets on a device, ready to predict (deep ensemble; M = 1 is a plain or MVE model)."""
+    """M parameter sets on a device, ready to predict (deep ensemble; M = 1 is a plain or MVE model).
+
+    `kernels`: by the compiled kernels, the members shared out to threads. `parameters` may hold tables then.
+    """
 
     model: Race
     references: References
     parameters: Parameters
+    kernels: bool = False
 
     @property
     def members(self) -> int:
@@ -37,15 +48,44 @@ class StackPosterior:
         Raises ValueError for an element that the model does not know.
         """
         first = self._first
+        tables = has_tables(self.parameters)
+        layout = layout_of(self.model, graph, first.dtype, first.device, padded=not self.kernels, tables=tables)
         with torch.no_grad():
-            outputs = evaluate(self.model, self.parameters, layout_of(self.model, graph, first.dtype, first.device))
-            return _prediction(outputs, graph, self.references)
+            return _prediction(self._outputs(layout), graph, self.references)
+
+    def _outputs(self, layout: Layout) -> Outputs:
+        threads = torch.get_num_threads()
+        if not self.kernels or threads == 1:
+            return evaluate(self.model, self.parameters, layout)
+        if len(layout.batch) < FEW_ATOMS or self.members < threads:
+            with one_main_thread():
+                return evaluate(self.model, self.parameters, replace(layout, threads=threads))
+        known: list[str] = []
+
+        def part(*rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            outputs = vars(evaluate(self.model, dict(zip(self.parameters, rows)), layout))
+            known[:] = [name for name, value in outputs.items() if value is not None]
+            return tuple(outputs[name] for name in known)
+
+        found = member_map(self.members, self._first.device)(part, *self.parameters.values())
+        return Outputs(**{field.name: None for field in fields(Outputs)} | dict(zip(known, found)))
 
 
-def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> StackPosterior:
-    """The stack of a checkpoint, cast to `dtype` on `device`."""
+def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, compile: bool | None = None,
+               tables: bool = True) -> StackPosterior:
+    """The stack of a checkpoint, cast to `dtype` on `device`.
+
+    `compile`: use the compiled kernels (CPU); None: where they can be built. `tables`: with them, radial functions
+    from tables. Raises RuntimeError when `compile` is True and cannot be had.
+    """
     parameters = {name: value.to(device=device, dtype=dtype) for name, value in checkpoint.parameters.items()}
-    return StackPosterior(checkpoint.model, checkpoint.references, parameters)
+    kernels = compile is not False and kernels_usable(device)
+    if compile and not kernels:
+        raise RuntimeError(why_not(device))
+    if kernels and tables:
+        exact = {name: value.to(torch.float64) for name, value in checkpoint.parameters.items()}
+        parameters = {name: value.to(dtype) for name, value in tabulated(exact, checkpoint.model.plan.config).items()}
+    return StackPosterior(checkpoint.model, checkpoint.references, parameters, kernels)
 
 
 def force_covariance(outputs: Outputs) -> torch.Tensor | None:

@@ -15,8 +15,8 @@ from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.train.config import TrainConfig
 from race_calc.train.loop import validate
 from race_calc.train.optimiser import StackState, unflatten
-from race_calc.train.parallel import member_threads
-from race_calc.train.prepare import Example, Prepared
+from race_calc.parallel import member_map
+from race_calc.train.prepare import Example, Prepared, member_seeds
 
 
 def finish(config: TrainConfig, prepared: Prepared, state: StackState, folder: Path, device: torch.device) -> Checkpoint:
@@ -29,14 +29,13 @@ def finish(config: TrainConfig, prepared: Prepared, state: StackState, folder: P
         raise ValueError(f"members {dead} never had a finite validation score: lower training.learning_rate and train again")
     shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
     parameters = unflatten(state.best, shapes)
-    with member_threads(config.members, device) as over_members:
-        _, measured = validate(config, prepared, state.best, shapes, device, over_members)
+    _, measured = validate(config, prepared, state.best, shapes, device, member_map(config.members, device))
     record = {
         "race_calc": __version__,
         "torch": torch.__version__,
         "date": date.today().isoformat(),
         "config": config.to_dict(),
-        "member_seeds": [config.training.seed + member for member in range(config.members)],
+        "member_seeds": member_seeds(config),
         "best_epochs": state.best_epoch.tolist(),
         "skipped_steps": state.skipped.tolist(),
         "validation": measured,

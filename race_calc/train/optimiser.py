@@ -1,12 +1,14 @@
-"""Adam, gradient clipping and moving average for a stack: every member is a row and keeps its own counts."""
+"""Momentum, gradient clipping and moving average for a stack: every member is a row and keeps its own counts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+Adam = Callable[[slice], Tensor]  # Adam's direction (M, …) for some columns
+Direction = Callable[[Tensor, Adam], Tensor]  # momentum (M, D) and Adam's direction → where to go (M, D)
 MAX_BAD_STEPS = 5  # in a row; then the member goes back to its last good state with half the learning rate
 
 
@@ -65,26 +67,31 @@ def initial_state(weights: Tensor) -> StackState:
 
 
 def update(state: StackState, gradients: Tensor, losses: Tensor, learning_rate: float, clip_norm: float,
-           ema_decay: float) -> StackState:
-    """One Adam step (Kingma & Ba 2015) for every member whose loss (M,) and gradient (M, D) are finite.
+           ema_decay: float, direction: Direction = lambda momentum, adam: adam(slice(None))) -> StackState:
+    """One step for every member whose loss (M,) and gradient (M, D) are finite.
 
     The gradient of each member is scaled down to `clip_norm`. A member that is not finite keeps its
-    state; the step is counted.
+    state; the step is counted. `direction` chooses the way from Nesterov's momentum and Adam's direction
+    (Kingma & Ba 2015), which is the default.
     """
     norm = gradients.norm(dim=1)
     good = torch.isfinite(norm) & torch.isfinite(losses)
     scale = torch.clamp(clip_norm / (norm + 1e-12), max=1.0)
     g = torch.where(good[:, None], gradients * scale[:, None], torch.zeros_like(gradients))
     steps = state.steps + good
-    first = BETA1 * state.first + (1 - BETA1) * g
-    second = BETA2 * state.second + (1 - BETA2) * g * g
+    first = torch.lerp(state.first, g, 1 - BETA1)
+    second = torch.addcmul(BETA2 * state.second, g, g, value=1 - BETA2)
     correction1 = (1 - BETA1**steps).clamp(min=1e-12).to(g.dtype)[:, None]
     correction2 = (1 - BETA2**steps).clamp(min=1e-12).to(g.dtype)[:, None]
+
+    def adam(columns: slice) -> Tensor:
+        return (first[:, columns] / correction1) / ((second[:, columns] / correction2).sqrt() + EPSILON)
+
     rate = (learning_rate * state.lr_factor).to(g.dtype)[:, None]
-    weights = state.weights - rate * (first / correction1) / ((second / correction2).sqrt() + EPSILON)
+    weights = torch.addcmul(state.weights, direction(torch.lerp(g, first, BETA1), adam), -rate)
     # the average starts like a plain mean, so that it forgets the random start
     decay = torch.minimum((steps + 1) / (steps + 10), torch.full_like(steps, ema_decay)).to(g.dtype)[:, None]
-    ema = decay * state.ema + (1 - decay) * weights
+    ema = torch.lerp(weights, state.ema, decay)
 
     def keep(new: Tensor, old: Tensor) -> Tensor:
         return new if bool(good.all()) else torch.where(good[:, None], new, old)

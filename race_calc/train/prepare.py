@@ -12,6 +12,7 @@ from race_calc.data.dataset import Dataset, check_same_elements, data_hash, read
 from race_calc.data.references import References, fit_references, read_isolated_atoms
 from race_calc.data.split import Split, apply_split, make_split
 from race_calc.graph import Graph, average_neighbours, collate, from_atoms
+from race_calc.kernels.messages import kernels_usable
 from race_calc.model.heads import initial_offsets
 from race_calc.model.layout import Layout
 from race_calc.model.parameters import Parameters, initialise
@@ -66,18 +67,22 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
     model = Race(plan, references.species, references.scale, neighbours)
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
     offsets = initial_offsets(float(np.mean(residual**2)), references.scale**2)
-    seeds = [config.training.seed + member for member in range(config.members)]
     fingerprint = hashlib.sha256((json.dumps([config.to_dict(), references.to_dict()], sort_keys=True) + digest).encode()).hexdigest()
     return Prepared(
         model=model,
         references=references,
-        parameters=initialise(plan, seeds, offsets),
+        parameters=initialise(plan, member_seeds(config), offsets),
         train=examples,
         validation=examples_of(validation, references, config.model.cutoff),
         split=split,
         data_hash=digest,
         fingerprint=fingerprint,
     )
+
+
+def member_seeds(config: TrainConfig) -> list[int]:
+    """Seeds of the members' first weights; a longer list begins with a shorter one, other seeds share none."""
+    return [int(seed) for seed in np.random.SeedSequence(config.training.seed).generate_state(config.members, np.uint64) >> 1]
 
 
 def examples_of(dataset: Dataset, references: References, cutoff: float) -> tuple[Example, ...]:
@@ -102,4 +107,5 @@ def batch_of(examples: list[Example], model: Race, dtype: torch.dtype, device: t
         virial=tensor(np.stack([example.virial for example in examples])),
         volume=tensor(graph.volume),
     )
-    return layout_of(model, graph, dtype, device), labels
+    padded = not kernels_usable(device)
+    return layout_of(model, graph, dtype, device, padded, training=True), labels

@@ -5,9 +5,10 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from race_calc.graph import collate, from_atoms
+from race_calc.graph import Graph, collate, from_atoms
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import initial_offsets
+from race_calc.model.layout import Layout
 from race_calc.model.parameters import Parameters, initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Outputs, Race, evaluate, layout_of
@@ -71,10 +72,17 @@ def draw(model: Race, seeds: list[int]) -> Parameters:
     return {name: 3 * value if name.endswith(last) else value for name, value in parameters.items()}
 
 
+PATH = {"padded": True}  # set by the fixture `both_paths`
+
+
+def layout_on(model: Race, graph: Graph, dtype: torch.dtype = torch.float64) -> Layout:
+    return layout_of(model, graph, dtype, torch.device("cpu"), padded=PATH["padded"])
+
+
 def run_model(model: Race, parameters: Parameters, *structures: Atoms, training: bool = False) -> Outputs:
     """All structures as one batch in float64."""
     graph = collate([from_atoms(atoms, CUTOFF) for atoms in structures])
-    return evaluate(model, parameters, layout_of(model, graph, torch.float64, torch.device("cpu")), training=training)
+    return evaluate(model, parameters, layout_on(model, graph), training=training)
 
 
 def deviation(a, b) -> float:

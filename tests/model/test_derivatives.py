@@ -5,6 +5,8 @@ import pytest
 import torch
 from physics_cases import STRUCTURES, crystal, deviation, draw, ethanol, make_model, run_model
 
+pytestmark = pytest.mark.usefixtures("both_paths")
+
 H = 1e-3  # Å, or strain
 TOLERANCE = 1e-7
 MODEL = make_model()

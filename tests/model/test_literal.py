@@ -7,12 +7,15 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 from literal_race import convert, make_literal, run_literal
+from physics_cases import layout_on
 
 from race_calc.graph import from_atoms
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import offset_names, parameter_shapes
 from race_calc.model.plan import make_plan
-from race_calc.model.race import Race, evaluate, layout_of
+from race_calc.model.race import Race, evaluate
+
+pytestmark = pytest.mark.usefixtures("both_paths")
 
 TOLERANCE = 1e-10
 SPECIES = (1, 6, 8)
@@ -52,7 +55,7 @@ def compare(config: ModelConfig, atoms: Atoms) -> dict[str, float]:
     shapes = parameter_shapes(plan) | {name: () for name in offset_names(plan)}
     assert {name: tuple(value.shape[1:]) for name, value in parameters.items()} == shapes
     model = Race(plan, SPECIES, 1.7, 5.3)
-    layout = layout_of(model, from_atoms(atoms, config.cutoff), torch.float64, torch.device("cpu"))
+    layout = layout_on(model, from_atoms(atoms, config.cutoff))
     mine, theirs = evaluate(model, parameters, layout), run_literal(literal, atoms)
     deviations = {}
     for name in ("energy", "forces", "virial", "energy_var", "log_cov", "factor"):

@@ -8,6 +8,8 @@ from ase.build import make_supercell
 from physics_cases import CUTOFF, STRUCTURES, chain, crystal, deviation, draw, ethanol, make_model, run_model
 from scipy.spatial.transform import Rotation
 
+pytestmark = pytest.mark.usefixtures("both_paths")
+
 TIGHT = 1e-10
 MODEL = make_model()
 STACK = draw(MODEL, [0, 1])

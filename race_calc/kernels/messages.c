@@ -1,0 +1,387 @@
+/* Messages of one layer summed over the neighbours, their gradients, and the gradients of those.
+ *
+ * Everything here belongs to one form, linear in each of its four arguments:
+ *
+ *   Q = sum over members m, edges e = (i, j), paths p, components k1, k3 and channels c of
+ *       K_p[e, k1, k3] R[m, pair of e, r_p + c] u_s[m, j, k1, c] g_t[m, i, k3, o_p + c]
+ *
+ * K couples with the spherical harmonics, K_p[k1, k3] = sum_k2 C^{l3}_{l1 l2}[k1, k2, k3] Y[k2]; a path without
+ * harmonics (k < 0) has K = 1. `forward` is dQ/dg, `backward` dQ/d(Y, R, u), `twice` the gradient of
+ * <hY, dQ/dY> + <hR, dQ/dR> + <hu, dQ/du> to (R, u, g). An edge tensor of one path never leaves the registers.
+ *
+ * R comes either as an array (M, E / 2, W) or from a table of cubic Hermite pieces (M, knots, 3, W), value and
+ * slope times the step, at `place` = r / step.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef REAL
+#define REAL float
+#endif
+#define LANES (64 / (int)sizeof(REAL))
+#define INLINE static inline __attribute__((always_inline))
+
+typedef REAL vec __attribute__((vector_size(64)));
+typedef REAL loose __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
+
+typedef struct { int32_t l1, l3, source, target, channels, r, o, k, again; } Path; /* again: an earlier path has this k */
+typedef struct { int32_t k, y; REAL value; } Coupling;  /* K[k] += value Y[y]; sorted by y */
+
+typedef struct {
+    int64_t members, atoms;               /* M, N */
+    int64_t edges, pairs;                 /* E, sorted by centre; E / 2 rows of radial weights */
+    int64_t n_paths, n_couplings, n_k, n_y, n_sources, n_targets, radial_width, knots;
+    const Path *paths;
+    const Coupling *couplings;
+    const int64_t *first_coupling;        /* (n_y + 1,) of each y */
+    const int64_t *first, *neighbour, *pair; /* (N + 1,) first edge of each centre, (E,), row of R (E,) */
+    const int32_t *source_width, *target_width; /* (2 l + 1) * channels of a row of u and g */
+    const int32_t *target_channels;
+    const REAL *y; int64_t y_member;      /* (1 or M, E, n_y) and the stride of a member, 0 if shared */
+    const REAL *radial;                   /* (M, E / 2, W) or NULL */
+    const REAL *table;                    /* (M, knots, 3, W) or NULL */
+    const double *place;                  /* (E / 2,) with a table */
+    const REAL *const *u;                 /* per source (M, N, 2 l1 + 1, C) */
+    REAL *const *g;                       /* per target (M, N, 2 l3 + 1, channels) */
+    /* gradients: written by `backward` */
+    REAL *d_y;                            /* (M, E, n_y) or NULL */
+    REAL *d_radial;                       /* (M, E / 2, W), added to; NULL with a table */
+    double *d_place;                      /* (M, E / 2), added to; with a table */
+    REAL *const *d_u;
+    /* directions: read by `twice`, which writes d_radial, d_u and d_g */
+    const REAL *h_y, *h_radial;           /* (M, E, n_y), (M, E / 2, W) */
+    const REAL *const *h_u;
+    REAL *const *d_g;
+} Task;
+
+/* one edge of the block in work: its coupling matrices, radial weights and their slopes */
+typedef struct { const REAL *K, *R, *slope; int64_t e, neighbour, pair; } Edge;
+
+INLINE vec load(const REAL *p, int count)
+{
+    if (count == LANES) return *(const loose *)p;
+    vec v = {0};
+    memcpy(&v, p, count * sizeof(REAL));
+    return v;
+}
+
+INLINE void store(REAL *p, vec v, int count)
+{
+    if (count == LANES) *(loose *)p = v;
+    else memcpy(p, &v, count * sizeof(REAL));
+}
+
+INLINE REAL total(vec v)
+{
+    REAL part[LANES];
+    memcpy(part, &v, sizeof part);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) part[i] += part[i + half];
+    return part[0];
+}
+
+static void add(REAL *restrict sum, const REAL *restrict more, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) sum[i] += more[i];
+}
+
+/* ---- one path on one edge; D1 = 2 l1 + 1 and D3 = 2 l3 + 1 are constants after inlining; D3 < 0: K = 1 ---- */
+
+#define CHUNKS(body) { int c = 0; for (; c + LANES <= C; c += LANES) body(LANES) if (c < C) body(C - c) }
+
+INLINE void path_forward(int D1, int D3, int C, const Edge *edge, const Edge *end, const Path *p,
+                         const REAL *u0, int64_t width, REAL *g, int ldg)
+{
+#define BODY(n) { \
+        vec sum[7] = {{0}}; \
+        for (const Edge *e = edge; e < end; e++) { \
+            const REAL *K = e->K + p->k, *u = u0 + e->neighbour * width; \
+            const vec r = load(e->R + p->r + c, n); \
+            for (int a = 0; a < D1; a++) { \
+                const vec t = r * load(u + a * C + c, n); \
+                if (D3 < 0) sum[a] += t; \
+                for (int b = 0; b < D3; b++) sum[b] += K[a * D3 + b] * t; \
+            } \
+        } \
+        for (int b = 0; b < (D3 < 0 ? D1 : D3); b++) store(g + b * ldg + c, sum[b], n); }
+    CHUNKS(BODY)
+#undef BODY
+}
+
+INLINE void path_backward(int D1, int D3, int C, const REAL *K, const REAL *R, const REAL *u, const REAL *g, int ldg,
+                          vec *dK, int again, REAL *dR, REAL *du)
+{
+#define BODY(n) { \
+        const vec r = load(R + c, n); \
+        vec y[7], sum = {0}; \
+        for (int b = 0; b < (D3 < 0 ? D1 : D3); b++) y[b] = load(g + b * ldg + c, n); \
+        for (int a = 0; a < D1; a++) { \
+            vec v = D3 < 0 ? y[a] : K[a * D3] * y[0]; \
+            for (int b = 1; b < D3; b++) v += K[a * D3 + b] * y[b]; \
+            store(du + a * C + c, load(du + a * C + c, n) + r * v, n); \
+            sum += load(u + a * C + c, n) * v; \
+        } \
+        store(dR + c, sum, n); }
+    CHUNKS(BODY)
+#undef BODY
+    if (!dK || D3 < 0) return;
+    for (int a = 0; a < D1; a++) {
+        vec sum[7] = {{0}};
+#define BODY(n) { \
+            const vec t = load(R + c, n) * load(u + a * C + c, n); \
+            for (int b = 0; b < D3; b++) sum[b] += t * load(g + b * ldg + c, n); }
+        CHUNKS(BODY)
+#undef BODY
+        for (int b = 0; b < D3; b++) dK[a * D3 + b] = again ? dK[a * D3 + b] + sum[b] : sum[b];
+    }
+}
+
+INLINE void path_twice(int D1, int D3, int C, const REAL *K, const REAL *hK, const REAL *R, const REAL *hR,
+                       const REAL *u, const REAL *hu, const REAL *g, int ldg, REAL *dR, REAL *du, REAL *dg)
+{
+#define BODY(n) { \
+        const vec r = load(R + c, n), q = load(hR + c, n); \
+        vec y[7], sum[7], rest = {0}; \
+        for (int b = 0; b < (D3 < 0 ? D1 : D3); b++) { y[b] = load(g + b * ldg + c, n); sum[b] = load(dg + b * ldg + c, n); } \
+        for (int a = 0; a < D1; a++) { \
+            const vec x = load(u + a * C + c, n), z = load(hu + a * C + c, n), s = q * x + r * z, t = r * x; \
+            vec v = {0}, w = {0}; \
+            if (D3 < 0) { v = y[a]; sum[a] += s; } \
+            for (int b = 0; b < D3; b++) { \
+                v += K[a * D3 + b] * y[b]; \
+                w += hK[a * D3 + b] * y[b]; \
+                sum[b] += K[a * D3 + b] * s + hK[a * D3 + b] * t; \
+            } \
+            store(du + a * C + c, load(du + a * C + c, n) + q * v + r * w, n); \
+            rest += z * v + x * w; \
+        } \
+        store(dR + c, rest, n); \
+        for (int b = 0; b < (D3 < 0 ? D1 : D3); b++) store(dg + b * ldg + c, sum[b], n); }
+    CHUNKS(BODY)
+#undef BODY
+}
+
+/* call f(D1, D3, ...) with constants for l <= 3 */
+#define WITH3(f, D1, path, ...) \
+    if ((path)->k < 0) f(D1, -1, __VA_ARGS__); \
+    else switch ((path)->l3) { \
+        case 0: f(D1, 1, __VA_ARGS__); break; case 1: f(D1, 3, __VA_ARGS__); break; \
+        case 2: f(D1, 5, __VA_ARGS__); break; default: f(D1, 7, __VA_ARGS__); }
+#define DISPATCH(f, path, ...) \
+    switch ((path)->l1) { \
+        case 0: WITH3(f, 1, path, __VA_ARGS__) break; case 1: WITH3(f, 3, path, __VA_ARGS__) break; \
+        case 2: WITH3(f, 5, path, __VA_ARGS__) break; default: WITH3(f, 7, path, __VA_ARGS__) }
+
+/* ---- blocks of edges: what their edges share is computed once and stays in the cache ---- */
+
+#define BLOCK 1024 /* edges, unless one centre has more */
+
+typedef struct {
+    int64_t centre, centres, edges, pairs; /* of the block */
+    Edge *edge;
+    int64_t *pair;                         /* its undirected pairs */
+    int32_t *slot, *slot_of;               /* of each edge in R and slope; of each pair of the structure, or -1 */
+    REAL *K, *hK, *R, *slope, *dR;         /* (edges, n_k), (n_k), (pairs, W) twice, (W) */
+    vec *dK;                               /* in lanes */
+    void *all;
+} Room;
+
+static size_t padded(size_t count) { return (count * sizeof(REAL) + 63) / 64 * 64; }
+
+static int make_room(const Task *t, Room *room)
+{
+    int64_t most = BLOCK;
+    for (int64_t i = 0; i < t->atoms; i++)
+        if (t->first[i + 1] - t->first[i] > most) most = t->first[i + 1] - t->first[i];
+    if (most > t->edges) most = t->edges + 1;
+    const size_t W = t->radial_width, rows = t->table ? most : 0;
+    size_t size[] = {(t->n_k + 1) * sizeof(vec), padded(most * t->n_k + 1), padded(t->n_k + 1),
+                     padded(rows * W), padded(rows * W), padded(W), (most * sizeof(Edge) + 63) / 64 * 64,
+                     (most * sizeof(int64_t) + 63) / 64 * 64, (most * sizeof(int32_t) + 63) / 64 * 64,
+                     (t->pairs + 1) * sizeof(int32_t)};
+    size_t bytes = 0;
+    for (size_t k = 0; k < sizeof(size) / sizeof(*size); k++) bytes += size[k];
+    if (posix_memalign(&room->all, 64, bytes)) return 1;
+    char *at = room->all;
+    void **place[] = {(void **)&room->dK, (void **)&room->K, (void **)&room->hK, (void **)&room->R,
+                      (void **)&room->slope, (void **)&room->dR, (void **)&room->edge, (void **)&room->pair,
+                      (void **)&room->slot, (void **)&room->slot_of};
+    for (size_t k = 0; k < sizeof(size) / sizeof(*size); k++) { *place[k] = at; at += size[k]; }
+    for (int64_t k = 0; k < t->pairs; k++) room->slot_of[k] = -1;
+    return 0;
+}
+
+static void couple(const Task *t, const REAL *y, REAL *K)
+{
+    memset(K, 0, t->n_k * sizeof(REAL));
+    for (int64_t q = 0; q < t->n_couplings; q++) K[t->couplings[q].k] += t->couplings[q].value * y[t->couplings[q].y];
+}
+
+/* gather centres from `centre` on, up to `to`, into a block */
+static void fill_block(const Task *t, Room *b, int64_t centre, int64_t to)
+{
+    const int64_t e0 = t->first[centre];
+    int64_t stop = centre + 1;
+    while (stop < to && t->first[stop + 1] - e0 <= BLOCK) stop++;
+    b->centre = centre;
+    b->centres = stop - centre;
+    b->edges = t->first[stop] - e0;
+    b->pairs = 0;
+    for (int64_t k = 0; k < b->edges; k++) {
+        Edge *edge = b->edge + k;
+        edge->e = e0 + k;
+        edge->neighbour = t->neighbour[e0 + k];
+        edge->pair = t->pair[e0 + k];
+        edge->K = b->K + k * t->n_k;
+        if (!t->y_member) couple(t, t->y + (e0 + k) * t->n_y, b->K + k * t->n_k);
+        if (t->table) {
+            int32_t *slot = b->slot_of + edge->pair;
+            if (*slot < 0) { *slot = (int32_t)b->pairs; b->pair[b->pairs++] = edge->pair; }
+            b->slot[k] = *slot;
+        }
+    }
+    for (int64_t k = 0; k < b->pairs; k++) b->slot_of[b->pair[k]] = -1;
+}
+
+/* radial weights of one pair from the table, and their slopes to `place` */
+static void look_up(const Task *t, int64_t m, int64_t pair, REAL *restrict R, REAL *restrict slope)
+{
+    const int64_t W = t->radial_width;
+    int64_t k = (int64_t)t->place[pair];
+    if (k > t->knots - 2) k = t->knots - 2;
+    const REAL x = (REAL)(t->place[pair] - (double)k);
+    const REAL *v0 = t->table + (m * t->knots + k) * 3 * W, *s0 = v0 + W, *c0 = s0 + W, *v1 = c0 + W, *s1 = v1 + W, *c1 = s1 + W;
+    const REAL x2 = x * x, x3 = x2 * x, y = 1 - x, y2 = y * y, y3 = y2 * y;
+    const REAL V1 = x3 * (10 - 15 * x + 6 * x2), S0 = x * y3 * (1 + 3 * x), S1 = -x3 * y * (1 + 3 * y);
+    const REAL C0 = x2 * y3 / 2, C1 = x3 * y2 / 2;
+    const REAL dV1 = 30 * x2 * y2, dS0 = y2 * (1 + x * (2 - 15 * x)), dS1 = x2 * (1 + y * (2 - 15 * y));
+    const REAL dC0 = x * y2 * (2 - 5 * x) / 2, dC1 = -x2 * y * (2 - 5 * y) / 2;
+    if (!slope)
+        for (int64_t w = 0; w < W; w++)
+            R[w] = v0[w] + V1 * (v1[w] - v0[w]) + S0 * s0[w] + S1 * s1[w] + C0 * c0[w] + C1 * c1[w];
+    else
+        for (int64_t w = 0; w < W; w++) {
+            const REAL rise = v1[w] - v0[w];
+            R[w] = v0[w] + V1 * rise + S0 * s0[w] + S1 * s1[w] + C0 * c0[w] + C1 * c1[w];
+            slope[w] = dV1 * rise + dS0 * s0[w] + dS1 * s1[w] + dC0 * c0[w] + dC1 * c1[w];
+        }
+}
+
+/* what differs between members: radial weights, and K where the harmonics are a member's own */
+static void fill_member(const Task *t, Room *b, int64_t m, int with_slope)
+{
+    const int64_t W = t->radial_width;
+    for (int64_t k = 0; k < b->pairs; k++) look_up(t, m, b->pair[k], b->R + k * W, with_slope ? b->slope + k * W : NULL);
+    for (int64_t k = 0; k < b->edges; k++) {
+        Edge *edge = b->edge + k;
+        if (t->y_member) couple(t, t->y + m * t->y_member + edge->e * t->n_y, b->K + k * t->n_k);
+        edge->R = t->table ? b->R + b->slot[k] * W : t->radial + (m * t->pairs + edge->pair) * W;
+        edge->slope = b->slope + (t->table ? b->slot[k] * W : 0);
+    }
+}
+
+/* ---- the three kernels: members first..last, centres from..to; d_u, d_radial and d_place are added to. Each returns 0,
+ * or 1 when there is no memory ---- */
+
+#define ROW(list, index, m, row, widths) ((list)[index] + ((m) * t->atoms + (row)) * (int64_t)(widths)[index])
+#define BLOCKS_AND_MEMBERS(with_slope) \
+    for (int64_t centre = from; centre < to; centre += b.centres) { \
+        fill_block(t, &b, centre, to); \
+        for (int64_t m = first; m < last; m++) { \
+            fill_member(t, &b, m, with_slope); \
+            for (int64_t i = centre; i < centre + b.centres; i++) {
+#define END_BLOCKS_AND_MEMBERS } } }
+#define EDGES(i) (b.edge + (t->first[i] - t->first[centre]))
+
+int forward(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
+{
+    Room b;
+    if (make_room(t, &b)) return 1;
+    BLOCKS_AND_MEMBERS(0)
+        const Edge *edge = EDGES(i), *end = EDGES(i + 1);
+        for (int64_t q = 0; q < t->n_paths; q++) {
+            const Path *p = t->paths + q;
+            REAL *g = ROW(t->g, p->target, m, i, t->target_width) + p->o;
+            const REAL *u = ROW(t->u, p->source, m, 0, t->source_width);
+            DISPATCH(path_forward, p, p->channels, edge, end, p, u, t->source_width[p->source], g, t->target_channels[p->target])
+        }
+    END_BLOCKS_AND_MEMBERS
+    free(b.all);
+    return 0;
+}
+
+static void finish_edge(const Task *t, const Room *b, int64_t m, const Edge *edge)
+{
+    const int64_t W = t->radial_width, row = m * t->pairs + edge->pair;
+    if (t->d_y) {
+        REAL *d_y = t->d_y + (m * t->edges + edge->e) * t->n_y;
+        for (int64_t y = 0; y < t->n_y; y++) {
+            const Coupling *c = t->couplings + t->first_coupling[y], *end = t->couplings + t->first_coupling[y + 1];
+            vec one = {0}, two = {0}; /* two chains of additions: one would wait for itself */
+            for (; c + 1 < end; c += 2) {
+                one += c[0].value * b->dK[c[0].k];
+                two += c[1].value * b->dK[c[1].k];
+            }
+            if (c < end) one += c->value * b->dK[c->k];
+            d_y[y] = total(one + two);
+        }
+    }
+    if (t->table) {
+        vec sum = {0};
+        int64_t w = 0;
+        for (; w + LANES <= W; w += LANES) sum += load(b->dR + w, LANES) * load(edge->slope + w, LANES);
+        if (w < W) sum += load(b->dR + w, W - w) * load(edge->slope + w, W - w);
+        t->d_place[row] += total(sum);
+    } else add(t->d_radial + row * W, b->dR, W);
+}
+
+int backward(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
+{
+    Room b;
+    if (make_room(t, &b)) return 1;
+    BLOCKS_AND_MEMBERS(1)
+        for (const Edge *e = EDGES(i); e < EDGES(i + 1); e++) {
+            for (int64_t q = 0; q < t->n_paths; q++) {
+                const Path *p = t->paths + q;
+                const REAL *u = ROW(t->u, p->source, m, e->neighbour, t->source_width);
+                REAL *du = ROW(t->d_u, p->source, m, e->neighbour, t->source_width);
+                const REAL *g = ROW(t->g, p->target, m, i, t->target_width) + p->o;
+                vec *dK = t->d_y ? b.dK + p->k : NULL;
+                DISPATCH(path_backward, p, p->channels, e->K + p->k, e->R + p->r, u, g, t->target_channels[p->target], dK,
+                         p->again, b.dR + p->r, du)
+            }
+            finish_edge(t, &b, m, e);
+        }
+    END_BLOCKS_AND_MEMBERS
+    free(b.all);
+    return 0;
+}
+
+int twice(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
+{
+    Room b;
+    if (make_room(t, &b)) return 1;
+    const int64_t W = t->radial_width;
+    BLOCKS_AND_MEMBERS(0)
+        for (int64_t q = 0; q < t->n_targets; q++)
+            memset(ROW(t->d_g, q, m, i, t->target_width), 0, t->target_width[q] * sizeof(REAL));
+        for (const Edge *e = EDGES(i); e < EDGES(i + 1); e++) {
+            const REAL *hR = t->h_radial + (m * t->pairs + e->pair) * W;
+            couple(t, t->h_y + (m * t->edges + e->e) * t->n_y, b.hK);
+            for (int64_t q = 0; q < t->n_paths; q++) {
+                const Path *p = t->paths + q;
+                const REAL *u = ROW(t->u, p->source, m, e->neighbour, t->source_width);
+                const REAL *hu = ROW(t->h_u, p->source, m, e->neighbour, t->source_width);
+                REAL *du = ROW(t->d_u, p->source, m, e->neighbour, t->source_width);
+                const REAL *g = ROW(t->g, p->target, m, i, t->target_width) + p->o;
+                REAL *dg = ROW(t->d_g, p->target, m, i, t->target_width) + p->o;
+                DISPATCH(path_twice, p, p->channels, e->K + p->k, b.hK + p->k, e->R + p->r, hR + p->r, u, hu, g,
+                         t->target_channels[p->target], b.dR + p->r, du, dg)
+            }
+            add(t->d_radial + (m * t->pairs + e->pair) * W, b.dR, W);
+        }
+    END_BLOCKS_AND_MEMBERS
+    free(b.all);
+    return 0;
+}

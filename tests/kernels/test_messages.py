@@ -1,0 +1,94 @@
+"""The kernels against torch's path where the other tests do not reach: many edges, shared work, odd channel numbers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from ase.build import bulk, molecule
+
+from race_calc.graph import collate, from_atoms
+from race_calc.kernels.messages import why_not
+from race_calc.model.config import ModelConfig
+from race_calc.model.parameters import initialise
+from race_calc.model.plan import make_plan
+from race_calc.model.race import Race, evaluate, layout_of
+from race_calc.model.table import tabulated
+
+CPU = torch.device("cpu")
+OFFSETS = {"energy_var_offset": -6.0, "force_cov_offset": -4.0}
+FIELDS = ("energy", "forces", "virial", "energy_var", "log_cov")
+
+
+def make(irreps: str, species: tuple[int, ...], **settings) -> Race:
+    config = ModelConfig(hidden_irreps=irreps, layers=3, features_dim=7, radial_hidden=(8,), cutoff=4.0, **settings)
+    return Race(make_plan(config, len(species)), species, 1.0, 20.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def kernels():
+    problem = why_not(CPU)
+    if problem:
+        pytest.skip(problem)
+
+
+def close(a, b, tolerance: float = 1e-12) -> bool:
+    return all(
+        (getattr(a, name) - getattr(b, name)).abs().max() <= tolerance * getattr(b, name).abs().max() for name in FIELDS
+    )
+
+
+# 17 and 9 channels: whole vectors and a rest in float64 (8 lanes); 1: only a rest
+@pytest.mark.parametrize("irreps", ["17x0e+9x1o+8x2e", "1x0e+1x1o+1x2e", "16x0e+3x0o+5x1o+2x1e+9x2e+1x2o+2x3o+1x3e"])
+def test_many_edges(irreps):
+    """Some 3,500 edges of a distorted crystal: several blocks of edges."""
+    atoms = bulk("Cu", cubic=True).repeat((4, 4, 3))
+    atoms.rattle(0.1, seed=1)
+    model = make(irreps, (29,), l_max=3)
+    stack = initialise(model.plan, [0, 1], OFFSETS)
+    graph = from_atoms(atoms, 4.0)
+    assert graph.edge_index.shape[1] > 3 * 1024
+    torchs, kernels = (evaluate(model, stack, layout_of(model, graph, torch.float64, CPU, padded=p)) for p in (True, False))
+    assert close(kernels, torchs)
+
+
+@pytest.mark.parametrize("members", [1, 2, 5])
+@pytest.mark.parametrize("tables", [True, False])
+def test_shared_work(members, tables):
+    """Any number of threads gives the same: they share members or, where these are few, atoms."""
+    model = make("5x0e+4x1o+3x2e", (1, 6, 8), l_max=2)
+    stack = initialise(model.plan, list(range(members)), OFFSETS)
+    stack = tabulated(stack, model.plan.config) if tables else stack
+    graph = collate([from_atoms(molecule(name), 4.0) for name in ("CH3CH2OH", "H2O")])
+    layout = layout_of(model, graph, torch.float64, CPU, padded=False, tables=tables)
+    alone = evaluate(model, stack, layout)
+    for threads in (2, 3, 40):
+        assert close(evaluate(model, stack, replace(layout, threads=threads)), alone, 1e-13)
+
+
+def test_training_gradients_are_those_of_torch():
+    """Of a loss on forces, so through the first backward pass; a batch, several channels, float64."""
+    model = make("17x0e+9x1o+8x2e", (1, 6, 8), l_max=3)
+    stack = initialise(model.plan, [3, 4], OFFSETS)
+    graph = collate([from_atoms(molecule(name), 4.0) for name in ("CH3CH2OH", "CO2")])
+    found = []
+    for padded in (True, False):
+        leaves = {name: value.clone().requires_grad_() for name, value in stack.items()}
+        layout = layout_of(model, graph, torch.float64, CPU, padded=padded, training=True)
+        out = evaluate(model, leaves, layout, training=True)
+        loss = out.forces.pow(2).sum() + out.energy.sum() + out.log_cov.pow(2).sum() + out.virial.sum()
+        found.append(torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True))
+    for name, a, b in zip(stack, *found):
+        assert (a - b).abs().max() <= 1e-11 * a.abs().max(), name
+    assert sum(bool(gradient.any()) for gradient in found[0]) > 20
+
+
+def test_an_atom_without_neighbours():
+    model = make("4x0e+2x1o+2x2e", (1, 6, 8), l_max=2)
+    stack = initialise(model.plan, [0, 1], OFFSETS)
+    graph = collate([from_atoms(atoms, 4.0) for atoms in (molecule("H"), molecule("CO"))])
+    torchs, kernels = (evaluate(model, stack, layout_of(model, graph, torch.float64, CPU, padded=p)) for p in (True, False))
+    assert close(kernels, torchs) and not kernels.forces[:, 0].any()
+
+
+def test_they_are_for_the_cpu():
+    assert "CPU" in why_not(torch.device("cuda"))

@@ -1,0 +1,85 @@
+"""Tables of the radial functions: close to the perceptrons, and forces are exact derivatives of what they give."""
+
+import numpy as np
+import pytest
+import torch
+from physics_cases import CUTOFF, crystal, deviation, draw, ethanol, make_model
+
+from race_calc.graph import collate, from_atoms
+from race_calc.kernels.messages import why_not
+from race_calc.model.race import evaluate, layout_of
+from race_calc.model.radial import bessel
+from race_calc.model.table import KNOTS, SOFTENING, place_on_grid, tabulated
+
+CPU = torch.device("cpu")
+MODEL = make_model()
+EXACT = draw(MODEL, [0, 1])
+TABLES = tabulated(EXACT, MODEL.plan.config)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def kernels():
+    problem = why_not(CPU)
+    if problem:
+        pytest.skip(problem)
+
+
+def run(parameters, *structures, tables: bool, dtype=torch.float64):
+    graph = collate([from_atoms(atoms, CUTOFF) for atoms in structures])
+    parameters = {name: value.to(dtype) for name, value in parameters.items()}
+    return evaluate(MODEL, parameters, layout_of(MODEL, graph, dtype, CPU, padded=False, tables=tables))
+
+
+@pytest.mark.parametrize("structure", [ethanol, crystal])
+def test_close_to_the_perceptrons(structure):
+    exact, table = run(EXACT, structure(), tables=False), run(TABLES, structure(), tables=True)
+    assert deviation(table.energy, exact.energy) < 1e-8
+    for name in ("forces", "virial", "log_cov"):
+        assert deviation(getattr(table, name), getattr(exact, name)) < 1e-6, name
+
+
+def test_forces_are_derivatives_of_the_tabulated_energy():
+    """Fourth-order differences; within a piece of the table the energy is smooth."""
+    atoms, h = ethanol(), 1e-4
+    forces = run(TABLES, atoms, tables=True).forces
+    for i, axis in ((0, 0), (3, 1), (8, 2)):
+        moved = []
+        for k in (-2, -1, 1, 2):
+            moved.append(atoms.copy())
+            moved[-1].positions[i, axis] += k * h
+        energy = run(TABLES, *moved, tables=True).energy
+        slope = energy @ torch.tensor([1, -8, 8, -1], dtype=torch.float64) / (12 * h)
+        assert (slope + forces[:, i, axis]).abs().max() < 1e-7 * forces.abs().max()
+
+
+def test_single_precision():
+    exact = run(EXACT, ethanol(), tables=False)
+    single = run(TABLES, ethanol(), tables=True, dtype=torch.float32)
+    assert deviation(single.forces, exact.forces) < 1e-5 and deviation(single.energy, exact.energy) < 1e-5
+
+
+def test_place_and_its_slope():
+    r = np.linspace(0.3, CUTOFF, 50)
+    place, slope = place_on_grid(r, CUTOFF)
+    ends, _ = place_on_grid(np.array([0.0, CUTOFF]), CUTOFF)
+    np.testing.assert_allclose(ends, [0, KNOTS - 1], atol=1e-10)
+    h = 1e-5
+    numeric = (place_on_grid(r + h, CUTOFF)[0] - place_on_grid(r - h, CUTOFF)[0]) / (2 * h)
+    np.testing.assert_allclose(slope, numeric, rtol=1e-8)
+    assert SOFTENING > 0
+
+
+def test_second_derivative_of_the_basis():
+    x, h = np.linspace(0.05, 0.99, 40), 1e-4
+    at = [bessel(x + k * h, 8)[1] for k in (-2, -1, 1, 2)]
+    numeric = (at[0] - 8 * at[1] + 8 * at[2] - at[3]) / (12 * h)
+    np.testing.assert_allclose(bessel(x, 8)[2], numeric, rtol=0, atol=1e-8 * np.abs(numeric).max())
+
+
+def test_a_table_cannot_be_trained():
+    graph = from_atoms(ethanol(), CUTOFF)
+    layout = layout_of(MODEL, graph, torch.float64, CPU, padded=False, tables=True)
+    tracked = {name: value.clone().requires_grad_() for name, value in TABLES.items() if "table" not in name}
+    forces = evaluate(MODEL, TABLES | tracked, layout, training=True).forces
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.autograd.grad(forces.sum(), list(tracked.values()), allow_unused=True)

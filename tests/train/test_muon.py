@@ -1,0 +1,54 @@
+"""Muon's directions: nearly orthogonal matrices, each on its own, and untouched parameters where it has no say."""
+
+import pytest
+import torch
+
+from race_calc.train.muon import is_matrix, muon_direction, orthogonalise
+from race_calc.train.optimiser import flatten, unflatten
+
+SHAPES = {
+    "embedding": (3, 4), "layers.0.up.0e": (4, 6), "layers.0.product.0e": (3, 6, 4), "layers.0.radial.0": (8, 4),
+    "layers.0.skip.0e": (4, 6), "layers.0.readout.out": (5, 3), "layers.0.readout.tensor": (5, 1), "offset": (),
+}
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 7), (2, 3, 5, 20), (4, 30, 6)])
+def test_singular_values_become_about_one_and_vectors_stay(shape):
+    matrices = normal(*shape)
+    u, s, v = torch.linalg.svd(matrices, full_matrices=False)
+    done = orthogonalise(matrices)
+    values = torch.einsum("...ik,...ij,...kj->...k", u, done, v)
+    torch.testing.assert_close(u @ torch.diag_embed(values) @ v, done)  # the same singular vectors
+    clear = s > 0.05 * s.amax(-1, keepdim=True)
+    assert ((values > 0.6) & (values < 1.3))[clear].all()
+
+
+def test_size_does_not_matter_and_zero_stays_zero():
+    matrix = normal(1, 5, 8)
+    for scale in (1e-12, 1e6):
+        torch.testing.assert_close(orthogonalise(scale * matrix), orthogonalise(matrix))
+    assert torch.equal(orthogonalise(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
+
+
+def test_directions_of_a_stack():
+    """Every matrix is done alone, the rest is left to the other direction, and entries are of order one."""
+    members = 2
+    size = sum(torch.Size(shape).numel() for shape in SHAPES.values())
+    momentum, adam = normal(members, size), normal(members, size, seed=1)
+    found = unflatten(muon_direction(momentum, lambda columns: adam[:, columns], SHAPES), SHAPES)
+    moving, otherwise = unflatten(momentum, SHAPES), unflatten(adam, SHAPES)
+    for name, shape in SHAPES.items():
+        if is_matrix(name, shape):
+            expected = orthogonalise(moving[name]) * max(shape[-2:]) ** 0.5
+            torch.testing.assert_close(found[name], expected)
+            assert 0.6 < float(found[name].pow(2).mean().sqrt()) < 1.3
+        else:
+            assert torch.equal(found[name], otherwise[name]), name
+    moved = {name for name, shape in SHAPES.items() if is_matrix(name, shape)}
+    assert moved == {"layers.0.up.0e", "layers.0.product.0e", "layers.0.radial.0", "layers.0.skip.0e"}
+    alone = muon_direction(momentum[1:], lambda columns: adam[1:, columns], SHAPES)
+    torch.testing.assert_close(flatten(list(found.values()))[1:], alone)
