@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
@@ -195,3 +196,30 @@ def test_bad_arguments(tiny_model, tmp_path, monkeypatch):
         calc.prediction()
     with pytest.raises(ValueError, match="cannot change dtype"):
         calc.set(dtype="float32")
+
+
+def test_kernels_and_tables_change_nothing_but_the_time(tiny_model, crystal):
+    from race_calc.kernels.messages import why_not
+
+    if why_not(torch.device("cpu")):
+        pytest.skip(why_not(torch.device("cpu")))
+    found = []
+    for options in (dict(compile=False), dict(compile=True, tables=False), dict()):
+        crystal.calc = RACECalculator(tiny_model, **options)
+        crystal.get_stress()
+        found.append(crystal.calc.results)
+    plain, kernels, tables = found
+    for name, value in plain.items():
+        scale = np.abs(value).max()
+        assert np.abs(kernels[name] - value).max() <= 1e-10 * scale, name
+        assert np.abs(tables[name] - value).max() <= 1e-5 * scale, name
+
+
+def test_compiling_where_it_cannot_be_done(tiny_model, monkeypatch):
+    import race_calc.posterior.stack as stack
+
+    monkeypatch.setattr(stack, "why_not", lambda device: "no C compiler found")
+    monkeypatch.setattr(stack, "kernels_usable", lambda device: False)
+    with pytest.raises(RuntimeError, match="no C compiler"):
+        RACECalculator(tiny_model, compile=True)
+    assert not RACECalculator(tiny_model).posterior.kernels

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -47,9 +48,14 @@ def _compile(compiler: str, real: str, path: Path) -> None:
     except OSError as error:
         raise NoCompiler(f"the cache folder {path.parent} cannot be written ({error}): set XDG_CACHE_HOME") from error
     os.close(handle)
+    print(f"race_calc: compiling the {real} kernels, once, into {path.parent}", file=sys.stderr, flush=True)
     try:
-        done = subprocess.run([compiler, *FLAGS, f"-DREAL={real}", str(SOURCE), "-o", draft], capture_output=True, text=True)
-        if done.returncode:
+        for flags in (FLAGS, [flag for flag in FLAGS if flag != "-march=native"]):  # some compilers do not know it
+            command = [compiler, *flags, f"-DREAL={real}", str(SOURCE), "-o", draft]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if not done.returncode:
+                break
+        else:
             raise NoCompiler(f"{compiler} could not compile the kernels:\n{done.stderr.strip()[:2000]}")
         os.replace(draft, path)
     finally:

@@ -8,6 +8,7 @@ written down at the top of messages.c.
 import ctypes
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -114,8 +115,8 @@ def why_not(device: torch.device) -> str | None:
 @lru_cache(maxsize=None)
 def _build_problem() -> str | None:
     try:
-        library("float")
-        library("double")
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(library, ("float", "double")))
     except NoCompiler as error:
         return str(error)
     return None

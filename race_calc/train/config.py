@@ -39,10 +39,10 @@ class DataConfig(Settings):
 class TrainingConfig(Settings):
     """How to train. Weights multiply the whole likelihood terms (method, section 3)."""
 
-    recipe: Literal["joint", "detached"] = Field("detached", description="joint or detached")
+    recipe: Literal["joint", "detached"] = Field("joint", description="joint or detached")
     epochs: int = Field(100, ge=1, description="a whole number >= 1")
     batch_size: int = Field(5, ge=1, description="a whole number >= 1, in structures")
-    learning_rate: float = Field(0.01, gt=0.0, description="a number > 0")
+    learning_rate: float = Field(0.008, gt=0.0, description="a number > 0")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine or constant")
     warmup_epochs: int = Field(1, ge=0, description="a whole number from 0 to epochs")
     ema_decay: float = Field(0.99, ge=0.0, lt=1.0, description="a number >= 0 and < 1 (0 switches it off)")

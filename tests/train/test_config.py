@@ -26,10 +26,10 @@ model:
 posterior: deep-ensemble
 members: 10
 training:
-  recipe: detached
+  recipe: joint
   epochs: 100
   batch_size: 5
-  learning_rate: 0.01
+  learning_rate: 0.008
   schedule: cosine
   warmup_epochs: 1
   ema_decay: 0.99
