@@ -10,10 +10,11 @@ from ase.outputs import Properties
 
 from race_calc.checkpoint import Checkpoint, load_checkpoint
 from race_calc.device import torch_device
-from race_calc.graph import from_atoms
+from race_calc.graph import from_atoms_with_skin
 from race_calc.memory import keep_freed_memory
 from race_calc.posterior.stack import load_stack
 from race_calc.prediction import Prediction
+from race_calc.skin import SkinList
 
 
 class RACECalculator(Calculator):
@@ -65,6 +66,7 @@ class RACECalculator(Calculator):
         self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables)
         self.parameters.update(model=str(model), dtype=dtype)
         self._prediction: Prediction | None = None
+        self._pairs: SkinList | None = None
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -85,7 +87,7 @@ class RACECalculator(Calculator):
         """Evaluate all members once and fill `results` with everything they give."""
         self.results, self._prediction = {}, None  # nothing stale if this fails
         super().calculate(atoms, properties, system_changes)
-        graph = from_atoms(self.atoms, self.checkpoint.model.plan.config.cutoff)
+        graph, self._pairs = from_atoms_with_skin(self.atoms, self.checkpoint.model.plan.config.cutoff, self._pairs)
         self._prediction = self.posterior.predict(graph)
         known = results_of(self._prediction)
         self.results = {name: known[name] for name in self.implemented_properties if name in known}

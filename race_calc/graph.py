@@ -6,6 +6,7 @@ import numpy as np
 from ase import Atoms
 
 from race_calc.neighbours import check_structure, neighbour_pairs
+from race_calc.skin import SkinList, pairs_within, updated
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,18 @@ def from_atoms(atoms: Atoms, cutoff: float) -> Graph:
     without a cell vector, or two atoms on one place.
     """
     check_structure(atoms)
-    centre, neighbour, shifts, pair = neighbour_pairs(atoms, cutoff)
+    return _graph(atoms, neighbour_pairs(atoms, cutoff))
+
+
+def from_atoms_with_skin(atoms: Atoms, cutoff: float, known: SkinList | None) -> tuple[Graph, SkinList]:
+    """The same, from the pairs of an earlier structure where these still serve, and the list for the next one."""
+    check_structure(atoms)
+    known = updated(known, atoms, cutoff)
+    return _graph(atoms, pairs_within(known, atoms, cutoff)), known
+
+
+def _graph(atoms: Atoms, pairs: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> Graph:
+    centre, neighbour, shifts, pair = pairs
     n = len(atoms)
     return Graph(
         numbers=atoms.numbers.astype(np.int64),

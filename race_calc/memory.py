@@ -10,7 +10,8 @@ def keep_freed_memory() -> bool:
     """Ask glibc to reuse freed blocks instead of returning them. True where that is possible.
 
     An element-wise product of 10 million floats takes 3.4 ms instead of 35 ms with it, because no
-    page has to be mapped and cleared again (2 threads, x86-64). The process keeps its peak memory.
+    page has to be mapped and cleared again (2 threads, x86-64). The process keeps its peak memory, and its threads
+    share one heap.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -67,6 +67,16 @@ def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray
     one, other, shifts, distance = pairs.compute(
         points=atoms.positions, box=cell, periodic=np.asarray(atoms.pbc), quantities="ijSd"
     )
+    check_distances(atoms, one, other, distance)
+    centre, neighbour = np.concatenate([one, other]), np.concatenate([other, one])
+    order = np.argsort(centre, kind="stable")
+    shifts = np.concatenate([shifts, -shifts])[order]
+    pair = np.tile(np.arange(len(one)), 2)[order]
+    return centre[order].astype(np.int64), neighbour[order].astype(np.int64), shifts.astype(np.int64), pair
+
+
+def check_distances(atoms: Atoms, one: np.ndarray, other: np.ndarray, distance: np.ndarray) -> None:
+    """Raise ValueError when two atoms of a pair (E,) lie on one place."""
     close = np.flatnonzero(distance < SMALLEST_DISTANCE)
     if len(close):
         i, j = int(one[close[0]]), int(other[close[0]])
@@ -74,8 +84,3 @@ def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray
             f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) lie on one place "
             f"(distance {distance[close[0]]:.1e} Å): remove the duplicate or separate them"
         )
-    centre, neighbour = np.concatenate([one, other]), np.concatenate([other, one])
-    order = np.argsort(centre, kind="stable")
-    shifts = np.concatenate([shifts, -shifts])[order]
-    pair = np.tile(np.arange(len(one)), 2)[order]
-    return centre[order].astype(np.int64), neighbour[order].astype(np.int64), shifts.astype(np.int64), pair

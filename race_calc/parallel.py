@@ -24,7 +24,8 @@ def member_map(members: int, device: torch.device) -> MemberMap:
         return lambda function, *stacks: function(*stacks)
 
     def mapped(function, *stacks):
-        parts = list(_pool(workers, os.getpid()).map(function, *(stack.tensor_split(workers) for stack in stacks)))
+        with one_main_thread():
+            parts = list(_pool(workers, os.getpid()).map(function, *(stack.tensor_split(workers) for stack in stacks)))
         return tuple(torch.cat(results) for results in zip(*parts))
 
     return mapped
@@ -38,7 +39,10 @@ def run_parts(work: Callable[[int], int], parts: int) -> list[int]:
 
 @contextmanager
 def one_main_thread() -> Iterator[None]:
-    """Torch's own threads rest meanwhile: waiting for work they would keep the members' threads from the cores."""
+    """Torch's own threads rest meanwhile: waiting for work they would keep the others from the cores.
+
+    At the end torch has its number of threads again, also as the default for new threads, which those of the pool change.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

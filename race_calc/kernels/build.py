@@ -26,6 +26,13 @@ def library(real: str) -> ctypes.CDLL:
     The library lies in the user's cache folder ($XDG_CACHE_HOME or ~/.cache, race_calc), named by source, compiler
     and processor. Raises NoCompiler, with the compiler's words, where it cannot be made.
     """
+    try:
+        return _library(real)
+    except (OSError, RuntimeError) as error:  # also: no home folder, a cache that cannot be executed
+        raise error if isinstance(error, NoCompiler) else NoCompiler(f"the compiled kernels cannot be used: {error}") from error
+
+
+def _library(real: str) -> ctypes.CDLL:
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise NoCompiler("no C compiler found: install gcc or clang, or go on without compiled kernels")
@@ -33,7 +40,11 @@ def library(real: str) -> ctypes.CDLL:
     path = folder / f"messages-{real}-{_key(compiler)}.so"
     if not path.exists():
         _compile(compiler, real, path)
-    found = ctypes.CDLL(str(path))
+    try:
+        found = ctypes.CDLL(str(path))
+    except OSError:  # damaged: once more
+        _compile(compiler, real, path)
+        found = ctypes.CDLL(str(path))
     for name in ("forward", "backward", "twice"):
         getattr(found, name).argtypes = [ctypes.c_void_p] + 4 * [ctypes.c_int64]
         getattr(found, name).restype = ctypes.c_int

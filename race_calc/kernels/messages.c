@@ -9,8 +9,8 @@
  * harmonics (k < 0) has K = 1. `forward` is dQ/dg, `backward` dQ/d(Y, R, u), `twice` the gradient of
  * <hY, dQ/dY> + <hR, dQ/dR> + <hu, dQ/du> to (R, u, g). An edge tensor of one path never leaves the registers.
  *
- * R comes either as an array (M, E / 2, W) or from a table of cubic Hermite pieces (M, knots, 3, W), value and
- * slope times the step, at `place` = r / step.
+ * R comes either as an array (M, E / 2, W) or from a table of quintic Hermite pieces (M, knots, 3, W), value and two
+ * derivatives to `place`, which says where between the knots a pair is.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -248,8 +248,8 @@ static void fill_block(const Task *t, Room *b, int64_t centre, int64_t to)
 static void look_up(const Task *t, int64_t m, int64_t pair, REAL *restrict R, REAL *restrict slope)
 {
     const int64_t W = t->radial_width;
-    int64_t k = (int64_t)t->place[pair];
-    if (k > t->knots - 2) k = t->knots - 2;
+    int64_t k = t->place[pair] < (double)(t->knots - 2) ? (int64_t)t->place[pair] : t->knots - 2;
+    if (k < 0) k = 0;
     const REAL x = (REAL)(t->place[pair] - (double)k);
     const REAL *v0 = t->table + (m * t->knots + k) * 3 * W, *s0 = v0 + W, *c0 = s0 + W, *v1 = c0 + W, *s1 = v1 + W, *c1 = s1 + W;
     const REAL x2 = x * x, x3 = x2 * x, y = 1 - x, y2 = y * y, y3 = y2 * y;

@@ -127,16 +127,18 @@ def message_sums(layer: LayerPlan, at: Neighbours, harmonics: Tensor, radial: Te
     """Σ_j of the messages, one (M, N, 2 l3 + 1, channels of all its paths) per target irrep.
 
     harmonics (M, E, n_y), shared by the members (expanded). radial: path weights (M, E/2, W), or with a `table`
-    (M, knots, 3, W) the place r / step on it (M, E/2, 1), float64. features: (M, N, 2 l + 1, C) per source. `training`: the
+    (M, knots, 3, W) the place on it (M, E/2, 1), float64. features: (M, N, 2 l + 1, C) per source. `training`: the
     gradient to the harmonics is needed only where the graph of the first backward pass is kept.
     """
-    return list(_Sums.apply(recipe(layer, math.isqrt(harmonics.shape[-1]) - 1, _real(features[0])), at, training, table, harmonics, radial, *features))
+    constants = recipe(layer, math.isqrt(harmonics.shape[-1]) - 1, _real(features[0]))
+    _check(constants, harmonics, radial, table, features)
+    features = [x.contiguous() for x in features]  # here, so that their graph is kept
+    return list(_Sums.apply(constants, at, training, table, harmonics, radial, *features))
 
 
 class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx, recipe, at, training, table, harmonics, radial, *features):
-        features = tuple(x.contiguous() for x in features)
         m, n = features[0].shape[:2]
         sums = [features[0].new_empty(m, n, k, c) for k, c in recipe.targets]
         _run("forward", recipe, at, harmonics, radial, table, features, sums)
@@ -186,7 +188,20 @@ class _Gradients(torch.autograd.Function):
 
 
 def _real(x: Tensor) -> str:
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"the kernels work in float32 or float64, not in {x.dtype}")
     return "float" if x.dtype == torch.float32 else "double"
+
+
+def _check(recipe: Recipe, harmonics: Tensor, radial: Tensor, table: Tensor | None, features: Sequence[Tensor]) -> None:
+    """Raise ValueError where the kernels would read other memory than was meant."""
+    dtype = features[0].dtype
+    weights = radial if table is None else table
+    if weights.shape[-1] != recipe.radial_width or harmonics.dtype != dtype or weights.dtype != dtype:
+        raise ValueError(f"radial weights {tuple(weights.shape)} {weights.dtype}, harmonics {harmonics.dtype} and features "
+                         f"{dtype} do not fit a layer with {recipe.radial_width} path weights")
+    if table is not None and (radial.dtype != torch.float64 or not table.is_contiguous()):
+        raise ValueError("a radial table must be contiguous, and places on it float64")
 
 
 def _run(name: str, recipe: Recipe, at: Neighbours, harmonics: Tensor, radial: Tensor, table: Tensor | None,
@@ -210,7 +225,11 @@ def _run(name: str, recipe: Recipe, at: Neighbours, harmonics: Tensor, radial: T
     by_members = members >= parts
     added = [] if by_members else [key for key in ("d_u", "d_radial", "d_place") if key in tensors]
     own = [tensors] + [tensors | {key: _zeros_like(tensors[key]) for key in added} for _ in range(parts - 1)]
-    cuts = np.linspace(0, members if by_members else atoms, parts + 1).astype(int).tolist()
+    if by_members:
+        cuts = np.linspace(0, members, parts + 1).astype(int).tolist()
+    else:  # the same number of edges for each
+        cuts = np.searchsorted(at.first.numpy(), np.linspace(0, len(at.neighbour), parts + 1)).tolist()
+        cuts[0], cuts[-1] = 0, atoms
 
     def work(part: int) -> int:
         lists = {key: (ctypes.c_void_p * len(value))(*(x.data_ptr() for x in value))
@@ -222,9 +241,9 @@ def _run(name: str, recipe: Recipe, at: Neighbours, harmonics: Tensor, radial: T
 
     if any(run_parts(work, parts)):
         raise MemoryError("a message kernel got no memory for its edges")
-    for more in own[1:]:
+    for others in own[1:]:
         for key in added:
-            for total, part in zip(_listed(tensors[key]), _listed(more[key])):
+            for total, part in zip(_listed(tensors[key]), _listed(others[key])):
                 total += part
 
 

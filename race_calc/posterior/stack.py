@@ -1,5 +1,6 @@
 """A posterior as a stack of parameter sets: graph → members' outputs → Prediction."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -57,8 +58,9 @@ class StackPosterior:
         threads = torch.get_num_threads()
         if not self.kernels or threads == 1:
             return evaluate(self.model, self.parameters, layout)
-        if len(layout.batch) < FEW_ATOMS or self.members < threads:
-            with one_main_thread():
+        few = len(layout.batch) < FEW_ATOMS
+        if few or self.members < threads:
+            with one_main_thread() if few else nullcontext():
                 return evaluate(self.model, self.parameters, replace(layout, threads=threads))
         known: list[str] = []
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def train(config: TrainConfig, prepared: Prepared, folder: Path, device: torch.d
         save_state(folder, state, 0, prepared.fingerprint)
 
     over_members = member_map(config.members, device)
-    with one_main_thread():
+    with one_main_thread() if config.members > 1 else nullcontext():
         for epoch in range(done, settings.epochs):
             state, record = _epoch(config, prepared, state, epoch, shapes, device, over_members, report)
             append_log(folder, record)
@@ -79,7 +80,7 @@ def _epoch(config: TrainConfig, prepared: Prepared, state: StackState, epoch: in
             old, last_good = (StackState(**dict(zip(names, part))) for part in (rows[: len(names)], rows[len(names) :]))
             losses, gradients = _gradients(config, prepared, old.weights, shapes, batch)
             new = update(old, gradients, losses, rate, settings.clip_norm, settings.ema_decay,
-                         lambda momentum, adam: muon_direction(momentum, adam, shapes))
+                         lambda *ways: muon_direction(*ways, shapes))
             return losses, *go_back(new, last_good).tensors().values()
 
         losses, *tensors = over_members(one_step, *state.tensors().values(), *good.tensors().values())

@@ -10,17 +10,23 @@ import torch
 from torch import Tensor
 
 ITERATIONS = 5
+SMALLEST = 1e-30  # largest entry of a matrix that counts as one
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the published quintic: steep at 0, ends between 0.7 and 1.2
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """(…, n, m) with singular values U diag(s) Vᵀ → about U Vᵀ, by a Newton-Schulz iteration; zero stays zero."""
+    """(…, n, m) with singular values U diag(s) Vᵀ → about U Vᵀ, by a Newton-Schulz iteration.
+
+    Zero, and what is smaller than 1e-30 throughout, gives zero.
+    """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.transpose(-1, -2) if tall else matrices
     shape = x.shape
     x = x.reshape(-1, *shape[-2:])
-    x = x / (x.flatten(1).norm(dim=1) + 1e-30)[:, None, None]
+    largest = x.abs().amax((1, 2), keepdim=True)  # first: the squares of a norm underflow early
+    x = torch.where(largest > SMALLEST, x / largest.clamp(min=SMALLEST), torch.zeros_like(x))
+    x = x / x.flatten(1).norm(dim=1).clamp(min=1.0)[:, None, None]
     for _ in range(ITERATIONS):
         gram = torch.bmm(x, x.transpose(1, 2))
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -35,11 +41,13 @@ def is_matrix(name: str, shape: Sequence[int]) -> bool:
     return len(shape) >= 2 and min(shape[-2:]) > 1
 
 
-def muon_direction(momentum: Tensor, adam: Callable[[slice], Tensor], shapes: dict[str, Sequence[int]]) -> Tensor:
-    """(M, D) momentum → (M, D) direction; `adam` gives the columns of parameters that are no matrices.
+def muon_direction(gradient: Tensor, momentum: Tensor, adam: Callable[[slice], Tensor],
+                   shapes: dict[str, Sequence[int]]) -> Tensor:
+    """(M, D) gradient and momentum → (M, D) direction; `adam` gives the columns of parameters that are no matrices.
 
     Entries of a moved matrix have a root mean square of about one, as Adam's have, so that both use one learning
-    rate. `shapes` as in `unflatten`. Matrices of one shape are done together.
+    rate. A matrix without a gradient now (a species that is not in the batch) stays: its old momentum would move it
+    at full length. `shapes` as in `unflatten`. Matrices of one shape are done together.
     """
     out = torch.empty_like(momentum)
     groups: dict[tuple[int, int], list[slice]] = {}
@@ -52,7 +60,9 @@ def muon_direction(momentum: Tensor, adam: Callable[[slice], Tensor], shapes: di
             out[:, columns] = adam(columns)
     for (n, m), matrices in groups.items():
         stacked = torch.cat([momentum[:, columns] for columns in matrices], dim=1).view(len(momentum), -1, n, m)
-        done = (orthogonalise(stacked) * max(n, m) ** 0.5).flatten(1)
+        now = torch.cat([gradient[:, columns] for columns in matrices], dim=1).view_as(stacked)
+        moved = now.abs().amax((2, 3), keepdim=True) > 0
+        done = (orthogonalise(stacked) * max(n, m) ** 0.5 * moved).flatten(1)
         for columns, part in zip(matrices, done.split([c.stop - c.start for c in matrices], dim=1)):
             out[:, columns] = part
     return out

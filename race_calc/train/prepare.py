@@ -21,6 +21,8 @@ from race_calc.model.race import Race, layout_of
 from race_calc.train.config import TrainConfig
 from race_calc.train.losses import Labels
 
+OPTIMISER = "muon 1"  # a run is resumed only by what started it
+
 
 @dataclass(frozen=True)
 class Example:
@@ -67,7 +69,7 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
     model = Race(plan, references.species, references.scale, neighbours)
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
     offsets = initial_offsets(float(np.mean(residual**2)), references.scale**2)
-    fingerprint = hashlib.sha256((json.dumps([config.to_dict(), references.to_dict()], sort_keys=True) + digest).encode()).hexdigest()
+    fingerprint = hashlib.sha256((json.dumps([config.to_dict(), references.to_dict(), OPTIMISER], sort_keys=True) + digest).encode()).hexdigest()
     return Prepared(
         model=model,
         references=references,

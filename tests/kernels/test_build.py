@@ -46,6 +46,14 @@ def test_a_compiler_that_fails(tmp_path):
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no C compiler")
+def test_a_damaged_library_is_made_again(tmp_path):
+    build(tmp_path)
+    (made,) = (tmp_path / "race_calc").iterdir()
+    made.write_bytes(b"")
+    assert build(tmp_path).stdout.strip() == "built" and made.stat().st_size > 10_000
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C compiler")
 def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "race_calc").write_text("a file, not a folder")
     done = build(tmp_path)

@@ -29,9 +29,21 @@ def test_singular_values_become_about_one_and_vectors_stay(shape):
 
 def test_size_does_not_matter_and_zero_stays_zero():
     matrix = normal(1, 5, 8)
-    for scale in (1e-12, 1e6):
+    for scale in (1e-28, 1e-12, 1e6):
         torch.testing.assert_close(orthogonalise(scale * matrix), orthogonalise(matrix))
     assert torch.equal(orthogonalise(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
+    for power in range(10, 46):  # down to where float32 ends: never NaN
+        small = orthogonalise((10.0**-power * matrix).float())
+        assert torch.isfinite(small).all() and (power > 28 or small.norm() > 1.5)
+
+
+def test_a_matrix_without_a_gradient_stays():
+    """Momentum alone does not move it: its species is not in the batch."""
+    shapes = {"layers.0.skip.0e": (3, 4, 6)}
+    momentum, gradient = normal(2, 72), normal(2, 72, seed=1)
+    gradient.view(2, 3, 4, 6)[:, 1] = 0
+    found = muon_direction(gradient, momentum, None, shapes).view(2, 3, 4, 6)
+    assert not found[:, 1].any() and (found[:, [0, 2]].flatten(2).norm(dim=2) > 1).all()
 
 
 def test_directions_of_a_stack():
@@ -39,7 +51,7 @@ def test_directions_of_a_stack():
     members = 2
     size = sum(torch.Size(shape).numel() for shape in SHAPES.values())
     momentum, adam = normal(members, size), normal(members, size, seed=1)
-    found = unflatten(muon_direction(momentum, lambda columns: adam[:, columns], SHAPES), SHAPES)
+    found = unflatten(muon_direction(momentum, momentum, lambda columns: adam[:, columns], SHAPES), SHAPES)
     moving, otherwise = unflatten(momentum, SHAPES), unflatten(adam, SHAPES)
     for name, shape in SHAPES.items():
         if is_matrix(name, shape):
@@ -50,5 +62,5 @@ def test_directions_of_a_stack():
             assert torch.equal(found[name], otherwise[name]), name
     moved = {name for name, shape in SHAPES.items() if is_matrix(name, shape)}
     assert moved == {"layers.0.up.0e", "layers.0.product.0e", "layers.0.radial.0", "layers.0.skip.0e"}
-    alone = muon_direction(momentum[1:], lambda columns: adam[1:, columns], SHAPES)
+    alone = muon_direction(momentum[1:], momentum[1:], lambda columns: adam[1:, columns], SHAPES)
     torch.testing.assert_close(flatten(list(found.values()))[1:], alone)
