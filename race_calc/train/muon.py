@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 ITERATIONS = 5
+WEIGHT_DECAY = 0.02  # per unit of learning rate; without it weights grow, and forces far from the data with them
 SMALLEST = 1e-30  # largest entry of a matrix that counts as one
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the published quintic: steep at 0, ends between 0.7 and 1.2
 
@@ -41,12 +42,12 @@ def is_matrix(name: str, shape: Sequence[int]) -> bool:
     return len(shape) >= 2 and min(shape[-2:]) > 1
 
 
-def muon_direction(gradient: Tensor, momentum: Tensor, adam: Callable[[slice], Tensor],
+def muon_direction(weights: Tensor, gradient: Tensor, momentum: Tensor, adam: Callable[[slice], Tensor],
                    shapes: dict[str, Sequence[int]]) -> Tensor:
-    """(M, D) gradient and momentum → (M, D) direction; `adam` gives the columns of parameters that are no matrices.
+    """(M, D) weights, gradient and momentum → (M, D) direction; `adam` gives the columns that are no matrices.
 
     Entries of a moved matrix have a root mean square of about one, as Adam's have, so that both use one learning
-    rate. A matrix without a gradient now (a species that is not in the batch) stays: its old momentum would move it
+    rate; WEIGHT_DECAY times the matrix is added. A matrix without a gradient now (a species that is not in the batch) stays: its old momentum would move it
     at full length. `shapes` as in `unflatten`. Matrices of one shape are done together.
     """
     out = torch.empty_like(momentum)
@@ -62,7 +63,8 @@ def muon_direction(gradient: Tensor, momentum: Tensor, adam: Callable[[slice], T
         stacked = torch.cat([momentum[:, columns] for columns in matrices], dim=1).view(len(momentum), -1, n, m)
         now = torch.cat([gradient[:, columns] for columns in matrices], dim=1).view_as(stacked)
         moved = now.abs().amax((2, 3), keepdim=True) > 0
-        done = (orthogonalise(stacked) * max(n, m) ** 0.5 * moved).flatten(1)
+        held = torch.cat([weights[:, columns] for columns in matrices], dim=1).view_as(stacked)
+        done = ((orthogonalise(stacked) * max(n, m) ** 0.5 + WEIGHT_DECAY * held) * moved).flatten(1)
         for columns, part in zip(matrices, done.split([c.stop - c.start for c in matrices], dim=1)):
             out[:, columns] = part
     return out

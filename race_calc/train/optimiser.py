@@ -8,7 +8,7 @@ from torch import Tensor
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 Adam = Callable[[slice], Tensor]  # Adam's direction (M, …) for some columns
-Direction = Callable[[Tensor, Tensor, Adam], Tensor]  # gradient and momentum (M, D), Adam's → where to go (M, D)
+Direction = Callable[[Tensor, Tensor, Tensor, Adam], Tensor]  # weights, gradient, momentum (M, D), Adam's → (M, D)
 MAX_BAD_STEPS = 5  # in a row; then the member goes back to its last good state with half the learning rate
 
 
@@ -67,11 +67,11 @@ def initial_state(weights: Tensor) -> StackState:
 
 
 def update(state: StackState, gradients: Tensor, losses: Tensor, learning_rate: float, clip_norm: float,
-           ema_decay: float, direction: Direction = lambda gradient, momentum, adam: adam(slice(None))) -> StackState:
+           ema_decay: float, direction: Direction = lambda weights, gradient, momentum, adam: adam(slice(None))) -> StackState:
     """One step for every member whose loss (M,) and gradient (M, D) are finite.
 
     The gradient of each member is scaled down to `clip_norm`. A member that is not finite keeps its
-    state; the step is counted. `direction` chooses the way from gradient, Nesterov's momentum and
+    state; the step is counted. `direction` chooses the way from weights, gradient, Nesterov's momentum and
     Adam's direction (Kingma & Ba 2015), which is the default.
     """
     norm = gradients.norm(dim=1)
@@ -88,7 +88,7 @@ def update(state: StackState, gradients: Tensor, losses: Tensor, learning_rate: 
         return (first[:, columns] / correction1) / ((second[:, columns] / correction2).sqrt() + EPSILON)
 
     rate = (learning_rate * state.lr_factor).to(g.dtype)[:, None]
-    weights = torch.addcmul(state.weights, direction(g, torch.lerp(g, first, BETA1), adam), -rate)
+    weights = torch.addcmul(state.weights, direction(state.weights, g, torch.lerp(g, first, BETA1), adam), -rate)
     # the average starts like a plain mean, so that it forgets the random start
     decay = torch.minimum((steps + 1) / (steps + 10), torch.full_like(steps, ema_decay)).to(g.dtype)[:, None]
     ema = torch.lerp(weights, state.ema, decay)

@@ -21,7 +21,7 @@ from race_calc.model.race import Race, layout_of
 from race_calc.train.config import TrainConfig
 from race_calc.train.losses import Labels
 
-OPTIMISER = "muon 1"  # a run is resumed only by what started it
+OPTIMISER = "muon 2"  # a run is resumed only by what started it
 
 
 @dataclass(frozen=True)

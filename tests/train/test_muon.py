@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from race_calc.train.muon import is_matrix, muon_direction, orthogonalise
+from race_calc.train.muon import WEIGHT_DECAY, is_matrix, muon_direction, orthogonalise
 from race_calc.train.optimiser import flatten, unflatten
 
 SHAPES = {
@@ -42,7 +42,7 @@ def test_a_matrix_without_a_gradient_stays():
     shapes = {"layers.0.skip.0e": (3, 4, 6)}
     momentum, gradient = normal(2, 72), normal(2, 72, seed=1)
     gradient.view(2, 3, 4, 6)[:, 1] = 0
-    found = muon_direction(gradient, momentum, None, shapes).view(2, 3, 4, 6)
+    found = muon_direction(normal(2, 72, seed=2), gradient, momentum, None, shapes).view(2, 3, 4, 6)
     assert not found[:, 1].any() and (found[:, [0, 2]].flatten(2).norm(dim=2) > 1).all()
 
 
@@ -50,17 +50,17 @@ def test_directions_of_a_stack():
     """Every matrix is done alone, the rest is left to the other direction, and entries are of order one."""
     members = 2
     size = sum(torch.Size(shape).numel() for shape in SHAPES.values())
-    momentum, adam = normal(members, size), normal(members, size, seed=1)
-    found = unflatten(muon_direction(momentum, momentum, lambda columns: adam[:, columns], SHAPES), SHAPES)
-    moving, otherwise = unflatten(momentum, SHAPES), unflatten(adam, SHAPES)
+    momentum, adam, weights = (normal(members, size, seed=seed) for seed in range(3))
+    found = unflatten(muon_direction(weights, momentum, momentum, lambda columns: adam[:, columns], SHAPES), SHAPES)
+    moving, otherwise, held = (unflatten(x, SHAPES) for x in (momentum, adam, weights))
     for name, shape in SHAPES.items():
         if is_matrix(name, shape):
-            expected = orthogonalise(moving[name]) * max(shape[-2:]) ** 0.5
+            expected = orthogonalise(moving[name]) * max(shape[-2:]) ** 0.5 + WEIGHT_DECAY * held[name]
             torch.testing.assert_close(found[name], expected)
             assert 0.6 < float(found[name].pow(2).mean().sqrt()) < 1.3
         else:
             assert torch.equal(found[name], otherwise[name]), name
     moved = {name for name, shape in SHAPES.items() if is_matrix(name, shape)}
     assert moved == {"layers.0.up.0e", "layers.0.product.0e", "layers.0.radial.0", "layers.0.skip.0e"}
-    alone = muon_direction(momentum[1:], momentum[1:], lambda columns: adam[1:, columns], SHAPES)
+    alone = muon_direction(weights[1:], momentum[1:], momentum[1:], lambda columns: adam[1:, columns], SHAPES)
     torch.testing.assert_close(flatten(list(found.values()))[1:], alone)
