@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 ITERATIONS = 5
-WEIGHT_DECAY = 0.02  # per unit of learning rate; without it weights grow, and forces far from the data with them
+WEIGHT_DECAY = 0.02  # per unit of learning rate; keeps weights from growing without end
 SMALLEST = 1e-30  # largest entry of a matrix that counts as one
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the published quintic: steep at 0, ends between 0.7 and 1.2
 
