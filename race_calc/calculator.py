@@ -51,7 +51,8 @@ class RACECalculator(Calculator):
     step instead of returning it (`race_calc.memory`).
 
     Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, RuntimeError for `compile=True`
-    without a compiler or on a GPU, ValueError for an impossible device or dtype; `calculate` raises ValueError for a structure that cannot be evaluated.
+    without a compiler or on a GPU, ValueError for an impossible device or dtype; `calculate` raises ValueError for a
+    structure that cannot be evaluated.
     """
 
     name = "race"

@@ -75,6 +75,13 @@ def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray
     return centre[order].astype(np.int64), neighbour[order].astype(np.int64), shifts.astype(np.int64), pair
 
 
+def first_of_pairs(pair: np.ndarray) -> np.ndarray:
+    """(E/2,): one of the two directed pairs (E,) of every undirected pair, the first in their order."""
+    first = np.empty(len(pair) // 2, dtype=np.int64)
+    first[pair[::-1]] = np.arange(len(pair))[::-1]
+    return first
+
+
 def check_distances(atoms: Atoms, one: np.ndarray, other: np.ndarray, distance: np.ndarray) -> None:
     """Raise ValueError when two atoms of a pair (E,) lie on one place."""
     close = np.flatnonzero(distance < SMALLEST_DISTANCE)

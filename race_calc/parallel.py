@@ -9,13 +9,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-MemberMap = Callable[..., tuple[Tensor, ...]]
+MemberMap = Callable[..., tuple[Tensor | None, ...]]
 
 
 def member_map(members: int, device: torch.device) -> MemberMap:
     """A function `map(f, *stacks)` that applies f to row blocks of tensors (M, …) and joins its results.
 
-    f returns tensors that begin with the member axis. On a CPU there are as many blocks as torch has
+    f returns tensors that begin with the member axis, or None. On a CPU there are as many blocks as torch has
     threads, each on one thread; elsewhere one block. Members do not see each other, so the result depends on
     the number of blocks by rounding only.
     """
@@ -26,7 +26,7 @@ def member_map(members: int, device: torch.device) -> MemberMap:
     def mapped(function, *stacks):
         with one_main_thread():
             parts = list(_pool(workers, os.getpid()).map(function, *(stack.tensor_split(workers) for stack in stacks)))
-        return tuple(torch.cat(results) for results in zip(*parts))
+            return tuple(None if results[0] is None else torch.cat(results) for results in zip(*parts))
 
     return mapped
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from race_calc.neighbours import check_distances, neighbour_pairs
+from race_calc.neighbours import check_distances, first_of_pairs, neighbour_pairs
 
 SKIN = 0.5  # Å
 
@@ -76,9 +76,7 @@ def pairs_within(known: SkinList, atoms: Atoms, cutoff: float) -> tuple[np.ndarr
     cell = atoms.cell.array if known.pbc.any() else np.zeros((3, 3))
     vectors = atoms.positions[known.neighbour] - atoms.positions[known.centre] + known.shifts @ cell
     distance = np.linalg.norm(vectors, axis=1)
-    first = np.empty(len(known.pair) // 2, dtype=np.int64)
-    first[known.pair] = np.arange(len(known.pair))
-    inside = (distance[first] < cutoff)[known.pair]  # decided once for both directions of a pair
+    inside = (distance[first_of_pairs(known.pair)] < cutoff)[known.pair]  # decided once for both directions of a pair
     centre, neighbour, shifts, pair = (x[inside] for x in (known.centre, known.neighbour, known.shifts, known.pair))
     check_distances(atoms, centre, neighbour, distance[inside])
     kept = np.zeros(len(known.pair) // 2, dtype=bool)

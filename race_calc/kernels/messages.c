@@ -31,7 +31,7 @@ typedef struct { int32_t k, y; REAL value; } Coupling;  /* K[k] += value Y[y]; s
 typedef struct {
     int64_t members, atoms;               /* M, N */
     int64_t edges, pairs;                 /* E, sorted by centre; E / 2 rows of radial weights */
-    int64_t n_paths, n_couplings, n_k, n_y, n_sources, n_targets, radial_width, knots;
+    int64_t n_paths, n_couplings, n_k, n_y, n_targets, radial_width, knots;
     const Path *paths;
     const Coupling *couplings;
     const int64_t *first_coupling;        /* (n_y + 1,) of each y */

@@ -29,10 +29,11 @@ class Task(ctypes.Structure):
 
     _fields_ = (
         [(name, ctypes.c_int64) for name in (
-            "members", "atoms", "edges", "pairs", "n_paths", "n_couplings", "n_k", "n_y", "n_sources", "n_targets",
+            "members", "atoms", "edges", "pairs", "n_paths", "n_couplings", "n_k", "n_y", "n_targets",
             "radial_width", "knots")]
         + [(name, ctypes.c_void_p) for name in (
-            "paths", "couplings", "first_coupling", "first", "neighbour", "pair", "source_width", "target_width", "target_channels", "y")]
+            "paths", "couplings", "first_coupling", "first", "neighbour", "pair", "source_width", "target_width",
+            "target_channels", "y")]
         + [("y_member", ctypes.c_int64)]
         + [(name, ctypes.c_void_p) for name in (
             "radial", "table", "place", "u", "g", "d_y", "d_radial", "d_place", "d_u", "h_y", "h_radial", "h_u", "d_g")]
@@ -217,8 +218,8 @@ def _run(name: str, recipe: Recipe, at: Neighbours, harmonics: Tensor, radial: T
               ("paths", "couplings", "first_coupling", "source_width", "target_width", "target_channels")}
     scalars = dict(
         members=members, atoms=atoms, edges=len(at.neighbour), pairs=radial.shape[1], n_paths=len(recipe.paths),
-        n_couplings=len(recipe.couplings), n_k=recipe.n_k, n_y=harmonics.shape[-1], n_sources=len(features),
-        n_targets=len(sums), radial_width=recipe.radial_width, knots=0 if table is None else table.shape[1],
+        n_couplings=len(recipe.couplings), n_k=recipe.n_k, n_y=harmonics.shape[-1], n_targets=len(sums),
+        radial_width=recipe.radial_width, knots=0 if table is None else table.shape[1],
         y_member=0 if shared else y[0].numel(), **{key: value.ctypes.data for key, value in arrays.items()},
     )
     parts = min(at.threads, max(members, atoms))

@@ -23,7 +23,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from race_calc.kernels.messages import Neighbours, message_sums
+from race_calc.kernels.messages import message_sums
 from race_calc.model.angular import clebsch_gordan
 from race_calc.model.layout import Block, Layout
 from race_calc.model.parameters import Parameters
@@ -38,12 +38,10 @@ def interaction(layer: LayerPlan, at: str, parameters: Parameters, layout: Layou
     """h of the next layer. `angular` (M, P, (l_max+1)²) and `radial` (M, P, n_bessel), one per block."""
     u = [_linear(h, parameters[f"{at}.up.{ir.name}"]) for h, ir in zip(features, layer.inputs)]
     mlp = [parameters[f"{at}.radial.{k}"] for k in range(_count(parameters, f"{at}.radial."))]
-    if layout.first_edge is not None:
-        block = layout.blocks[0]
-        at_edges = Neighbours(layout.first_edge, block.neighbour, block.pair, layout.threads)
+    if layout.edges is not None:
         table = parameters.get(f"{at}.table")
         weights = perceptron(radial[0], mlp) if table is None else radial[0]
-        per_block = [message_sums(layer, at_edges, angular[0], weights, table, u, training)]
+        per_block = [message_sums(layer, layout.edges, angular[0], weights, table, u, training)]
     else:
         per_block = [
             _aggregate(layer, block, u, perceptron(basis, mlp), y)

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from race_calc.graph import Graph
+from race_calc.kernels.messages import Neighbours
 from race_calc.model.angular import harmonics
+from race_calc.neighbours import first_of_pairs
 
 MAX_BLOCKS = 4
 
@@ -36,8 +38,7 @@ class Block:
     angular_jac (P, (l_max+1)², 3) 1/Å derivatives to r_ij
     radial      (P, n_bessel)         radial basis; zero in an empty slot
     radial_jac  (P, n_bessel, 3) 1/Å  derivatives to r_ij
-    pair        (P,)                  row of the radial fields; None where it is the slot itself
-    first       (P/2,)                slot of each row, the inverse of `pair`; None likewise
+    first       (P/2,)                slot that each row of the radial fields belongs to; None where each slot has its row
     =========== ================ ==== ===================================================
     """
 
@@ -51,7 +52,6 @@ class Block:
     angular_jac: Tensor
     radial: Tensor
     radial_jac: Tensor
-    pair: Tensor | None
     first: Tensor | None
 
 
@@ -70,8 +70,7 @@ class Layout:
     counts       (n_species,)       atoms of each species (host integers)
     batch        (N,)               structure of each atom, model order
     n_structures                    B
-    first_edge   (N + 1,)            first pair of each atom where pairs are not padded, else None
-    threads                          that share the work of one kernel
+    edges                            Neighbours of the one block for the kernels, else None
     ============ ============ ===== =======================================================
     """
 
@@ -83,8 +82,7 @@ class Layout:
     counts: tuple[int, ...]
     batch: Tensor
     n_structures: int
-    first_edge: Tensor | None
-    threads: int = 1
+    edges: Neighbours | None
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,9 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
     unit = vectors / distance[:, None]
     angular, solid = harmonics(unit, l_max)
     projector = (np.eye(3) - unit[:, :, None] * unit[:, None, :]) / distance[:, None, None]
-    radial, slope = basis(distance)
+    first = None if padded else first_of_pairs(graph.pair)
+    rows = slice(None) if padded else first
+    radial, slope = basis(distance[rows])
     fields = {
         "centre": rank[centre],
         "neighbour": rank[neighbour],
@@ -124,7 +124,7 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
         "angular": angular,
         "angular_jac": solid @ projector,
         "radial": radial,
-        "radial_jac": slope[:, :, None] * unit[:, None, :],
+        "radial_jac": slope[:, :, None] * unit[rows, None, :],
     }
 
     def tensor(values: np.ndarray, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -137,10 +137,7 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
 
     blocks = []
     if not padded:
-        first = np.empty(len(graph.pair) // 2, dtype=np.int64)
-        first[graph.pair[::-1]] = np.arange(len(graph.pair))[::-1]
-        fields |= {"radial": radial[first], "radial_jac": fields["radial_jac"][first], "pair": graph.pair, "first": first}
-        blocks.append(Block(0, graph.n_atoms, None, **tensors(fields)))
+        blocks.append(Block(0, graph.n_atoms, None, **tensors(fields), first=tensor(first)))
     for start, stop in _cuts(degree[order]) if padded else []:
         atoms = order[start:stop]
         width = int(degree[atoms[-1]])
@@ -151,7 +148,7 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
             slots[name] = np.zeros((filled.size,) + values.shape[1:], dtype=values.dtype)
             slots[name][filled.ravel()] = values[edges]
         slots["centre"] = np.repeat(np.arange(start, stop), width)
-        blocks.append(Block(start, stop, width, **tensors(slots), pair=None, first=None))
+        blocks.append(Block(start, stop, width, **tensors(slots), first=None))
 
     by_species = np.argsort(species[order], kind="stable")
     return Layout(
@@ -163,7 +160,7 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
         counts=tuple(int(c) for c in np.bincount(species, minlength=n_species)),
         batch=tensor(graph.batch[order]),
         n_structures=graph.n_structures,
-        first_edge=None if padded else tensor(first_edge),
+        edges=None if padded else Neighbours(tensor(first_edge), blocks[0].neighbour, tensor(graph.pair)),
     )
 
 

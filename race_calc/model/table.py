@@ -32,8 +32,7 @@ def has_tables(parameters: Parameters) -> bool:
 def tabulated(parameters: Parameters, config: ModelConfig) -> Parameters:
     """The parameters with `layers.i.table` (M, KNOTS, 3, W) in place of `layers.i.radial.k`.
 
-    The last axis but one holds the value and its derivatives to the place. Computed in float64, kept in the dtype
-    of the parameters.
+    The last axis but one holds the value and its derivatives to the place. The tables are float64 on the CPU.
     """
     step = np.log1p(config.cutoff / SOFTENING) / (KNOTS - 1)
     r = SOFTENING * np.expm1(step * np.arange(KNOTS))
@@ -45,7 +44,7 @@ def tabulated(parameters: Parameters, config: ModelConfig) -> Parameters:
     for i in range(config.layers):
         weights = [parameters[f"layers.{i}.radial.{k}"] for k in range(len(config.radial_hidden) + 1)]
         members = [_perceptron(*basis, [w.double().cpu() for w in member]) for member in zip(*weights)]
-        out[f"layers.{i}.table"] = torch.stack(members).to(weights[0])
+        out[f"layers.{i}.table"] = torch.stack(members)
     return out
 
 

@@ -1,7 +1,7 @@
 """A posterior as a stack of parameter sets: graph → members' outputs → Prediction."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -61,16 +61,12 @@ class StackPosterior:
         few = len(layout.batch) < FEW_ATOMS
         if few or self.members < threads:
             with one_main_thread() if few else nullcontext():
-                return evaluate(self.model, self.parameters, replace(layout, threads=threads))
-        known: list[str] = []
+                return evaluate(self.model, self.parameters, replace(layout, edges=replace(layout.edges, threads=threads)))
 
-        def part(*rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            outputs = vars(evaluate(self.model, dict(zip(self.parameters, rows)), layout))
-            known[:] = [name for name, value in outputs.items() if value is not None]
-            return tuple(outputs[name] for name in known)
+        def part(*rows: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+            return tuple(vars(evaluate(self.model, dict(zip(self.parameters, rows)), layout)).values())
 
-        found = member_map(self.members, self._first.device)(part, *self.parameters.values())
-        return Outputs(**{field.name: None for field in fields(Outputs)} | dict(zip(known, found)))
+        return Outputs(*member_map(self.members, self._first.device)(part, *self.parameters.values()))
 
 
 def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, compile: bool | None = None,
@@ -80,13 +76,13 @@ def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device,
     `compile`: use the compiled kernels (CPU); None: where they can be built. `tables`: with them, radial functions
     from tables. Raises RuntimeError when `compile` is True and cannot be had.
     """
-    parameters = {name: value.to(device=device, dtype=dtype) for name, value in checkpoint.parameters.items()}
     kernels = compile is not False and kernels_usable(device)
     if compile and not kernels:
         raise RuntimeError(why_not(device))
+    parameters = checkpoint.parameters
     if kernels and tables:
-        exact = {name: value.to(torch.float64) for name, value in checkpoint.parameters.items()}
-        parameters = {name: value.to(dtype) for name, value in tabulated(exact, checkpoint.model.plan.config).items()}
+        parameters = tabulated(parameters, checkpoint.model.plan.config)
+    parameters = {name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}
     return StackPosterior(checkpoint.model, checkpoint.references, parameters, kernels)
 
 

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from race_calc.train.files import STATE_FILE, append_log, load_state, save_state
 from race_calc.train.losses import Labels, loss
 from race_calc.train.muon import muon_direction
 from race_calc.train.optimiser import StackState, flatten, go_back, initial_state, keep_best, unflatten, update
-from race_calc.parallel import MemberMap, member_map, one_main_thread
+from race_calc.parallel import MemberMap, member_map
 from race_calc.train.prepare import Prepared, batch_of
 
 Shapes = dict[str, torch.Size]  # of each parameter of one member, in their order in a row of the stack
@@ -52,12 +51,11 @@ def train(config: TrainConfig, prepared: Prepared, folder: Path, device: torch.d
         save_state(folder, state, 0, prepared.fingerprint)
 
     over_members = member_map(config.members, device)
-    with one_main_thread() if config.members > 1 else nullcontext():
-        for epoch in range(done, settings.epochs):
-            state, record = _epoch(config, prepared, state, epoch, shapes, device, over_members, report)
-            append_log(folder, record)
-            save_state(folder, state, epoch + 1, prepared.fingerprint)
-            report({"kind": "epoch", "epochs": settings.epochs, **record})
+    for epoch in range(done, settings.epochs):
+        state, record = _epoch(config, prepared, state, epoch, shapes, device, over_members, report)
+        append_log(folder, record)
+        save_state(folder, state, epoch + 1, prepared.fingerprint)
+        report({"kind": "epoch", "epochs": settings.epochs, **record})
     return state
 
 
@@ -70,21 +68,21 @@ def _epoch(config: TrainConfig, prepared: Prepared, state: StackState, epoch: in
     batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
     sums = torch.zeros(config.members, dtype=torch.float64)
     before = state.skipped
-    names = list(state.tensors())
     for step, chosen in enumerate(batches):
         batch = batch_of([prepared.train[i] for i in chosen], prepared.model, dtype, device)
         rate = learning_rate(settings, epoch + step / len(batches))
 
         def one_step(*rows: Tensor) -> tuple[Tensor, ...]:
             """Losses and new state of some members, from their rows of the state and of the last good one."""
-            old, last_good = (StackState(**dict(zip(names, part))) for part in (rows[: len(names)], rows[len(names) :]))
+            half = len(rows) // 2
+            old, last_good = StackState(*rows[:half]), StackState(*rows[half:])
             losses, gradients = _gradients(config, prepared, old.weights, shapes, batch)
             new = update(old, gradients, losses, rate, settings.clip_norm, settings.ema_decay,
                          lambda *ways: muon_direction(*ways, shapes))
             return losses, *go_back(new, last_good).tensors().values()
 
         losses, *tensors = over_members(one_step, *state.tensors().values(), *good.tensors().values())
-        state = StackState(**dict(zip(names, tensors)))
+        state = StackState(*tensors)
         sums += losses.double().cpu().nan_to_num(posinf=0.0, neginf=0.0)
         report({"kind": "step", "epoch": epoch + 1, "step": step + 1, "steps": len(batches),
                 "loss": float(losses.mean()), "skipped": int(state.skipped.sum())})

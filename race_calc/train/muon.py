@@ -47,8 +47,8 @@ def muon_direction(weights: Tensor, gradient: Tensor, momentum: Tensor, adam: Ca
     """(M, D) weights, gradient and momentum → (M, D) direction; `adam` gives the columns that are no matrices.
 
     Entries of a moved matrix have a root mean square of about one, as Adam's have, so that both use one learning
-    rate; WEIGHT_DECAY times the matrix is added. A matrix without a gradient now (a species that is not in the batch) stays: its old momentum would move it
-    at full length. `shapes` as in `unflatten`. Matrices of one shape are done together.
+    rate; WEIGHT_DECAY times the matrix is added. A matrix without a gradient now (a species that is not in the batch)
+    stays: its old momentum would move it at full length. `shapes` as in `unflatten`. Matrices of one shape are done together.
     """
     out = torch.empty_like(momentum)
     groups: dict[tuple[int, int], list[slice]] = {}
@@ -60,11 +60,12 @@ def muon_direction(weights: Tensor, gradient: Tensor, momentum: Tensor, adam: Ca
         else:
             out[:, columns] = adam(columns)
     for (n, m), matrices in groups.items():
-        stacked = torch.cat([momentum[:, columns] for columns in matrices], dim=1).view(len(momentum), -1, n, m)
-        now = torch.cat([gradient[:, columns] for columns in matrices], dim=1).view_as(stacked)
+        moving, now, held = (
+            torch.cat([rows[:, columns] for columns in matrices], dim=1).view(len(rows), -1, n, m)
+            for rows in (momentum, gradient, weights)
+        )
         moved = now.abs().amax((2, 3), keepdim=True) > 0
-        held = torch.cat([weights[:, columns] for columns in matrices], dim=1).view_as(stacked)
-        done = ((orthogonalise(stacked) * max(n, m) ** 0.5 + WEIGHT_DECAY * held) * moved).flatten(1)
+        done = ((orthogonalise(moving) * max(n, m) ** 0.5 + WEIGHT_DECAY * held) * moved).flatten(1)
         for columns, part in zip(matrices, done.split([c.stop - c.start for c in matrices], dim=1)):
             out[:, columns] = part
     return out

@@ -69,7 +69,8 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
     model = Race(plan, references.species, references.scale, neighbours)
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
     offsets = initial_offsets(float(np.mean(residual**2)), references.scale**2)
-    fingerprint = hashlib.sha256((json.dumps([config.to_dict(), references.to_dict(), OPTIMISER], sort_keys=True) + digest).encode()).hexdigest()
+    run = json.dumps([config.to_dict(), references.to_dict(), OPTIMISER], sort_keys=True)
+    fingerprint = hashlib.sha256((run + digest).encode()).hexdigest()
     return Prepared(
         model=model,
         references=references,
