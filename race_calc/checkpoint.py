@@ -16,7 +16,7 @@ from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
 
 FORMAT = "race_calc checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: short-range repulsion
 WEIGHTS, CONFIG, CARD = "weights.safetensors", "config.json", "card.md"
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
 
@@ -93,7 +93,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     config = _read_config(folder / CONFIG)
     try:
         references = References.from_dict(config["references"])
-        settings = ModelConfig.model_validate(config["model"])
+        before = {"repulsion": "none"} if config["version"] == 1 else {}
+        settings = ModelConfig.model_validate(config["model"] | before)
         posterior = config["posterior"]
         members, name = posterior["members"], posterior["name"]
         neighbours = float(config["average_neighbours"])

@@ -38,6 +38,7 @@ class ModelConfig(Settings):
     )
     n_bessel: int = Field(8, ge=1, description="a whole number >= 1")
     cutoff: float = Field(5.0, gt=0.0, description="a number > 0, in Å")
+    repulsion: Literal["zbl", "none"] = Field("zbl", description="zbl or none (short-range repulsion of nuclei)")
     head: Literal["mse", "energy", "joint"] = Field("joint", description="mse, energy or joint")
     force_covariance: Literal["matrix-log", "cholesky"] = Field(
         "matrix-log", description="matrix-log or cholesky"

@@ -18,6 +18,7 @@ from race_calc.model.table import has_tables, tabulated
 from race_calc.parallel import member_map, one_main_thread
 from race_calc.posterior.aggregate import aggregate
 from race_calc.prediction import Prediction
+from race_calc.repulsion import Repulsion, repulsion
 
 
 FEW_ATOMS = 200  # below, threads share each kernel; above, each takes members: Python hands over too slowly for small ones
@@ -52,7 +53,10 @@ class StackPosterior:
         tables = has_tables(self.parameters)
         layout = layout_of(self.model, graph, first.dtype, first.device, padded=not self.kernels, tables=tables)
         with torch.no_grad():
-            return _prediction(self._outputs(layout), graph, self.references)
+            outputs = self._outputs(layout)
+        config = self.model.plan.config
+        known = repulsion(graph, config.cutoff) if config.repulsion == "zbl" else None
+        return _prediction(outputs, graph, self.references, known)
 
     def _outputs(self, layout: Layout) -> Outputs:
         threads = torch.get_num_threads()
@@ -97,21 +101,23 @@ def force_covariance(outputs: Outputs) -> torch.Tensor | None:
     return None
 
 
-def _prediction(outputs: Outputs, graph: Graph, references: References) -> Prediction:
+def _prediction(outputs: Outputs, graph: Graph, references: References, known: Repulsion | None) -> Prediction:
     def array(tensor: torch.Tensor | None) -> np.ndarray | None:
         return None if tensor is None else tensor.double().cpu().numpy()
 
-    per_atom = references.per_atom(graph.numbers)  # float64: never mixed with float32 energies
+    per_atom, forces, virial = references.per_atom(graph.numbers), array(outputs.forces), array(outputs.virial)
+    if known is not None:  # float64: never mixed with float32 energies
+        per_atom, forces, virial = per_atom + known.atom_energy, forces + known.forces, virial + known.virial
     per_structure = np.bincount(graph.batch, weights=per_atom, minlength=graph.n_structures)
     volume = graph.volume
     stress = None
     if (volume > 0).any():
         with np.errstate(divide="ignore", invalid="ignore"):
-            stress = array(outputs.virial) / np.where(volume > 0, volume, np.nan)[:, None, None]
+            stress = virial / np.where(volume > 0, volume, np.nan)[:, None, None]
     return aggregate(
         array(outputs.energy) + per_structure,
         array(outputs.atom_energy) + per_atom,
-        array(outputs.forces),
+        forces,
         stress,
         array(outputs.energy_var),
         array(force_covariance(outputs)),

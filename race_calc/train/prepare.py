@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from race_calc.model.layout import Layout
 from race_calc.model.parameters import Parameters, initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, layout_of
+from race_calc.repulsion import repulsion
 from race_calc.train.config import TrainConfig
 from race_calc.train.losses import Labels
 
@@ -26,7 +27,7 @@ OPTIMISER = "muon 2"  # a run is resumed only by what started it
 
 @dataclass(frozen=True)
 class Example:
-    """One structure: its graph and its labels in float64 (energy less the references)."""
+    """One structure: its graph and its labels in float64, less references and repulsion."""
 
     graph: Graph
     energy: float
@@ -60,9 +61,11 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
         split = make_split(len(whole), 0, config.training.seed)
         train, validation = whole, read_dataset(folder / config.data.validation)
         digest = hashlib.sha256((data_hash(train) + data_hash(validation)).encode()).hexdigest()
+    check_same_elements(train, validation)
+    if config.model.repulsion == "zbl":
+        train, validation = (without_repulsion(part, config.model.cutoff) for part in (train, validation))
     isolated = config.data.isolated_atoms
     references = fit_references(train, read_isolated_atoms(folder / isolated) if isolated else None)
-    check_same_elements(train, validation)
     examples = examples_of(train, references, config.model.cutoff)
     plan = make_plan(config.model, len(references.species))
     neighbours = average_neighbours([example.graph for example in examples])
@@ -86,6 +89,20 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
 def member_seeds(config: TrainConfig) -> list[int]:
     """Seeds of the members' first weights; a longer list begins with a shorter one, other seeds share none."""
     return [int(seed) for seed in np.random.SeedSequence(config.training.seed).generate_state(config.members, np.uint64) >> 1]
+
+
+def without_repulsion(dataset: Dataset, cutoff: float) -> Dataset:
+    """The labels less the repulsion that every prediction adds."""
+    known = [repulsion(from_atoms(atoms, cutoff), cutoff) for atoms in dataset.structures]
+    return replace(
+        dataset,
+        energy=dataset.energy - [k.atom_energy.sum() for k in known],
+        forces=tuple(forces - k.forces for forces, k in zip(dataset.forces, known)),
+        stress=tuple(
+            None if stress is None else stress - k.virial[0] / atoms.get_volume()
+            for stress, k, atoms in zip(dataset.stress, known, dataset.structures)
+        ),
+    )
 
 
 def examples_of(dataset: Dataset, references: References, cutoff: float) -> tuple[Example, ...]:
