@@ -2,11 +2,23 @@
 
 import argparse
 import json
+import statistics
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase import Atoms, units
 from ase.io import read
+
+from race_calc.checkpoint import Checkpoint
+from race_calc.data.references import References
+from race_calc.model.config import ModelConfig
+from race_calc.model.heads import initial_offsets
+from race_calc.model.parameters import initialise
+from race_calc.model.plan import make_plan
+from race_calc.model.race import Race
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "3bpa-de"
 
@@ -34,3 +46,28 @@ def start(temperature: float, seed: int) -> Atoms:
     width = np.sqrt(atoms.get_masses() * units.kB * temperature)[:, None]
     atoms.set_momenta(width * np.random.default_rng(seed).standard_normal((len(atoms), 3)))
     return atoms
+
+
+def interleaved(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each case; every round runs each of them once, two rounds before do not count."""
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds + 2):
+        for name, run in cases.items():
+            began = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - began))
+    return {name: statistics.median(values[2:]) for name, values in times.items()}
+
+
+def untrained(species: tuple[int, ...], members: int, neighbours: float, **settings) -> Checkpoint:
+    """A stack of random members: a step takes as long as with trained ones. `settings` of the model."""
+    references = References(species, (0.0,) * len(species), 0.0, 1.0)
+    plan = make_plan(ModelConfig(**settings), len(species))
+    offsets = initial_offsets(1e-2, 0.3)
+    parameters = initialise(plan, list(range(members)), {name: value for name, value in offsets.items()})
+    posterior = "deep-ensemble" if members > 1 else "mve"
+    return Checkpoint(Race(plan, species, references.scale, neighbours), references, parameters, posterior)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    return getattr(torch, name)

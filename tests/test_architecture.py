@@ -12,6 +12,7 @@ FORBIDDEN = {
     "graph.py": ("model", "data", "train", "posterior", "md", "cli", "calculator"),
     "neighbours.py": ("graph", "model", "data", "train", "posterior", "md", "cli", "calculator"),
     "skin.py": ("graph", "model", "data", "train", "posterior", "md", "cli", "calculator"),
+    "repulsion.py": ("model", "data", "train", "posterior", "md", "cli", "calculator"),
     "model": ("data", "train", "posterior", "calibrate", "ood", "md", "report", "cli", "calculator", "checkpoint"),
     "kernels": ("data", "train", "posterior", "calibrate", "ood", "md", "report", "cli", "calculator", "checkpoint"),
     "data": ("model", "train", "posterior", "calibrate", "ood", "md", "report", "cli", "calculator"),

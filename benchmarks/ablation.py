@@ -1,6 +1,6 @@
-"""Recipes `joint` and `detached` at equal budget: the shipped 3BPA configuration with fewer members and epochs.
+"""What the training choices give at equal budget: the shipped 3BPA configuration with fewer members and epochs.
 
-    python benchmarks/recipes.py --data FOLDER_WITH_3BPA
+    python benchmarks/ablation.py --data FOLDER_WITH_3BPA
 """
 
 import tempfile
@@ -19,14 +19,22 @@ from race_calc.train.finish import finish
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 
-given = arguments(__doc__, data=".", members=2, epochs=12)
+given = arguments(__doc__, data=".", members=2, epochs=20)
 keep_freed_memory()
 cpu = torch.device("cpu")
+CASES = {
+    "as shipped": {},
+    "recipe detached": {"training": {"recipe": "detached"}},
+    "no smoothness": {"training": {"smoothness": 0.0}},
+    "no repulsion": {"model": {"repulsion": "none"}},
+    "neither": {"training": {"smoothness": 0.0}, "model": {"repulsion": "none"}},
+}
 results = {}
-for recipe in ("detached", "joint"):
+for case, changes in CASES.items():
     content = yaml.safe_load((MODEL / "train.yaml").read_text())
     content["members"] = given.members
-    content["training"] |= {"recipe": recipe, "epochs": given.epochs}
+    content["training"] |= {"epochs": given.epochs} | changes.get("training", {})
+    content["model"] |= changes.get("model", {})
     config = parse_config(content)
     prepared = prepare(config, Path(given.data))
     with tempfile.TemporaryDirectory() as folder:
@@ -34,7 +42,7 @@ for recipe in ("detached", "joint"):
         posterior = load_stack(finish(config, prepared, state, Path(folder), cpu), torch.float64, cpu)
     for name in ("id_300K", "ood_600K", "ood_1200K"):
         found = evaluate_dataset(posterior, read_dataset(Path(given.data) / f"{name}.xyz"))
-        results[f"{recipe} {name} force RMSE, meV/Å"] = 1e3 * found.forces.rmse
-        results[f"{recipe} {name} energy RMSE, meV"] = 1e3 * found.energy.rmse
-    print({name: round(value, 1) for name, value in results.items() if name.startswith(recipe)}, flush=True)
+        results[f"{case}, {name} force RMSE, meV/Å"] = 1e3 * found.forces.rmse
+        results[f"{case}, {name} energy RMSE, meV"] = 1e3 * found.energy.rmse
+    print({name: round(value, 1) for name, value in results.items() if name.startswith(case)}, flush=True)
 report(given, results)
