@@ -24,9 +24,8 @@ MODEL = Path(__file__).resolve().parents[1] / "models" / "3bpa-de"
 
 
 def arguments(description: str, **options) -> argparse.Namespace:
-    """Command line with --model, --json and the given options (name=default)."""
+    """Command line with --json and the given options (name=default)."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--model", default=str(MODEL))
     parser.add_argument("--json", help="write the results to this file")
     for name, default in options.items():
         parser.add_argument(f"--{name.replace('_', '-')}", default=default, type=type(default))
@@ -64,7 +63,7 @@ def untrained(species: tuple[int, ...], members: int, neighbours: float, **setti
     references = References(species, (0.0,) * len(species), 0.0, 1.0)
     plan = make_plan(ModelConfig(**settings), len(species))
     offsets = initial_offsets(1e-2, 0.3)
-    parameters = initialise(plan, list(range(members)), {name: value for name, value in offsets.items()})
+    parameters = initialise(plan, list(range(members)), offsets)
     posterior = "deep-ensemble" if members > 1 else "mve"
     return Checkpoint(Race(plan, species, references.scale, neighbours), references, parameters, posterior)
 

@@ -3,11 +3,11 @@
 import numpy as np
 from ase import units
 from ase.md.langevin import Langevin
-from common import arguments, report, start
+from common import MODEL, arguments, report, start
 
 from race_calc import RACECalculator, UncertaintyMonitor
 
-given = arguments(__doc__, steps=2000, seeds=3)
+given = arguments(__doc__, model=str(MODEL), steps=2000, seeds=3)
 calculator = RACECalculator(given.model, device="cpu")
 halts, flags, largest = 0, 0, {}
 for seed in range(given.seeds):

@@ -1,4 +1,4 @@
-"""Ten members with covariances and BALD against ten runs of the literal e3nn RACE of the tests; 3BPA, 6 Å, float64.
+"""Ten members with covariances and BALD against ten times a run of the literal e3nn RACE of the tests; 3BPA, 6 Å, float64.
 
     python benchmarks/literal.py                 64x0e+64x1o+64x2e, 5 layers, 128 features
     python benchmarks/literal.py --paper 1       both parities, l up to 3 (slow: the literal form takes seconds)

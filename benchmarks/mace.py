@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from common import MODEL, arguments, interleaved, report, start, untrained
 
@@ -63,13 +64,13 @@ def setup() -> None:
     subprocess.run([str(PYTHON), "-m", "pip", "install", "-q", *PACKAGES], check=True)
 
 
-given = arguments(__doc__, rounds=20, setup=0, mace_irreps="64x0e+64x1o", large=1)
+given = arguments(__doc__, model=str(MODEL), rounds=20, setup=0, mace_irreps="64x0e+64x1o", large=1)
 if given.setup:
     setup()
 if not PYTHON.exists():
     sys.exit("there is no .venv-mace: run `python benchmarks/mace.py --setup 1` first")
 command = [str(PYTHON), "-W", "ignore", "-c", WORKER, str(MODEL / "start.xyz"), given.mace_irreps, str(torch.get_num_threads())]
-peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT)
 for line in peer.stdout:  # the package prints notices first
     if line.strip() == "ready":
         break
@@ -82,12 +83,12 @@ def mace(which: str) -> None:
     float(peer.stdout.readline())
 
 
-atoms = start(300.0, 0)
+atoms, rng = start(300.0, 0), np.random.default_rng(0)
 
 
 def ours(calculator: RACECalculator) -> None:
     atoms.calc = calculator
-    atoms.rattle(1e-3)
+    atoms.positions += 1e-3 * rng.normal(size=atoms.positions.shape)
     atoms.get_forces()
 
 

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import torch
-from common import arguments, report, start
+from common import MODEL, arguments, report, start
 
 from race_calc.checkpoint import load_checkpoint
 from race_calc.graph import from_atoms
@@ -13,7 +13,7 @@ from race_calc.memory import keep_freed_memory
 from race_calc.model.parameters import select_members
 from race_calc.posterior.stack import load_stack
 
-given = arguments(__doc__, rounds=20, dtype="float64", compile="yes")
+given = arguments(__doc__, model=str(MODEL), rounds=20, dtype="float64", compile="yes")
 keep_freed_memory()
 checkpoint = load_checkpoint(given.model)
 stack = load_stack(checkpoint, getattr(torch, given.dtype), torch.device("cpu"), compile=given.compile == "yes")

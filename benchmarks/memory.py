@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ase import units
 from ase.md.langevin import Langevin
-from common import arguments, report, start
+from common import MODEL, arguments, report, start
 
 from race_calc import RACECalculator, UncertaintyMonitor
 
@@ -18,7 +18,7 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-given = arguments(__doc__, steps=5000)
+given = arguments(__doc__, model=str(MODEL), steps=5000)
 atoms = start(300.0, 0)
 atoms.calc = RACECalculator(given.model, device="cpu")
 rng = np.random.default_rng(0)

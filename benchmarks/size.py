@@ -24,7 +24,7 @@ def serve(given) -> None:
     """Make the model and the crystal, then one timed step per line of input; the first line of output is ready."""
     keep_freed_memory()
     shape = dict(hidden_irreps="32x0e+32x1o+16x2e", features_dim=32, radial_hidden=(32, 32), cutoff=given.cutoff)
-    stack = load_stack(untrained((14,), given.members, 46.0, **shape), torch_dtype(given.dtype), torch.device("cpu"))
+    stack = load_stack(untrained((14,), given.members, 28.0, **shape), torch_dtype(given.dtype), torch.device("cpu"))
     atoms = bulk("Si", cubic=True) * SIZES[given.serve]
     atoms.rattle(0.05, seed=0)
     graph = from_atoms(atoms, given.cutoff)

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import torch
-from common import arguments, report, start
+from common import MODEL, arguments, report, start
 
 from race_calc.checkpoint import load_checkpoint
 from race_calc.graph import collate, from_atoms
@@ -24,10 +24,10 @@ atoms.get_forces()
 print(imported - began, loaded - imported, time.perf_counter() - loaded)
 """
 
-given = arguments(__doc__, frames=20)
+given = arguments(__doc__, model=str(MODEL), frames=20)
 checkpoint = load_checkpoint(given.model)
 cpu = torch.device("cpu")
-tables, exact = (load_stack(checkpoint, torch.float64, cpu, tables=on) for on in (True, False))
+tables, exact = (load_stack(checkpoint, torch.float64, cpu, compile=True, tables=on) for on in (True, False))
 graphs = []
 for seed in range(given.frames):
     atoms = start(300.0, seed)
@@ -36,9 +36,8 @@ for seed in range(given.frames):
 graph = collate(graphs)
 a, b = tables.predict(graph), exact.predict(graph)
 size = sum(value.numel() for name, value in tables.parameters.items() if name.endswith(".table"))
-start_file = str(__import__("pathlib").Path(given.model) / "start.xyz")
 runs = [
-    [float(x) for x in subprocess.run([sys.executable, "-c", FIRST_STEP, given.model, start_file],
+    [float(x) for x in subprocess.run([sys.executable, "-c", FIRST_STEP, given.model, str(MODEL / "start.xyz")],
                                       capture_output=True, text=True, check=True).stdout.split()]
     for _ in range(5)
 ]

@@ -93,8 +93,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     config = _read_config(folder / CONFIG)
     try:
         references = References.from_dict(config["references"])
-        before = {"repulsion": "none"} if config["version"] == 1 else {}
-        settings = ModelConfig.model_validate(config["model"] | before)
+        settings = _model_config(config["model"], config["version"])
         posterior = config["posterior"]
         members, name = posterior["members"], posterior["name"]
         neighbours = float(config["average_neighbours"])
@@ -107,6 +106,15 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     parameters = _read_weights(folder / WEIGHTS, plan, members)
     model = Race(plan, references.species, references.scale, neighbours)
     return Checkpoint(model, references, parameters, name, **extra)
+
+
+def _model_config(stored: dict, version: int) -> ModelConfig:
+    """The architecture; every key must be there, defaults may change between releases. Raises KeyError for one that is not."""
+    stored = stored | ({"repulsion": "none"} if version == 1 else {})
+    config = ModelConfig.model_validate(stored)
+    for key in ModelConfig.model_fields:
+        stored[key]
+    return config
 
 
 def _read_config(path: Path) -> dict:

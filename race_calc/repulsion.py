@@ -4,10 +4,16 @@ A model that learned bond lengths at one temperature has never seen a bond much 
 repulsion is known: it is taken from the labels, the model learns the rest, and it is added again at prediction.
 It is the same for all members and adds no uncertainty.
 
-    E = Σ_pairs k z_i z_j / r · φ(r / a) · u(r / r_c),   a = 0.46850 Å / (z_i^0.23 + z_j^0.23)
-
-with the universal screening function φ, k = e²/(4πε₀), and the cutoff polynomial u of the radial basis;
-r_c = 1.5 times the sum of the covalent radii (ASE's), at most the cutoff of the model.
+================ ========================================================= ==============================
+method           formula                                                   here
+================ ========================================================= ==============================
+energy           Σ_pairs k z_i z_j / r · φ(r / a) · u(r / r_c)             `_pair`
+k                e² / (4πε₀)                                               `COULOMB`
+screening        φ(x) = Σ_n c_n exp(-d_n x)                                `AMPLITUDES`, `DECAYS`
+its length       a = 0.46850 Å / (z_i^0.23 + z_j^0.23)                     `LENGTH`, `EXPONENT`
+end              u(x) = 1 - 6x² + 8x³ - 3x⁴, as in the radial basis        `_pair`
+reach            r_c = 1.5 (R_i + R_j), at most the cutoff of the model    `REACH`, ASE's `covalent_radii`
+================ ========================================================= ==============================
 """
 
 from dataclasses import dataclass

@@ -118,6 +118,16 @@ def test_missing_key(model, key):
         load_checkpoint(model)
 
 
+@pytest.mark.parametrize("key", ["repulsion", "cutoff"])
+def test_missing_key_of_the_model(model, key):
+    """Defaults may change between releases, so a checkpoint states them all."""
+    config = json.loads((model / "config.json").read_text())
+    del config["model"][key]
+    (model / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=f"lacks the key '{key}'"):
+        load_checkpoint(model)
+
+
 @pytest.mark.parametrize(
     "values",
     [

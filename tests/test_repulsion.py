@@ -1,14 +1,24 @@
+import json
+import shutil
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 from race_calc import RACECalculator
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.graph import collate, from_atoms
 from race_calc.repulsion import COULOMB, REACH, repulsion
-from race_calc.train.prepare import without_repulsion
+from race_calc.train.config import load_config
+from race_calc.train.prepare import prepare, without_repulsion
+
+sys.path.insert(0, str(Path(__file__).parent / "train"))
+from small_run import frame, write_run  # noqa: E402
 
 CUTOFF = 4.0
 
@@ -91,9 +101,6 @@ def test_a_batch_is_its_structures():
 
 def test_training_leaves_out_what_prediction_adds(tiny_model, tmp_path):
     """Labels made by the calculator, less the repulsion, are those of the same model without it."""
-    import json
-    import shutil
-
     bare = tmp_path / "bare"
     shutil.copytree(tiny_model, bare)
     config = json.loads((bare / "config.json").read_text())
@@ -120,19 +127,34 @@ def test_training_leaves_out_what_prediction_adds(tiny_model, tmp_path):
         np.testing.assert_allclose(whole[name], model[name], rtol=1e-9)
 
 
-def test_version_1_had_none(tiny_model, tmp_path):
-    import json
-    import shutil
+def test_training_does_leave_it_out(tmp_path):
+    """Labels of `prepare` with and without: training set, another file for validation, stress on some frames only."""
+    write_run(tmp_path)
+    write(tmp_path / "validation.xyz", [frame(99, periodic=True), frame(98)])
+    prepared = {
+        kind: prepare(load_config(write_run(tmp_path, data__validation="validation.xyz", model__repulsion=kind)), tmp_path)
+        for kind in ("zbl", "none")
+    }
 
-    old = tmp_path / "old"
-    shutil.copytree(tiny_model, old)
-    config = json.loads((old / "config.json").read_text())
-    config["version"] = 1
-    del config["model"]["repulsion"]
-    (old / "config.json").write_text(json.dumps(config))
-    atoms = molecule("H2O")
-    energies = []
-    for folder in (tiny_model, old):
-        atoms.calc = RACECalculator(folder)
-        energies.append(atoms.get_potential_energy())
-    assert energies[0] - energies[1] == pytest.approx(of(atoms).atom_energy.sum(), abs=1e-9)
+    def energy(prepared, example):
+        return example.energy + prepared.references.reference_energy(example.graph.numbers)
+
+    pairs = [list(p.train + p.validation) for p in prepared.values()]
+    for reduced, whole in zip(*pairs):
+        known = repulsion(reduced.graph, CUTOFF)
+        assert energy(prepared["zbl"], reduced) + known.atom_energy.sum() == pytest.approx(energy(prepared["none"], whole))
+        np.testing.assert_allclose(reduced.forces + known.forces, whole.forces, atol=1e-10)
+        np.testing.assert_allclose(reduced.virial + known.virial[0], whole.virial, atol=1e-8)  # NaN equals NaN
+    assert np.isfinite(pairs[0][-2].virial).all() and np.isnan(pairs[0][-1].virial).all()
+    assert prepared["zbl"].fingerprint != prepared["none"].fingerprint
+    assert prepared["zbl"].data_hash == prepared["none"].data_hash
+
+
+def test_a_version_1_checkpoint_gives_what_it_gave():
+    folder = Path(__file__).parent / "old_checkpoints" / "version-1"
+    expected = json.loads((folder / "expected.json").read_text())
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = RACECalculator(folder)
+    assert atoms.get_potential_energy() == pytest.approx(expected["energy"], abs=1e-8)
+    np.testing.assert_allclose(atoms.get_forces(), expected["forces"], atol=1e-5)  # tables or not
+    assert atoms.calc.results["bald_energy"] == pytest.approx(expected["bald_energy"], rel=1e-4)

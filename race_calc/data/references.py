@@ -1,6 +1,6 @@
 """Energy references of the model (method, section 1, row "energy").
 
-E = sum_i (E0[z_i] + shift + scale * o_i): E0 ``energies``, o_i the model's raw output. They are
+E = sum_i (E0[z_i] + shift + scale * o_i) + repulsion: E0 ``energies``, o_i the model's raw output. They are
 subtracted from the labels in float64 before any cast.
 """
 

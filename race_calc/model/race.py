@@ -24,7 +24,7 @@ class Race:
 
     species: atomic numbers in the order of the species index. scale: s in eV, the unit of the readouts.
     neighbours: n̄, average number of neighbours. References (E0, shift) are not part of it: all energies
-    here are interaction energies; see `race_calc.data.references`.
+    here are what the network gives; see `race_calc.data.references` and `race_calc.repulsion`.
     """
 
     plan: Plan
@@ -35,7 +35,7 @@ class Race:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Raw outputs per member, references left out; graph order of atoms. Energies and forces are summed in float64
+    """Raw outputs per member, references and repulsion left out; graph order of atoms. Energies and forces are summed in float64
     at prediction, in the dtype of the parameters in training.
 
     ============ ============== ======== =====================================================

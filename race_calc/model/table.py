@@ -12,7 +12,7 @@ from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters
 from race_calc.model.radial import SILU_GAIN, bessel
 
-KNOTS = 384
+KNOTS = 768
 SOFTENING = 0.5  # Å
 
 

@@ -50,7 +50,7 @@ class TrainingConfig(Settings):
     energy_weight: float = Field(1.0, ge=0.0, description="a number >= 0")
     force_weight: float = Field(100.0, ge=0.0, description="a number >= 0")
     stress_weight: float = Field(0.0, ge=0.0, description="a number >= 0")
-    smoothness: float = Field(0.03, ge=0.0, description="a number >= 0 (weight of the radial functions' curvature)")
+    smoothness: float = Field(0.03, ge=0.0, description="a number >= 0 (used by recipe joint with head joint)")
     seed: int = Field(0, ge=0, lt=2**32, description="a whole number from 0 to 2**32 - 1")
     dtype: Literal["float32", "float64"] = Field("float32", description="float32 or float64")
 

@@ -17,7 +17,7 @@ from race_calc.train.files import STATE_FILE, append_log, load_state, save_state
 from race_calc.train.losses import Labels, loss
 from race_calc.train.muon import muon_direction
 from race_calc.train.optimiser import StackState, flatten, go_back, initial_state, keep_best, unflatten, update
-from race_calc.train.smoothness import roughness
+from race_calc.train.smoothness import prior_weight, roughness
 from race_calc.parallel import MemberMap, member_map
 from race_calc.train.prepare import Prepared, batch_of
 
@@ -118,8 +118,7 @@ def _gradients(config: TrainConfig, prepared: Prepared, weights: Tensor, shapes:
     detached = config.training.recipe == "detached"
     outputs = evaluate(prepared.model, leaves, layout, training=True, detached=detached)
     losses = loss(outputs, labels, config.model.head, config.training)
-    if config.training.smoothness:
-        losses = losses + config.training.smoothness * roughness(leaves, config.model)
+    losses = losses + prior_weight(config) * roughness(leaves, config.model) if prior_weight(config) else losses
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)
     return losses.detach(), flatten(gradients)
 

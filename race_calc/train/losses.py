@@ -26,7 +26,7 @@ from race_calc.train.config import TrainingConfig
 
 @dataclass(frozen=True)
 class Labels:
-    """Energies (B,) eV less the references, forces (N, 3) eV/Å, virials (B, 3, 3) eV with NaN where unknown."""
+    """Energies (B,) eV less references and repulsion, forces (N, 3) eV/Å, virials (B, 3, 3) eV with NaN where unknown."""
 
     energy: Tensor
     forces: Tensor

@@ -3,6 +3,13 @@
 Distances outside those of the training data, such as a bond shorter than any of them, are where a radial
 perceptron guesses. Long training on likelihoods bends it there; the penalty keeps it near a straight line where no
 data speak.
+
+============ ======================================================== ==============
+method       formula                                                  here
+============ ======================================================== ==============
+roughness    Σ_layers mean over r and the path weights of (d²R/dr²)²  `roughness`
+loss         NLL_JEF + smoothness · roughness                         `prior_weight`
+============ ======================================================== ==============
 """
 
 from functools import lru_cache
@@ -14,27 +21,40 @@ from torch import Tensor
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters
 from race_calc.model.radial import bessel, perceptron
+from race_calc.train.config import TrainConfig
 
 NEAREST, SPACING = 0.5, 0.1  # Å
+FEWEST = 8  # points, for very short cutoffs
+
+
+def prior_weight(config: TrainConfig) -> float:
+    """`training.smoothness` where the mean learns from the joint likelihood, else 0.
+
+    Likelihoods grow like 1/σ² while the errors fall; a weight that is mild beside them outweighs squared errors.
+    """
+    joint = config.training.recipe == "joint" and config.model.head == "joint"
+    return config.training.smoothness if joint else 0.0
 
 
 def roughness(parameters: Parameters, config: ModelConfig) -> Tensor:
     """Mean of (d²R/dr²)² from 0.5 Å to the cutoff and over the path weights R, summed over the layers: (M,) in Å⁻⁴.
 
-    Second differences at a spacing of 0.1 Å.
+    By second differences at a spacing of about 0.1 Å.
     """
     first = parameters["layers.0.radial.0"]
-    basis = _basis(config.cutoff, config.n_bessel).to(first).expand(len(first), -1, -1)
+    basis, spacing = _grid(config.cutoff, config.n_bessel)
+    basis = basis.to(first).expand(len(first), -1, -1)
     total = first.new_zeros(len(first))
     for i in range(config.layers):
         weights = [parameters[f"layers.{i}.radial.{k}"] for k in range(len(config.radial_hidden) + 1)]
-        curvature = perceptron(basis, weights).diff(n=2, dim=1) / SPACING**2
+        curvature = perceptron(basis, weights).diff(n=2, dim=1) / spacing**2
         total = total + (curvature**2).mean((1, 2))
     return total
 
 
 @lru_cache(maxsize=8)
-def _basis(cutoff: float, n_bessel: int) -> Tensor:
-    """(points, n_bessel) float64."""
-    r = np.arange(min(NEAREST, cutoff / 2), cutoff + SPACING, SPACING)
-    return torch.from_numpy(bessel(r / cutoff, n_bessel)[0])
+def _grid(cutoff: float, n_bessel: int) -> tuple[Tensor, float]:
+    """Radial basis (points, n_bessel) float64 on a uniform grid, and its spacing in Å."""
+    nearest = min(NEAREST, cutoff / 2)
+    r = np.linspace(nearest, cutoff, max(FEWEST, round((cutoff - nearest) / SPACING) + 1))
+    return torch.from_numpy(bessel(r / cutoff, n_bessel)[0]), float(r[1] - r[0])

@@ -7,7 +7,12 @@ from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.radial import bessel, perceptron
+from race_calc.train.config import load_config
+from race_calc.train.loop import _gradients
+from race_calc.train.optimiser import flatten
+from race_calc.train.prepare import batch_of, prepare
 from race_calc.train.smoothness import roughness
+from small_run import write_run
 
 CONFIG = ModelConfig(hidden_irreps="4x0e+4x1o+4x2e", layers=2, features_dim=4, radial_hidden=(8, 8), cutoff=4.0, n_bessel=2)
 OFFSETS = {"energy_var_offset": 0.0, "force_cov_offset": 0.0}
@@ -48,3 +53,27 @@ def test_its_gradient_smooths():
         for (name, value), g in zip(parameters.items(), gradients)
     }
     assert roughness(moved, CONFIG) < before
+
+
+@pytest.mark.parametrize("head, recipe, used", [("joint", "joint", True), ("joint", "detached", False), ("mse", "joint", False)])
+def test_the_loss_has_it_where_the_mean_learns_from_the_likelihood(tmp_path, head, recipe, used):
+    found = []
+    for smoothness in (0.0, 0.5):
+        path = write_run(tmp_path, model__head=head, training__recipe=recipe, training__smoothness=smoothness)
+        config = load_config(path)
+        prepared = prepare(config, tmp_path)
+        shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
+        weights = flatten(list(prepared.parameters.values()))
+        batch = batch_of(list(prepared.train), prepared.model, torch.float64, torch.device("cpu"))
+        found.append(_gradients(config, prepared, weights, shapes, batch))
+    leaves = {name: value.requires_grad_() for name, value in prepared.parameters.items()}
+    prior = roughness(leaves, config.model)
+    slopes = torch.autograd.grad(prior.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)
+    factor = 0.5 if used else 0.0
+    torch.testing.assert_close(found[1][0] - found[0][0], factor * prior.detach(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found[1][1] - found[0][1], factor * flatten(slopes), rtol=1e-7, atol=1e-7)
+
+
+def test_a_cutoff_below_the_spacing():
+    config = ModelConfig(hidden_irreps="4x0e+4x1o+4x2e", layers=1, features_dim=4, radial_hidden=(8,), cutoff=0.15)
+    assert torch.isfinite(roughness(initialise(make_plan(config, 2), [1], OFFSETS), config)).all()
