@@ -21,7 +21,7 @@ from race_calc.prediction import Prediction
 from race_calc.repulsion import Repulsion, repulsion
 
 
-FEW_ATOMS = 200  # below, threads share each kernel; above, each takes members: Python hands over too slowly for small ones
+FEW_ATOMS = 50  # below, threads share each kernel; above, each takes members: Python hands over too slowly for small ones
 
 
 @dataclass(frozen=True)
