@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from ase import Atoms, units
 from ase.io import read
 
@@ -66,7 +65,3 @@ def untrained(species: tuple[int, ...], members: int, neighbours: float, **setti
     parameters = initialise(plan, list(range(members)), offsets)
     posterior = "deep-ensemble" if members > 1 else "mve"
     return Checkpoint(Race(plan, species, references.scale, neighbours), references, parameters, posterior)
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    return getattr(torch, name)

@@ -1,11 +1,9 @@
 """A step of all members at once against the same members one after the other (interleaved, same process)."""
 
-import statistics
-import time
 from dataclasses import replace
 
 import torch
-from common import MODEL, arguments, report, start
+from common import MODEL, arguments, interleaved, report, start
 
 from race_calc.checkpoint import load_checkpoint
 from race_calc.graph import from_atoms
@@ -20,14 +18,10 @@ stack = load_stack(checkpoint, getattr(torch, given.dtype), torch.device("cpu"),
 singles = [replace(stack, parameters=select_members(stack.parameters, [m])) for m in range(stack.members)]
 graph = from_atoms(start(300.0, 0), stack.model.plan.config.cutoff)
 
-times: dict[str, list[float]] = {"stack": [], "singles": []}
-for _ in range(given.rounds + 2):
-    for name, posteriors in (("stack", [stack]), ("singles", singles)):
-        began = time.perf_counter()
-        for posterior in posteriors:
-            posterior.predict(graph)
-        times[name].append(1e3 * (time.perf_counter() - began))
-together, apart = (statistics.median(values[2:]) for values in times.values())
+times = interleaved(
+    {"stack": lambda: stack.predict(graph), "singles": lambda: [single.predict(graph) for single in singles]}, given.rounds
+)
+together, apart = times["stack"], times["singles"]
 report(
     given,
     {

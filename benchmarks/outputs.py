@@ -1,7 +1,7 @@
 """One member: everything (energy, forces, variances, force covariances) against a model with energy and forces only."""
 
 import torch
-from common import arguments, interleaved, report, start, torch_dtype, untrained
+from common import arguments, interleaved, report, start, untrained
 
 from race_calc.graph import from_atoms
 from race_calc.memory import keep_freed_memory
@@ -10,7 +10,7 @@ from race_calc.posterior.stack import load_stack
 given = arguments(__doc__, rounds=100, dtype="float64", members=1, cutoff=6.0)
 keep_freed_memory()
 shape = dict(hidden_irreps="32x0e+32x1o+16x2e", features_dim=32, radial_hidden=(32, 32), cutoff=given.cutoff)
-cpu, dtype = torch.device("cpu"), torch_dtype(given.dtype)
+cpu, dtype = torch.device("cpu")(given.dtype)
 graph = from_atoms(start(300.0, 0), given.cutoff)
 stacks = {
     head: load_stack(untrained((1, 6, 7, 8), given.members, 21.0, head=head, **shape), dtype, cpu)

@@ -11,7 +11,7 @@ import time
 
 import torch
 from ase.build import bulk
-from common import arguments, report, torch_dtype, untrained
+from common import arguments, report, untrained
 
 from race_calc.graph import from_atoms
 from race_calc.memory import keep_freed_memory
@@ -24,7 +24,7 @@ def serve(given) -> None:
     """Make the model and the crystal, then one timed step per line of input; the first line of output is ready."""
     keep_freed_memory()
     shape = dict(hidden_irreps="32x0e+32x1o+16x2e", features_dim=32, radial_hidden=(32, 32), cutoff=given.cutoff)
-    stack = load_stack(untrained((14,), given.members, 28.0, **shape), torch_dtype(given.dtype), torch.device("cpu"))
+    stack = load_stack(untrained((14,), given.members, 28.0, **shape)(given.dtype), torch.device("cpu"))
     atoms = bulk("Si", cubic=True) * SIZES[given.serve]
     atoms.rattle(0.05, seed=0)
     graph = from_atoms(atoms, given.cutoff)

@@ -113,7 +113,8 @@ def _model_config(stored: dict, version: int) -> ModelConfig:
     stored = stored | ({"repulsion": "none"} if version == 1 else {})
     config = ModelConfig.model_validate(stored)
     for key in ModelConfig.model_fields:
-        stored[key]
+        if key not in stored:
+            raise KeyError(key)
     return config
 
 

@@ -11,7 +11,7 @@ energy           Σ_pairs k z_i z_j / r · φ(r / a) · u(r / r_c)             `
 k                e² / (4πε₀)                                               `COULOMB`
 screening        φ(x) = Σ_n c_n exp(-d_n x)                                `AMPLITUDES`, `DECAYS`
 its length       a = 0.46850 Å / (z_i^0.23 + z_j^0.23)                     `LENGTH`, `EXPONENT`
-end              u(x) = 1 - 6x² + 8x³ - 3x⁴, as in the radial basis        `_pair`
+end              u(x) = 1 - 6x² + 8x³ - 3x⁴, as in the radial basis        `race_calc.envelope`
 reach            r_c = 1.5 (R_i + R_j), at most the cutoff of the model    `REACH`, ASE's `covalent_radii`
 ================ ========================================================= ==============================
 """
@@ -22,6 +22,7 @@ import numpy as np
 from ase import units
 from ase.data import covalent_radii
 
+from race_calc.envelope import envelope
 from race_calc.graph import Graph
 
 COULOMB = units.Hartree * units.Bohr  # e²/(4πε₀), eV Å
@@ -64,8 +65,7 @@ def _pair(z_i: np.ndarray, z_j: np.ndarray, r: np.ndarray, reach: np.ndarray) ->
     length = LENGTH / (z_i**EXPONENT + z_j**EXPONENT)
     waves = AMPLITUDES * np.exp(-DECAYS * (r / length)[:, None])  # (P, 4)
     screen, screen_slope = waves.sum(1), -(waves * DECAYS).sum(1) / length
-    x = r / reach
-    u, u_slope = 1 - 6 * x**2 + 8 * x**3 - 3 * x**4, -12 * x * (1 - x) ** 2 / reach
+    u, u_slope, _ = envelope(r / reach)
     bare = COULOMB * z_i * z_j / r
-    slope = bare * (screen_slope * u + screen * u_slope - screen * u / r)
+    slope = bare * (screen_slope * u + screen * u_slope / reach - screen * u / r)
     return bare * screen * u, slope

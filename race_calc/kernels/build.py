@@ -28,8 +28,10 @@ def library(real: str) -> ctypes.CDLL:
     """
     try:
         return _library(real)
-    except (OSError, RuntimeError) as error:  # also: no home folder, a cache that cannot be executed
-        raise error if isinstance(error, NoCompiler) else NoCompiler(f"the compiled kernels cannot be used: {error}") from error
+    except NoCompiler:
+        raise
+    except (OSError, RuntimeError) as error:  # no home folder, a cache that cannot be executed
+        raise NoCompiler(f"the compiled kernels cannot be used: {error}") from error
 
 
 def _library(real: str) -> ctypes.CDLL:

@@ -26,7 +26,7 @@ from torch import Tensor
 from race_calc.kernels.messages import message_sums
 from race_calc.model.angular import clebsch_gordan
 from race_calc.model.layout import Block, Layout
-from race_calc.model.parameters import Parameters
+from race_calc.model.parameters import Parameters, radial_weights
 from race_calc.model.plan import LayerPlan
 from race_calc.model.radial import perceptron
 
@@ -37,7 +37,7 @@ def interaction(layer: LayerPlan, at: str, parameters: Parameters, layout: Layou
                 angular: list[Tensor], radial: list[Tensor], neighbours: float, training: bool) -> Features:
     """h of the next layer. `angular` (M, P, (l_max+1)²) and `radial` (M, P, n_bessel), one per block."""
     u = [_linear(h, parameters[f"{at}.up.{ir.name}"]) for h, ir in zip(features, layer.inputs)]
-    mlp = [parameters[f"{at}.radial.{k}"] for k in range(_count(parameters, f"{at}.radial."))]
+    mlp = radial_weights(parameters, at)
     if layout.edges is not None:
         table = parameters.get(f"{at}.table")
         weights = perceptron(radial[0], mlp) if table is None else radial[0]
@@ -59,10 +59,6 @@ def interaction(layer: LayerPlan, at: str, parameters: Parameters, layout: Layou
             a, weight = torch.cat([a, h], dim=-1), torch.cat([weight, skip], dim=2)
         out.append(_per_species(a, weight, layout))
     return out
-
-
-def _count(parameters: Parameters, prefix: str) -> int:
-    return sum(name.startswith(prefix) for name in parameters)
 
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:

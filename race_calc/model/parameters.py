@@ -4,6 +4,8 @@ Weights are drawn from N(0, 1); the forward pass divides by √fan_in (e3nn's pa
 depends on its own seed only, so a member of a stack equals the model that is made alone.
 """
 
+from itertools import count, takewhile
+
 import torch
 from torch import Tensor
 
@@ -61,6 +63,12 @@ def initialise(plan: Plan, seeds: list[int], offsets: dict[str, float]) -> Param
             member[name] = torch.tensor(offsets[name], dtype=torch.float64)
         members.append(member)
     return {name: torch.stack([member[name] for member in members]) for name in members[0]}
+
+
+def radial_weights(parameters: Parameters, at: str) -> list[Tensor]:
+    """Weights of the radial perceptron of the layer `at` ("layers.0"), in order; none where a table replaces them."""
+    names = (f"{at}.radial.{k}" for k in count())
+    return [parameters[name] for name in takewhile(parameters.__contains__, names)]
 
 
 def select_members(parameters: Parameters, members: list[int]) -> Parameters:

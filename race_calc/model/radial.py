@@ -5,22 +5,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
+from race_calc.envelope import envelope
+
 SILU_GAIN = 1.6791767923989418  # e3nn's number that makes the second moment of SiLU(N(0, 1)) one
 
 
 def bessel(x: np.ndarray, n_bessel: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """B_n(x) = √2 sin(nπx)/x · u(x), n = 1 … n_bessel, of x = r / r_c (E,), with dB_n/dx and d²B_n/dx².
 
-    u(x) = 1 - 6x² + 8x³ - 3x⁴ for x < 1 and 0 beyond: value, slope and curvature vanish at x = 1.
+    u: `race_calc.envelope`; value, slope and curvature vanish at x = 1.
     Returns three arrays (E, n_bessel).
     """
     k = np.pi * np.arange(1, n_bessel + 1)
-    inside = x < 1
-    u, du, ddu = (
-        np.where(inside, polynomial, 0.0)[:, None]
-        for polynomial in (1 - 6 * x**2 + 8 * x**3 - 3 * x**4, -12 * x * (1 - x) ** 2, -12 * (1 - x) * (1 - 3 * x))
-    )
     x = x[:, None]
+    u, du, ddu = envelope(x)
     sine, cosine = np.sqrt(2) * np.sin(x * k), np.sqrt(2) * np.cos(x * k)
     wave = sine / x
     dwave = (k * cosine - wave) / x

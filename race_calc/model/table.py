@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from race_calc.model.config import ModelConfig
-from race_calc.model.parameters import Parameters
+from race_calc.model.parameters import Parameters, radial_weights
 from race_calc.model.radial import SILU_GAIN, bessel
 
 KNOTS = 768
@@ -42,7 +42,7 @@ def tabulated(parameters: Parameters, config: ModelConfig) -> Parameters:
     basis = [torch.tensor(array) for array in (value, slope * dr, bend * dr**2 + slope * step * dr)]
     out = {name: value for name, value in parameters.items() if ".radial." not in name}
     for i in range(config.layers):
-        weights = [parameters[f"layers.{i}.radial.{k}"] for k in range(len(config.radial_hidden) + 1)]
+        weights = radial_weights(parameters, f"layers.{i}")
         members = [_perceptron(*basis, [w.double().cpu() for w in member]) for member in zip(*weights)]
         out[f"layers.{i}.table"] = torch.stack(members)
     return out

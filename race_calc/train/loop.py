@@ -118,7 +118,8 @@ def _gradients(config: TrainConfig, prepared: Prepared, weights: Tensor, shapes:
     detached = config.training.recipe == "detached"
     outputs = evaluate(prepared.model, leaves, layout, training=True, detached=detached)
     losses = loss(outputs, labels, config.model.head, config.training)
-    losses = losses + prior_weight(config) * roughness(leaves, config.model) if prior_weight(config) else losses
+    if weight := prior_weight(config):
+        losses = losses + weight * roughness(leaves, config.model)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)
     return losses.detach(), flatten(gradients)
 

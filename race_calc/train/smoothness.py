@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from race_calc.model.config import ModelConfig
-from race_calc.model.parameters import Parameters
+from race_calc.model.parameters import Parameters, radial_weights
 from race_calc.model.radial import bessel, perceptron
 from race_calc.train.config import TrainConfig
 
@@ -46,8 +46,7 @@ def roughness(parameters: Parameters, config: ModelConfig) -> Tensor:
     basis = basis.to(first).expand(len(first), -1, -1)
     total = first.new_zeros(len(first))
     for i in range(config.layers):
-        weights = [parameters[f"layers.{i}.radial.{k}"] for k in range(len(config.radial_hidden) + 1)]
-        curvature = perceptron(basis, weights).diff(n=2, dim=1) / spacing**2
+        curvature = perceptron(basis, radial_weights(parameters, f"layers.{i}")).diff(n=2, dim=1) / spacing**2
         total = total + (curvature**2).mean((1, 2))
     return total
 
