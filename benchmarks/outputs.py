@@ -10,7 +10,7 @@ from race_calc.posterior.stack import load_stack
 given = arguments(__doc__, rounds=100, dtype="float64", members=1, cutoff=6.0)
 keep_freed_memory()
 shape = dict(hidden_irreps="32x0e+32x1o+16x2e", features_dim=32, radial_hidden=(32, 32), cutoff=given.cutoff)
-cpu, dtype = torch.device("cpu")(given.dtype)
+cpu, dtype = torch.device("cpu"), getattr(torch, given.dtype)
 graph = from_atoms(start(300.0, 0), given.cutoff)
 stacks = {
     head: load_stack(untrained((1, 6, 7, 8), given.members, 21.0, head=head, **shape), dtype, cpu)

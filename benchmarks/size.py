@@ -24,7 +24,7 @@ def serve(given) -> None:
     """Make the model and the crystal, then one timed step per line of input; the first line of output is ready."""
     keep_freed_memory()
     shape = dict(hidden_irreps="32x0e+32x1o+16x2e", features_dim=32, radial_hidden=(32, 32), cutoff=given.cutoff)
-    stack = load_stack(untrained((14,), given.members, 28.0, **shape)(given.dtype), torch.device("cpu"))
+    stack = load_stack(untrained((14,), given.members, 28.0, **shape), getattr(torch, given.dtype), torch.device("cpu"))
     atoms = bulk("Si", cubic=True) * SIZES[given.serve]
     atoms.rattle(0.05, seed=0)
     graph = from_atoms(atoms, given.cutoff)
@@ -36,12 +36,13 @@ def serve(given) -> None:
         print(json.dumps([time.perf_counter() - began, peak]), flush=True)
 
 
-given = arguments(__doc__, rounds=5, members=10, dtype="float64", cutoff=5.0, serve=0)
+given = arguments(__doc__, rounds=5, members=10, dtype="float64", cutoff=5.0, largest=4096, serve=0)
 if given.serve:
     serve(given)
     sys.exit()
-workers, edges, steps = {}, {}, {n: [] for n in SIZES}
-for n in SIZES:
+sizes = [n for n in SIZES if n <= given.largest]
+workers, edges, steps = {}, {}, {n: [] for n in sizes}
+for n in sizes:
     command = [sys.executable, __file__, "--serve", str(n), *(f"--{k}={getattr(given, k)}" for k in ("members", "dtype", "cutoff"))]
     workers[n] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
     edges[n] = int(workers[n].stdout.readline())

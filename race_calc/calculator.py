@@ -44,14 +44,15 @@ class RACECalculator(Calculator):
     is absent, and asking for it raises ASE's PropertyNotImplementedError.
 
     Parameters: `model`, folder of a checkpoint. `device`, "cpu", "cuda", … or None: CUDA where there is one.
-    `dtype`, "float64" or "float32". `members`, also give every member's energy and forces. `compile`, use
-    kernels that the machine's C compiler makes on first use, once (CPU only); None: where there is a compiler; False:
-    torch's own operations, about three times slower. `tables`, read the radial functions from tables with the kernels
+    `dtype`, "float64" or "float32". `members`, also give every member's energy and forces. `compile`: on a CPU,
+    use kernels that the machine's C compiler makes on first use, once; None: where there is a compiler; False: torch's own
+    operations, about three times slower. On a GPU, True lets torch compile the model in the first step of a process, which
+    takes minutes; None and False do not. `tables`, read the radial functions from tables with the kernels
     (within 1e-8 eV per atom and 1e-5 eV/Å of the exact ones). On Linux the process keeps freed memory for the next
     step instead of returning it (`race_calc.memory`).
 
     Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, RuntimeError for `compile=True`
-    without a compiler or on a GPU, ValueError for an impossible device or dtype; `calculate` raises ValueError for a
+    without a C compiler on a CPU, ValueError for an impossible device or dtype; `calculate` raises ValueError for a
     structure that cannot be evaluated.
     """
 

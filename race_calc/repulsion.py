@@ -65,7 +65,7 @@ def _pair(z_i: np.ndarray, z_j: np.ndarray, r: np.ndarray, reach: np.ndarray) ->
     length = LENGTH / (z_i**EXPONENT + z_j**EXPONENT)
     waves = AMPLITUDES * np.exp(-DECAYS * (r / length)[:, None])  # (P, 4)
     screen, screen_slope = waves.sum(1), -(waves * DECAYS).sum(1) / length
-    u, u_slope, _ = envelope(r / reach)
+    u, u_slope = envelope(r / reach)
     bare = COULOMB * z_i * z_j / r
     slope = bare * (screen_slope * u + screen * u_slope / reach - screen * u / r)
     return bare * screen * u, slope

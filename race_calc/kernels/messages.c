@@ -9,8 +9,8 @@
  * harmonics (k < 0) has K = 1. `forward` is dQ/dg, `backward` dQ/d(Y, R, u), `twice` the gradient of
  * <hY, dQ/dY> + <hR, dQ/dR> + <hu, dQ/du> to (R, u, g). An edge tensor of one path never leaves the registers.
  *
- * R comes either as an array (M, E / 2, W) or from a table of quintic Hermite pieces (M, knots, 3, W), value and two
- * derivatives to `place`, which says where between the knots a pair is.
+ * R comes either as an array (M, E / 2, W) or from a table of coefficients of quintic B-splines (M, rows, W) on knots one
+ * apart; `place` says where a pair is, row k belongs to the spline of the knots k - 5 to k + 1.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -31,7 +31,7 @@ typedef struct { int32_t k, y; REAL value; } Coupling;  /* K[k] += value Y[y]; s
 typedef struct {
     int64_t members, atoms;               /* M, N */
     int64_t edges, pairs;                 /* E, sorted by centre; E / 2 rows of radial weights */
-    int64_t n_paths, n_couplings, n_k, n_y, n_targets, radial_width, knots;
+    int64_t n_paths, n_couplings, n_k, n_y, n_targets, radial_width, rows;
     const Path *paths;
     const Coupling *couplings;
     const int64_t *first_coupling;        /* (n_y + 1,) of each y */
@@ -40,7 +40,7 @@ typedef struct {
     const int32_t *target_channels;
     const REAL *y; int64_t y_member;      /* (1 or M, E, n_y) and the stride of a member, 0 if shared */
     const REAL *radial;                   /* (M, E / 2, W) or NULL */
-    const REAL *table;                    /* (M, knots, 3, W) or NULL */
+    const REAL *table;                    /* (M, rows, W) or NULL */
     const double *place;                  /* (E / 2,) with a table */
     const REAL *const *u;                 /* per source (M, N, 2 l1 + 1, C) */
     REAL *const *g;                       /* per target (M, N, 2 l3 + 1, channels) */
@@ -244,28 +244,26 @@ static void fill_block(const Task *t, Room *b, int64_t centre, int64_t to)
     for (int64_t k = 0; k < b->pairs; k++) b->slot_of[b->pair[k]] = -1;
 }
 
-/* radial weights of one pair from the table, and their slopes to `place` */
+/* radial weights of one pair from the table, and their slopes to `place`; as differences to one coefficient, which are
+ * exact in float32 where neighbours are alike */
 static void look_up(const Task *t, int64_t m, int64_t pair, REAL *restrict R, REAL *restrict slope)
 {
     const int64_t W = t->radial_width;
-    int64_t k = t->place[pair] < (double)(t->knots - 2) ? (int64_t)t->place[pair] : t->knots - 2;
+    int64_t k = t->place[pair] < (double)(t->rows - 6) ? (int64_t)t->place[pair] : t->rows - 6;
     if (k < 0) k = 0;
-    const REAL x = (REAL)(t->place[pair] - (double)k);
-    const REAL *v0 = t->table + (m * t->knots + k) * 3 * W, *s0 = v0 + W, *c0 = s0 + W, *v1 = c0 + W, *s1 = v1 + W, *c1 = s1 + W;
-    const REAL x2 = x * x, x3 = x2 * x, y = 1 - x, y2 = y * y, y3 = y2 * y;
-    const REAL V1 = x3 * (10 - 15 * x + 6 * x2), S0 = x * y3 * (1 + 3 * x), S1 = -x3 * y * (1 + 3 * y);
-    const REAL C0 = x2 * y3 / 2, C1 = x3 * y2 / 2;
-    const REAL dV1 = 30 * x2 * y2, dS0 = y2 * (1 + x * (2 - 15 * x)), dS1 = x2 * (1 + y * (2 - 15 * y));
-    const REAL dC0 = x * y2 * (2 - 5 * x) / 2, dC1 = -x2 * y * (2 - 5 * y) / 2;
-    if (!slope)
-        for (int64_t w = 0; w < W; w++)
-            R[w] = v0[w] + V1 * (v1[w] - v0[w]) + S0 * s0[w] + S1 * s1[w] + C0 * c0[w] + C1 * c1[w];
-    else
-        for (int64_t w = 0; w < W; w++) {
-            const REAL rise = v1[w] - v0[w];
-            R[w] = v0[w] + V1 * rise + S0 * s0[w] + S1 * s1[w] + C0 * c0[w] + C1 * c1[w];
-            slope[w] = dV1 * rise + dS0 * s0[w] + dS1 * s1[w] + dC0 * c0[w] + dC1 * c1[w];
-        }
+    const double x = t->place[pair] - (double)k, x2 = x * x, x3 = x2 * x, x4 = x2 * x2, x5 = x4 * x, y2 = (1 - x) * (1 - x);
+    const REAL b0 = y2 * y2 * (1 - x) / 120, b1 = (26 - 50 * x + 20 * x2 + 20 * x3 - 20 * x4 + 5 * x5) / 120;
+    const REAL b3 = (26 + 50 * x + 20 * x2 - 20 * x3 - 20 * x4 + 10 * x5) / 120;
+    const REAL b4 = (1 + 5 * x + 10 * x2 + 10 * x3 + 5 * x4 - 5 * x5) / 120, b5 = x5 / 120;
+    const REAL d0 = -y2 * y2 / 24, d1 = (-10 + 8 * x + 12 * x2 - 16 * x3 + 5 * x4) / 24;
+    const REAL d3 = (10 + 8 * x - 12 * x2 - 16 * x3 + 10 * x4) / 24;
+    const REAL d4 = (1 + 4 * x + 6 * x2 + 4 * x3 - 5 * x4) / 24, d5 = x4 / 24;
+    const REAL *c0 = t->table + (m * t->rows + k) * W, *c1 = c0 + W, *c2 = c1 + W, *c3 = c2 + W, *c4 = c3 + W, *c5 = c4 + W;
+    for (int64_t w = 0; w < W; w++) {
+        const REAL c = c2[w], v0 = c0[w] - c, v1 = c1[w] - c, v3 = c3[w] - c, v4 = c4[w] - c, v5 = c5[w] - c;
+        R[w] = c + (b0 * v0 + b1 * v1 + b3 * v3 + b4 * v4 + b5 * v5);
+        if (slope) slope[w] = d0 * v0 + d1 * v1 + d3 * v3 + d4 * v4 + d5 * v5;
+    }
 }
 
 /* what differs between members: radial weights, and K where the harmonics are a member's own */

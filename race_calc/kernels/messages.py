@@ -30,7 +30,7 @@ class Task(ctypes.Structure):
     _fields_ = (
         [(name, ctypes.c_int64) for name in (
             "members", "atoms", "edges", "pairs", "n_paths", "n_couplings", "n_k", "n_y", "n_targets",
-            "radial_width", "knots")]
+            "radial_width", "rows")]
         + [(name, ctypes.c_void_p) for name in (
             "paths", "couplings", "first_coupling", "first", "neighbour", "pair", "source_width", "target_width",
             "target_channels", "y")]
@@ -128,7 +128,7 @@ def message_sums(layer: LayerPlan, at: Neighbours, harmonics: Tensor, radial: Te
     """Σ_j of the messages, one (M, N, 2 l3 + 1, channels of all its paths) per target irrep.
 
     harmonics (M, E, n_y), shared by the members (expanded). radial: path weights (M, E/2, W), or with a `table`
-    (M, knots, 3, W) the place on it (M, E/2, 1), float64. features: (M, N, 2 l + 1, C) per source. `training`: the
+    (M, rows, W) the place on it (M, E/2, 1), float64. features: (M, N, 2 l + 1, C) per source. `training`: the
     gradient to the harmonics is needed only where the graph of the first backward pass is kept.
     """
     constants = recipe(layer, math.isqrt(harmonics.shape[-1]) - 1, _real(features[0]))
@@ -219,7 +219,7 @@ def _run(name: str, recipe: Recipe, at: Neighbours, harmonics: Tensor, radial: T
     scalars = dict(
         members=members, atoms=atoms, edges=len(at.neighbour), pairs=radial.shape[1], n_paths=len(recipe.paths),
         n_couplings=len(recipe.couplings), n_k=recipe.n_k, n_y=harmonics.shape[-1], n_targets=len(sums),
-        radial_width=recipe.radial_width, knots=0 if table is None else table.shape[1],
+        radial_width=recipe.radial_width, rows=0 if table is None else table.shape[1],
         y_member=0 if shared else y[0].numel(), **{key: value.ctypes.data for key, value in arrays.items()},
     )
     parts = min(at.threads, max(members, atoms))

@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from e3nn import o3
+from torch import Tensor
 
 
 @lru_cache(maxsize=None)
@@ -13,6 +14,23 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
     coefficients = o3.wigner_3j(l1, l2, l3, dtype=torch.float64).numpy() * np.sqrt(2 * l3 + 1)
     coefficients.flags.writeable = False
     return coefficients
+
+
+def coupling_matrix(l1: int, l2: int, l3: int, like: Tensor) -> Tensor:
+    """Clebsch-Gordan coefficients (2 l2 + 1, (2 l1 + 1)(2 l3 + 1)) in the dtype and on the device of `like`."""
+    if torch.compiler.is_compiling():
+        return torch.tensor(_coupling_numbers(l1, l2, l3), dtype=like.dtype, device=like.device)
+    return _coupling_tensor(l1, l2, l3, like.dtype, like.device)
+
+
+@torch.compiler.assume_constant_result
+def _coupling_numbers(l1: int, l2: int, l3: int) -> list[list[float]]:
+    return clebsch_gordan(l1, l2, l3).transpose(1, 0, 2).reshape(2 * l2 + 1, -1).tolist()
+
+
+@lru_cache(maxsize=None)
+def _coupling_tensor(l1: int, l2: int, l3: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(_coupling_numbers(l1, l2, l3), dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=None)

@@ -11,27 +11,29 @@ from torch import Tensor
 from race_calc.model.layout import Layout
 from race_calc.model.scatter import sum_by_index
 
+Gradients = tuple[list[Tensor], list[Tensor]]  # dE/dY and dE/dB of every block, shaped as the leaves
 
-def forces_and_virial(energy: Tensor, layout: Layout, angular: list[Tensor], radial: list[Tensor],
-                      create_graph: bool) -> tuple[Tensor, Tensor]:
-    """Forces (M, N, 3) in eV/Å, model order, and dE/dε (M, B, 3, 3) in eV of energies (M, B)."""
-    members, n_structures = energy.shape
-    n_atoms = len(layout.batch)
-    dtype = layout.blocks[0].vectors.dtype
-    forces = energy.new_zeros(members, n_atoms, 3, dtype=dtype)
-    virial = energy.new_zeros(members, n_structures, 3, 3, dtype=dtype)
-    used = [i for i, block in enumerate(layout.blocks) if len(block.neighbour)]
-    if not used:
-        return forces, virial
-    leaves = [angular[i] for i in used] + [radial[i] for i in used]
+
+def geometry_gradients(energy: Tensor, angular: list[Tensor], radial: list[Tensor], create_graph: bool) -> Gradients:
+    """Of the sum of all energies to the leaves `angular` and `radial` (M, P, …), one of each per block."""
+    leaves = [*angular, *radial]
+    if not any(leaf.shape[1] for leaf in leaves):
+        return [torch.zeros_like(leaf) for leaf in angular], [torch.zeros_like(leaf) for leaf in radial]
     # one layer, or l_max = 0: the energy does not depend on the angular leaves, their gradient is zero
-    gradients = torch.autograd.grad(energy.sum(), leaves, create_graph=create_graph, materialize_grads=True)
-    for i, d_angular, d_radial in zip(used, gradients[: len(used)], gradients[len(used) :]):
-        block = layout.blocks[i]
+    found = torch.autograd.grad(energy, leaves, create_graph=create_graph, materialize_grads=True)
+    return list(found[: len(angular)]), list(found[len(angular) :])
+
+
+def forces_and_virial(gradients: Gradients, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Forces (M, N, 3) in eV/Å, model order, and dE/dε (M, B, 3, 3) in eV."""
+    dtype, n_atoms, members = layout.blocks[0].vectors.dtype, len(layout.batch), len(gradients[0][0])
+    forces = layout.blocks[0].vectors.new_zeros(members, n_atoms, 3)
+    virial = forces.new_zeros(members, layout.n_structures, 3, 3)
+    for block, d_angular, d_radial in zip(layout.blocks, *gradients):
         pair = torch.einsum("mpa,pax->mpx", d_angular.to(dtype), block.angular_jac)  # dE/dr_ij (M, P, 3)
         along = torch.einsum("mpb,pbx->mpx", d_radial.to(dtype), block.radial_jac)
         pair = pair + along if block.first is None else pair.index_add(1, block.first, along)
         forces = forces + sum_by_index(pair, block.centre, n_atoms) - sum_by_index(pair, block.neighbour, n_atoms)
         outer = block.vectors[:, :, None] * pair[:, :, None, :]  # (M, P, 3, 3)
-        virial = virial + sum_by_index(outer, layout.batch[block.centre], n_structures)
+        virial = virial + sum_by_index(outer, layout.batch[block.centre], layout.n_structures)
     return forces, (virial + virial.transpose(-1, -2)) / 2

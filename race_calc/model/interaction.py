@@ -17,14 +17,11 @@ Source of the equations: Willow et al., Bayesian E(3)-equivariant interatomic po
 restratification of many-body message passing.
 """
 
-import math
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
 from race_calc.kernels.messages import message_sums
-from race_calc.model.angular import clebsch_gordan
+from race_calc.model.angular import coupling_matrix
 from race_calc.model.layout import Block, Layout
 from race_calc.model.parameters import Parameters, radial_weights
 from race_calc.model.plan import LayerPlan
@@ -84,33 +81,25 @@ def _aggregate(layer: LayerPlan, block: Block, u: Features, weights: Tensor, ang
 
     `weights` (M, P, radial width). Returns one (M, n, 2l + 1, ΣC) per target irrep.
     """
-    harmonics = angular.split([2 * l + 1 for l in range(math.isqrt(angular.shape[-1]))], dim=-1)
     gathered = [x.index_select(1, block.neighbour) for x in u]  # (M, P, 2 l1 + 1, C)
     sums: list[list[Tensor]] = [[] for _ in layer.outputs]
     for path, weight in zip(layer.paths, weights.split([layer.up[path.source] for path in layer.paths], dim=-1)):
         messages = weight[:, :, None, :] * gathered[path.source]
         l1, l3 = layer.inputs[path.source].l, layer.outputs[path.target].l
-        sums[path.target].append(_sum_over_neighbours(messages, harmonics, l1, path.l2, l3, block))
+        sums[path.target].append(_sum_over_neighbours(messages, angular, l1, path.l2, l3, block))
     return [torch.cat(parts, dim=-1) for parts in sums]
 
 
-def _sum_over_neighbours(messages: Tensor, harmonics: list[Tensor], l1: int, l2: int | None, l3: int, block: Block) -> Tensor:
+def _sum_over_neighbours(messages: Tensor, angular: Tensor, l1: int, l2: int | None, l3: int, block: Block) -> Tensor:
     """Σ_j C^{l3}_{l1 l2} messages_j Y_l2(r_ij): messages (M, P, 2 l1 + 1, C) → (M, n, 2 l3 + 1, C)."""
     m, _, k, c = messages.shape
     n = block.stop - block.start
     if not l2:  # Y_0 = 1 and the coefficients of l ⊗ 0 → l are the identity
         return messages.view(m, n, block.width, k, c).sum(2)
-    y = harmonics[l2]  # (M, P, 2 l2 + 1)
+    y = angular[..., l2**2 : (l2 + 1) ** 2]
     if l1 == 0:
         coupling = y  # the coefficients of 0 ⊗ l → l are the identity
     else:
-        coupling = y @ _coupling_matrix(l1, l2, l3, y.dtype, y.device)  # (M, P, (2 l1 + 1)(2 l3 + 1))
+        coupling = y @ coupling_matrix(l1, l2, l3, y)  # (M, P, (2 l1 + 1)(2 l3 + 1))
     coupling = coupling.reshape(m * n, block.width * k, 2 * l3 + 1)
     return torch.bmm(coupling.transpose(1, 2), messages.view(m * n, block.width * k, c)).view(m, n, 2 * l3 + 1, c)
-
-
-@lru_cache(maxsize=None)
-def _coupling_matrix(l1: int, l2: int, l3: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Clebsch-Gordan coefficients as a matrix (2 l2 + 1, (2 l1 + 1)(2 l3 + 1))."""
-    matrix = clebsch_gordan(l1, l2, l3).transpose(1, 0, 2).reshape(2 * l2 + 1, -1)
-    return torch.tensor(matrix, dtype=dtype, device=device)

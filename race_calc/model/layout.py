@@ -98,8 +98,10 @@ Basis = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # distances (E,) 
 
 
 def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, basis: Basis,
-                dtypes: Dtypes, device: torch.device, padded: bool) -> Layout:
+                dtypes: Dtypes, device: torch.device, padded: bool, blocks: int = MAX_BLOCKS) -> Layout:
     """Sort, pad and differentiate the geometry of `graph`. `species` (N,) holds species indices.
+
+    `padded`: in at most `blocks` blocks (and one of atoms without neighbours, unless it is 1), else one without padding.
 
     Everything is computed in float64 and cast at the end.
     """
@@ -135,10 +137,10 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
         return {name: tensor(values, known.get(name, dtypes.derivatives) if values.dtype.kind == "f" else torch.int64)
                 for name, values in fields.items()}
 
-    blocks = []
+    done = []
     if not padded:
-        blocks.append(Block(0, graph.n_atoms, None, **tensors(fields), first=tensor(first)))
-    for start, stop in _cuts(degree[order]) if padded else []:
+        done.append(Block(0, graph.n_atoms, None, **tensors(fields), first=tensor(first)))
+    for start, stop in _cuts(degree[order], blocks) if padded else []:
         atoms = order[start:stop]
         width = int(degree[atoms[-1]])
         filled = np.arange(width) < degree[atoms][:, None]  # (n, width)
@@ -148,11 +150,11 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
             slots[name] = np.zeros((filled.size,) + values.shape[1:], dtype=values.dtype)
             slots[name][filled.ravel()] = values[edges]
         slots["centre"] = np.repeat(np.arange(start, stop), width)
-        blocks.append(Block(start, stop, width, **tensors(slots), first=None))
+        done.append(Block(start, stop, width, **tensors(slots), first=None))
 
     by_species = np.argsort(species[order], kind="stable")
     return Layout(
-        blocks=tuple(blocks),
+        blocks=tuple(done),
         rank=tensor(rank),
         species=tensor(species[order]),
         by_species=tensor(by_species),
@@ -160,7 +162,7 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
         counts=tuple(int(c) for c in np.bincount(species, minlength=n_species)),
         batch=tensor(graph.batch[order]),
         n_structures=graph.n_structures,
-        edges=None if padded else Neighbours(tensor(first_edge), blocks[0].neighbour, tensor(graph.pair)),
+        edges=None if padded else Neighbours(tensor(first_edge), done[0].neighbour, tensor(graph.pair)),
     )
 
 
@@ -170,8 +172,10 @@ def _inverse(permutation: np.ndarray) -> np.ndarray:
     return inverse
 
 
-def _cuts(degree: np.ndarray) -> list[tuple[int, int]]:
-    """Cut atoms, sorted by degree, into at most MAX_BLOCKS + 1 ranges of similar degree."""
-    step = max(4, -(-int(degree[-1]) // MAX_BLOCKS))
+def _cuts(degree: np.ndarray, blocks: int) -> list[tuple[int, int]]:
+    """Cut atoms, sorted by degree, into ranges of similar degree: one, or at most `blocks` + 1."""
+    if blocks == 1:
+        return [(0, len(degree))]
+    step = max(4, -(-int(degree[-1]) // blocks))
     group = -(-degree // step)
     return [tuple(int(x) for x in np.searchsorted(group, [g, g + 1])) for g in np.unique(group)]

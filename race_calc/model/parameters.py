@@ -4,8 +4,6 @@ Weights are drawn from N(0, 1); the forward pass divides by √fan_in (e3nn's pa
 depends on its own seed only, so a member of a stack equals the model that is made alone.
 """
 
-from itertools import count, takewhile
-
 import torch
 from torch import Tensor
 
@@ -67,8 +65,10 @@ def initialise(plan: Plan, seeds: list[int], offsets: dict[str, float]) -> Param
 
 def radial_weights(parameters: Parameters, at: str) -> list[Tensor]:
     """Weights of the radial perceptron of the layer `at` ("layers.0"), in order; none where a table replaces them."""
-    names = (f"{at}.radial.{k}" for k in count())
-    return [parameters[name] for name in takewhile(parameters.__contains__, names)]
+    found = []
+    while (name := f"{at}.radial.{len(found)}") in parameters:
+        found.append(parameters[name])
+    return found
 
 
 def select_members(parameters: Parameters, members: list[int]) -> Parameters:

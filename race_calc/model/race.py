@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from race_calc.graph import Graph
-from race_calc.model.derivatives import forces_and_virial
+from race_calc.model.derivatives import forces_and_virial, geometry_gradients
 from race_calc.model.heads import atom_energy_variance, cholesky_factor, log_covariance, readout
 from race_calc.model.interaction import interaction
-from race_calc.model.layout import Dtypes, Layout, make_layout
+from race_calc.model.layout import MAX_BLOCKS, Dtypes, Layout, make_layout
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.plan import Plan
 from race_calc.model.radial import bessel
@@ -61,9 +61,9 @@ class Outputs:
 
 
 def layout_of(model: Race, graph: Graph, dtype: torch.dtype, device: torch.device, padded: bool = True,
-              tables: bool = False, training: bool = False) -> Layout:
-    """The graph in the model's order, `padded` for torch's operations, else for the kernels; for parameters with
-    `tables` or not. At prediction the chain rule to the positions is finished in float64 whatever the dtype.
+              tables: bool = False, training: bool = False, blocks: int = MAX_BLOCKS) -> Layout:
+    """The graph in the model's order, `padded` for torch's operations in at most so many `blocks`, else for the kernels;
+    for parameters with `tables` or not. At prediction the chain rule to the positions is finished in float64 whatever the dtype.
     Raises ValueError for an element that the model does not know.
     """
     table = np.full(max(model.species + (int(graph.numbers.max()),)) + 1, -1)
@@ -83,11 +83,11 @@ def layout_of(model: Race, graph: Graph, dtype: torch.dtype, device: torch.devic
         if tables:
             place, slope = place_on_grid(distance, config.cutoff)
             return place[:, None], slope[:, None]
-        values, slopes, _ = bessel(distance / config.cutoff, config.n_bessel)
+        values, slopes = bessel(distance / config.cutoff, config.n_bessel)
         return values, slopes / config.cutoff
 
     dtypes = Dtypes(dtype, torch.float64 if tables else dtype, dtype if training else torch.float64)
-    return make_layout(graph, species, len(model.species), config.l_max, basis, dtypes, device, padded)
+    return make_layout(graph, species, len(model.species), config.l_max, basis, dtypes, device, padded, blocks)
 
 
 def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool = False,
@@ -96,29 +96,58 @@ def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool
 
     `detached`: the variance heads send no gradient into the features (the "faithful" recipe).
     """
-    members = n_members(parameters)
-    angular = [b.angular.expand(members, -1, -1).requires_grad_() for b in layout.blocks]
-    radial = [b.radial.expand(members, -1, -1).requires_grad_() for b in layout.blocks]
+    angular, radial = geometry(parameters, layout)
     with torch.set_grad_enabled(True):
-        scalars, tensors = _readouts(model, parameters, layout, angular, radial, training, detached)
-        atom_energy = scalars[..., 0] if training else scalars[..., 0].double()
-        atom_energy = atom_energy.sum(0) * model.scale  # (M, N), sum over layers
-        energy = sum_by_index(atom_energy, layout.batch, layout.n_structures)
-        forces, virial = forces_and_virial(energy, layout, angular, radial, training)
+        energies = energies_of(model, parameters, layout, angular, radial, training, detached)
+        gradients = geometry_gradients(energies.energy.sum(), angular, radial, training)
+        forces, virial = forces_and_virial(gradients, layout)
+    return outputs_of(parameters, layout, energies, forces, virial, training)
+
+
+def geometry(parameters: Parameters, layout: Layout) -> tuple[list[Tensor], list[Tensor]]:
+    """Angular and radial basis of every block, expanded along the member axis: the leaves of the backward pass."""
+    members = n_members(parameters)
+    return tuple(
+        [getattr(block, name).expand(members, -1, -1).requires_grad_() for block in layout.blocks]
+        for name in ("angular", "radial")
+    )
+
+
+@dataclass(frozen=True)
+class Energies:
+    """energy (M, B) and atom_energy (M, N) in eV; outputs of every layer (layers, M, N, K), and 2e (M, N, 5) or None."""
+
+    energy: Tensor
+    atom_energy: Tensor
+    scalars: Tensor
+    tensors: Tensor | None = None
+
+
+def energies_of(model: Race, parameters: Parameters, layout: Layout, angular: list[Tensor], radial: list[Tensor],
+                training: bool = False, detached: bool = False) -> Energies:
+    """The network, without derivatives."""
+    scalars, tensors = _readouts(model, parameters, layout, angular, radial, training, detached)
+    atom_energy = scalars[..., 0] if training else scalars[..., 0].double()
+    atom_energy = atom_energy.sum(0) * model.scale  # sum over layers
+    return Energies(sum_by_index(atom_energy, layout.batch, layout.n_structures), atom_energy, scalars, tensors)
+
+
+def outputs_of(parameters: Parameters, layout: Layout, energies: Energies, forces: Tensor, virial: Tensor,
+               training: bool = False) -> Outputs:
+    """Variances from the readouts, and everything in the order of the graph."""
     keep = (lambda x: x) if training else torch.Tensor.detach
-    mean = keep(scalars).mean(0)  # (M, N, K), mean over layers
+    mean = keep(energies.scalars).mean(0)  # (M, N, K), mean over layers
     energy_var = log_cov = factor = None
     if mean.shape[-1] > 1:
         variance = atom_energy_variance(mean[..., 1], parameters["energy_var_offset"])
         energy_var = sum_by_index(variance, layout.batch, layout.n_structures)
-    if tensors is not None:
+    if energies.tensors is not None:
         offset = parameters["force_cov_offset"]
-        log_cov = log_covariance(mean[..., 2], keep(tensors), offset)[:, layout.rank]
+        log_cov = log_covariance(mean[..., 2], keep(energies.tensors), offset)[:, layout.rank]
     elif mean.shape[-1] == 8:
         factor = cholesky_factor(mean[..., 2:], parameters["force_cov_offset"])[:, layout.rank]
-    return Outputs(
-        keep(energy), keep(atom_energy)[:, layout.rank], forces[:, layout.rank], virial, energy_var, log_cov, factor
-    )
+    energy, atom_energy = keep(energies.energy), keep(energies.atom_energy)[:, layout.rank]
+    return Outputs(energy, atom_energy, forces[:, layout.rank], virial, energy_var, log_cov, factor)
 
 
 def _readouts(model, parameters, layout, angular, radial, training, detached) -> tuple[Tensor, Tensor | None]:

@@ -10,20 +10,17 @@ from race_calc.envelope import envelope
 SILU_GAIN = 1.6791767923989418  # e3nn's number that makes the second moment of SiLU(N(0, 1)) one
 
 
-def bessel(x: np.ndarray, n_bessel: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """B_n(x) = √2 sin(nπx)/x · u(x), n = 1 … n_bessel, of x = r / r_c (E,), with dB_n/dx and d²B_n/dx².
+def bessel(x: np.ndarray, n_bessel: int) -> tuple[np.ndarray, np.ndarray]:
+    """B_n(x) = √2 sin(nπx)/x · u(x), n = 1 … n_bessel, of x = r / r_c (E,), with dB_n/dx.
 
-    u: `race_calc.envelope`; value, slope and curvature vanish at x = 1.
-    Returns three arrays (E, n_bessel).
+    u: `race_calc.envelope`; value, slope and curvature vanish at x = 1. Returns two arrays (E, n_bessel).
     """
     k = np.pi * np.arange(1, n_bessel + 1)
     x = x[:, None]
-    u, du, ddu = envelope(x)
-    sine, cosine = np.sqrt(2) * np.sin(x * k), np.sqrt(2) * np.cos(x * k)
-    wave = sine / x
-    dwave = (k * cosine - wave) / x
-    ddwave = (-(k**2) * sine - 2 * dwave) / x
-    return wave * u, dwave * u + wave * du, ddwave * u + 2 * dwave * du + wave * ddu
+    u, du = envelope(x)
+    wave = np.sqrt(2) * np.sin(x * k) / x
+    dwave = (np.sqrt(2) * k * np.cos(x * k) - wave) / x
+    return wave * u, dwave * u + wave * du
 
 
 def scaled_silu(x: Tensor) -> Tensor:

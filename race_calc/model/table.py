@@ -1,18 +1,21 @@
 """Radial perceptrons as tables: at prediction the path weights are functions of one distance.
 
-Quintic Hermite pieces on a grid of [0, r_c]: the value of every knot and its two exact derivatives, so the
-table has two continuous derivatives. Forces are exact derivatives of the tabulated energy.
+Quintic B-splines on a grid of [0, r_c] that interpolate the perceptron at every knot: one coefficient a knot, four
+continuous derivatives. Value, slope and curvature vanish at the cutoff, as those of the perceptron do. Forces are exact
+derivatives of the tabulated energy.
 """
 
 import numpy as np
 import torch
+from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters, radial_weights
-from race_calc.model.radial import SILU_GAIN, bessel
+from race_calc.model.radial import bessel, perceptron
 
-KNOTS = 768
+KNOTS = 1024
+DEGREE = 5
 SOFTENING = 0.5  # Å
 
 
@@ -30,31 +33,25 @@ def has_tables(parameters: Parameters) -> bool:
 
 
 def tabulated(parameters: Parameters, config: ModelConfig) -> Parameters:
-    """The parameters with `layers.i.table` (M, KNOTS, 3, W) in place of `layers.i.radial.k`.
+    """The parameters with `layers.i.table` (M, KNOTS + 4, W) in place of `layers.i.radial.k`.
 
-    The last axis but one holds the value and its derivatives to the place. The tables are float64 on the CPU.
+    A table holds the B-spline coefficients of the path weights, float64 on the CPU.
     """
-    step = np.log1p(config.cutoff / SOFTENING) / (KNOTS - 1)
-    r = SOFTENING * np.expm1(step * np.arange(KNOTS))
-    r[0] = 1e-3 * r[1]  # the limit at 0, where no pair is
-    dr = (step * (r + SOFTENING) / config.cutoff)[:, None]  # dx/dplace of x = r / r_c; the second derivative is step · dr
-    value, slope, bend = bessel(r / config.cutoff, config.n_bessel)
-    basis = [torch.tensor(array) for array in (value, slope * dr, bend * dr**2 + slope * step * dr)]
+    r = SOFTENING * np.expm1(np.linspace(0.0, np.log1p(config.cutoff / SOFTENING), KNOTS))
+    r[0], r[-1] = 1e-3 * r[1], config.cutoff  # the limit at 0, where no pair is
+    basis = torch.from_numpy(bessel(r / config.cutoff, config.n_bessel)[0])
     out = {name: value for name, value in parameters.items() if ".radial." not in name}
     for i in range(config.layers):
-        weights = radial_weights(parameters, f"layers.{i}")
-        members = [_perceptron(*basis, [w.double().cpu() for w in member]) for member in zip(*weights)]
-        out[f"layers.{i}.table"] = torch.stack(members)
+        weights = [weight.double().cpu() for weight in radial_weights(parameters, f"layers.{i}")]
+        values = perceptron(basis.expand(len(weights[0]), -1, -1), weights)  # (M, KNOTS, W)
+        out[f"layers.{i}.table"] = torch.stack([torch.from_numpy(_coefficients(member.numpy())) for member in values])
     return out
 
 
-def _perceptron(x: Tensor, dx: Tensor, ddx: Tensor, weights: list[Tensor]) -> Tensor:
-    """One member's perceptron with its first and second derivative along the grid: (K, n_in) → (K, 3, W)."""
-    for k, weight in enumerate(weights):
-        x, dx, ddx = (value @ weight / len(weight) ** 0.5 for value in (x, dx, ddx))
-        if k < len(weights) - 1:  # SiLU s(x) = x σ(x): s' = σ + x σ', s'' = 2 σ' + x σ''
-            gate = torch.sigmoid(x)
-            slope = gate * (1 - gate)
-            first, second = gate + x * slope, slope * (2 + x * (1 - 2 * gate))
-            x, dx, ddx = SILU_GAIN * x * gate, SILU_GAIN * first * dx, SILU_GAIN * (first * ddx + second * dx**2)
-    return torch.stack([x, dx, ddx], dim=1)
+def _coefficients(values: np.ndarray) -> np.ndarray:
+    """(KNOTS, W) → (KNOTS + 4, W). Two conditions more at each end: no third and fourth derivative at 0, where no pair
+    is, and the exact slope and curvature at the cutoff, zero."""
+    nothing = np.zeros(values.shape[1:])
+    knots = np.arange(-DEGREE, len(values) + DEGREE, dtype=float)
+    ends = [(3, nothing), (4, nothing)], [(1, nothing), (2, nothing)]
+    return make_interp_spline(np.arange(len(values)), values, DEGREE, t=knots, bc_type=ends).c

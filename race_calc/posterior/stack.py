@@ -10,8 +10,9 @@ from race_calc.checkpoint import Checkpoint
 from race_calc.data.references import References
 from race_calc.graph import Graph
 from race_calc.kernels.messages import kernels_usable, why_not
+from race_calc.model.compiled import Evaluate, compiled_evaluate
 from race_calc.model.heads import CHOLESKY_JITTER
-from race_calc.model.layout import Layout
+from race_calc.model.layout import MAX_BLOCKS, Layout
 from race_calc.model.parameters import Parameters
 from race_calc.model.race import Outputs, Race, evaluate, layout_of
 from race_calc.model.table import has_tables, tabulated
@@ -29,12 +30,14 @@ class StackPosterior:
     """M parameter sets on a device, ready to predict (deep ensemble; M = 1 is a plain or MVE model).
 
     `kernels`: by the compiled kernels, the members shared out to threads. `parameters` may hold tables then.
+    `compiled`: the model as one function compiled by torch, for a GPU, or None.
     """
 
     model: Race
     references: References
     parameters: Parameters
     kernels: bool = False
+    compiled: Evaluate | None = None
 
     @property
     def members(self) -> int:
@@ -51,7 +54,8 @@ class StackPosterior:
         """
         first = self._first
         tables = has_tables(self.parameters)
-        layout = layout_of(self.model, graph, first.dtype, first.device, padded=not self.kernels, tables=tables)
+        layout = layout_of(self.model, graph, first.dtype, first.device, padded=not self.kernels, tables=tables,
+                           blocks=MAX_BLOCKS if self.compiled is None else 1)
         with torch.no_grad():
             outputs = self._outputs(layout)
         config = self.model.plan.config
@@ -59,6 +63,8 @@ class StackPosterior:
         return _prediction(outputs, graph, self.references, known)
 
     def _outputs(self, layout: Layout) -> Outputs:
+        if self.compiled is not None:
+            return self.compiled(self.parameters, layout)
         threads = torch.get_num_threads()
         if not self.kernels or threads == 1:
             return evaluate(self.model, self.parameters, layout)
@@ -77,17 +83,19 @@ def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device,
                tables: bool = True) -> StackPosterior:
     """The stack of a checkpoint, cast to `dtype` on `device`.
 
-    `compile`: use the compiled kernels (CPU); None: where they can be built. `tables`: with them, radial functions
-    from tables. Raises RuntimeError when `compile` is True and cannot be had.
+    `compile`: on a CPU, use the compiled kernels; None: where they can be built. On a GPU, True: let torch compile the
+    model. `tables`: with the kernels, radial functions from tables. Raises RuntimeError when `compile` is True and there
+    is no C compiler.
     """
     kernels = compile is not False and kernels_usable(device)
-    if compile and not kernels:
+    if compile and not kernels and device.type == "cpu":
         raise RuntimeError(why_not(device))
     parameters = checkpoint.parameters
     if kernels and tables:
         parameters = tabulated(parameters, checkpoint.model.plan.config)
     parameters = {name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}
-    return StackPosterior(checkpoint.model, checkpoint.references, parameters, kernels)
+    compiled = compiled_evaluate(checkpoint.model) if compile and not kernels else None
+    return StackPosterior(checkpoint.model, checkpoint.references, parameters, kernels, compiled)
 
 
 def force_covariance(outputs: Outputs) -> torch.Tensor | None:

@@ -7,8 +7,9 @@ from physics_cases import CUTOFF, crystal, deviation, draw, ethanol, make_model
 
 from race_calc.graph import collate, from_atoms
 from race_calc.kernels.messages import why_not
+from race_calc.model.parameters import radial_weights
 from race_calc.model.race import evaluate, layout_of
-from race_calc.model.radial import bessel
+from race_calc.model.radial import bessel, perceptron
 from race_calc.model.table import KNOTS, SOFTENING, place_on_grid, tabulated
 
 CPU = torch.device("cpu")
@@ -39,7 +40,7 @@ def test_close_to_the_perceptrons(structure):
 
 
 def test_forces_are_derivatives_of_the_tabulated_energy():
-    """Fourth-order differences; within a piece of the table the energy is smooth."""
+    """Fourth-order differences; the tabulated energy has four continuous derivatives."""
     atoms, h = ethanol(), 1e-4
     forces = run(TABLES, atoms, tables=True).forces
     for i, axis in ((0, 0), (3, 1), (8, 2)):
@@ -69,11 +70,25 @@ def test_place_and_its_slope():
     assert SOFTENING > 0
 
 
-def test_second_derivative_of_the_basis():
-    x, h = np.linspace(0.05, 0.99, 40), 1e-4
-    at = [bessel(x + k * h, 8)[1] for k in (-2, -1, 1, 2)]
-    numeric = (at[0] - 8 * at[1] + 8 * at[2] - at[3]) / (12 * h)
-    np.testing.assert_allclose(bessel(x, 8)[2], numeric, rtol=0, atol=1e-8 * np.abs(numeric).max())
+def test_a_table_ends_as_the_perceptron_does():
+    """At the cutoff value, slope and curvature are zero."""
+    spline = np.array([[1, 26, 66, 26, 1], [-1, -10, 0, 10, 1], [1, 2, -6, 2, 1]])  # at a knot, of five coefficients
+    for name in (name for name in TABLES if name.endswith("table")):
+        last = TABLES[name][:, -5:].numpy()
+        assert np.abs(np.einsum("dk,mkw->dmw", spline, last)).max() < 1e-12 * np.abs(TABLES[name].numpy()).max()
+
+
+def test_knots_hold_the_perceptron():
+    """Quintic B-splines have the values (1, 26, 66, 26, 1) / 120 at the knots."""
+    r = np.array([1.1, 2.3, 3.7])
+    place, _ = place_on_grid(r, CUTOFF)
+    knots = np.rint(place).astype(int)
+    at_knots = SOFTENING * np.expm1(knots * np.log1p(CUTOFF / SOFTENING) / (KNOTS - 1))
+    basis = torch.from_numpy(bessel(at_knots / CUTOFF, MODEL.plan.config.n_bessel)[0]).expand(2, -1, -1)
+    table = TABLES["layers.1.table"]
+    found = sum(w * table[:, knots + k] for k, w in enumerate((1, 26, 66, 26, 1))) / 120
+    expected = perceptron(basis, radial_weights(EXACT, "layers.1"))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * float(expected.abs().max()))
 
 
 def test_a_table_cannot_be_trained():

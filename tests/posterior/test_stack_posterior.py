@@ -1,18 +1,21 @@
 """Predictions of a whole stack rotate and reflect with the structure, for both force covariances."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 
+from race_calc.checkpoint import Checkpoint
 from race_calc.data.references import References
 from race_calc.graph import from_atoms
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
-from race_calc.model.race import Race
-from race_calc.posterior.stack import StackPosterior
+from race_calc.model.race import Race, evaluate
+from race_calc.posterior.stack import StackPosterior, load_stack
 
 VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
@@ -67,3 +70,28 @@ def test_float32_members_on_top_of_large_references():
     bare = stack.predict(graph).energy[0] - stack.references.reference_energy(graph.numbers)
     assert single.predict(graph).energy[0] - single.references.reference_energy(graph.numbers) == pytest.approx(bare, abs=1e-5)
     assert single.predict(graph).energy.dtype == np.float64 and torch.get_default_dtype() == torch.float32
+
+
+def test_a_compiled_function_gets_one_padded_block():
+    """What torch compiled takes the place of `evaluate`; its layout has the same number of blocks in every step."""
+    stack, seen = posterior("matrix-log"), []
+
+    def compiled(parameters, layout):
+        seen.append(len(layout.blocks))
+        return evaluate(stack.model, parameters, layout)
+
+    atoms = molecule("CH3CH2OH")
+    atoms.positions[-1] += 3.0  # atoms with few and with many neighbours
+    found, plain = (s.predict(from_atoms(atoms, 4.0)) for s in (replace(stack, compiled=compiled), stack))
+    assert seen == [1]
+    close(found.forces, plain.forces)
+    close(found.forces_covariance, plain.forces_covariance)
+
+
+def test_compile_on_a_gpu_is_torchs():
+    """On a device that is no CPU, True compiles, None and False do not; no kernels are used."""
+    stack = posterior("matrix-log")
+    checkpoint = Checkpoint(stack.model, stack.references, stack.parameters, "deep-ensemble")
+    for choice in (True, None, False):
+        found = load_stack(checkpoint, torch.float32, torch.device("meta"), compile=choice)
+        assert (found.compiled is not None) == (choice is True) and not found.kernels
