@@ -209,6 +209,7 @@ static int make_room(const Task *t, Room *room)
                       (void **)&room->slot, (void **)&room->slot_of};
     for (size_t k = 0; k < sizeof(size) / sizeof(*size); k++) { *place[k] = at; at += size[k]; }
     for (int64_t k = 0; k < t->pairs; k++) room->slot_of[k] = -1;
+    memset(room->dR, 0, W * sizeof(REAL)); /* of channels that no path here uses */
     return 0;
 }
 

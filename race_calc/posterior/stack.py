@@ -98,14 +98,18 @@ def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device,
     return StackPosterior(checkpoint.model, checkpoint.references, parameters, kernels, compiled)
 
 
-def force_covariance(outputs: Outputs) -> torch.Tensor | None:
-    """Σ_m (M, N, 3, 3) in (eV/Å)², float64; None for heads without it."""
-    if outputs.log_cov is not None:
-        return torch.linalg.matrix_exp(outputs.log_cov.double())
-    if outputs.factor is not None:
-        factor = outputs.factor.double()
-        eye = torch.eye(3, dtype=torch.float64, device=factor.device)
-        return factor @ factor.transpose(-1, -2) + CHOLESKY_JITTER * eye
+def force_covariance(log_cov: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray | None:
+    """Σ_m (M, N, 3, 3) in (eV/Å)² from the float64 `Outputs` of that name; None for heads without it.
+
+    NaN where an entry is not finite.
+    """
+    if log_cov is not None:
+        finite = np.isfinite(log_cov).all(axis=(-2, -1), keepdims=True)
+        values, axes = np.linalg.eigh(np.where(finite, log_cov, 0.0))  # eigh may raise on NaN
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.where(finite, (axes * np.exp(values)[..., None, :]) @ axes.swapaxes(-1, -2), np.nan)
+    if factor is not None:
+        return factor @ factor.swapaxes(-1, -2) + CHOLESKY_JITTER * np.eye(3)
     return None
 
 
@@ -128,6 +132,6 @@ def _prediction(outputs: Outputs, graph: Graph, references: References, known: R
         forces,
         stress,
         array(outputs.energy_var),
-        array(force_covariance(outputs)),
+        force_covariance(array(outputs.log_cov), array(outputs.factor)),
         graph.batch,
     )

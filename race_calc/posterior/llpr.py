@@ -1,0 +1,102 @@
+"""LLPR: uncertainty in closed form from the features of the last layer. Torch only.
+
+Bigi et al. 2024 (arXiv:2403.02251). Energies and forces are linear in the L weights of the last layer, E = φ·w and
+F = G w with G = −∂φ/∂r, so the Gaussian over w is propagated exactly:
+
+    Cov(w) = α² (Λ + τI)⁻¹,   Λ = Σ_structures φφᵀ/(n_atoms σ_E²) + Σ_atoms GᵀG/σ_F²
+    α²     = mean over validation structures of ΔE²/(φᵀ (Λ + τI)⁻¹ φ)
+    Var(E) = φᵀ Cov(w) φ,   Cov(F) = G Cov(w) Gᵀ
+
+============ ==================================== ==========================================
+symbol       variable                             unit
+============ ==================================== ==========================================
+w₀           mean (L,)                            of the weights
+Λ            precision (L, L)                     of 1/weights²
+τ, α²        regulariser, scale                   of 1/weights², none
+φ            features (B, L)                      eV by weight
+G            gradients (N, 3, L)                  eV/Å by weight
+ΔE           validation_errors (V,)               eV
+R            factor (L, L), Cov(w) = R Rᵀ         of the weights
+============ ==================================== ==========================================
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def fit(mean: Tensor, precision: Tensor, regulariser: float, validation_features: Tensor,
+        validation_errors: Tensor) -> "LastLayerFit":
+    """The Gaussian over the last layer, calibrated on V validation structures; float64 inside.
+
+    mean: (L,). precision: (L, L), summed over the training set. validation_features: (V, L), errors: (V,).
+    Raises ValueError when Λ + τI is not finite or not positive definite, or no finite positive α² comes out.
+    """
+    size = len(mean)
+    if precision.shape != (size, size):
+        raise ValueError(f"the precision has shape {tuple(precision.shape)}, {size} weights need ({size}, {size})")
+    if not len(validation_features) == len(validation_errors) > 0:
+        raise ValueError(f"{len(validation_features)} validation features and {len(validation_errors)} errors: "
+                         "give one of each for every validation structure, and at least one")
+    if not bool(torch.isfinite(precision).all()):
+        raise ValueError("the precision is not finite: look for broken structures in the training set")
+    eye = torch.eye(size, dtype=torch.float64, device=precision.device)
+    lower, failed = torch.linalg.cholesky_ex(precision.double() + regulariser * eye)
+    if int(failed):
+        raise ValueError(f"the precision plus {regulariser:g} is not positive definite at row {int(failed)}: features "
+                         "depend on each other, or the precision is not a sum of squares; give a larger regulariser")
+    root = torch.linalg.solve_triangular(lower, eye, upper=False).T  # (Λ + τI)⁻¹ = root rootᵀ
+    expected = (validation_features.double() @ root).square().sum(dim=1)  # (V,) φᵀ (Λ + τI)⁻¹ φ
+    scale = (validation_errors.double().square() / expected).mean()
+    if not bool(torch.isfinite(scale) & (scale > 0)):
+        raise ValueError(f"the calibration α² is {float(scale):g}: errors and features of the validation structures "
+                         "must be finite and not all zero")
+    return LastLayerFit(mean, root * scale.sqrt(), float(scale))
+
+
+@dataclass(frozen=True)
+class LastLayerFit:
+    """A Gaussian over L weights of the last layer.
+
+    =========== ======= =============================================================================
+    field       shape   meaning
+    =========== ======= =============================================================================
+    mean        (L,)    w₀
+    factor      (L, L)  upper triangle R with Cov(w) = R Rᵀ, float64; no variance can come out negative
+    scale               α²
+    covariance  (L, L)  R Rᵀ, derived
+    =========== ======= =============================================================================
+    """
+
+    mean: Tensor
+    factor: Tensor
+    scale: float
+
+    @property
+    def covariance(self) -> Tensor:
+        return self.factor @ self.factor.T
+
+
+def energy_variance(fit: LastLayerFit, features: Tensor) -> Tensor:
+    """Var(E) in eV², (B,), from the features (B, L) of B structures."""
+    return (features.double() @ fit.factor).square().sum(dim=1).to(features.dtype)
+
+
+def force_covariance(fit: LastLayerFit, gradients: Tensor) -> Tensor:
+    """Cov(F) of each atom in (eV/Å)², (N, 3, 3), from G (N, 3, L)."""
+    root = gradients.double() @ fit.factor  # (N, 3, L)
+    return (root @ root.transpose(-1, -2)).to(gradients.dtype)
+
+
+def sample(fit: LastLayerFit, n: int, seed: int) -> Tensor:
+    """n draws (n, L) in antithetic pairs: rows 2i and 2i + 1 are w₀ + δ and w₀ − δ, so that their mean is w₀.
+
+    Raises ValueError for an odd n or one below 2.
+    """
+    if n < 2 or n % 2:
+        raise ValueError(f"{n} samples of the last layer cannot be drawn in pairs: ask for an even number, 2 or more")
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(n // 2, len(fit.mean), generator=generator, dtype=torch.float64).to(fit.factor.device)
+    delta = z @ fit.factor.T  # (n/2, L)
+    return torch.stack([fit.mean + delta, fit.mean - delta], dim=1).flatten(0, 1).to(fit.mean.dtype)
