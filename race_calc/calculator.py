@@ -48,7 +48,9 @@ class RACECalculator(Calculator):
     use kernels that the machine's C compiler makes on first use, once; None: where there is a compiler; False: torch's own
     operations, about three times slower. On a GPU, True lets torch compile the model in the first step of a process, which
     takes minutes; None and False do not. `tables`, read the radial functions from tables with the kernels
-    (within 1e-8 eV per atom and 1e-5 eV/Å of the exact ones). On Linux the process keeps freed memory for the next
+    (within 1e-8 eV per atom and 1e-5 eV/Å of the exact ones). `forces_epistemic`: False leaves out what needs the forces
+    of every member (their covariance between members, `bald_forces`, the stress covariance); for posteriors whose members
+    share all but the last layer (shallow-ensemble, llpr) a step then costs little more than that of one model. On Linux the process keeps freed memory for the next
     step instead of returning it (`race_calc.memory`).
 
     Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, RuntimeError for `compile=True`
@@ -60,12 +62,12 @@ class RACECalculator(Calculator):
     ignored_changes = {"initial_magmoms", "initial_charges"}
 
     def __init__(self, model: str | Path, device: str | None = None, dtype: str = "float64", members: bool = False,
-                 compile: bool | None = None, tables: bool = True):
+                 compile: bool | None = None, tables: bool = True, forces_epistemic: bool = True):
         super().__init__()
         keep_freed_memory()
         self.checkpoint = load_checkpoint(model)
-        self.implemented_properties = offered_properties(self.checkpoint, members)
-        self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables)
+        self.implemented_properties = offered_properties(self.checkpoint, members, forces_epistemic)
+        self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables, forces_epistemic)
         self.parameters.update(model=str(model), dtype=dtype)
         self._prediction: Prediction | None = None
         self._pairs: SkinList | None = None
@@ -116,27 +118,28 @@ class RACECalculator(Calculator):
         return Properties({name: value for name, value in self.results.items() if name in all_properties})
 
 
-def offered_properties(checkpoint: Checkpoint, members: bool) -> list[str]:
+def offered_properties(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> list[str]:
     """Names of everything that the posterior can give; members and head decide. The stress needs a volume besides."""
-    config = checkpoint.model.plan.config
+    head, noise = checkpoint.model.plan.config.head, checkpoint.noise is not None
     epistemic = ["_epistemic"] if checkpoint.members > 1 else []
-    energy = epistemic + (["_aleatoric"] if config.head != "mse" else [])
-    forces = epistemic + (["_aleatoric"] if config.head == "joint" else [])
+    spread = epistemic if forces_epistemic else []
+    energy = epistemic + (["_aleatoric"] if head != "mse" or noise else [])
+    forces = spread + (["_aleatoric"] if head == "joint" or noise else [])
     parts = {"energy_uncertainty": energy, "forces_uncertainty": forces, "forces_covariance": forces,
-             "stress_uncertainty": epistemic, "stress_covariance": epistemic}
+             "stress_uncertainty": spread, "stress_covariance": spread}
     offered = ["energy", "free_energy", "energies", "forces", "stress"]
     for name, known in parts.items():
         offered += [name + part for part in ["", *known]] if known else []
     for name, known in (("bald_energy", energy), ("bald_forces", forces)):
         offered += [name] if len(known) == 2 else []
-    return offered + (["energies_members", "forces_members"] if members else [])
+    return offered + (["energies_members"] + (["forces_members"] if forces_epistemic else []) if members else [])
 
 
 def results_of(prediction: Prediction) -> dict[str, float | np.ndarray]:
     """A Prediction of one structure as ASE results; keys and units as in `RACECalculator`."""
     p = prediction
     diagonal = lambda covariance: np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))  # noqa: E731
-    epistemic, aleatoric = p.has_epistemic, p.energy_aleatoric is not None
+    epistemic, aleatoric, spread = p.has_epistemic, p.energy_aleatoric is not None, p.has_epistemic_forces
     found = {
         "energy": p.energy[0],
         "free_energy": p.energy[0],
@@ -152,7 +155,7 @@ def results_of(prediction: Prediction) -> dict[str, float | np.ndarray]:
         "energies_members": None if p.energies_members is None else p.energies_members[:, 0],
         "forces_members": p.forces_members,
     }
-    if epistemic:
+    if spread:
         found["forces_covariance_epistemic"] = p.forces_covariance_epistemic
         found["forces_uncertainty_epistemic"] = diagonal(p.forces_covariance_epistemic)
     if p.forces_covariance_aleatoric is not None:
@@ -160,7 +163,7 @@ def results_of(prediction: Prediction) -> dict[str, float | np.ndarray]:
         found["forces_uncertainty_aleatoric"] = diagonal(p.forces_covariance_aleatoric)
     if p.stress is not None:
         found["stress"] = p.stress[0]
-        if epistemic:
+        if spread:
             covariance = p.stress_covariance_epistemic[0]
             found["stress_covariance"] = found["stress_covariance_epistemic"] = covariance
             found["stress_uncertainty"] = found["stress_uncertainty_epistemic"] = diagonal(covariance)

@@ -2,27 +2,39 @@
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import safetensors
+import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save
 
 from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
-from race_calc.model.parameters import Parameters, n_members, offset_names, parameter_shapes
-from race_calc.model.plan import make_plan
+from race_calc.model.parameters import Parameters, is_last_layer, n_members, offset_names, parameter_shapes
+from race_calc.model.plan import READOUT_HIDDEN, Plan, make_plan
 from race_calc.model.race import Race
 
 FORMAT = "race_calc checkpoint"
-FORMAT_VERSION = 2  # 2: short-range repulsion
+FORMAT_VERSION = 3  # 2: short-range repulsion; 3: members that share a trunk, label noise, last-layer covariance
+SHARED_TRUNK = ("shallow-ensemble", "llpr")  # posteriors whose members differ in their last layers only
+LAST_LAYER_COVARIANCE = "last_layer_covariance"
 WEIGHTS, CONFIG, CARD = "weights.safetensors", "config.json", "card.md"
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
 
 
 class CheckpointError(ValueError):
     """A model folder that cannot be used; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variances of the labels: of a total energy per atom, eV², and of a force component, (eV/Å)²."""
+
+    energy: float
+    forces: float
 
 
 @dataclass(frozen=True)
@@ -34,11 +46,13 @@ class Checkpoint:
     =========== ============================================================================
     model       plan, species, scale and average number of neighbours
     references  E0 of the species and shift per atom, eV
-    parameters  name → (M, …), the stack of parameter sets
-    posterior   `deep-ensemble` or `mve`
+    parameters  name → (M, …), the stack of parameter sets; (1, …) for a shared trunk
+    posterior   its name: mve, deep-ensemble, swag, ivon, laplace, llpr or shallow-ensemble
     thresholds  criterion of the monitor → value that "auto" stands for
     training    record of the training: configuration, seeds, best epochs, validation errors
     data        hash of the data and the split (indices and seed)
+    noise       variances of the labels where the head predicts none, or None
+    last_layer  covariance (L, L) of the last-layer weights (llpr), or None
     =========== ============================================================================
     """
 
@@ -49,6 +63,8 @@ class Checkpoint:
     thresholds: dict[str, float] = field(default_factory=dict)
     training: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
+    noise: Noise | None = None
+    last_layer: np.ndarray | None = None
 
     @property
     def members(self) -> int:
@@ -71,8 +87,11 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
         "thresholds": checkpoint.thresholds,
         "training": checkpoint.training,
         "data": checkpoint.data,
+        "noise": None if checkpoint.noise is None else asdict(checkpoint.noise),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
+    if checkpoint.last_layer is not None:
+        tensors[LAST_LAYER_COVARIANCE] = torch.from_numpy(np.ascontiguousarray(checkpoint.last_layer, dtype=np.float64))
     write_atomically(folder / WEIGHTS, save(tensors))
     write_atomically(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     write_atomically(folder / CARD, card.encode())
@@ -98,14 +117,15 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         members, name = posterior["members"], posterior["name"]
         neighbours = float(config["average_neighbours"])
         extra = {key: dict(config[key]) for key in ("thresholds", "training", "data")}
+        noise = None if config["version"] < 3 or config["noise"] is None else Noise(**config["noise"])
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG} lacks the key {error}: the file is incomplete, copy it again") from None
     except (ValidationError, ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG} holds a value that cannot be used: {error}") from None
     plan = make_plan(settings, len(references.species))
-    parameters = _read_weights(folder / WEIGHTS, plan, members)
+    parameters, last_layer = _read_weights(folder / WEIGHTS, plan, members, name)
     model = Race(plan, references.species, references.scale, neighbours)
-    return Checkpoint(model, references, parameters, name, **extra)
+    return Checkpoint(model, references, parameters, name, **extra, noise=noise, last_layer=last_layer)
 
 
 def _model_config(stored: dict, version: int) -> ModelConfig:
@@ -135,13 +155,17 @@ def _read_config(path: Path) -> dict:
     return config
 
 
-def _read_weights(path: Path, plan, members: int) -> Parameters:
+def _read_weights(path: Path, plan: Plan, members: int, posterior: str) -> tuple[Parameters, np.ndarray | None]:
+    """The stack, and the covariance of the last-layer weights where the posterior has one."""
     try:
         tensors = load_file(path)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or truncated ({error}): copy the model folder again") from None
-    expected = {name: (members, *shape) for name, shape in parameter_shapes(plan).items()}
-    expected |= {name: (members,) for name in offset_names(plan)}
+    shapes = parameter_shapes(plan) | {name: () for name in offset_names(plan)}
+    trunk = 1 if posterior in SHARED_TRUNK else members
+    expected = {name: (members if is_last_layer(name) else trunk, *shape) for name, shape in shapes.items()}
+    if posterior == "llpr":
+        expected[LAST_LAYER_COVARIANCE] = 2 * (READOUT_HIDDEN * plan.config.layers,)
     missing = sorted(set(expected) - set(tensors))
     if missing:
         raise CheckpointError(f"{path} lacks {len(missing)} tensors, first {missing[0]}: weights and config do not belong together")
@@ -151,7 +175,9 @@ def _read_weights(path: Path, plan, members: int) -> Parameters:
                 f"{path}: {name} has shape {tuple(tensors[name].shape)}, the configuration asks for {shape}: "
                 "weights and config do not belong together"
             )
-    return {name: tensors[name] for name in expected}
+    parameters = {name: tensors[name] for name in expected}
+    last_layer = parameters.pop(LAST_LAYER_COVARIANCE, None)
+    return parameters, None if last_layer is None else last_layer.double().numpy()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -138,7 +138,7 @@ def _stress_quality(predictions: list[Prediction], dataset: Dataset, labelled: n
     row, column = VOIGT
     label = np.array([dataset.stress[b][row, column] for b in np.flatnonzero(labelled)])  # (B', 6)
     difference = label - _of_structures(predictions, lambda p: p.stress)[labelled]
-    if not predictions[0].has_epistemic:
+    if not predictions[0].has_epistemic_forces:
         return Quality(mae(difference), rmse(difference))
     std = _of_structures(predictions, lambda p: p.stress_uncertainty)[labelled]
     return Quality(mae(difference), rmse(difference), mean_sigma(std))

@@ -21,7 +21,7 @@ class Prediction:
                                                                xy, ASE sign
     energy_epistemic              (B,)            eV²          variance between members
     energy_aleatoric              (B,) or None    eV²          mean predicted variance
-    forces_covariance_epistemic   (N, 3, 3)       (eV/Å)²      between members, per atom
+    forces_covariance_epistemic   (N, 3, 3), None (eV/Å)²      between members, per atom
     forces_covariance_aleatoric   (N, 3, 3), None (eV/Å)²      mean predicted covariance
     stress_covariance_epistemic   (B, 6, 6), None (eV/Å³)²     between members, Voigt
     bald_energy                   (B,) or None    nat          mutual information
@@ -34,15 +34,15 @@ class Prediction:
 
     With one member the epistemic arrays are zero: it was not measured. ``None``
     means that the posterior does not give the quantity. The totals below are
-    epistemic + aleatoric; a total is ``None`` where neither part is known
-    (one member and no aleatoric part), never a zero that looks like certainty.
+    epistemic + aleatoric, or the part that is known; a total is ``None`` where neither
+    is (one member and no aleatoric part), never a zero that looks like certainty.
     """
 
     energy: np.ndarray
     energies: np.ndarray
     forces: np.ndarray
     energy_epistemic: np.ndarray
-    forces_covariance_epistemic: np.ndarray
+    forces_covariance_epistemic: np.ndarray | None
     batch: np.ndarray
     n_members: int
     stress: np.ndarray | None = None
@@ -58,6 +58,11 @@ class Prediction:
     def has_epistemic(self) -> bool:
         """Whether the members can disagree (more than one)."""
         return self.n_members > 1
+
+    @property
+    def has_epistemic_forces(self) -> bool:
+        """Whether the forces of the members are known, and can disagree."""
+        return self.has_epistemic and self.forces_covariance_epistemic is not None
 
     @property
     def n_atoms(self) -> np.ndarray:
@@ -95,6 +100,8 @@ class Prediction:
         return _std(_diagonal(self.stress_covariance))
 
     def _total(self, epistemic, aleatoric):
+        if epistemic is None:
+            return aleatoric
         if aleatoric is not None:
             return epistemic + aleatoric
         return epistemic if self.has_epistemic else None

@@ -32,6 +32,7 @@ typedef struct {
     int64_t members, atoms;               /* M, N */
     int64_t edges, pairs;                 /* E, sorted by centre; E / 2 rows of radial weights */
     int64_t n_paths, n_couplings, n_k, n_y, n_targets, radial_width, rows;
+    int64_t table_member;                 /* stride of a member in the table, 0 if shared */
     const Path *paths;
     const Coupling *couplings;
     const int64_t *first_coupling;        /* (n_y + 1,) of each y */
@@ -259,7 +260,7 @@ static void look_up(const Task *t, int64_t m, int64_t pair, REAL *restrict R, RE
     const REAL d0 = -y2 * y2 / 24, d1 = (-10 + 8 * x + 12 * x2 - 16 * x3 + 5 * x4) / 24;
     const REAL d3 = (10 + 8 * x - 12 * x2 - 16 * x3 + 10 * x4) / 24;
     const REAL d4 = (1 + 4 * x + 6 * x2 + 4 * x3 - 5 * x4) / 24, d5 = x4 / 24;
-    const REAL *c0 = t->table + (m * t->rows + k) * W, *c1 = c0 + W, *c2 = c1 + W, *c3 = c2 + W, *c4 = c3 + W, *c5 = c4 + W;
+    const REAL *c0 = t->table + m * t->table_member + k * W, *c1 = c0 + W, *c2 = c1 + W, *c3 = c2 + W, *c4 = c3 + W, *c5 = c4 + W;
     for (int64_t w = 0; w < W; w++) {
         const REAL c = c2[w], v0 = c0[w] - c, v1 = c1[w] - c, v3 = c3[w] - c, v4 = c4[w] - c, v5 = c5[w] - c;
         R[w] = c + (b0 * v0 + b1 * v1 + b3 * v3 + b4 * v4 + b5 * v5);

@@ -30,7 +30,7 @@ class Task(ctypes.Structure):
     _fields_ = (
         [(name, ctypes.c_int64) for name in (
             "members", "atoms", "edges", "pairs", "n_paths", "n_couplings", "n_k", "n_y", "n_targets",
-            "radial_width", "rows")]
+            "radial_width", "rows", "table_member")]
         + [(name, ctypes.c_void_p) for name in (
             "paths", "couplings", "first_coupling", "first", "neighbour", "pair", "source_width", "target_width",
             "target_channels", "y")]
@@ -211,7 +211,7 @@ def _check(recipe: Recipe, harmonics: Tensor, radial: Tensor, table: Tensor | No
     if weights.shape[-1] != recipe.radial_width or harmonics.dtype != dtype or weights.dtype != dtype:
         raise ValueError(f"radial weights {tuple(weights.shape)} {weights.dtype}, harmonics {harmonics.dtype} and features "
                          f"{dtype} do not fit a layer with {recipe.radial_width} path weights")
-    if table is not None and (radial.dtype != torch.float64 or not table.is_contiguous()):
+    if table is not None and (radial.dtype != torch.float64 or not table[0].is_contiguous()):
         raise ValueError("a radial table must be contiguous, and places on it float64")
 
 
@@ -230,6 +230,7 @@ def _run(name: str, recipe: Recipe, at: Neighbours, harmonics: Tensor, radial: T
         members=members, atoms=atoms, edges=len(at.neighbour), pairs=radial.shape[1], n_paths=len(recipe.paths),
         n_couplings=len(recipe.couplings), n_k=recipe.n_k, n_y=harmonics.shape[-1], n_targets=len(sums),
         radial_width=recipe.radial_width, rows=0 if table is None else table.shape[1],
+        table_member=0 if table is None else table.stride(0),
         y_member=0 if shared else y[0].numel(), **{key: value.ctypes.data for key, value in arrays.items()},
     )
     parts = min(at.threads, max(members, atoms))

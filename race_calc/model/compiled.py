@@ -29,7 +29,7 @@ class _Step(torch.nn.Module):
     def forward(self, parameters: Parameters, layout: Layout, angular: list[Tensor], radial: list[Tensor]):
         def total(angular, radial):
             found = energies_of(self.model, parameters, layout, angular, radial)
-            return found.energy.sum(), {name: value for name, value in vars(found).items() if value is not None}
+            return found.total, {name: value for name, value in vars(found).items() if value is not None}
 
         gradients, energies = torch.func.grad(total, argnums=(0, 1), has_aux=True)(angular, radial)
         return energies, forces_and_virial(gradients, layout)

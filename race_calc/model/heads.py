@@ -22,8 +22,9 @@ CHOLESKY_JITTER = 1e-6  # (eV/Å)²: (1 meV/Å)², below the noise of converged 
 
 
 def readout(layer: LayerPlan, at: str, parameters: Parameters, features: list[Tensor],
-            detached: bool) -> tuple[Tensor, Tensor | None]:
-    """Scalar outputs (M, N, K) of a layer and the components (M, N, 5) of its 2e output, or None.
+            detached: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Scalar outputs (M, N, K) of a layer, the components (M, N, 5) of its 2e output, or None, and the last-layer
+    features (M, N, 64): the outputs are these times `readout.out` / 8. Of a shared trunk the latter two have one row.
 
     `detached`: gradients of all outputs but the energy stop at the layer's features and at the hidden
     layer that they share with the energy.
@@ -37,7 +38,7 @@ def readout(layer: LayerPlan, at: str, parameters: Parameters, features: list[Te
     else:
         out = _dense(hidden, weight)
     if f"{at}.readout.tensor" not in parameters:
-        return out, None
+        return out, None, hidden
     tensors = by_key[2, 1]  # (M, N, 5, C)
     if detached:
         scalars, tensors = scalars.detach(), tensors.detach()
@@ -45,11 +46,12 @@ def readout(layer: LayerPlan, at: str, parameters: Parameters, features: list[Te
     m, n = scalars.shape[:2]
     gated = _dense(tensors.reshape(m, n * 5, -1), parameters[f"{at}.readout.gated"]).view(m, n, 5, -1)
     gated = gated * gates[:, :, None, :]
-    return out, _dense(gated.reshape(m, n * 5, -1), parameters[f"{at}.readout.tensor"]).view(m, n, 5)
+    return out, _dense(gated.reshape(m, n * 5, -1), parameters[f"{at}.readout.tensor"]).view(m, n, 5), hidden
 
 
 def _dense(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.bmm(x, weight) / weight.shape[1] ** 0.5
+    """(M, n, C) · (M, C, C') / √C; x may be one for all members."""
+    return torch.bmm(x.expand(len(weight), -1, -1), weight) / weight.shape[1] ** 0.5
 
 
 def atom_energy_variance(mean_output: Tensor, offset: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The parameters of a stack of M models: a flat dictionary name → tensor (M, …).
+"""The parameters of a stack of M models: a flat dictionary name → tensor (M, …), or (1, …) for what the members share.
 
 Weights are drawn from N(0, 1); the forward pass divides by √fan_in (e3nn's parametrisation). Member m
 depends on its own seed only, so a member of a stack equals the model that is made alone.
@@ -10,6 +10,7 @@ from torch import Tensor
 from race_calc.model.plan import READOUT_GATED, READOUT_HIDDEN, Plan
 
 Parameters = dict[str, Tensor]
+LAST_LAYER = "layers.0.readout.out"  # every member has its own
 
 
 def parameter_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
@@ -72,9 +73,30 @@ def radial_weights(parameters: Parameters, at: str) -> list[Tensor]:
 
 
 def select_members(parameters: Parameters, members: list[int]) -> Parameters:
-    """The sub-stack of the given members."""
-    return {name: value[members] for name, value in parameters.items()}
+    """The sub-stack of the given members; what they share stays."""
+    return {name: value if is_shared(parameters, name) else value[members] for name, value in parameters.items()}
 
 
 def n_members(parameters: Parameters) -> int:
-    return next(iter(parameters.values())).shape[0]
+    return parameters[LAST_LAYER].shape[0]
+
+
+def is_shared(parameters: Parameters, name: str) -> bool:
+    """Is this parameter one for all members?"""
+    return parameters[name].shape[0] < n_members(parameters)
+
+
+def shares_trunk(parameters: Parameters) -> bool:
+    """Do the members differ in their last layers only? All else then has one row."""
+    return is_shared(parameters, "embedding")
+
+
+def expanded(parameters: Parameters) -> Parameters:
+    """A row for every member, also of what they share, without copying."""
+    members = n_members(parameters)
+    return {name: value.expand(members, *value.shape[1:]) for name, value in parameters.items()}
+
+
+def is_last_layer(name: str) -> bool:
+    """Outputs are linear in these weights (layers.i.readout.out)."""
+    return name.endswith(".readout.out")

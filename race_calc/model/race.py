@@ -11,8 +11,8 @@ from race_calc.model.derivatives import forces_and_virial, geometry_gradients
 from race_calc.model.heads import atom_energy_variance, cholesky_factor, log_covariance, readout
 from race_calc.model.interaction import interaction
 from race_calc.model.layout import MAX_BLOCKS, Dtypes, Layout, make_layout
-from race_calc.model.parameters import Parameters, n_members
-from race_calc.model.plan import Plan
+from race_calc.model.parameters import Parameters
+from race_calc.model.plan import READOUT_HIDDEN, Plan
 from race_calc.model.radial import bessel
 from race_calc.model.scatter import sum_by_index
 from race_calc.model.table import place_on_grid
@@ -48,7 +48,10 @@ class Outputs:
     energy_var   (M, B)         eV²      None for the head `mse`
     log_cov      (M, N, 3, 3)   log      Σ = exp(log_cov) in (eV/Å)²; head `matrix-log` only
     factor       (M, N, 3, 3)   eV/Å     Σ = L Lᵀ + jitter; head `cholesky` only
+    features     (M, B, L)      eV       the energy is linear in them, see `Energies`; no gradient
     ============ ============== ======== =====================================================
+
+    Of members that share their trunk, forces and virial have one row, of the mean energy, and features too.
     """
 
     energy: Tensor
@@ -58,6 +61,7 @@ class Outputs:
     energy_var: Tensor | None
     log_cov: Tensor | None
     factor: Tensor | None
+    features: Tensor
 
 
 def layout_of(model: Race, graph: Graph, dtype: torch.dtype, device: torch.device, padded: bool = True,
@@ -99,37 +103,54 @@ def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool
     angular, radial = geometry(parameters, layout)
     with torch.set_grad_enabled(True):
         energies = energies_of(model, parameters, layout, angular, radial, training, detached)
-        gradients = geometry_gradients(energies.energy.sum(), angular, radial, training)
+        gradients = geometry_gradients(energies.total, angular, radial, training)
         forces, virial = forces_and_virial(gradients, layout)
     return outputs_of(parameters, layout, energies, forces, virial, training)
 
 
 def geometry(parameters: Parameters, layout: Layout) -> tuple[list[Tensor], list[Tensor]]:
     """Angular and radial basis of every block, expanded along the member axis: the leaves of the backward pass."""
-    members = n_members(parameters)
+    trunks = len(parameters["embedding"])
     return tuple(
-        [getattr(block, name).expand(members, -1, -1).requires_grad_() for block in layout.blocks]
+        [getattr(block, name).expand(trunks, -1, -1).requires_grad_() for block in layout.blocks]
         for name in ("angular", "radial")
     )
 
 
 @dataclass(frozen=True)
 class Energies:
-    """energy (M, B) and atom_energy (M, N) in eV; outputs of every layer (layers, M, N, K), and 2e (M, N, 5) or None."""
+    """What the network gives, atoms in model order.
 
+    =========== ================== ==== ==================================================================
+    total       ()                 eV   what is differentiated: the sum over structures and members, over
+                                        structures of the mean member where they share their trunk
+    energy      (M, B)             eV
+    atom_energy (M, N)             eV
+    scalars     (layers, M, N, K)       outputs of every layer
+    features    (M, B, 64·layers)  eV   what the energy is linear in: energy = features · last-layer weights;
+                                        one row for a shared trunk
+    tensors     (M, N, 5) or None       2e outputs, mean over the layers
+    =========== ================== ==== ==================================================================
+    """
+
+    total: Tensor
     energy: Tensor
     atom_energy: Tensor
     scalars: Tensor
+    features: Tensor
     tensors: Tensor | None = None
 
 
 def energies_of(model: Race, parameters: Parameters, layout: Layout, angular: list[Tensor], radial: list[Tensor],
                 training: bool = False, detached: bool = False) -> Energies:
     """The network, without derivatives."""
-    scalars, tensors = _readouts(model, parameters, layout, angular, radial, training, detached)
+    scalars, tensors, hidden = _readouts(model, parameters, layout, angular, radial, training, detached)
     atom_energy = scalars[..., 0] if training else scalars[..., 0].double()
     atom_energy = atom_energy.sum(0) * model.scale  # sum over layers
-    return Energies(sum_by_index(atom_energy, layout.batch, layout.n_structures), atom_energy, scalars, tensors)
+    energy = sum_by_index(atom_energy, layout.batch, layout.n_structures)
+    total = energy.sum() * (len(hidden) / len(energy))
+    features = sum_by_index(hidden.detach(), layout.batch, layout.n_structures) * (model.scale / READOUT_HIDDEN**0.5)
+    return Energies(total, energy, atom_energy, scalars, features, tensors)
 
 
 def outputs_of(parameters: Parameters, layout: Layout, energies: Energies, forces: Tensor, virial: Tensor,
@@ -147,24 +168,26 @@ def outputs_of(parameters: Parameters, layout: Layout, energies: Energies, force
     elif mean.shape[-1] == 8:
         factor = cholesky_factor(mean[..., 2:], parameters["force_cov_offset"])[:, layout.rank]
     energy, atom_energy = keep(energies.energy), keep(energies.atom_energy)[:, layout.rank]
-    return Outputs(energy, atom_energy, forces[:, layout.rank], virial, energy_var, log_cov, factor)
+    return Outputs(energy, atom_energy, forces[:, layout.rank], virial, energy_var, log_cov, factor, energies.features)
 
 
-def _readouts(model, parameters, layout, angular, radial, training, detached) -> tuple[Tensor, Tensor | None]:
-    """Scalars of every layer (layers, M, N, K), and the 2e components (M, N, 5), mean over the layers, or None."""
+def _readouts(model, parameters, layout, angular, radial, training, detached) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Scalars of every layer (layers, M, N, K); the 2e components (M, N, 5), mean over the layers, or None; the last-layer
+    features of all layers (M, N, 64·layers)."""
     embedding = parameters["embedding"] / len(model.species) ** 0.5
     features = [embedding[:, layout.species, None, :]]  # (M, N, 1, F)
-    scalars, tensors = [], []
+    scalars, tensors, hidden = [], [], []
     for i, layer in enumerate(model.plan.layers):
         features = interaction(layer, f"layers.{i}", parameters, layout, features, angular, radial, model.neighbours,
                                training)
-        out, tensor = readout(layer, f"layers.{i}", parameters, features, detached)
+        out, tensor, last = readout(layer, f"layers.{i}", parameters, features, detached)
         scalars.append(out)
+        hidden.append(last)
         if tensor is not None:
             tensors.append(tensor)
-    scalars = torch.stack(scalars)
+    scalars, hidden = torch.stack(scalars), torch.cat(hidden, dim=-1)
     if not model.plan.tensor:
-        return scalars, None
+        return scalars, None, hidden
     # the mean is over all layers: where 2e is out of reach its output is zero
-    total = torch.stack(tensors).sum(0) if tensors else scalars.new_zeros(*scalars.shape[1:3], 5)
-    return scalars, total / len(scalars)
+    total = torch.stack(tensors).sum(0) if tensors else hidden.new_zeros(*hidden.shape[:2], 5)
+    return scalars, total / len(scalars), hidden

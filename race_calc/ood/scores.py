@@ -36,12 +36,12 @@ def available_criteria(prediction: Prediction) -> tuple[str, ...]:
     """
     given = {
         "bald_energy": prediction.has_epistemic and prediction.bald_energy is not None,
-        "bald_forces_max": prediction.has_epistemic and prediction.bald_forces is not None,
-        "bald_forces_mean": prediction.has_epistemic and prediction.bald_forces is not None,
+        "bald_forces_max": prediction.has_epistemic_forces and prediction.bald_forces is not None,
+        "bald_forces_mean": prediction.has_epistemic_forces and prediction.bald_forces is not None,
         "energy_uncertainty_per_atom": prediction.energy_variance is not None,
         "energy_uncertainty_per_atom_epistemic": prediction.has_epistemic,
         "forces_uncertainty_max": prediction.forces_covariance is not None,
-        "forces_uncertainty_max_epistemic": prediction.has_epistemic,
+        "forces_uncertainty_max_epistemic": prediction.has_epistemic_forces,
     }
     return tuple(name for name in CRITERIA if given[name])
 

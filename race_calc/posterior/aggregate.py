@@ -14,25 +14,28 @@ def aggregate(
     energy_var: np.ndarray | None,
     force_cov: np.ndarray | None,
     batch: np.ndarray,
+    energy_epistemic: np.ndarray | None = None,
 ) -> Prediction:
     """Law of total variance over the members (Willow et al., Eq. 27), in float64.
 
-    =========== ==================== ========= ======================================
-    argument    shape                unit      symbol
-    =========== ==================== ========= ======================================
-    energy      (M, B)               eV        μ_m
-    atom_energy (M, N)               eV
-    forces      (M, N, 3)            eV/Å      F_m
-    stress      (M, B, 3, 3) or None eV/Å³     symmetric, ASE sign
-    energy_var  (M, B) or None       eV²       σ²_m
-    force_cov   (M, N, 3, 3) or None (eV/Å)²   Σ_m
-    batch       (N,)                 -         structure of each atom, 0 … B−1
-    =========== ==================== ========= ======================================
+    ================ ==================== ========= ======================================
+    argument         shape                unit      symbol
+    ================ ==================== ========= ======================================
+    energy           (M, B)               eV        μ_m
+    atom_energy      (M, N)               eV
+    forces           (M, N, 3)            eV/Å      F_m; one row: the mean, the members' own are not known
+    stress           (M, B, 3, 3) or None eV/Å³     symmetric, ASE sign; one row as above
+    energy_var       (M, B) or None       eV²       σ²_m
+    force_cov        (M, N, 3, 3) or None (eV/Å)²   Σ_m
+    batch            (N,)                 -         structure of each atom, 0 … B−1
+    energy_epistemic (B,) or None         eV²       in closed form, in place of the members' spread
+    ================ ==================== ========= ======================================
 
     E = mean μ_m; epistemic = mean (μ_m − E)², the *population* variance (divided by
     M, ddof 0, as in the paper); aleatoric = mean σ²_m. Forces: epistemic =
     mean (F_m − F)(F_m − F)ᵀ and aleatoric = mean Σ_m per atom; stress likewise over
-    its six Voigt components. With M = 1 the epistemic parts are zero and BALD is None.
+    its six Voigt components. With M = 1 the epistemic parts are zero and BALD is None; so are the epistemic parts and BALD of
+    forces and stress, None, where the members' own are not known.
 
     Values that are not finite pass through; they never raise.
     Raises ValueError when the shapes do not fit together.
@@ -45,11 +48,15 @@ def aggregate(
 
     with np.errstate(invalid="ignore", over="ignore"):
         mean_energy = energy.mean(axis=0)  # (B,)
-        energy_epistemic = ((energy - mean_energy) ** 2).mean(axis=0)  # (B,)
+        if energy_epistemic is None:
+            energy_epistemic = ((energy - mean_energy) ** 2).mean(axis=0)  # (B,)
         mean_forces, forces_epistemic = _mean_and_covariance(forces)  # (N, 3), (N, 3, 3)
         mean_stress = stress_epistemic = None
         if stress is not None:
             mean_stress, stress_epistemic = _mean_and_covariance(_voigt(stress))  # (B, 6), (B, 6, 6)
+        spread = len(forces) == n_members
+        if not spread:
+            forces_epistemic = stress_epistemic = None
         return Prediction(
             energy=mean_energy,
             energies=atom_energy.mean(axis=0),
@@ -61,11 +68,11 @@ def aggregate(
             forces_covariance_aleatoric=_mean(force_cov),
             stress_covariance_epistemic=stress_epistemic,
             bald_energy=bald_energy(energy_epistemic, energy_var) if n_members > 1 else None,
-            bald_forces=bald_forces(forces_epistemic, force_cov) if n_members > 1 else None,
+            bald_forces=bald_forces(forces_epistemic, force_cov) if n_members > 1 and spread else None,
             batch=batch,
             n_members=n_members,
             energies_members=energy,
-            forces_members=forces,
+            forces_members=forces if spread else None,
         )
 
 
@@ -97,10 +104,11 @@ def _check_shapes(energy, atom_energy, forces, stress, energy_var, force_cov, ba
         raise ValueError(f"batch must be integers of shape (N,), got {batch.dtype} {batch.shape}")
     members, structures = energy.shape
     atoms = len(batch)
+    known = 1 if len(forces) == 1 else members
     expected = {
         "atom_energy": (atom_energy, (members, atoms)),
-        "forces": (forces, (members, atoms, 3)),
-        "stress": (stress, (members, structures, 3, 3)),
+        "forces": (forces, (known, atoms, 3)),
+        "stress": (stress, (known, structures, 3, 3)),
         "energy_var": (energy_var, (members, structures)),
         "force_cov": (force_cov, (members, atoms, 3, 3)),
     }

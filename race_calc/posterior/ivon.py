@@ -49,7 +49,7 @@ def update(mean: Tensor, momentum: Tensor, hessian: Tensor, steps: Tensor, gradi
     multiplies its learning rate by hess_init + δ once; `rate` here is that product.
     """
     precision = hessian + weight_decay  # σ⁻²/λ
-    change = (1 - beta2) * (gradient * noise * ess * precision - hessian)  # (1 − β₂)(ĥ − h): exact also for β₂ near 1
+    change = (1 - beta2) * (gradient * noise * ess * precision - hessian)  # (1 − β₂)(ĥ − h)
     momentum = torch.lerp(gradient, momentum, BETA1)
     hessian = hessian + change + 0.5 * change.square() / precision
     correction = (1 - BETA1 ** (steps + 1)).to(mean.dtype)[:, None]

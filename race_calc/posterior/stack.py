@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from race_calc.checkpoint import Checkpoint
+from race_calc.checkpoint import Checkpoint, Noise
 from race_calc.data.references import References
 from race_calc.graph import Graph
 from race_calc.kernels.messages import kernels_usable, why_not
 from race_calc.model.compiled import Evaluate, compiled_evaluate
 from race_calc.model.heads import CHOLESKY_JITTER
 from race_calc.model.layout import MAX_BLOCKS, Layout
-from race_calc.model.parameters import Parameters
+from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
 from race_calc.model.race import Outputs, Race, evaluate, layout_of
 from race_calc.model.table import has_tables, tabulated
 from race_calc.parallel import member_map, one_main_thread
@@ -27,10 +27,12 @@ FEW_ATOMS = 50  # below, threads share each kernel; above, each takes members: P
 
 @dataclass(frozen=True)
 class StackPosterior:
-    """M parameter sets on a device, ready to predict (deep ensemble; M = 1 is a plain or MVE model).
+    """M parameter sets on a device, ready to predict; M = 1 is a plain or MVE model.
 
-    `kernels`: by the compiled kernels, the members shared out to threads. `parameters` may hold tables then.
-    `compiled`: the model as one function compiled by torch, for a GPU, or None.
+    `kernels`: by the compiled kernels, the members shared out to threads. `parameters` may hold tables then; where the
+    members share their trunk, the forces of each are not computed. `compiled`: the model as one function compiled by torch,
+    for a GPU, or None. `noise`: variances of the labels, for heads without an aleatoric part, or None. `last_layer`:
+    covariance (L, L) of the last-layer weights, which gives the epistemic variance of energies in closed form, or None.
     """
 
     model: Race
@@ -38,21 +40,19 @@ class StackPosterior:
     parameters: Parameters
     kernels: bool = False
     compiled: Evaluate | None = None
+    noise: Noise | None = None
+    last_layer: np.ndarray | None = None
 
     @property
     def members(self) -> int:
-        return len(self._first)
-
-    @property
-    def _first(self) -> torch.Tensor:
-        return next(iter(self.parameters.values()))
+        return n_members(self.parameters)
 
     def predict(self, graph: Graph) -> Prediction:
         """Mean, covariances and BALD for every structure of the graph; one forward and one backward pass.
 
         Raises ValueError for an element that the model does not know.
         """
-        first = self._first
+        first = self.parameters["embedding"]
         tables = has_tables(self.parameters)
         layout = layout_of(self.model, graph, first.dtype, first.device, padded=not self.kernels, tables=tables,
                            blocks=MAX_BLOCKS if self.compiled is None else 1)
@@ -60,7 +60,7 @@ class StackPosterior:
             outputs = self._outputs(layout)
         config = self.model.plan.config
         known = repulsion(graph, config.cutoff) if config.repulsion == "zbl" else None
-        return _prediction(outputs, graph, self.references, known)
+        return self._prediction(outputs, graph, known)
 
     def _outputs(self, layout: Layout) -> Outputs:
         if self.compiled is not None:
@@ -69,24 +69,58 @@ class StackPosterior:
         if not self.kernels or threads == 1:
             return evaluate(self.model, self.parameters, layout)
         few = len(layout.batch) < FEW_ATOMS
-        if few or self.members < threads:
+        if few or self.members < threads or shares_trunk(self.parameters):
             with one_main_thread() if few else nullcontext():
                 return evaluate(self.model, self.parameters, replace(layout, edges=replace(layout.edges, threads=threads)))
 
         def part(*rows: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
             return tuple(vars(evaluate(self.model, dict(zip(self.parameters, rows)), layout)).values())
 
-        return Outputs(*member_map(self.members, self._first.device)(part, *self.parameters.values()))
+        return Outputs(*member_map(self.members, torch.device("cpu"))(part, *self.parameters.values()))
+
+    def _prediction(self, outputs: Outputs, graph: Graph, known: Repulsion | None) -> Prediction:
+        per_atom, forces, virial = self.references.per_atom(graph.numbers), array(outputs.forces), array(outputs.virial)
+        if known is not None:  # float64: never mixed with float32 energies
+            per_atom, forces, virial = per_atom + known.atom_energy, forces + known.forces, virial + known.virial
+        per_structure = np.bincount(graph.batch, weights=per_atom, minlength=graph.n_structures)
+        volume = graph.volume
+        stress = None
+        if (volume > 0).any():
+            with np.errstate(divide="ignore", invalid="ignore"):
+                stress = virial / np.where(volume > 0, volume, np.nan)[:, None, None]
+        energy_var, force_cov = array(outputs.energy_var), force_covariance(array(outputs.log_cov), array(outputs.factor))
+        if self.noise is not None:
+            members, atoms = outputs.atom_energy.shape
+            energy_var = np.broadcast_to(self.noise.energy * np.diff(graph.ptr), (members, graph.n_structures))
+            force_cov = np.broadcast_to(self.noise.forces * np.eye(3), (members, atoms, 3, 3))
+        if self.last_layer is not None:
+            features = array(outputs.features[0])
+            epistemic = np.einsum("bk,kl,bl->b", features, self.last_layer, features)
+        return aggregate(
+            array(outputs.energy) + per_structure,
+            array(outputs.atom_energy) + per_atom,
+            forces,
+            stress,
+            energy_var,
+            force_cov,
+            graph.batch,
+            None if self.last_layer is None else epistemic,
+        )
 
 
 def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, compile: bool | None = None,
-               tables: bool = True) -> StackPosterior:
+               tables: bool = True, forces_epistemic: bool = True) -> StackPosterior:
     """The stack of a checkpoint, cast to `dtype` on `device`.
 
     `compile`: on a CPU, use the compiled kernels; None: where they can be built. On a GPU, True: let torch compile the
-    model. `tables`: with the kernels, radial functions from tables. Raises RuntimeError when `compile` is True and there
-    is no C compiler.
+    model. `tables`: with the kernels, radial functions from tables. `forces_epistemic`: False leaves out the forces of
+    every member where they share their trunk, which makes a step nearly as cheap as that of one model.
+    Raises RuntimeError when `compile` is True and there is no C compiler, ValueError when `forces_epistemic` is False and
+    the members share nothing.
     """
+    if not forces_epistemic and not shares_trunk(checkpoint.parameters):
+        raise ValueError(f"forces_epistemic=False is for posteriors whose members share their trunk (shallow-ensemble, llpr); "
+                         f"those of this {checkpoint.posterior} share nothing: leave it out")
     kernels = compile is not False and kernels_usable(device)
     if compile and not kernels and device.type == "cpu":
         raise RuntimeError(why_not(device))
@@ -95,7 +129,8 @@ def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device,
         parameters = tabulated(parameters, checkpoint.model.plan.config)
     parameters = {name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}
     compiled = compiled_evaluate(checkpoint.model) if compile and not kernels else None
-    return StackPosterior(checkpoint.model, checkpoint.references, parameters, kernels, compiled)
+    return StackPosterior(checkpoint.model, checkpoint.references, expanded(parameters) if forces_epistemic else parameters,
+                          kernels, compiled, checkpoint.noise, checkpoint.last_layer)
 
 
 def force_covariance(log_cov: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray | None:
@@ -113,25 +148,5 @@ def force_covariance(log_cov: np.ndarray | None, factor: np.ndarray | None) -> n
     return None
 
 
-def _prediction(outputs: Outputs, graph: Graph, references: References, known: Repulsion | None) -> Prediction:
-    def array(tensor: torch.Tensor | None) -> np.ndarray | None:
-        return None if tensor is None else tensor.double().cpu().numpy()
-
-    per_atom, forces, virial = references.per_atom(graph.numbers), array(outputs.forces), array(outputs.virial)
-    if known is not None:  # float64: never mixed with float32 energies
-        per_atom, forces, virial = per_atom + known.atom_energy, forces + known.forces, virial + known.virial
-    per_structure = np.bincount(graph.batch, weights=per_atom, minlength=graph.n_structures)
-    volume = graph.volume
-    stress = None
-    if (volume > 0).any():
-        with np.errstate(divide="ignore", invalid="ignore"):
-            stress = virial / np.where(volume > 0, volume, np.nan)[:, None, None]
-    return aggregate(
-        array(outputs.energy) + per_structure,
-        array(outputs.atom_energy) + per_atom,
-        forces,
-        stress,
-        array(outputs.energy_var),
-        force_covariance(array(outputs.log_cov), array(outputs.factor)),
-        graph.batch,
-    )
+def array(tensor: torch.Tensor | None) -> np.ndarray | None:
+    return None if tensor is None else tensor.double().cpu().numpy()

@@ -56,13 +56,12 @@ def regression(size=3, count=40, variance=0.25):
     return hessian, x.T @ y / (count * variance), mean, decay, float(count)
 
 
-def run(members, steps=2500, seed=0, dtype=torch.float64):
+def run(members, steps=2500, seed=0):
     """`members` runs from zero; averages over the last half: mean, h, smallest h + δ of all."""
     curvature, slope, _, decay, ess = regression()
-    curvature, slope = curvature.to(dtype), slope.to(dtype)
     generators = [torch.Generator().manual_seed(seed + member) for member in range(members)]
-    draws = torch.stack([torch.randn(steps, len(slope), generator=g, dtype=torch.float64) for g in generators]).to(dtype)
-    mean, momentum = torch.zeros(2, members, len(slope), dtype=dtype).unbind()
+    draws = torch.stack([torch.randn(steps, len(slope), generator=g, dtype=torch.float64) for g in generators])
+    mean, momentum = torch.zeros(2, members, len(slope), dtype=torch.float64).unbind()
     hessian, taken = torch.full_like(mean, 0.5), torch.zeros(members, dtype=torch.float64)
     means, hessians, smallest = torch.zeros_like(mean), torch.zeros_like(mean), math.inf
     for step in range(steps):
@@ -78,7 +77,7 @@ def run(members, steps=2500, seed=0, dtype=torch.float64):
 
 
 def test_a_linear_gaussian_model_ends_at_the_mean_field_optimum():
-    """The mean is exact, the variance 1/(λ(H_dd + δ)): the optimum of a diagonal Gaussian, not the marginal variance."""
+    """The mean is exact; the variance is 1/(λ(H_dd + δ)), the best diagonal Gaussian's, not the marginal one."""
     members = 48
     means, hessians, smallest = run(members)
     curvature, _, exact, decay, ess = regression()

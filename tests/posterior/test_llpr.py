@@ -77,7 +77,7 @@ def test_energies_and_forces_of_sampled_weights_have_the_closed_form_variances()
     draws = llpr.sample(fit, n, seed=1)
     energies = draws @ features.T  # (n, B)
     variance = llpr.energy_variance(fit, features)
-    assert ((energies.var(0) / variance - 1).abs() < SIGMAS * math.sqrt(2 / (n / 2))).all()  # pairs: n/2 are independent
+    assert ((energies.var(0) / variance - 1).abs() < SIGMAS * math.sqrt(2 / (n / 2))).all()  # n/2 are independent
     for atom, expected in zip(gradients, llpr.force_covariance(fit, gradients)):
         found, variances = (draws @ atom.T).T.cov(), expected.diagonal()
         error = ((variances[:, None] * variances + expected**2) / (n / 2)).sqrt()

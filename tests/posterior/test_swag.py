@@ -41,7 +41,10 @@ def test_moments_are_those_of_all_iterates():
     state = collected(thetas, rank=4)
     torch.testing.assert_close(state.mean, thetas.mean(0), rtol=1e-13, atol=0)
     torch.testing.assert_close(state.square, thetas.square().mean(0), rtol=1e-13, atol=0)
-    assert state.count.dtype == torch.int64 and state.count.shape == () and int(state.count) == 25
+    assert state.count.shape == () and int(state.count) == 25
+    for field in fields(state):  # a state on disk has the same types from the start
+        nothing, full = getattr(swag.empty(thetas[0].float(), 4), field.name), getattr(state, field.name)
+        assert nothing.shape == full.shape and (nothing.dtype == full.dtype or field.name == "deviations"), field.name
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 12])
