@@ -38,8 +38,8 @@ for case, changes in CASES.items():
     config = parse_config(content)
     prepared = prepare(config, Path(given.data))
     with tempfile.TemporaryDirectory() as folder:
-        state = train(config, prepared, Path(folder), cpu, resume=False)
-        posterior = load_stack(finish(config, prepared, state, Path(folder), cpu), torch.float64, cpu)
+        trained = train(config, prepared, Path(folder), cpu, resume=False)
+        posterior = load_stack(finish(config, prepared, trained, Path(folder), cpu), torch.float64, cpu)
     for name in ("id_300K", "ood_600K", "ood_1200K"):
         found = evaluate_dataset(posterior, read_dataset(Path(given.data) / f"{name}.xyz"))
         results[f"{case}, {name} force RMSE, meV/Å"] = 1e3 * found.forces.rmse

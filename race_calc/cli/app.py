@@ -15,11 +15,11 @@ app = typer.Typer(
 )
 
 
-def command(name: str) -> Callable:
+def command(name: str, group: typer.Typer = app) -> Callable:
     """Register a command; ValueError and OSError, the errors of bad input, end it with a message and status 1."""
 
     def register(function: Callable) -> Callable:
-        @app.command(name)
+        @group.command(name)
         @wraps(function)
         def run(*args, **kwargs):
             try:
@@ -36,4 +36,4 @@ def command(name: str) -> Callable:
     return register
 
 
-from race_calc.cli import demo, evaluate, info, train  # noqa: E402, F401  (each registers its command)
+from race_calc.cli import demo, evaluate, info, posterior, train  # noqa: E402, F401  (each registers its command)

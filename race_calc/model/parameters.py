@@ -49,13 +49,18 @@ def offset_names(plan: Plan) -> tuple[str, ...]:
     ]
 
 
-def initialise(plan: Plan, seeds: list[int], offsets: dict[str, float]) -> Parameters:
-    """Draw M = len(seeds) members, float64 on the CPU. `offsets` gives the start of every variance offset."""
+def initialise(plan: Plan, seeds: list[int], offsets: dict[str, float], last_layers: int | None = None) -> Parameters:
+    """Draw M = len(seeds) members, float64 on the CPU. `offsets` gives the start of every variance offset.
+
+    `last_layers`: draw so many last layers for every member; they are an axis after that of the members.
+    """
     members = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         member = {
-            name: torch.randn(shape, generator=generator, dtype=torch.float64)
+            name: torch.randn(
+                (last_layers, *shape) if last_layers and is_last_layer(name) else shape, generator=generator, dtype=torch.float64
+            )
             for name, shape in parameter_shapes(plan).items()
         }
         for name in offset_names(plan):
@@ -95,6 +100,11 @@ def expanded(parameters: Parameters) -> Parameters:
     """A row for every member, also of what they share, without copying."""
     members = n_members(parameters)
     return {name: value.expand(members, *value.shape[1:]) for name, value in parameters.items()}
+
+
+def unstacked(parameters: Parameters) -> Parameters:
+    """One member with several last layers, as `initialise` draws it, as a stack that shares its trunk."""
+    return {name: value.squeeze(0) if is_last_layer(name) else value for name, value in parameters.items()}
 
 
 def is_last_layer(name: str) -> bool:

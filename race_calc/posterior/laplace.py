@@ -50,8 +50,11 @@ class Observations:
 
 
 def fit(weights: Tensor, energy_curvature: Tensor, energy_squares: float, energy_count: int,
-        force_curvature: Tensor, force_squares: float, force_count: int) -> "LaplaceFit":
+        force_curvature: Tensor, force_squares: float, force_count: int,
+        noises: tuple[float, float] | None = None) -> "LaplaceFit":
     """The posterior with the τ, σ_E² and σ_F² that maximise log Z; symbols and units are in the module's table.
+
+    `noises`: σ_E² and σ_F² where they are known, for example from held-back data; then only τ is sought.
 
     A kind with count 0 is absent: its curvature and squares must be zero and its noise is None.
     Raises ValueError for numbers that are not finite or negative, sums without a count, and no data.
@@ -66,7 +69,10 @@ def fit(weights: Tensor, energy_curvature: Tensor, energy_squares: float, energy
         raise ValueError("there are no energies and no forces: give the sums over a training set")
     if not any(kind.curvature.any() for kind in observations):
         raise ValueError("all curvatures are zero, so no output depends on a weight: check the derivatives")
-    logs = _maximum(theta, observations)
+    known = [noise for noise, kind in zip(noises or (), (energies, forces)) if kind.count > 0]
+    if not all(math.isfinite(noise) and noise > 0 for noise in known):
+        raise ValueError(f"the noises are {noises}: give variances > 0")
+    logs = _maximum(theta, observations, known)
     tau, *noises = (float(value) for value in np.exp(logs))
     return LaplaceFit(
         mean=weights.detach(),
@@ -128,8 +134,8 @@ def _precision(logs: np.ndarray, observations: Sequence[Observations]) -> np.nda
     return math.exp(logs[0]) + sum(kind.curvature * math.exp(-log) for kind, log in zip(observations, logs[1:]))
 
 
-def _maximum(theta: np.ndarray, observations: Sequence[Observations]) -> np.ndarray:
-    """The logarithms that maximise log Z, from the variances of weights and residuals."""
+def _maximum(theta: np.ndarray, observations: Sequence[Observations], known: Sequence[float]) -> np.ndarray:
+    """The logarithms that maximise log Z, from the variances of weights and residuals; those of `known` noises are fixed."""
     variances = [float(theta @ theta) / len(theta), *(kind.squares / kind.count for kind in observations)]
     start = np.log(np.maximum(variances, SMALLEST))
     start[0] = -start[0]  # a precision
@@ -140,6 +146,9 @@ def _maximum(theta: np.ndarray, observations: Sequence[Observations]) -> np.ndar
         return -value / size, -gradient / size
 
     bounds = [(log - REACH, log + REACH) for log in start]
+    if known:
+        start[1:] = np.log(known)
+        bounds[1:] = [(log, log) for log in start[1:]]
     options = {"ftol": 1e-15, "gtol": 1e-10, "maxiter": 1000}
     return minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
 

@@ -12,6 +12,14 @@ from race_calc.model.config import ModelConfig, Settings
 from race_calc.train.config_errors import describe
 
 
+MEMBERS = {"mve": 1, "deep-ensemble": 10, "swag": 16, "ivon": 16, "laplace": 16, "llpr": 16, "shallow-ensemble": 16}
+HEADS = {  # what each needs of the model; the others take any
+    "ivon": ("joint",),  # its loss must be a likelihood
+    "laplace": ("mse",),  # it finds the noises itself
+    "shallow-ensemble": ("energy", "joint"),
+}
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message lists every problem with its key."""
 
@@ -39,7 +47,9 @@ class DataConfig(Settings):
 class TrainingConfig(Settings):
     """How to train. Weights multiply the whole likelihood terms (method, section 3)."""
 
-    recipe: Literal["joint", "detached"] = Field("joint", description="joint or detached")
+    recipe: Literal["joint", "detached", "beta-nll", "warm-start"] = Field(
+        "joint", description="joint, detached, beta-nll or warm-start"
+    )
     epochs: int = Field(100, ge=1, description="a whole number >= 1")
     batch_size: int = Field(5, ge=1, description="a whole number >= 1, in structures")
     learning_rate: float = Field(0.008, gt=0.0, description="a number > 0")
@@ -47,8 +57,8 @@ class TrainingConfig(Settings):
     warmup_epochs: int = Field(1, ge=0, description="a whole number from 0 to epochs")
     ema_decay: float = Field(0.99, ge=0.0, lt=1.0, description="a number >= 0 and < 1 (0 switches it off)")
     clip_norm: float = Field(10.0, gt=0.0, description="a number > 0")
-    energy_weight: float = Field(1.0, ge=0.0, description="a number >= 0")
-    force_weight: float = Field(100.0, ge=0.0, description="a number >= 0")
+    energy_weight: float = Field(1.0, ge=0.0, description="a number >= 0 (ivon: not used)")
+    force_weight: float = Field(100.0, ge=0.0, description="a number >= 0 (ivon: not used)")
     stress_weight: float = Field(0.0, ge=0.0, description="a number >= 0")
     smoothness: float = Field(0.03, ge=0.0, description="a number >= 0 (used by recipe joint with head joint)")
     seed: int = Field(0, ge=0, lt=2**32, description="a whole number from 0 to 2**32 - 1")
@@ -75,18 +85,40 @@ class TrainConfig(Settings):
 
     data: DataConfig
     model: ModelConfig = Field(default_factory=ModelConfig)
-    posterior: Literal["deep-ensemble", "mve"] = Field("deep-ensemble", description="deep-ensemble or mve")
-    members: int = Field(10, ge=1, description="1 for mve, a whole number >= 2 for deep-ensemble")
+    posterior: Literal[tuple(MEMBERS)] = Field("deep-ensemble", description=", ".join(MEMBERS))
+    members: int | None = Field(
+        None, ge=1, description="1 for mve, else a whole number >= 2 (even for llpr); left out: "
+        + ", ".join(f"{count} for {name}" for name, count in MEMBERS.items())
+    )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+    @property
+    def trained(self) -> int:
+        """How many models the training optimises side by side; the posterior makes its members of them."""
+        return self.members if self.posterior == "deep-ensemble" else 1
+
+    @field_validator("posterior")
+    @classmethod
+    def _fits_head(cls, posterior: str, info: ValidationInfo) -> str:
+        model = info.data.get("model")  # absent when it failed its own checks
+        if model is not None and model.head not in HEADS.get(posterior, (model.head,)):
+            raise ValueError(f"with posterior {posterior} write model.head: {' or '.join(HEADS[posterior])}, not {model.head}")
+        return posterior
 
     @field_validator("members")
     @classmethod
-    def _fits_posterior(cls, members: int, info: ValidationInfo) -> int:
+    def _fits_posterior(cls, members: int | None, info: ValidationInfo) -> int | None:
         posterior = info.data.get("posterior")
+        if members is None:
+            return MEMBERS.get(posterior)
         if posterior == "mve" and members != 1:
             raise ValueError("posterior mve is a single model: write members: 1")
         if posterior == "deep-ensemble" and members < 2:
             raise ValueError("a deep ensemble needs several members: write 2 or more, or posterior: mve")
+        if posterior not in (None, "mve") and members < 2:
+            raise ValueError(f"posterior {posterior} needs several members: write 2 or more")
+        if posterior == "llpr" and members % 2:
+            raise ValueError("members of llpr are drawn in pairs: write an even number")
         return members
 
 

@@ -1,5 +1,6 @@
-"""From the last state of a training to a model folder: best weights, thresholds, a card."""
+"""From the last state of a training to a model folder: parameter sets of the posterior, thresholds, a card."""
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -9,27 +10,33 @@ import torch
 from race_calc import __version__
 from race_calc.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.graph import collate
+from race_calc.model.parameters import expanded, select_members, shares_trunk, unstacked
 from race_calc.ood.scores import all_scores
 from race_calc.ood.thresholds import AUTO_Z, auto_thresholds
-from race_calc.posterior.stack import StackPosterior, load_stack
-from race_calc.train.config import TrainConfig
-from race_calc.train.loop import validate
-from race_calc.train.optimiser import StackState, unflatten
 from race_calc.parallel import member_map
-from race_calc.train.prepare import Example, Prepared, member_seeds
+from race_calc.posterior import ivon, swag
+from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.train.config import TrainConfig, parse_config
+from race_calc.train.files import Trained
+from race_calc.train.loop import validate
+from race_calc.train.optimiser import flatten, unflatten
+from race_calc.train.posthoc import Fitted, Progress, fit_laplace, fit_llpr
+from race_calc.train.prepare import Example, Prepared, member_seeds, prepare
+from race_calc.train.steps import ivon_scales
 
 
-def finish(config: TrainConfig, prepared: Prepared, state: StackState, folder: Path, device: torch.device) -> Checkpoint:
-    """Write the model folder with every member's best weights and the monitor's thresholds; an existing card is kept.
+def finish(config: TrainConfig, prepared: Prepared, trained: Trained, folder: Path,
+           device: torch.device, progress: Progress = lambda done, total: None) -> Checkpoint:
+    """Write the model folder, with the posterior's parameter sets and the monitor's thresholds; an existing card is kept.
 
-    Raises ValueError when a member never had a finite validation score: it has learned nothing.
+    `progress` is told how far a fit after the training is.
+    Raises ValueError when a model never had a finite validation score: it has learned nothing.
     """
+    state = trained.state
     dead = [member for member, epoch in enumerate(state.best_epoch.tolist()) if epoch < 1]
     if dead:
         raise ValueError(f"members {dead} never had a finite validation score: lower training.learning_rate and train again")
-    shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
-    parameters = unflatten(state.best, shapes)
-    _, measured = validate(config, prepared, state.best, shapes, device, member_map(config.members, device))
+    fitted = parameter_sets(config, prepared, trained, device, progress)
     record = {
         "race_calc": __version__,
         "torch": torch.__version__,
@@ -38,13 +45,70 @@ def finish(config: TrainConfig, prepared: Prepared, state: StackState, folder: P
         "member_seeds": member_seeds(config),
         "best_epochs": state.best_epoch.tolist(),
         "skipped_steps": state.skipped.tolist(),
-        "validation": measured,
-        "threshold_z": AUTO_Z,
     }
+    return write_model(config, prepared, fitted, record, folder, device)
+
+
+def fit_posterior(checkpoint: Checkpoint, method: str, data: Path, folder: Path, members: int, member: int, seed: int,
+                  device: torch.device, progress: Progress = lambda done, total: None) -> Checkpoint:
+    """Fit `method` ("laplace" or "llpr") to one member of a trained model and write the new model to `folder`.
+
+    `data`: the folder that the data paths of its training are relative to. Raises ValueError for data other than those of
+    the training, a member that is not there, a model whose members share a trunk, and what `parse_config` refuses.
+    """
+    if not 0 <= member < checkpoint.members:
+        raise ValueError(f"there is no member {member}: the model has {checkpoint.members}, counted from 0")
+    if shares_trunk(checkpoint.parameters):
+        raise ValueError(f"the model is a {checkpoint.posterior} already, its members share a trunk: take one of another posterior")
+    if "config" not in checkpoint.training:
+        raise ValueError("the model does not say how it was trained: only models of `race-calc train` can be fitted")
+    before = checkpoint.training["config"]
+    training = before["training"] | {"seed": seed}
+    config = parse_config(before | {"posterior": method, "members": members, "training": training}, "the model's configuration")
+    trained_with = parse_config(before, "the model's configuration")
+    prepared = prepare(trained_with, data)
+    if prepared.data_hash != checkpoint.data.get("sha256"):
+        raise ValueError(f"the data in {data} are not those that the model was trained on: their SHA-256 differs")
+    one = select_members(checkpoint.parameters, [member])
+    fitted = {"laplace": fit_laplace, "llpr": fit_llpr}[method](prepared, one, members, seed, device, progress)
+    rows, shapes = flatten(list(one.values())), {name: value.shape[1:] for name, value in one.items()}
+    _, alone = validate(trained_with, prepared, rows, shapes, device, member_map(1, device))
+    fitted = replace(fitted, record=fitted.record | {"validation_of_the_model": alone, "member": member})
+    record = {**checkpoint.training, "config": config.to_dict(), "date": date.today().isoformat()}
+    return write_model(config, prepared, fitted, record, folder, device)
+
+
+def parameter_sets(config: TrainConfig, prepared: Prepared, trained: Trained, device: torch.device,
+                   progress: Progress) -> Fitted:
+    """What the posterior of the configuration makes of a training. Draws use the seed of the training."""
+    shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
+    state, collected = trained.state, trained.collected
+    best, n, seed = unflatten(state.best, shapes), config.members, config.training.seed
+    if config.posterior == "swag":
+        return Fitted(unflatten(swag.sample(collected, n, seed), shapes), {"collected": int(collected.count), "seed": seed})
+    if config.posterior == "ivon":
+        ess, decay = ivon_scales(len(prepared.train))
+        draws = ivon.sample(state.weights[0], state.second[0], ess, decay, n, seed)
+        return Fitted(unflatten(draws, shapes), {"ess": ess, "weight_decay": decay, "seed": seed})
+    if config.posterior == "shallow-ensemble":
+        return Fitted(unstacked(best), {})
+    if config.posterior == "laplace":
+        return fit_laplace(prepared, best, n, seed, device, progress)
+    if config.posterior == "llpr":
+        return fit_llpr(prepared, best, n, seed, device, progress)
+    return Fitted(best, {})
+
+
+def write_model(config: TrainConfig, prepared: Prepared, fitted: Fitted, record: dict, folder: Path, device: torch.device) -> Checkpoint:
+    """The checkpoint of a fitted posterior, measured on the validation structures, in `folder`."""
+    sets = expanded(fitted.parameters)
+    shapes = {name: value.shape[1:] for name, value in sets.items()}
+    plain = config.model_copy(update={"posterior": "deep-ensemble"})
+    _, measured = validate(plain, prepared, flatten(list(sets.values())), shapes, device, member_map(config.members, device))
+    record = record | {"validation": measured, "threshold_z": AUTO_Z, "posterior": fitted.record}
     data = {"sha256": prepared.data_hash, "split": prepared.split.to_dict()}
-    checkpoint = Checkpoint(
-        prepared.model, prepared.references, parameters, config.posterior, training=record, data=data
-    )
+    checkpoint = Checkpoint(prepared.model, prepared.references, fitted.parameters, config.posterior, training=record, data=data,
+                            noise=fitted.noise, last_layer=fitted.last_layer)
     posterior = load_stack(checkpoint, torch.float64, device)
     checkpoint.thresholds.update(validation_thresholds(posterior, prepared.validation))
     card = folder / CARD

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +11,26 @@ import torch
 from torch import Tensor
 
 from race_calc.checkpoint import WEIGHTS
-from race_calc.model.layout import Layout
+from race_calc.model.parameters import unstacked
 from race_calc.model.race import evaluate
+from race_calc.posterior import swag
 from race_calc.train.config import TrainConfig, TrainingConfig
-from race_calc.train.files import STATE_FILE, append_log, load_state, save_state, trim_log
-from race_calc.train.losses import Labels, loss
-from race_calc.train.muon import muon_direction
-from race_calc.train.optimiser import StackState, flatten, go_back, initial_state, keep_best, unflatten, update
-from race_calc.train.smoothness import prior_weight, roughness
+from race_calc.train.files import STATE_FILE, Trained, append_log, load_state, save_state, trim_log
+from race_calc.train.losses import loss, shallow_loss
+from race_calc.train.optimiser import StackState, flatten, go_back, initial_state, keep_best, unflatten
 from race_calc.parallel import MemberMap, member_map
 from race_calc.train.prepare import Prepared, batch_of
+from race_calc.train.steps import IVON_HESSIAN, Shapes, ivon_step, muon_step
 
-Shapes = dict[str, torch.Size]  # of each parameter of one member, in their order in a row of the stack
 Report = Callable[[dict], None]  # called after every step and every epoch
+SWAG_START, SWAG_RANK = 0.4, 40  # share of the epochs before the first weights are collected; deviations kept
+SWAG_RATE = 0.1  # of the peak: the constant learning rate at which SWAG collects
+WARM_START = 0.5  # share of the epochs in which the mean learns from squared errors, recipe warm-start
 
 
 def train(config: TrainConfig, prepared: Prepared, folder: Path, device: torch.device, resume: bool,
-          report: Report = lambda record: None) -> StackState:
-    """Train the stack and return its last state; `folder` holds state and log.
+          report: Report = lambda record: None) -> Trained:
+    """Train the stack to its last state; `folder` holds state and log.
 
     Order of the data: a permutation from (seed, epoch), the same for all members. Raises FileExistsError
     when the folder holds a run or a model and `resume` is not set, and what `load_state` raises.
@@ -40,7 +43,7 @@ def train(config: TrainConfig, prepared: Prepared, folder: Path, device: torch.d
     shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
     folder.mkdir(parents=True, exist_ok=True)
     if resume:
-        state, done = load_state(folder, prepared.fingerprint, device)
+        trained, done = load_state(folder, prepared.fingerprint, device)
         trim_log(folder, done)
     else:
         if (folder / STATE_FILE).exists():
@@ -48,41 +51,54 @@ def train(config: TrainConfig, prepared: Prepared, folder: Path, device: torch.d
         if (folder / WEIGHTS).exists():
             raise FileExistsError(f"{folder} holds a finished model: give another --out")
         state, done = initial_state(flatten(list(prepared.parameters.values())).to(dtype).to(device)), 0
+        if config.posterior == "ivon":
+            state = replace(state, second=torch.full_like(state.second, IVON_HESSIAN))
+        trained = Trained(state, swag.empty(state.weights[0], SWAG_RANK) if config.posterior == "swag" else None)
         trim_log(folder, 0)
-        save_state(folder, state, 0, prepared.fingerprint)
+        save_state(folder, trained, 0, prepared.fingerprint)
 
-    over_members = member_map(config.members, device)
+    over_members = member_map(config.trained, device)
     for epoch in range(done, settings.epochs):
-        state, record = _epoch(config, prepared, state, epoch, shapes, device, over_members, report)
+        state, record = _epoch(config, prepared, trained.state, epoch, shapes, device, over_members, report)
+        collected = trained.collected
+        if collected is not None and epoch + 1 > SWAG_START * settings.epochs:
+            collected = swag.collect(collected, state.weights[0])
+        trained = Trained(state, collected)
         append_log(folder, record)
-        save_state(folder, state, epoch + 1, prepared.fingerprint)
+        save_state(folder, trained, epoch + 1, prepared.fingerprint)
         report({"kind": "epoch", "epochs": settings.epochs, **record})
-    return state
+    return trained
 
 
 def _epoch(config: TrainConfig, prepared: Prepared, state: StackState, epoch: int, shapes: Shapes,
            device: torch.device, over_members: MemberMap, report: Report) -> tuple[StackState, dict]:
     """One pass over the data and the validation after it: the new state and the line for the log."""
-    settings, good, started = config.training, state, time.perf_counter()
+    settings, good, started = recipe_of_epoch(config.training, epoch), state, time.perf_counter()
     dtype = getattr(torch, settings.dtype)
     order = np.random.default_rng([settings.seed, epoch]).permutation(len(prepared.train))
     batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
-    sums = torch.zeros(config.members, dtype=torch.float64)
+    sums = torch.zeros(config.trained, dtype=torch.float64)
     before = state.skipped
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     for step, chosen in enumerate(batches):
         batch = batch_of([prepared.train[i] for i in chosen], prepared.model, dtype, device)
-        rate = learning_rate(settings, epoch + step / len(batches))
+        rate = learning_rate(settings, epoch + step / len(batches), config.posterior == "swag")
+        common = config, settings, prepared, shapes, batch, rate
 
-        def one_step(*rows: Tensor) -> tuple[Tensor, ...]:
+        def one_step(draws: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
             """Losses and new state of some members, from their rows of the state and of the last good one."""
             half = len(rows) // 2
             old, last_good = StackState(*rows[:half]), StackState(*rows[half:])
-            losses, gradients = _gradients(config, prepared, old.weights, shapes, batch)
-            new = update(old, gradients, losses, rate, settings.clip_norm, settings.ema_decay,
-                         lambda *ways: muon_direction(*ways, shapes))
+            if config.posterior == "ivon":
+                losses, new = ivon_step(*common, old, draws)
+            else:
+                losses, new = muon_step(*common, old)
             return losses, *go_back(new, last_good).tensors().values()
 
-        losses, *tensors = over_members(one_step, *state.tensors().values(), *good.tensors().values())
+        draws = state.weights.new_empty(config.trained, 0)
+        if config.posterior == "ivon":
+            draws = torch.randn(state.weights.shape, generator=generator).to(state.weights)
+        losses, *tensors = over_members(one_step, draws, *state.tensors().values(), *good.tensors().values())
         state = StackState(*tensors)
         sums += losses.double().cpu().nan_to_num(posinf=0.0, neginf=0.0)
         report({"kind": "step", "epoch": epoch + 1, "step": step + 1, "steps": len(batches),
@@ -93,35 +109,32 @@ def _epoch(config: TrainConfig, prepared: Prepared, state: StackState, epoch: in
         "train_loss": _numbers(sums / (len(batches) - (state.skipped - before)).cpu()),
         "validation_score": _numbers(scores),
         **measured,
-        "learning_rate": learning_rate(settings, epoch + 1),
+        "learning_rate": learning_rate(settings, epoch + 1, config.posterior == "swag"),
         "skipped_steps": state.skipped.tolist(),
         "seconds": round(time.perf_counter() - started, 3),
     }
 
 
-def learning_rate(settings: TrainingConfig, epoch: float) -> float:
-    """Linear warm-up, then constant or half a cosine to 1 % of the peak; `epoch` counts from 0, fractions allowed."""
+def recipe_of_epoch(settings: TrainingConfig, epoch: int) -> TrainingConfig:
+    """`warm-start` is `detached` for the first epochs and `joint` after them; the other recipes stay what they are."""
+    if settings.recipe != "warm-start":
+        return settings
+    return settings.model_copy(update={"recipe": "detached" if epoch < WARM_START * settings.epochs else "joint"})
+
+
+def learning_rate(settings: TrainingConfig, epoch: float, collects: bool = False) -> float:
+    """Linear warm-up, then constant or half a cosine to 1 % of the peak; `epoch` counts from 0, fractions allowed.
+
+    `collects`: half a cosine to SWAG_RATE of the peak where SWAG begins to collect weights, constant from there on.
+    """
     peak, warmup = settings.learning_rate, settings.warmup_epochs
+    floor, last = (SWAG_RATE, max(SWAG_START * settings.epochs, warmup)) if collects else (0.01, settings.epochs)
     if epoch < warmup:
         return peak * (0.01 + 0.99 * epoch / warmup)
-    if settings.schedule == "constant" or settings.epochs == warmup:
+    if settings.schedule == "constant":
         return peak
-    progress = (epoch - warmup) / (settings.epochs - warmup)
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
-
-
-def _gradients(config: TrainConfig, prepared: Prepared, weights: Tensor, shapes: Shapes,
-               batch: tuple[Layout, Labels]) -> tuple[Tensor, Tensor]:
-    """Losses (M,) and gradients (M, D); each member's gradient is that of its own loss."""
-    layout, labels = batch
-    leaves = {name: value.detach().requires_grad_() for name, value in unflatten(weights, shapes).items()}
-    detached = config.training.recipe == "detached"
-    outputs = evaluate(prepared.model, leaves, layout, training=True, detached=detached)
-    losses = loss(outputs, labels, config.model.head, config.training)
-    if weight := prior_weight(config):
-        losses = losses + weight * roughness(leaves, config.model)
-    gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)
-    return losses.detach(), flatten(gradients)
+    progress = (epoch - warmup) / (last - warmup) if last > warmup else float(collects)
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
 
 def validate(config: TrainConfig, prepared: Prepared, weights: Tensor, shapes: Shapes, device: torch.device,
@@ -131,16 +144,19 @@ def validate(config: TrainConfig, prepared: Prepared, weights: Tensor, shapes: S
     The score is the likelihood that the head describes (λ-weighted NLL); the force RMSE for the head `mse`.
     """
     settings = config.training.model_copy(update={"recipe": "joint"})
-    nll = torch.zeros(config.members, dtype=torch.float64)
+    shallow = config.posterior == "shallow-ensemble"
+    nll = torch.zeros(len(weights), dtype=torch.float64)
     energy, forces = [], []
     for start in range(0, len(prepared.validation), 10):
         examples = prepared.validation[start : start + 10]
         layout, labels = batch_of(list(examples), prepared.model, weights.dtype, device)
 
         def errors(rows: Tensor) -> tuple[Tensor, ...]:
-            outputs = evaluate(prepared.model, unflatten(rows, shapes), layout)
-            score = loss(outputs, labels, config.model.head, settings)
-            return score.double(), (outputs.energy - labels.energy).double(), (outputs.forces - labels.forces).double()
+            parameters = unflatten(rows, shapes)
+            outputs = evaluate(prepared.model, unstacked(parameters) if shallow else parameters, layout)
+            score = (shallow_loss if shallow else loss)(outputs, labels, config.model.head, settings)
+            energy = outputs.energy.mean(0, keepdim=True) if shallow else outputs.energy
+            return score.double(), (energy - labels.energy).double(), (outputs.forces - labels.forces).double()
 
         score, d_energy, d_forces = (result.cpu() for result in over_members(errors, weights))
         nll += score * len(examples)

@@ -77,7 +77,8 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
     return Prepared(
         model=model,
         references=references,
-        parameters=initialise(plan, member_seeds(config), offsets),
+        parameters=initialise(plan, member_seeds(config), offsets,
+                              config.members if config.posterior == "shallow-ensemble" else None),
         train=examples,
         validation=examples_of(validation, references, config.model.cutoff),
         split=split,
@@ -87,8 +88,8 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
 
 
 def member_seeds(config: TrainConfig) -> list[int]:
-    """Seeds of the members' first weights; a longer list begins with a shorter one, other seeds share none."""
-    return [int(seed) for seed in np.random.SeedSequence(config.training.seed).generate_state(config.members, np.uint64) >> 1]
+    """Seeds of the first weights of every model that is trained; a longer list begins with a shorter one, other seeds share none."""
+    return [int(seed) for seed in np.random.SeedSequence(config.training.seed).generate_state(config.trained, np.uint64) >> 1]
 
 
 def without_repulsion(dataset: Dataset, cutoff: float) -> Dataset:

@@ -149,6 +149,20 @@ def test_more_weights_than_outputs_inflate_the_noise_as_the_docstring_says():
     assert count * residual / fit.energy_noise == pytest.approx(count - gamma, abs=1e-3)
 
 
+def test_known_noises_leave_the_prior_to_the_evidence():
+    """τ is where the gradient of log Z vanishes; noises stay as given, also with more weights than outputs."""
+    model = Model(5, 12, 18)
+    w, _ = model.exact(2.0, 0.04, 0.3)
+    fit = laplace.fit(**model.sums(w), noises=(0.04, 0.3))
+    assert (fit.energy_noise, fit.force_noise) == (pytest.approx(0.04), pytest.approx(0.3))
+    logs = np.log([fit.prior_precision, 0.04, 0.3])
+    assert laplace.log_evidence(logs, w, model.observations(w))[1][0] == pytest.approx(0, abs=1e-6)
+    _, covariance = model.exact(fit.prior_precision, 0.04, 0.3)
+    np.testing.assert_allclose(fit.variance.numpy(), np.diag(covariance), rtol=1e-9)
+    with pytest.raises(ValueError, match="variances > 0"):
+        laplace.fit(**model.sums(w), noises=(0.0, 0.3))
+
+
 def test_samples_have_mean_and_variance_and_obey_the_seed():
     model, n = Model(4, 12, 18), 50_000
     fit = laplace.fit(**model.sums(model.exact(2.0, 0.04, 0.3)[0]))

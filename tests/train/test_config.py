@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from race_calc.model.config import ModelConfig
-from race_calc.train.config import ConfigError, TrainConfig, load_config, parse_config
+from race_calc.train.config import MEMBERS, ConfigError, TrainConfig, load_config, parse_config
 
 FULL = """
 data:
@@ -128,7 +128,7 @@ def test_wrong_keys(content, line):
         ("model", "cutoff", -1.0, "a number > 0, in Å"),
         ("model", "head", "both", "mse, energy or joint"),
         ("model", "force_covariance", "diagonal", "matrix-log or cholesky"),
-        ("training", "recipe", "faithful", "joint or detached"),
+        ("training", "recipe", "faithful", "joint, detached, beta-nll or warm-start"),
         ("training", "learning_rate", float("nan"), "a number > 0"),
         ("training", "learning_rate", float("inf"), "a number > 0"),
         ("training", "schedule", "linear", "cosine or constant"),
@@ -149,9 +149,9 @@ def test_wrong_values_name_key_value_and_allowed(section, key, value, allowed):
 
 
 def test_all_problems_at_once():
-    text = message(with_keys(model={"l_max": 9, "heads": "mse"}, members=0, posterior="swag"))
+    text = message(with_keys(model={"l_max": 9, "heads": "mse"}, members=0, posterior="swap"))
     assert "has 4 problems:" in text and len(text.splitlines()) == 5
-    for part in ("model.l_max = 9", "did you mean model.head?", "members = 0", "allowed: deep-ensemble or mve"):
+    for part in ("model.l_max = 9", "did you mean model.head?", "members = 0", "allowed: mve, deep-ensemble, swag, ivon, laplace, llpr, shallow-ensemble"):
         assert part in text
 
 
@@ -188,7 +188,20 @@ def test_members_fit_the_posterior():
     assert parse_config(with_keys(members=2)).members == 2
     assert "write 2 or more" in message(with_keys(members=1))
     assert "members = 3 is not allowed (posterior mve" in message(with_keys(posterior="mve", members=3))
-    assert "members = 10 (the default) is not allowed" in message(with_keys(posterior="mve"))
+    for posterior, members in MEMBERS.items():
+        head = {"laplace": "mse"}.get(posterior, "joint")
+        config = parse_config(with_keys(posterior=posterior, model={"head": head}))
+        assert config.members == members and config.trained == (members if posterior == "deep-ensemble" else 1)
+    assert "even number" in message(with_keys(posterior="llpr", members=5))
+    assert "write 2 or more" in message(with_keys(posterior="swag", members=1))
+
+
+@pytest.mark.parametrize("posterior, head, allowed", [
+    ("laplace", "joint", "mse"), ("ivon", "mse", "joint"), ("shallow-ensemble", "mse", "energy or joint")
+])
+def test_posteriors_need_heads(posterior, head, allowed):
+    text = message(with_keys(posterior=posterior, model={"head": head}))
+    assert f"with posterior {posterior} write model.head: {allowed}, not {head}" in text
 
 
 def test_all_weights_zero():

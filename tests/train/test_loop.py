@@ -13,11 +13,11 @@ import torch
 from small_run import write_run
 
 from race_calc.checkpoint import load_checkpoint
-from race_calc.train import loop
+from race_calc.train import loop, steps
 from race_calc.train.config import load_config
-from race_calc.train.files import LOG_FILE, STATE_FILE, load_state
+from race_calc.train.files import LOG_FILE, STATE_FILE, Trained, load_state
 from race_calc.train.finish import finish
-from race_calc.train.loop import learning_rate, train
+from race_calc.train.loop import learning_rate, recipe_of_epoch, train
 from race_calc.train.prepare import prepare
 
 CPU = torch.device("cpu")
@@ -27,8 +27,7 @@ def run(folder, out, resume=False, **changes):
     path = write_run(folder, **changes)
     config = load_config(path)
     prepared = prepare(config, folder)
-    state = train(config, prepared, folder / out, CPU, resume)
-    return config, prepared, state
+    return config, prepared, train(config, prepared, folder / out, CPU, resume).state
 
 
 def read_log(folder):
@@ -54,11 +53,14 @@ def test_member_of_a_stack_equals_its_own_run(tmp_path):
     assert not torch.equal(stack.weights[0], stack.weights[1])
 
 
-@pytest.mark.parametrize("head,recipe", [("mse", "joint"), ("energy", "joint"), ("energy", "detached"), ("joint", "joint")])
+@pytest.mark.parametrize("head,recipe", [
+    ("mse", "joint"), ("energy", "joint"), ("energy", "detached"), ("joint", "joint"), ("joint", "beta-nll"), ("energy", "beta-nll"),
+    ("joint", "warm-start"),
+])
 def test_heads_and_recipes_train(tmp_path, head, recipe):
     config, prepared, state = run(tmp_path, "out", model__head=head, training__recipe=recipe, training__epochs=2)
     assert torch.isfinite(state.weights).all() and (state.best_epoch > 0).all()
-    finish(config, prepared, state, tmp_path / "out", CPU)
+    finish(config, prepared, Trained(state), tmp_path / "out", CPU)
     assert load_checkpoint(tmp_path / "out").thresholds
 
 
@@ -83,7 +85,7 @@ def test_interrupted_run_resumes_to_the_same_bits(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(config, prepared, tmp_path / "stopped", CPU, False, stop)
     (tmp_path / "stopped" / LOG_FILE).open("a").write('{"epoch": 3, "half a li')
-    resumed = train(config, prepared, tmp_path / "stopped", CPU, True)
+    resumed = train(config, prepared, tmp_path / "stopped", CPU, True).state
     assert all(torch.equal(whole.tensors()[name], resumed.tensors()[name]) for name in whole.tensors())
     assert [line["epoch"] for line in read_log(tmp_path / "stopped")] == [1, 2, 3, 4, 5]
 
@@ -116,14 +118,14 @@ def test_killed_process_resumes_to_the_same_bits(tmp_path):
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch):
-    calls, true_loss = [], loop.loss
+    calls, true_loss = [], steps.loss
 
     def poisoned(outputs, labels, head, settings):
         calls.append(settings.recipe)
         values = true_loss(outputs, labels, head, settings)
         return values * float("nan") if len(calls) == 2 else values
 
-    monkeypatch.setattr(loop, "loss", poisoned)
+    monkeypatch.setattr(steps, "loss", poisoned)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -139,7 +141,7 @@ def test_a_member_that_learned_nothing_is_not_shipped(tmp_path, monkeypatch):
     config, prepared, state = run(tmp_path, "out", training__epochs=1)
     assert read_log(tmp_path / "out")[0]["validation_score"] == [None, None]
     with pytest.raises(ValueError, match=r"members \[0, 1\] never had a finite"):
-        finish(config, prepared, state, tmp_path / "out", CPU)
+        finish(config, prepared, Trained(state), tmp_path / "out", CPU)
     assert not (tmp_path / "out" / "weights.safetensors").exists()
 
 
@@ -163,6 +165,12 @@ def test_learning_rate(tmp_path):
     assert learning_rate(settings, 1) == pytest.approx(0.1)
     assert learning_rate(settings, 6) == pytest.approx(0.1 * 0.505)
     assert learning_rate(settings, 11) == pytest.approx(0.001)
+    assert learning_rate(settings, 4.4, collects=True) == pytest.approx(0.01) == learning_rate(settings, 9, collects=True)
+
+
+def test_warm_start_changes_its_recipe(tmp_path):
+    settings = load_config(write_run(tmp_path, training__epochs=4, training__recipe="warm-start")).training
+    assert [recipe_of_epoch(settings, epoch).recipe for epoch in range(4)] == ["detached", "detached", "joint", "joint"]
 
 
 def test_bad_data_is_named(tmp_path):

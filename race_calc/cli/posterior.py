@@ -1,0 +1,56 @@
+"""race-calc posterior fit: a posterior for a model that is trained already."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from race_calc.cli.app import app, command
+
+posterior = typer.Typer(help="Posteriors for models that are trained already.", no_args_is_help=True)
+app.add_typer(posterior, name="posterior")
+
+
+class Method(str, Enum):
+    laplace = "laplace"
+    llpr = "llpr"
+
+
+@command("fit", posterior)
+def fit(
+    model: Annotated[Path, typer.Argument(help="folder of the model")],
+    method: Annotated[Method, typer.Option(help="laplace (needs head mse) or llpr")],
+    out: Annotated[Path, typer.Option(help="folder of the new model")],
+    data: Annotated[Path, typer.Option(help="folder that the data paths of the training are relative to")],
+    members: Annotated[int, typer.Option(help="parameter sets to draw; llpr: an even number")] = 16,
+    member: Annotated[int, typer.Option(help="which member of the model to take")] = 0,
+    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Fit a posterior to the data that the model was trained on; the model itself stays as it is."""
+    from rich.progress import Progress
+
+    from race_calc.checkpoint import load_checkpoint
+    from race_calc.device import torch_device
+    from race_calc.memory import keep_freed_memory
+    from race_calc.train.finish import fit_posterior
+
+    keep_freed_memory()
+    if (out / "weights.safetensors").exists():
+        raise FileExistsError(f"{out} holds a model: give another --out")
+    checkpoint = load_checkpoint(model)
+    with Progress() as bar:
+        task = bar.add_task(method.value, total=None)
+        made = fit_posterior(checkpoint, method.value, data, out, members, member, seed, torch_device(device),
+                             lambda done, total: bar.update(task, completed=done, total=total))
+    record = made.training["posterior"]
+    for name in ("prior_precision", "calibration"):
+        if name in record:
+            print(f"{name.replace('_', ' ')}: {record[name]:.4g}")
+    if made.noise is not None:
+        print(f"noise: {1e3 * made.noise.energy**0.5:.2f} meV per √atom, {1e3 * made.noise.forces**0.5:.2f} meV/Å")
+    before, after = record["validation_of_the_model"], made.training["validation"]
+    for name, unit in (("mean_energy_rmse_eV", "meV"), ("mean_force_rmse_eV_per_A", "meV/Å")):
+        print(f"validation RMSE, the model {1e3 * before[name]:.1f}, mean of the draws {1e3 * after[name]:.1f} {unit}")
+    print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")

@@ -1,0 +1,127 @@
+"""Every posterior trains, resumes to the same bits, saves, loads, drives MD and the monitor."""
+
+import numpy as np
+import pytest
+import torch
+from ase import units
+from ase.md.verlet import VelocityVerlet
+from small_run import frame, write_run
+
+from race_calc import Criterion, RACECalculator, UncertaintyMonitor
+from race_calc.checkpoint import load_checkpoint
+from race_calc.model.parameters import shares_trunk
+from race_calc.train.config import MEMBERS, load_config
+from race_calc.train.files import STATE_FILE
+from race_calc.train.finish import finish
+from race_calc.train.loop import train
+from race_calc.train.prepare import prepare
+
+CPU = torch.device("cpu")
+HEAD = {"laplace": "mse"}
+
+
+def setup(folder, posterior, **changes):
+    members = {} if posterior == "mve" else {"members": 4}
+    path = write_run(folder, posterior=posterior, model__head=HEAD.get(posterior, "joint"), **members, **changes)
+    if posterior == "mve":
+        path.write_text(path.read_text().replace("members: 2\n", ""))
+    config = load_config(path)
+    return config, prepare(config, folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Model folders by posterior, trained in two epochs."""
+    found = {}
+    for posterior in MEMBERS:
+        folder = tmp_path_factory.mktemp(posterior)
+        config, prepared = setup(folder, posterior, training__epochs=5)
+        finish(config, prepared, train(config, prepared, folder / "model", CPU, resume=False), folder / "model", CPU)
+        found[posterior] = folder / "model"
+    return found
+
+
+@pytest.mark.parametrize("posterior", MEMBERS)
+def test_loads_drives_md_and_the_monitor(made, posterior, tmp_path):
+    checkpoint = load_checkpoint(made[posterior])
+    members = 1 if posterior == "mve" else 4
+    assert checkpoint.posterior == posterior and checkpoint.members == members
+    assert checkpoint.thresholds and shares_trunk(checkpoint.parameters) == (posterior in ("llpr", "shallow-ensemble"))
+    atoms = frame(3)
+    atoms.calc = RACECalculator(made[posterior])
+    atoms.get_forces()
+    results = atoms.calc.results
+    assert np.isfinite(results["forces_covariance"]).all() and results["energy_uncertainty"] > 0
+    if members > 1:
+        assert results["energy_uncertainty_epistemic"] > 0
+        assert np.linalg.eigvalsh(results["forces_covariance_epistemic"])[:, -1].max() > 0
+        assert results["bald_energy"] > 0 and (results["bald_forces"] > 0).all()
+    dynamics = VelocityVerlet(atoms, 1.0 * units.fs)
+    monitor = UncertaintyMonitor(dynamics, [Criterion("energy_uncertainty_per_atom", 1e6, "halt")], flagged=None)
+    dynamics.run(3)
+    assert monitor.record.scores["energy_uncertainty_per_atom"] > 0 and dynamics.nsteps == 3
+
+
+@pytest.mark.parametrize("posterior", MEMBERS)
+def test_the_mean_energy_has_the_forces(made, posterior):
+    """Fourth-order differences; the parameter sets are fixed, so the mean energy is one function."""
+    atoms, h = frame(3), 1e-4
+    atoms.calc = RACECalculator(made[posterior])
+    force = atoms.get_forces()[1, 0]
+    energies = []
+    for k in (-2, -1, 1, 2):
+        moved = atoms.copy()
+        moved.positions[1, 0] += k * h
+        moved.calc = atoms.calc
+        energies.append(moved.get_potential_energy())
+    assert np.dot([1, -8, 8, -1], energies) / (12 * h) == pytest.approx(-force, rel=1e-9, abs=1e-7)
+
+
+@pytest.mark.parametrize("posterior", ["swag", "ivon", "shallow-ensemble"])
+def test_resumes_to_the_same_bits(tmp_path, posterior):
+    config, prepared = setup(tmp_path, posterior, training__epochs=5)
+    whole = train(config, prepared, tmp_path / "whole", CPU, resume=False)
+
+    def stop(record):
+        if record["kind"] == "step" and record["epoch"] == 4 and record["step"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, prepared, tmp_path / "stopped", CPU, False, stop)
+    train(config, prepared, tmp_path / "stopped", CPU, resume=True)
+    assert (tmp_path / "whole" / STATE_FILE).read_bytes() == (tmp_path / "stopped" / STATE_FILE).read_bytes()
+    for trained, out in ((whole, "a"), (whole, "b")):
+        finish(config, prepared, trained, tmp_path / out, CPU)
+    assert (tmp_path / "a" / "weights.safetensors").read_bytes() == (tmp_path / "b" / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("posterior", ["llpr", "shallow-ensemble"])
+def test_without_the_forces_of_every_member(made, posterior):
+    """The same means, energies and aleatoric covariances; what needs every member's forces is absent."""
+    atoms, fast = frame(3), frame(3)
+    atoms.calc, fast.calc = RACECalculator(made[posterior]), RACECalculator(made[posterior], forces_epistemic=False)
+    for one in (atoms, fast):
+        one.get_forces()
+    full, found = atoms.calc.results, fast.calc.results
+    for name in ("energy", "forces", "energy_uncertainty", "energy_uncertainty_epistemic", "bald_energy", "forces_covariance_aleatoric"):
+        np.testing.assert_allclose(found[name], full[name], rtol=1e-9, atol=1e-10, err_msg=name)
+    assert not {"bald_forces", "forces_covariance_epistemic"} & set(found)
+    np.testing.assert_allclose(found["forces_covariance"], full["forces_covariance_aleatoric"], rtol=1e-9)
+    monitor = UncertaintyMonitor(VelocityVerlet(fast, units.fs), flagged=None)
+    assert not any("bald_forces" in c.name for c in monitor.criteria)
+
+
+def test_members_that_share_nothing_have_no_cheap_step(made):
+    with pytest.raises(ValueError, match="share nothing"):
+        RACECalculator(made["deep-ensemble"], forces_epistemic=False)
+
+
+def test_llpr_energy_variance_is_the_closed_form(made):
+    """Not the spread of the drawn last layers; these agree with it in the mean over many draws."""
+    atoms = frame(3)
+    atoms.calc = RACECalculator(made["llpr"], members=True)
+    atoms.get_potential_energy()
+    found = atoms.calc.results
+    assert found["energies_members"].mean() == pytest.approx(found["energy"], abs=1e-9)
+    assert found["energy_uncertainty_epistemic"] != pytest.approx(found["energies_members"].std(), rel=1e-6)
+    assert found["energy_uncertainty_epistemic"] == pytest.approx(found["energies_members"].std(), rel=3.0)
