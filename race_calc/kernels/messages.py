@@ -115,7 +115,7 @@ def kernels_usable(device: torch.device) -> bool:
 def why_not(device: torch.device) -> str | None:
     """What keeps the kernels from working here, in words; None if nothing does."""
     if device.type != "cpu":
-        return f"the compiled kernels are for the CPU, not for {device}: use compile=False"
+        return f"the compiled kernels are for the CPU, not for {device}"
     return _build_problem()
 
 
@@ -211,8 +211,12 @@ def _check(recipe: Recipe, harmonics: Tensor, radial: Tensor, table: Tensor | No
     if weights.shape[-1] != recipe.radial_width or harmonics.dtype != dtype or weights.dtype != dtype:
         raise ValueError(f"radial weights {tuple(weights.shape)} {weights.dtype}, harmonics {harmonics.dtype} and features "
                          f"{dtype} do not fit a layer with {recipe.radial_width} path weights")
-    if table is not None and (radial.dtype != torch.float64 or not table[0].is_contiguous()):
-        raise ValueError("a radial table must be contiguous, and places on it float64")
+    if table is None:
+        return
+    if table.dim() != 3 or len(table) != len(features[0]) or table.shape[1] < 6 or not table[0].is_contiguous():
+        raise ValueError(f"a radial table has the shape (members, 6 rows or more, path weights), not {tuple(table.shape)}")
+    if radial.dtype != torch.float64:
+        raise ValueError("places on a radial table must be float64")
 
 
 def _run(name: str, recipe: Recipe, at: Neighbours, harmonics: Tensor, radial: Tensor, table: Tensor | None,

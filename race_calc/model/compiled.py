@@ -1,7 +1,7 @@
 """`evaluate` at prediction as one function compiled by torch, energies and forces together: for GPUs.
 
-Sizes are dynamic: a step with other numbers of atoms or pairs compiles nothing anew, except where an element goes from
-none or one atom to several. Torch keeps what it generated on disk for later processes (TORCHINDUCTOR_CACHE_DIR).
+Sizes are dynamic. What compiles anew: another pattern of none, one or several atoms of each element, one structure or
+several, one atom alone. Torch keeps what it generated on disk for later processes (TORCHINDUCTOR_CACHE_DIR).
 """
 
 import sys
@@ -14,9 +14,10 @@ from race_calc.model.angular import clebsch_gordan
 from race_calc.model.derivatives import forces_and_virial
 from race_calc.model.layout import Layout
 from race_calc.model.parameters import Parameters
-from race_calc.model.race import Energies, Outputs, Race, energies_of, evaluate, geometry, outputs_of
+from race_calc.model.race import Energies, Outputs, Race, energies_of, evaluate, outputs_of
 
 Evaluate = Callable[[Parameters, Layout], Outputs]
+MOST_VERSIONS = 64  # of all models in a process; beyond, structures of a new pattern are evaluated without compiling
 
 
 class _Step(torch.nn.Module):
@@ -38,25 +39,37 @@ class _Step(torch.nn.Module):
 def compiled_evaluate(model: Race, backend: str = "inductor") -> Evaluate:
     """A function of parameters and a layout of one padded block that gives what `evaluate` gives.
 
-    The first call compiles, which takes minutes; a note on standard error says so. `backend` of torch.compile.
+    Compiling takes minutes; a note on standard error says so each time. `backend` of torch.compile.
     """
+    import torch._dynamo as dynamo  # here, because it takes seconds
+    from torch.fx.experimental import _config as shapes_config
 
-    compiled = torch.compile(_Step(model), dynamic=True, fullgraph=True, backend=backend)
-    told = False
+    generate = dynamo.lookup_backend(backend)
+
+    def noted(*arguments, **options):
+        print("race_calc: torch compiles the model for a new kind of structure, this takes minutes", file=sys.stderr, flush=True)
+        return generate(*arguments, **options)
+
+    compiled = torch.compile(_Step(model), dynamic=True, fullgraph=True, backend=noted)
+    for layer in model.plan.layers:  # constants cannot be made while torch traces
+        for path in layer.paths:
+            if path.l2:
+                clebsch_gordan(layer.inputs[path.source].l, path.l2, layer.outputs[path.target].l)
+    limit = "recompile_limit" if hasattr(dynamo.config, "recompile_limit") else "cache_size_limit"
 
     def run(parameters: Parameters, layout: Layout) -> Outputs:
-        nonlocal told
         if not layout.blocks[0].width:  # no pairs: nothing to gain
             return evaluate(model, parameters, layout)
-        if not told:
-            print("race_calc: torch compiles the model, once per process, in minutes", file=sys.stderr, flush=True)
-            told = True
-            for path in ((i.l, p.l2, o.l) for layer in model.plan.layers for p in layer.paths if p.l2
-                         for i, o in [(layer.inputs[p.source], layer.outputs[p.target])]):
-                clebsch_gordan(*path)  # constants cannot be made while torch traces
-        with torch.no_grad():
-            angular, radial = ([leaf.detach() for leaf in leaves] for leaves in geometry(parameters, layout))
-            energies, (forces, virial) = compiled(parameters, layout, angular, radial)
+        trunks = len(parameters["embedding"])
+        angular, radial = ([getattr(block, name).expand(trunks, -1, -1) for block in layout.blocks] for name in ("angular", "radial"))
+        for value in parameters.values():
+            dynamo.mark_static(value)
+        # without duck shapes: that two sizes are equal once does not mean that they always are
+        with torch.no_grad(), dynamo.config.patch({limit: MOST_VERSIONS}), shapes_config.patch(use_duck_shape=False):
+            try:
+                energies, (forces, virial) = compiled(parameters, layout, angular, radial)
+            except dynamo.exc.FailOnRecompileLimitHit:
+                return evaluate(model, parameters, layout)
             return outputs_of(parameters, layout, Energies(**energies), forces, virial)
 
     return run

@@ -5,9 +5,9 @@ Features are a list of tensors (M, N, 2l + 1, C), one per irrep of the layer.
 ================= ==================================================== ======================
 method            equation                                             here
 ================= ==================================================== ======================
-up                u = Lin_up(h)                                        `_up`
-message           m_ij = [u_j ‖ (u_j ⊗ Y(r_ij))] ⊙ MLP(B(r_ij))        `_gather` (path by path)
-aggregate         A_i = Lin_down(Σ_j m_ij) / n̄                         `_aggregate`
+up                u = Lin_up(h)                                        `_linear`
+message           m_ij = [u_j ‖ (u_j ⊗ Y(r_ij))] ⊙ MLP(B(r_ij))        `_aggregate` or kernels
+aggregate         A_i = Lin_down(Σ_j m_ij) / n̄                         `interaction`
 restratify        b_i = Lin(a_i ⊗ A_i) = W_z A_i                       `_per_species`
 residual          h_i ← b_i + W_skip[z] h_i                            `_per_species`
 ================= ==================================================== ======================

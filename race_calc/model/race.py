@@ -65,9 +65,9 @@ class Outputs:
 
 
 def layout_of(model: Race, graph: Graph, dtype: torch.dtype, device: torch.device, padded: bool = True,
-              tables: bool = False, training: bool = False, blocks: int = MAX_BLOCKS) -> Layout:
+              table_knots: int = 0, training: bool = False, blocks: int = MAX_BLOCKS) -> Layout:
     """The graph in the model's order, `padded` for torch's operations in at most so many `blocks`, else for the kernels;
-    for parameters with `tables` or not. At prediction the chain rule to the positions is finished in float64 whatever the dtype.
+    `table_knots`: of the tables that the parameters have, 0 for none. At prediction the chain rule to the positions is finished in float64 whatever the dtype.
     Raises ValueError for an element that the model does not know.
     """
     table = np.full(max(model.species + (int(graph.numbers.max()),)) + 1, -1)
@@ -84,13 +84,13 @@ def layout_of(model: Race, graph: Graph, dtype: torch.dtype, device: torch.devic
     config = model.plan.config
 
     def basis(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if tables:
-            place, slope = place_on_grid(distance, config.cutoff)
+        if table_knots:
+            place, slope = place_on_grid(distance, config.cutoff, table_knots)
             return place[:, None], slope[:, None]
         values, slopes = bessel(distance / config.cutoff, config.n_bessel)
         return values, slopes / config.cutoff
 
-    dtypes = Dtypes(dtype, torch.float64 if tables else dtype, dtype if training else torch.float64)
+    dtypes = Dtypes(dtype, torch.float64 if table_knots else dtype, dtype if training else torch.float64)
     return make_layout(graph, species, len(model.species), config.l_max, basis, dtypes, device, padded, blocks)
 
 

@@ -15,7 +15,7 @@ from race_calc.model.heads import CHOLESKY_JITTER
 from race_calc.model.layout import MAX_BLOCKS, Layout
 from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
 from race_calc.model.race import Outputs, Race, evaluate, layout_of
-from race_calc.model.table import has_tables, tabulated
+from race_calc.model.table import table_knots, tabulated
 from race_calc.parallel import member_map, one_main_thread
 from race_calc.posterior.aggregate import aggregate
 from race_calc.prediction import Prediction
@@ -53,9 +53,8 @@ class StackPosterior:
         Raises ValueError for an element that the model does not know.
         """
         first = self.parameters["embedding"]
-        tables = has_tables(self.parameters)
-        layout = layout_of(self.model, graph, first.dtype, first.device, padded=not self.kernels, tables=tables,
-                           blocks=MAX_BLOCKS if self.compiled is None else 1)
+        layout = layout_of(self.model, graph, first.dtype, first.device, padded=not self.kernels,
+                           table_knots=table_knots(self.parameters), blocks=MAX_BLOCKS if self.compiled is None else 1)
         with torch.no_grad():
             outputs = self._outputs(layout)
         config = self.model.plan.config

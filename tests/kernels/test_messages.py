@@ -1,18 +1,19 @@
 """The kernels against torch's path where the other tests do not reach: many edges, shared work, odd channel numbers."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
 from ase.build import bulk, molecule
 
 from race_calc.graph import collate, from_atoms
-from race_calc.kernels.messages import why_not
+from race_calc.kernels.messages import message_sums, why_not
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, evaluate, layout_of
-from race_calc.model.table import tabulated
+from race_calc.model.table import table_knots, tabulated
 
 CPU = torch.device("cpu")
 OFFSETS = {"energy_var_offset": -6.0, "force_cov_offset": -4.0}
@@ -59,7 +60,7 @@ def test_shared_work(members, tables):
     stack = initialise(model.plan, list(range(members)), OFFSETS)
     stack = tabulated(stack, model.plan.config) if tables else stack
     graph = collate([from_atoms(molecule(name), 4.0) for name in ("CH3CH2OH", "H2O")])
-    layout = layout_of(model, graph, torch.float64, CPU, padded=False, tables=tables)
+    layout = layout_of(model, graph, torch.float64, CPU, padded=False, table_knots=table_knots(stack))
     alone = evaluate(model, stack, layout)
     for threads in (2, 3, 40):
         assert close(evaluate(model, stack, replace(layout, edges=replace(layout.edges, threads=threads))), alone, 1e-13)
@@ -80,6 +81,39 @@ def test_training_gradients_are_those_of_torch():
     for name, a, b in zip(stack, *found):
         assert (a - b).abs().max() <= 1e-11 * a.abs().max(), name
     assert sum(bool(gradient.any()) for gradient in found[0]) > 20
+
+
+@pytest.mark.parametrize("live", [keep for n in range(3) for keep in combinations(range(3), n + 1)])
+def test_sums_without_a_gradient_are_skipped(live):
+    """First and second derivatives of a loss on some of the sums, against zero gradients for the others."""
+    model = make("5x0e+4x1o+3x2e", (1, 6, 8), l_max=2)
+    layer = model.plan.layers[1]
+    graph = from_atoms(molecule("CH3CH2OH"), 4.0)
+    layout = layout_of(model, graph, torch.float64, CPU, padded=False, training=True)
+    draw = torch.Generator().manual_seed(0)
+    leaves = [torch.randn(2, len(graph.pair) // 2, layer.radial_width, generator=draw, dtype=torch.float64)]
+    leaves += [torch.randn(2, graph.n_atoms, 2 * ir.l + 1, up, generator=draw, dtype=torch.float64)
+               for ir, up in zip(layer.inputs, layer.up)]
+    found = []
+    for all_of_them in (False, True):
+        radial, *features = [leaf.clone().requires_grad_() for leaf in leaves]
+        harmonics = layout.blocks[0].angular.expand(2, -1, -1).requires_grad_()
+        sums = message_sums(layer, layout.edges, harmonics, radial, None, features, True)
+        total = sum((value**3).sum() * (k in live) for k, value in enumerate(sums) if all_of_them or k in live)
+        first = torch.autograd.grad(total, [harmonics, radial, *features], create_graph=True)
+        second = torch.autograd.grad(sum((g**2).sum() for g in first), [radial, *features])
+        found.append([*first, *second])
+    for a, b in zip(*found):
+        assert (a - b).abs().max() <= 1e-12 * b.abs().max()
+
+
+def test_a_table_of_another_model_is_refused():
+    model = make("4x0e+2x1o+2x2e", (1, 6, 8), l_max=2)
+    stack = tabulated(initialise(model.plan, [0, 1], OFFSETS), model.plan.config)
+    layout = layout_of(model, from_atoms(molecule("CO"), 4.0), torch.float64, CPU, padded=False, table_knots=table_knots(stack))
+    for wrong in (stack["layers.1.table"][:1], stack["layers.1.table"][:, :5], stack["layers.1.table"][:, None]):
+        with pytest.raises(ValueError, match="radial table has the shape"):
+            evaluate(model, stack | {"layers.1.table": wrong}, layout)
 
 
 def test_an_atom_without_neighbours():

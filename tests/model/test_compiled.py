@@ -1,10 +1,13 @@
 """The model as one function compiled by torch gives what `evaluate` gives. Traced only: generating code takes minutes."""
 
+import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from physics_cases import CUTOFF, crystal, draw, ethanol, make_model
 
 from race_calc.graph import from_atoms
+from race_calc.model import compiled
 from race_calc.model.compiled import compiled_evaluate
 from race_calc.model.race import evaluate, layout_of
 
@@ -14,16 +17,29 @@ CPU = torch.device("cpu")
 @pytest.mark.slow
 @pytest.mark.parametrize("head, layers", [("joint", 2), ("mse", 1)])
 def test_equal_for_other_sizes_without_compiling_again(head, layers, capsys):
-    model = make_model(head=head, layers=layers)
+    model = make_model(head=head, layers=layers, l_max=2)
     parameters = draw(model, [0, 1])
     torch._dynamo.reset()
     run = compiled_evaluate(model, backend="aot_eager")
     with torch._dynamo.config.patch(error_on_recompile=True):
-        for atoms in (two_ethanols(2.0), two_ethanols(6.0), crystal() * (2, 1, 1)):
+        for atoms in (three_of_each(3.0), three_of_each(2.5), crystal() * (2, 2, 1), with_a_lone_atom()):
             layout = layout_of(model, from_atoms(atoms, CUTOFF), torch.float64, CPU, blocks=1)
             assert len(layout.blocks) == 1
             check(run(parameters, layout), evaluate(model, parameters, layout))
     assert capsys.readouterr().err.count("torch compiles") == 1
+
+
+def test_more_kinds_of_structures_than_torch_keeps(monkeypatch):
+    """Each composition is a kind; beyond the limit they are evaluated without compiling."""
+    monkeypatch.setattr(compiled, "MOST_VERSIONS", 2)
+    model = make_model(head="mse", layers=1)
+    parameters = draw(model, [0, 1])
+    torch._dynamo.reset()
+    run = compiled_evaluate(model, backend="eager")
+    for formula in ("H2", "OH", "CO", "C2", "H2O", "CO2"):
+        atoms = Atoms(formula, positions=np.random.default_rng(0).normal(size=(len(Atoms(formula)), 3)))
+        layout = layout_of(model, from_atoms(atoms, CUTOFF), torch.float64, CPU, blocks=1)
+        check(run(parameters, layout), evaluate(model, parameters, layout))
 
 
 def test_a_single_atom_compiles_nothing(capsys):
@@ -34,10 +50,14 @@ def test_a_single_atom_compiles_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-def two_ethanols(apart: float):
-    other = ethanol()
-    other.positions += [0, 0, apart]
-    return ethanol() + other
+def three_of_each(width: float) -> Atoms:
+    """Nine atoms, as many as spherical harmonics up to l = 2: sizes that are equal only here."""
+    return Atoms("H3C3O3", positions=width * np.random.default_rng(3).random((9, 3)))
+
+
+def with_a_lone_atom() -> Atoms:
+    atoms = three_of_each(2.0) + Atoms("H", positions=[[9.0, 9.0, 9.0]])
+    return atoms
 
 
 def check(found, expected):

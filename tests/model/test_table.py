@@ -10,12 +10,13 @@ from race_calc.kernels.messages import why_not
 from race_calc.model.parameters import radial_weights
 from race_calc.model.race import evaluate, layout_of
 from race_calc.model.radial import bessel, perceptron
-from race_calc.model.table import KNOTS, SOFTENING, place_on_grid, tabulated
+from race_calc.model.table import FEWEST_KNOTS, SOFTENING, place_on_grid, table_knots, tabulated
 
 CPU = torch.device("cpu")
 MODEL = make_model()
 EXACT = draw(MODEL, [0, 1])
 TABLES = tabulated(EXACT, MODEL.plan.config)
+KNOTS = table_knots(TABLES)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -25,15 +26,15 @@ def kernels():
         pytest.skip(problem)
 
 
-def run(parameters, *structures, tables: bool, dtype=torch.float64):
+def run(parameters, *structures, dtype=torch.float64):
     graph = collate([from_atoms(atoms, CUTOFF) for atoms in structures])
     parameters = {name: value.to(dtype) for name, value in parameters.items()}
-    return evaluate(MODEL, parameters, layout_of(MODEL, graph, dtype, CPU, padded=False, tables=tables))
+    return evaluate(MODEL, parameters, layout_of(MODEL, graph, dtype, CPU, padded=False, table_knots=table_knots(parameters)))
 
 
 @pytest.mark.parametrize("structure", [ethanol, crystal])
 def test_close_to_the_perceptrons(structure):
-    exact, table = run(EXACT, structure(), tables=False), run(TABLES, structure(), tables=True)
+    exact, table = run(EXACT, structure()), run(TABLES, structure())
     assert deviation(table.energy, exact.energy) < 1e-8
     for name in ("forces", "virial", "log_cov"):
         assert deviation(getattr(table, name), getattr(exact, name)) < 1e-6, name
@@ -42,32 +43,53 @@ def test_close_to_the_perceptrons(structure):
 def test_forces_are_derivatives_of_the_tabulated_energy():
     """Fourth-order differences; the tabulated energy has four continuous derivatives."""
     atoms, h = ethanol(), 1e-4
-    forces = run(TABLES, atoms, tables=True).forces
+    forces = run(TABLES, atoms).forces
     for i, axis in ((0, 0), (3, 1), (8, 2)):
         moved = []
         for k in (-2, -1, 1, 2):
             moved.append(atoms.copy())
             moved[-1].positions[i, axis] += k * h
-        energy = run(TABLES, *moved, tables=True).energy
+        energy = run(TABLES, *moved).energy
         slope = energy @ torch.tensor([1, -8, 8, -1], dtype=torch.float64) / (12 * h)
         assert (slope + forces[:, i, axis]).abs().max() < 1e-7 * forces.abs().max()
 
 
 def test_single_precision():
-    exact = run(EXACT, ethanol(), tables=False)
-    single = run(TABLES, ethanol(), tables=True, dtype=torch.float32)
+    exact = run(EXACT, ethanol())
+    single = run(TABLES, ethanol(), dtype=torch.float32)
     assert deviation(single.forces, exact.forces) < 1e-5 and deviation(single.energy, exact.energy) < 1e-5
 
 
 def test_place_and_its_slope():
     r = np.linspace(0.3, CUTOFF, 50)
-    place, slope = place_on_grid(r, CUTOFF)
-    ends, _ = place_on_grid(np.array([0.0, CUTOFF]), CUTOFF)
+    place, slope = place_on_grid(r, CUTOFF, KNOTS)
+    ends, _ = place_on_grid(np.array([0.0, CUTOFF]), CUTOFF, KNOTS)
     np.testing.assert_allclose(ends, [0, KNOTS - 1], atol=1e-10)
     h = 1e-5
-    numeric = (place_on_grid(r + h, CUTOFF)[0] - place_on_grid(r - h, CUTOFF)[0]) / (2 * h)
-    np.testing.assert_allclose(slope, numeric, rtol=1e-8)
-    assert SOFTENING > 0
+    numeric = (place_on_grid(r + h, CUTOFF, KNOTS)[0] - place_on_grid(r - h, CUTOFF, KNOTS)[0]) / (2 * h)
+    np.testing.assert_allclose(slope[:-1], numeric[:-1], rtol=1e-8)
+
+
+def test_pairs_beyond_the_cutoff_count_for_nothing():
+    """As with the perceptrons: a graph may hold more pairs than the model reads."""
+    atoms = crystal()
+    more = from_atoms(atoms, 1.3 * CUTOFF)
+    layout = layout_of(MODEL, more, torch.float64, CPU, padded=False, table_knots=KNOTS)
+    found, usual = evaluate(MODEL, TABLES, layout), run(TABLES, atoms)
+    assert len(more.pair) > len(from_atoms(atoms, CUTOFF).pair)
+    for name in ("energy", "forces"):
+        assert deviation(getattr(found, name), getattr(usual, name)) < 1e-12, name
+
+
+def test_functions_that_bend_more_get_more_knots():
+    model = make_model(n_bessel=24, cutoff=6.0)
+    exact = draw(model, [0])
+    table = tabulated(exact, model.plan.config)
+    knots, graph = table_knots(table), from_atoms(ethanol(), 6.0)
+    assert knots > FEWEST_KNOTS == KNOTS
+    found = evaluate(model, table, layout_of(model, graph, torch.float64, CPU, padded=False, table_knots=knots))
+    expected = evaluate(model, exact, layout_of(model, graph, torch.float64, CPU, padded=False))
+    assert deviation(found.energy, expected.energy) < 1e-8 and deviation(found.forces, expected.forces) < 1e-6
 
 
 def test_a_table_ends_as_the_perceptron_does():
@@ -81,7 +103,7 @@ def test_a_table_ends_as_the_perceptron_does():
 def test_knots_hold_the_perceptron():
     """Quintic B-splines have the values (1, 26, 66, 26, 1) / 120 at the knots."""
     r = np.array([1.1, 2.3, 3.7])
-    place, _ = place_on_grid(r, CUTOFF)
+    place, _ = place_on_grid(r, CUTOFF, KNOTS)
     knots = np.rint(place).astype(int)
     at_knots = SOFTENING * np.expm1(knots * np.log1p(CUTOFF / SOFTENING) / (KNOTS - 1))
     basis = torch.from_numpy(bessel(at_knots / CUTOFF, MODEL.plan.config.n_bessel)[0]).expand(2, -1, -1)
@@ -93,7 +115,7 @@ def test_knots_hold_the_perceptron():
 
 def test_a_table_cannot_be_trained():
     graph = from_atoms(ethanol(), CUTOFF)
-    layout = layout_of(MODEL, graph, torch.float64, CPU, padded=False, tables=True)
+    layout = layout_of(MODEL, graph, torch.float64, CPU, padded=False, table_knots=KNOTS)
     tracked = {name: value.clone().requires_grad_() for name, value in TABLES.items() if "table" not in name}
     forces = evaluate(MODEL, TABLES | tracked, layout, training=True).forces
     with pytest.raises(RuntimeError, match="cannot be differentiated again"):
