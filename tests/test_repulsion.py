@@ -148,13 +148,3 @@ def test_training_does_leave_it_out(tmp_path):
     assert np.isfinite(pairs[0][-2].virial).all() and np.isnan(pairs[0][-1].virial).all()
     assert prepared["zbl"].fingerprint != prepared["none"].fingerprint
     assert prepared["zbl"].data_hash == prepared["none"].data_hash
-
-
-def test_a_version_1_checkpoint_gives_what_it_gave():
-    folder = Path(__file__).parent / "old_checkpoints" / "version-1"
-    expected = json.loads((folder / "expected.json").read_text())
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = RACECalculator(folder)
-    assert atoms.get_potential_energy() == pytest.approx(expected["energy"], abs=1e-8)
-    np.testing.assert_allclose(atoms.get_forces(), expected["forces"], atol=1e-5)  # tables or not
-    assert atoms.calc.results["bald_energy"] == pytest.approx(expected["bald_energy"], rel=1e-4)
