@@ -46,15 +46,15 @@ def start(temperature: float, seed: int) -> Atoms:
     return atoms
 
 
-def interleaved(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each case; every round runs each of them once, two rounds before do not count."""
+def interleaved(cases: dict[str, Callable[[], object]], rounds: int, before: int = 2) -> dict[str, float]:
+    """Median milliseconds of each case; every round runs each of them once, the rounds `before` do not count."""
     times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds + 2):
+    for _ in range(rounds + before):
         for name, run in cases.items():
             began = time.perf_counter()
             run()
             times[name].append(1e3 * (time.perf_counter() - began))
-    return {name: statistics.median(values[2:]) for name, values in times.items()}
+    return {name: statistics.median(values[before:]) for name, values in times.items()}
 
 
 def untrained(species: tuple[int, ...], members: int, neighbours: float, **settings) -> Checkpoint:

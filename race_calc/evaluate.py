@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from race_calc.calibrate.metrics import LEVELS, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
+from race_calc.calibrate.metrics import LEVELS, calibration_error, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
 from race_calc.data.dataset import Dataset
 from race_calc.graph import Graph, collate, from_atoms
 from race_calc.ood.scores import all_scores
@@ -17,15 +17,16 @@ from race_calc.prediction import VOIGT, Prediction
 class Quality:
     """How good the predictions of one quantity are; in its unit, None where the posterior does not give it.
 
-    ========== ===================================================================================
-    field      meaning
-    ========== ===================================================================================
-    mae, rmse  of the differences
-    sigma      mean predicted standard deviation, total (epistemic + aleatoric)
-    nll        Gaussian negative log likelihood in nat, with the ½ log 2π of each dimension; the
-               density is per unit of the quantity in eV and Å. Infinite for a singular covariance
-    coverage   level → share of the differences inside the central interval
-    ========== ===================================================================================
+    ================= ===================================================================================
+    field             meaning
+    ================= ===================================================================================
+    mae, rmse         of the differences
+    sigma             mean predicted standard deviation, total (epistemic + aleatoric)
+    nll               Gaussian negative log likelihood in nat, with the ½ log 2π of each dimension; the
+                      density is per unit of the quantity in eV and Å. Infinite for a singular covariance
+    coverage          level → share of the differences inside the central interval
+    calibration_error mean squared difference of nominal and observed levels; forces per component
+    ================= ===================================================================================
     """
 
     mae: float
@@ -33,6 +34,7 @@ class Quality:
     sigma: float | None = None
     nll: float | None = None
     coverage: dict[float, float] | None = None
+    calibration_error: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,8 @@ def _energy_quality(difference: np.ndarray, variance: np.ndarray | None) -> Qual
         return Quality(mae(difference), rmse(difference))
     std = np.sqrt(variance)
     return Quality(
-        mae(difference), rmse(difference), mean_sigma(std), gaussian_nll(difference, variance), _covered(difference, std)
+        mae(difference), rmse(difference), mean_sigma(std), gaussian_nll(difference, variance), _covered(difference, std),
+        calibration_error(difference, std),
     )
 
 
@@ -130,7 +133,8 @@ def _forces_quality(difference: np.ndarray, covariance: np.ndarray | None) -> Qu
         return Quality(mae(difference), rmse(difference))
     std = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))  # (N, 3)
     return Quality(
-        mae(difference), rmse(difference), mean_sigma(std), vector_nll(difference, covariance), _covered(difference, std)
+        mae(difference), rmse(difference), mean_sigma(std), vector_nll(difference, covariance), _covered(difference, std),
+        calibration_error(difference, std),
     )
 
 

@@ -1,4 +1,4 @@
-"""How large the errors are, and whether the predicted uncertainties tell it. NumPy only.
+"""How large the errors are, and whether the predicted uncertainties tell it. NumPy and SciPy only.
 
 Every function takes plain arrays, so the numbers of any model can be passed in. `difference` is reference
 minus prediction (the sign does not matter); units are the caller's. Values that are not finite pass through.
@@ -10,7 +10,16 @@ d                   difference              reference − prediction
 σ², Σ               variance, covariance    predicted (co)variance of d
 NLL, one number     gaussian_nll            mean ½ [d²/σ² + log σ² + log 2π]
 NLL, vector of k    vector_nll              mean ½ [dᵀ Σ⁻¹ d + log det Σ + k log 2π]
+d²_M                mahalanobis             dᵀ Σ⁻¹ d, χ²_k distributed where Σ is right
+sharpness           sharpness               √ mean σ²
 coverage at level p coverage                share of |d| ≤ z σ, z = Φ⁻¹((1 + p)/2)
+PIT                 gaussian_pit            Φ(d/σ), uniform on 0 … 1 where σ is right
+PIT, vector of k    chi_square_pit          F(d²_M), F the distribution function of χ²_k
+p̂                   observed_levels         share of PIT ≤ p
+CE                  level_error             mean over the 99 levels p of (p − p̂)²
+CE of numbers       calibration_error       CE of Φ(d/σ)
+CE of vectors       whitened_calibration_…  CE of F(d²_M)
+floor of CE         calibration_floor       (1/6)(1/n_calibration + 1/n_test)
 =================== ======================= ===================================================
 
 The likelihoods are those of a Gaussian (Nix & Weigend 1994) with its constants, unlike the training loss
@@ -21,8 +30,10 @@ empty input and for shapes that do not fit together.
 from statistics import NormalDist
 
 import numpy as np
+from scipy.special import chdtr, ndtr
 
 LEVELS = (0.68, 0.90, 0.95)
+NOMINAL_LEVELS = np.arange(1, 100) / 100  # of the calibration error
 SINGULAR = 1e-12  # smallest over largest eigenvalue below which a covariance counts as singular
 _LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -40,6 +51,15 @@ def mae(difference: np.ndarray) -> float:
 def mean_sigma(std: np.ndarray) -> float:
     """Mean predicted standard deviation over all entries of `std` (any shape)."""
     return float(np.mean(_array(std)))
+
+
+def sharpness(std: np.ndarray) -> float:
+    """Root mean square of the predicted standard deviations (any shape): how much a posterior claims to know.
+
+    Of two calibrated posteriors the sharper one (smaller) is the better. Comparable to `rmse`, to which it is equal where
+    σ is right on average. Of the σ of force components it is √(mean tr Σ / 3), so it does not depend on orientation.
+    """
+    return rmse(std)
 
 
 def gaussian_nll(difference: np.ndarray, variance: np.ndarray) -> float:
@@ -60,19 +80,18 @@ def vector_nll(difference: np.ndarray, covariance: np.ndarray) -> float:
     Infinite where a covariance is not positive definite: that of k members or fewer, with no aleatoric part, has
     no density. NaN where an entry is NaN.
     """
-    difference, covariance = _array(difference), np.asarray(covariance, dtype=np.float64)
-    if difference.ndim < 1 or covariance.shape != (*difference.shape, difference.shape[-1]):
-        raise ValueError(f"covariance has the shape {covariance.shape}, the differences {difference.shape}: "
-                         "give one k × k matrix for each vector of k")
-    finite = np.isfinite(covariance).all(axis=(-2, -1))
-    k = difference.shape[-1]
-    values, vectors = np.linalg.eigh(np.where(finite[..., None, None], covariance, np.eye(k)))  # eigh raises on NaN
-    definite = values[..., 0] > SINGULAR * values[..., -1]
-    safe = np.where(definite[..., None], values, 1.0)
-    along = np.einsum("...ij,...i->...j", vectors, difference)  # components on the principal axes
-    each = 0.5 * (along**2 / safe + np.log(safe)).sum(axis=-1) + 0.5 * k * _LOG_2PI
-    spread = np.where(finite, values[..., -1], np.nan)
-    return float(np.mean(_or_infinite(each, definite, difference.sum(axis=-1), spread)))
+    squared, log_det = _on_principal_axes(difference, covariance)
+    return float(np.mean(0.5 * (squared + log_det + np.shape(difference)[-1] * _LOG_2PI)))
+
+
+def mahalanobis(difference: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """d² = dᵀ Σ⁻¹ d, no unit; `difference` (..., k), `covariance` (..., k, k) → (...,).
+
+    The square of the difference in standard deviations of its own direction (Mahalanobis 1936). It is χ² distributed
+    with k degrees of freedom where Σ is right, and does not depend on orientation. Infinite where Σ is not positive
+    definite, NaN where an entry is NaN.
+    """
+    return _on_principal_axes(difference, covariance)[0]
 
 
 def coverage(difference: np.ndarray, std: np.ndarray, level: float) -> float:
@@ -85,6 +104,80 @@ def coverage(difference: np.ndarray, std: np.ndarray, level: float) -> float:
         raise ValueError(f"the level is {level}: give a probability between 0 and 1")
     difference, std = _pair(difference, std, "std")
     return float(np.mean(np.abs(difference) <= NormalDist().inv_cdf(0.5 * (1.0 + level)) * std))
+
+
+def gaussian_pit(difference: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Φ(d/σ), 0 to 1: the predicted level at which the reference was found; `difference` and `std` of one shape.
+
+    The probability integral transform: uniform where the predicted Gaussians are right. It resolves −38 < d/σ < 8.
+    """
+    difference, std = _pair(difference, std, "std")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return ndtr(difference / std)
+
+
+def chi_square_pit(squared: np.ndarray, k: int = 3) -> np.ndarray:
+    """F(d²), 0 to 1, of `mahalanobis` distances (any shape); F is the distribution function of χ²_k. Resolves d² < 70."""
+    return chdtr(k, _array(squared))
+
+
+def observed_levels(pit: np.ndarray) -> np.ndarray:
+    """Shares p̂ (99,) of `pit` (any shape) at or below each of NOMINAL_LEVELS. NaN counts as above every level."""
+    place = np.sort(_array(pit).ravel())  # NaN is sorted to the end
+    return np.searchsorted(place, NOMINAL_LEVELS, side="right") / place.size
+
+
+def level_error(pit: np.ndarray) -> float:
+    """Mean squared difference of nominal and observed levels (Kuleshov et al. 2018) over the 99 levels 0.01 … 0.99.
+
+    0 is perfect; it saturates at about 1/3 where all references lie far out on one side. `pit` of any shape may come from
+    `gaussian_pit`, `chi_square_pit` or, recalibrated, from `LevelMap.observed` of one of them.
+    """
+    return float(np.mean((NOMINAL_LEVELS - observed_levels(pit)) ** 2))
+
+
+def calibration_error(difference: np.ndarray, std: np.ndarray) -> float:
+    """`level_error` of Φ(d/σ); `difference` and `std` of one shape. Force components are counted one by one."""
+    return level_error(gaussian_pit(difference, std))
+
+
+def whitened_calibration_error(difference: np.ndarray, covariance: np.ndarray) -> float:
+    """`level_error` of d² against χ²_k; `difference` (..., k), `covariance` (..., k, k).
+
+    Components alone do not see whether the directions of Σ are right: this does. A Σ that is not positive definite
+    counts as far outside.
+    """
+    return level_error(chi_square_pit(mahalanobis(difference, covariance), np.shape(difference)[-1]))
+
+
+def calibration_floor(n_calibration: float, n_test: float) -> float:
+    """Mean calibration error of a perfect model on n_test frames, recalibrated with n_calibration independent ones.
+
+    p̂ of n values has the variance p(1 − p)/n, whose mean over the levels is 1/(6 n). Without recalibration n_calibration is
+    `math.inf`. Count independent frames, not values: the forces of one frame are dependent, to an unknown degree, so
+    that the error of forces may lie below this floor. Raises ValueError for fewer than one frame.
+    """
+    if not (n_calibration >= 1 and n_test >= 1):
+        raise ValueError(f"the floor needs at least one frame of each kind, got {n_calibration} for calibration and "
+                         f"{n_test} for testing: give math.inf for calibration if there was no recalibration")
+    return (1.0 / n_calibration + 1.0 / n_test) / 6.0
+
+
+def _on_principal_axes(difference, covariance) -> tuple[np.ndarray, np.ndarray]:
+    """dᵀ Σ⁻¹ d and log det Σ, both (...,). The first is infinite or NaN where it has no value; then ignore the second."""
+    difference, covariance = _array(difference), np.asarray(covariance, dtype=np.float64)
+    if difference.ndim < 1 or covariance.shape != (*difference.shape, difference.shape[-1]):
+        raise ValueError(f"covariance has the shape {covariance.shape}, the differences {difference.shape}: "
+                         "give one k × k matrix for each vector of k")
+    finite = np.isfinite(covariance).all(axis=(-2, -1))
+    k = difference.shape[-1]
+    values, vectors = np.linalg.eigh(np.where(finite[..., None, None], covariance, np.eye(k)))  # eigh raises on NaN
+    definite = values[..., 0] > SINGULAR * values[..., -1]
+    safe = np.where(definite[..., None], values, 1.0)
+    along = np.einsum("...ij,...i->...j", vectors, difference)  # components on the principal axes
+    spread = np.where(finite, values[..., -1], np.nan)
+    squared = _or_infinite((along**2 / safe).sum(axis=-1), definite, difference.sum(axis=-1), spread)
+    return squared, np.log(safe).sum(axis=-1)
 
 
 def _or_infinite(each, positive, *inputs):

@@ -92,6 +92,7 @@ def _quality_numbers(name: str, unit: str, per: str, q: Quality | None) -> dict[
         found[f"{name}_mean_sigma_{unit}"] = milli(getattr(q, "sigma", None))
     if per:
         found[f"{name}_nll_nat_{per}"] = q.nll
+        found[f"{name}_calibration_error"] = q.calibration_error
         for level in LEVELS:
             found[f"{name}_coverage_{100 * level:.0f}_fraction"] = None if q.coverage is None else q.coverage[level]
     return found

@@ -10,6 +10,7 @@ from torch import Tensor
 from race_calc.model.plan import READOUT_GATED, READOUT_HIDDEN, Plan
 
 Parameters = dict[str, Tensor]
+SPREAD = 0.1  # of last layers on one trunk at the start, in units of the weights
 LAST_LAYER = "layers.0.readout.out"  # every member has its own
 
 
@@ -52,14 +53,14 @@ def offset_names(plan: Plan) -> tuple[str, ...]:
 def initialise(plan: Plan, seeds: list[int], offsets: dict[str, float], last_layers: int | None = None) -> Parameters:
     """Draw M = len(seeds) members, float64 on the CPU. `offsets` gives the start of every variance offset.
 
-    `last_layers`: draw so many last layers for every member; they are an axis after that of the members.
+    `last_layers`: draw a mean and so many deviations of every last layer, an axis after that of the members (`unstacked`).
     """
     members = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         member = {
             name: torch.randn(
-                (last_layers, *shape) if last_layers and is_last_layer(name) else shape, generator=generator, dtype=torch.float64
+                (1 + last_layers, *shape) if last_layers and is_last_layer(name) else shape, generator=generator, dtype=torch.float64
             )
             for name, shape in parameter_shapes(plan).items()
         }
@@ -103,8 +104,16 @@ def expanded(parameters: Parameters) -> Parameters:
 
 
 def unstacked(parameters: Parameters) -> Parameters:
-    """One member with several last layers, as `initialise` draws it, as a stack that shares its trunk."""
-    return {name: value.squeeze(0) if is_last_layer(name) else value for name, value in parameters.items()}
+    """One model with a mean and S deviations of its last layers (1, 1 + S, …) as a stack of S members that share a trunk.
+
+    Member m: mean + SPREAD · (deviation m - their mean). What acts on the mean alone, such as forces of the mean energy, then
+    leaves the deviations to what acts on their spread.
+    """
+    stack = dict(parameters)
+    for name in filter(is_last_layer, parameters):
+        mean, deviations = parameters[name][0, :1], parameters[name][0, 1:]
+        stack[name] = mean + SPREAD * (deviations - deviations.mean(0, keepdim=True))
+    return stack
 
 
 def is_last_layer(name: str) -> bool:

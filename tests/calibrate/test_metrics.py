@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal, norm
 
-from race_calc.calibrate.metrics import LEVELS, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
+from race_calc.calibrate.metrics import LEVELS, calibration_error, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
 
 
 def covariances(n, seed=0):
@@ -98,3 +98,17 @@ def test_empty_and_unfit_input_is_refused():
         coverage([1.0, 2.0], 1.0, 0.9)
     with pytest.raises(ValueError, match="covariance has the shape"):
         vector_nll(np.zeros((4, 3)), np.zeros((4, 3)))
+
+
+def test_calibration_error_of_known_cases():
+    """Exact quantiles are calibrated; σ half as wide against the closed form; far outside on one side gives 1/3."""
+    p = (np.arange(20000) + 0.5) / 20000
+    exact = norm.ppf(p)
+    assert calibration_error(exact, np.ones_like(exact)) < 1e-8
+    levels = np.arange(1, 100) / 100
+    expected = np.mean((levels - norm.cdf(0.5 * norm.ppf(levels))) ** 2)
+    assert calibration_error(exact, np.full_like(exact, 0.5)) == pytest.approx(expected, abs=1e-6)
+    assert calibration_error(np.full(10, 1e3), np.ones(10)) == pytest.approx(np.mean(levels**2))
+    assert calibration_error(np.full(10, np.nan), np.ones(10)) == pytest.approx(np.mean(levels**2))
+    with pytest.raises(ValueError, match="same shape"):
+        calibration_error(exact, np.ones(3))

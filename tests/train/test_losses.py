@@ -16,7 +16,17 @@ from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Outputs, Race, evaluate, layout_of
 from race_calc.train.config import TrainingConfig
-from race_calc.train.losses import Labels, energy_nll, force_nll, loss, squared, stress_squared
+from race_calc.train.losses import (
+    BETA,
+    Labels,
+    energy_nll,
+    force_nll,
+    likelihood,
+    loss,
+    shallow_loss,
+    squared,
+    stress_squared,
+)
 
 M, N, B = 2, 7, 3
 JOINT = TrainingConfig(recipe="joint", energy_weight=1.0, force_weight=100.0)
@@ -30,7 +40,8 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 def outputs_of(**given) -> Outputs:
     """Outputs with zero means where nothing is given."""
     zero = dict(energy=torch.zeros(M, B), atom_energy=torch.zeros(M, N), forces=torch.zeros(M, N, 3),
-                virial=torch.zeros(M, B, 3, 3), energy_var=None, log_cov=None, factor=None)
+                virial=torch.zeros(M, B, 3, 3), energy_var=None, log_cov=None, factor=None,
+                features=torch.zeros(M, B, 1))
     return Outputs(**{name: given.get(name, value if value is None else value.double()) for name, value in zero.items()})
 
 
@@ -207,3 +218,54 @@ def test_factors_that_cannot_be_decomposed_give_nan_for_their_member_only():
     factor[1] = 1e4 * torch.tensor([[1.0, 0, 0], [1, 1e-9, 0], [1, 1, 1e-9]])
     values = force_nll(torch.ones(3, 2, 3), outputs_of(factor=factor))
     assert torch.isnan(values).tolist() == [True, True, False]
+
+
+def test_beta_nll_weights_each_term_by_its_variance_and_keeps_its_minimum():
+    """NLL · ⌊σ²⌋^β and NLL · ⌊det Σ⌋^(β/3); no gradient through the weight, so ∂/∂μ of a term is -d σ^(2β - 2)."""
+    d, variance = normal(M, B).requires_grad_(), normal(M, B, seed=1).exp()
+    value = energy_nll(d, variance, BETA)
+    each = 0.5 * (d**2 / variance + variance.log())
+    torch.testing.assert_close(value, (each * variance.sqrt()).mean(1))
+    (slope,) = torch.autograd.grad(value.sum(), d)
+    torch.testing.assert_close(slope, (d / variance.sqrt()).detach() / B)
+    free = variance.log().requires_grad_()
+    (at_optimum,) = torch.autograd.grad(energy_nll(free.detach().exp().sqrt(), free.exp(), BETA).sum(), free)
+    assert at_optimum.abs().max() < 1e-12  # σ² = d² is still where the derivative to log σ² vanishes
+    s = symmetric()
+    f = normal(M, N, 3)
+    whole = 0.5 * (torch.einsum("mni,mnij,mnj->mn", f, torch.linalg.matrix_exp(-s), f) + s.diagonal(dim1=-2, dim2=-1).sum(-1))
+    expected = (whole * torch.linalg.det(torch.linalg.matrix_exp(s)) ** (BETA / 3)).mean(1)
+    torch.testing.assert_close(force_nll(f, outputs_of(log_cov=s), BETA), expected, rtol=1e-9, atol=1e-12)
+    training = JOINT.model_copy(update={"recipe": "beta-nll"})
+    outputs, labels = outputs_of(energy_var=variance, log_cov=s), labels_of(energy=normal(B, seed=4), forces=normal(N, 3, seed=5))
+    parts = energy_nll(labels.energy - outputs.energy, variance, BETA) + 100 * force_nll(labels.forces - outputs.forces, outputs, BETA)
+    torch.testing.assert_close(loss(outputs, labels, "joint", training), parts)
+
+
+def test_likelihood_is_the_sum_over_a_structure():
+    """SciPy's densities of all energies and forces, per structure, without the constants."""
+    variance, s = normal(M, B, seed=1).exp(), symmetric()
+    outputs = outputs_of(energy_var=variance, log_cov=s)
+    labels = labels_of(energy=normal(B, seed=2), forces=normal(N, 3, seed=3))
+    for m in range(M):
+        total = -sum(norm.logpdf(labels.energy[b], scale=variance[m, b].sqrt()) for b in range(B))
+        total -= sum(
+            multivariate_normal.logpdf(labels.forces[i], cov=torch.linalg.matrix_exp(s[m, i]).numpy()) for i in range(N)
+        )
+        constant = 0.5 * math.log(2 * math.pi) * (B + 3 * N)
+        assert likelihood(outputs, labels)[m].item() == pytest.approx((total - constant) / B, rel=1e-10)
+
+
+def test_shallow_loss_is_the_likelihood_of_the_mixture():
+    """Mean and variance of all last layers for the energy, the mean covariance for the forces of the mean energy."""
+    energy, variance, s = normal(M, B, seed=6), normal(M, B, seed=1).exp(), symmetric()
+    forces = normal(1, N, 3, seed=7)
+    outputs = outputs_of(energy=energy, energy_var=variance, log_cov=s, forces=forces, virial=torch.zeros(1, B, 3, 3).double())
+    labels = labels_of(energy=normal(B, seed=2), forces=normal(N, 3, seed=3))
+    total = energy.var(0, correction=0) + variance.mean(0)
+    e = -norm.logpdf(labels.energy, loc=energy.mean(0), scale=total.sqrt()).mean() - 0.5 * math.log(2 * math.pi)
+    mean = torch.linalg.matrix_exp(s).mean(0).numpy()
+    f = -np.mean([multivariate_normal.logpdf(labels.forces[i], forces[0, i], mean[i]) for i in range(N)]) - 1.5 * math.log(2 * math.pi)
+    assert shallow_loss(outputs, labels, "joint", JOINT).tolist() == pytest.approx([e + 100 * f], rel=1e-9)
+    squares = float((labels.forces - forces).pow(2).sum(-1).mean() / 2)
+    assert shallow_loss(outputs, labels, "energy", JOINT).tolist() == pytest.approx([e + 100 * squares], rel=1e-9)

@@ -8,10 +8,10 @@ from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.radial import bessel, perceptron
 from race_calc.train.config import load_config
-from race_calc.train.loop import _gradients
 from race_calc.train.optimiser import flatten
 from race_calc.train.prepare import batch_of, prepare
 from race_calc.train.smoothness import roughness
+from race_calc.train.steps import gradients_of
 from small_run import write_run
 
 CONFIG = ModelConfig(hidden_irreps="4x0e+4x1o+4x2e", layers=2, features_dim=4, radial_hidden=(8, 8), cutoff=4.0, n_bessel=2)
@@ -55,7 +55,7 @@ def test_its_gradient_smooths():
     assert roughness(moved, CONFIG) < before
 
 
-@pytest.mark.parametrize("head, recipe, used", [("joint", "joint", True), ("joint", "detached", False), ("mse", "joint", False)])
+@pytest.mark.parametrize("head, recipe, used", [("joint", "joint", True), ("joint", "detached", False), ("mse", "joint", False), ("joint", "beta-nll", False)])
 def test_the_loss_has_it_where_the_mean_learns_from_the_likelihood(tmp_path, head, recipe, used):
     found = []
     for smoothness in (0.0, 0.5):
@@ -65,7 +65,7 @@ def test_the_loss_has_it_where_the_mean_learns_from_the_likelihood(tmp_path, hea
         shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
         weights = flatten(list(prepared.parameters.values()))
         batch = batch_of(list(prepared.train), prepared.model, torch.float64, torch.device("cpu"))
-        found.append(_gradients(config, prepared, weights, shapes, batch))
+        found.append(gradients_of(config, config.training, prepared, weights, shapes, batch))
     leaves = {name: value.requires_grad_() for name, value in prepared.parameters.items()}
     prior = roughness(leaves, config.model)
     slopes = torch.autograd.grad(prior.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)

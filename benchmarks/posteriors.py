@@ -1,0 +1,181 @@
+"""Every posterior on 3BPA at equal budget: errors, likelihood, calibration, detection, and what it costs.
+
+    python benchmarks/posteriors.py --data FOLDER_WITH_3BPA --runs runs/posteriors            trains what is not there yet
+    python benchmarks/posteriors.py --data … --runs … --times 1                               costs as well (idle machine)
+
+Each run is `models/3bpa-de/train.yaml` with the changes in CASES; it is resumed when it was interrupted. Rows of single
+models are means over the ten members of the ensemble beside them, ± their standard deviation. Writes `table.md` and
+`results.json` into --runs. The figure: `posteriors_figure.py`.
+"""
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from common import MODEL, arguments, interleaved, start
+
+from race_calc.checkpoint import load_checkpoint
+from race_calc.data.dataset import read_dataset
+from race_calc.evaluate import evaluate_dataset
+from race_calc.graph import from_atoms
+from race_calc.memory import keep_freed_memory
+from race_calc.model.parameters import select_members
+from race_calc.ood.detection import auroc
+from race_calc.posterior.stack import load_stack
+from race_calc.train.config import parse_config
+from race_calc.train.files import STATE_FILE
+from race_calc.train.finish import finish, fit_posterior
+from race_calc.train.loop import train
+from race_calc.train.prepare import prepare
+
+CASES = {  # run → changes of the configuration
+    "mse": {"model": {"head": "mse"}},
+    "de-e": {"model": {"head": "energy"}},
+    "de-jef": {},
+    "swag": {"posterior": "swag", "members": 16},
+    "ivon": {"posterior": "ivon", "members": 16},
+    "shallow": {"posterior": "shallow-ensemble", "members": 16},
+}
+POST_HOC = {"laplace": ("mse", "laplace"), "llpr-mse": ("mse", "llpr"), "llpr": ("de-jef", "llpr")}  # run → (base, method)
+ROWS = {  # row of the table → (run, single members or the whole)
+    "MSE": ("mse", "single"), "MSE ensemble": ("mse", "whole"), "MVE": ("de-jef", "single"), "DE-E": ("de-e", "whole"),
+    "DE-JEF": ("de-jef", "whole"), "SWAG": ("swag", "whole"), "IVON": ("ivon", "whole"), "Laplace": ("laplace", "whole"),
+    "LLPR on MSE": ("llpr-mse", "whole"), "LLPR on MVE": ("llpr", "whole"), "shallow": ("shallow", "whole"),
+}
+SETS = ("id_300K", "ood_600K", "ood_1200K")
+CPU = torch.device("cpu")
+
+
+def configuration(case: str, **training):
+    content = yaml.safe_load((MODEL / "train.yaml").read_text())
+    for key, value in CASES[case].items():
+        content[key] = content[key] | value if isinstance(value, dict) else value
+    content["training"] |= training
+    return parse_config(content)
+
+
+def make(case: str, data: Path, folder: Path) -> None:
+    """Train or fit one run, unless it is finished."""
+    if (folder / "weights.safetensors").exists():
+        return
+    if case in POST_HOC:
+        base, method = POST_HOC[case]
+        fit_posterior(load_checkpoint(folder.parent / base), method, data, folder, 16, 0, 0, CPU)
+        return
+    config = configuration(case)
+    prepared = prepare(config, data)
+    trained = train(config, prepared, folder, CPU, resume=(folder / STATE_FILE).exists(),
+                    report=lambda r: print(case, r["epoch"], r["validation_score"]) if r["kind"] == "epoch" else None)
+    finish(config, prepared, trained, folder, CPU)
+
+
+def measured(stack, sets: dict) -> dict[str, float | None]:
+    found, scores = {}, {}
+    for name, data in sets.items():
+        evaluation = evaluate_dataset(stack, data)
+        for kind, quality in (("E", evaluation.energy), ("F", evaluation.forces)):
+            found |= {f"RMSE {kind} {name}": 1e3 * quality.rmse, f"NLL {kind} {name}": quality.nll,
+                      f"CE {kind} {name}": quality.calibration_error}
+        scores[name] = evaluation.scores
+    for kind, names in {"E": ("bald_energy", "energy_uncertainty_per_atom_epistemic", "energy_uncertainty_per_atom"),
+                        "F": ("bald_forces_max", "forces_uncertainty_max_epistemic", "forces_uncertainty_max")}.items():
+        name = next((n for n in names if n in scores["id_300K"]), None)
+        found[f"AUROC {kind}"] = None if name is None else auroc(scores["id_300K"][name], scores["ood_1200K"][name])
+    return found
+
+
+def summary(rows: list[dict]) -> dict[str, tuple[float, float] | None]:
+    """Mean and standard deviation of each number over the members; (value, nan) of one row."""
+    out = {}
+    for key in rows[0]:
+        values = [row[key] for row in rows if row[key] is not None and np.isfinite(row[key])]
+        out[key] = (float(np.mean(values)), float(np.std(values)) if len(rows) > 1 else float("nan")) if values else None
+    return out
+
+
+def costs(data: Path, runs: Path, rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds of one training epoch of every case, and milliseconds of a step, each in one interleaved run."""
+    def epoch(case: str):
+        config = configuration(case, epochs=1, warmup_epochs=0)
+        prepared = prepare(config, data)
+
+        def run():
+            with tempfile.TemporaryDirectory() as folder:
+                train(config, prepared, Path(folder), CPU, resume=False)
+
+        return run
+
+    steps = {}
+    graph = from_atoms(start(300.0, 0), 5.0)
+    for row, (run, kind) in ROWS.items():
+        checkpoint = load_checkpoint(runs / run)
+        if kind == "single":
+            checkpoint = replace(checkpoint, parameters=select_members(checkpoint.parameters, [0]))
+        steps[row] = (lambda s=load_stack(checkpoint, torch.float64, CPU): s.predict(graph))
+        if checkpoint.posterior in ("llpr", "shallow-ensemble"):
+            cheap = load_stack(checkpoint, torch.float64, CPU, forces_epistemic=False)
+            steps[f"{row}, forces_epistemic=False"] = lambda s=cheap: s.predict(graph)
+    return {
+        "step, ms": interleaved(steps, 10 * rounds),
+        "epoch, s": {name: ms / 1e3 for name, ms in interleaved({case: epoch(case) for case in CASES}, rounds, 1).items()},
+    }
+
+
+def cell(value: tuple[float, float] | None, digits: int) -> str:
+    if value is None:
+        return "–"
+    mean, deviation = value
+    return f"{mean:.{digits}f}" + ("" if np.isnan(deviation) else f" ± {deviation:.{digits}f}")
+
+
+def table(results: dict) -> str:
+    first = "| posterior | " + " | ".join(f"RMSE E / F {name.split('_')[1]}" for name in SETS) + " |"
+    lines = [first + "\n|" + "---|" * (1 + len(SETS))]
+    for row, found in results["rows"].items():
+        cells = [f"{cell(found[f'RMSE E {s}'], 1)} / {cell(found[f'RMSE F {s}'], 1)}" for s in SETS]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    lines += ["", "| posterior | NLL E / F 300K | NLL E / F 1200K | CE E / F 300K | CE E / F 1200K | AUROC E / F |\n|" + "---|" * 6]
+    for row, found in results["rows"].items():
+        pairs = [(f"NLL {{}} {s}", 2) for s in ("id_300K", "ood_1200K")] + [(f"CE {{}} {s}", 3) for s in ("id_300K", "ood_1200K")]
+        cells = [" / ".join(cell(found[key.format(k)], digits) for k in "EF") for key, digits in [*pairs, ("AUROC {}", 3)]]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    if "costs" in results:
+        step, epoch = results["costs"]["step, ms"], results["costs"]["epoch, s"]
+        lines += ["", "| posterior | step, ms | over one MSE model | training, minutes |\n|---|---|---|---|"]
+        for name, ms in step.items():
+            run = ROWS[name.split(",")[0]][0]
+            base = POST_HOC.get(run, (run,))[0]
+            minutes = epoch[base] * results["epochs"] / 60
+            lines.append(f"| {name} | {ms:.1f} | {ms / step['MSE']:.2f} | {minutes:.0f}{' and the fit' * (run in POST_HOC)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__, data=".", runs="runs/posteriors", times=0, only="")
+    keep_freed_memory()
+    data, runs = Path(given.data), Path(given.runs)
+    wanted = given.only.split(",") if given.only else [*CASES, *POST_HOC]
+    for case in wanted:
+        make(case, data, runs / case)
+    sets = {name: read_dataset(data / f"{name}.xyz") for name in SETS}
+    path = runs / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+    results["epochs"] = configuration("de-jef").training.epochs
+    for row, (run, kind) in ROWS.items():
+        if run not in wanted or row in results["rows"]:
+            continue
+        stack = load_stack(load_checkpoint(runs / run), torch.float64, CPU)
+        parts = [[m] for m in range(stack.members)] if kind == "single" else [list(range(stack.members))]
+        stacks = [replace(stack, parameters=select_members(stack.parameters, part)) for part in parts]
+        results["rows"][row] = summary([measured(one, sets) for one in stacks])
+        path.write_text(json.dumps(results, indent=1))
+    if given.times:
+        results["costs"] = costs(data, runs, given.times)
+    results["rows"] = {row: results["rows"][row] for row in ROWS if row in results["rows"]}
+    path.write_text(json.dumps(results, indent=1))
+    (runs / "table.md").write_text(table(results))
+    print(table(results))

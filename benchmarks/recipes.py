@@ -1,0 +1,56 @@
+"""Ways to train the joint likelihood, at equal budget, on 3BPA and two molecules of rMD17; beside squared errors alone.
+
+    python benchmarks/recipes.py --data FOLDER_WITH_3BPA_AND_RMD17     (subfolders 3bpa and rmd17)
+
+Everything else is `models/3bpa-de/train.yaml`, with fewer members and epochs; rMD17 in batches of five.
+"""
+
+import tempfile
+from pathlib import Path
+
+import torch
+import yaml
+from common import MODEL, arguments, report
+
+from race_calc.data.dataset import read_dataset
+from race_calc.evaluate import evaluate_dataset
+from race_calc.memory import keep_freed_memory
+from race_calc.posterior.stack import load_stack
+from race_calc.train.config import parse_config
+from race_calc.train.finish import finish
+from race_calc.train.loop import train
+from race_calc.train.prepare import prepare
+
+given = arguments(__doc__, data=".", members=2, epochs=20)
+keep_freed_memory()
+CPU = torch.device("cpu")
+RECIPES = {
+    "joint": {}, "joint, no smoothness": {"smoothness": 0.0}, "beta-nll": {"recipe": "beta-nll"},
+    "warm-start": {"recipe": "warm-start"}, "detached": {"recipe": "detached"}, "squared errors": None,
+}
+DATA = {
+    "3bpa": (dict(train="3bpa/train_300K.xyz", isolated_atoms="3bpa/iso_atoms.xyz"), ("id_300K.xyz", "ood_600K.xyz", "ood_1200K.xyz"), {}),
+    "ethanol": (dict(train="rmd17/rmd17_ethanol_01.npz#train"), ("rmd17_ethanol_01.npz#test",), {"batch_size": 5}),
+    "malonaldehyde": (dict(train="rmd17/rmd17_malonaldehyde_01.npz#train"), ("rmd17_malonaldehyde_01.npz#test",), {"batch_size": 5}),
+}
+results = {}
+for name, (data, tests, settings) in DATA.items():
+    for recipe, changes in RECIPES.items():
+        content = yaml.safe_load((MODEL / "train.yaml").read_text())
+        content["data"] = {"validation": 50, "validation_from": "last", **data}
+        content["members"] = given.members
+        content["training"] |= {"epochs": given.epochs} | settings | (changes or {})
+        content["model"]["head"] = "mse" if changes is None else "joint"
+        config = parse_config(content)
+        prepared = prepare(config, Path(given.data))
+        with tempfile.TemporaryDirectory() as folder:
+            trained = train(config, prepared, Path(folder), CPU, resume=False)
+            stack = load_stack(finish(config, prepared, trained, Path(folder), CPU), torch.float64, CPU)
+        for test in tests:
+            found = evaluate_dataset(stack, read_dataset(Path(given.data) / Path(data["train"]).parent / test))
+            key = f"{recipe}, {name} {test.split('.')[0] if name == '3bpa' else 'test'}"
+            results[f"{key}: energy RMSE, meV"] = 1e3 * found.energy.rmse
+            results[f"{key}: force RMSE, meV/Å"] = 1e3 * found.forces.rmse
+            results[f"{key}: force NLL"] = found.forces.nll
+        print({k: round(v, 2) for k, v in results.items() if k.startswith(f"{recipe}, {name}") and v is not None}, flush=True)
+report(given, results)
