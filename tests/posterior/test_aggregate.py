@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import multivariate_normal
 
 from race_calc.posterior.aggregate import aggregate
 
@@ -151,3 +152,44 @@ def test_a_broken_member_passes_through_and_stays_with_its_structure(bad):
 def test_shapes_that_do_not_fit_are_named(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         aggregate(**outputs() | change)
+
+
+def test_totals_and_bald_against_monte_carlo():
+    """Draws from the mixture of members: choose one, then draw from its Gaussian. The covariance of the draws is the total;
+    BALD is the entropy of the Gaussian of that covariance, as minus its mean log-density over draws, less the members'."""
+    o, n = outputs(4, seed=2), 200_000
+    p = aggregate(**o)
+    rng = np.random.default_rng(0)
+    chosen = rng.integers(4, size=n)
+    energy = o["energy"][chosen, 0] + np.sqrt(o["energy_var"][chosen, 0]) * rng.normal(size=n)
+    total = p.energy_variance[0]
+    assert energy.mean() == pytest.approx(p.energy[0], abs=5 * np.sqrt(total / n))
+    assert energy.var() == pytest.approx(total, rel=5 * np.sqrt(2 / n))
+    roots = np.linalg.cholesky(o["force_cov"][:, 3])
+    draws = o["forces"][chosen, 3] + np.einsum("nij,nj->ni", roots[chosen], rng.normal(size=(n, 3)))
+    np.testing.assert_allclose(np.cov(draws.T), p.forces_covariance[3], atol=8 * p.forces_covariance[3].max() / np.sqrt(n))
+    entropies = [-multivariate_normal(cov=c).logpdf(multivariate_normal(cov=c).rvs(n, random_state=k)).mean()
+                 for k, c in enumerate([p.forces_covariance[3], *o["force_cov"][:, 3]])]
+    assert p.bald_forces[3] == pytest.approx(entropies[0] - np.mean(entropies[1:]), abs=5 * 2 * np.sqrt(1.5 / n))
+
+
+def test_forces_known_only_in_the_mean():
+    o = outputs(4)
+    whole = aggregate(**o)
+    mean = {name: o[name].mean(0, keepdims=True) for name in ("forces", "stress")}
+    p = aggregate(**(o | mean))
+    np.testing.assert_allclose(p.forces, whole.forces, rtol=1e-12)
+    np.testing.assert_allclose(p.stress, whole.stress, rtol=1e-12)
+    np.testing.assert_allclose(p.energy_epistemic, whole.energy_epistemic, rtol=1e-12)
+    assert p.bald_energy is not None and p.has_epistemic and not p.has_epistemic_forces
+    for name in ("forces_covariance_epistemic", "stress_covariance_epistemic", "bald_forces", "forces_members", "stress_covariance"):
+        assert getattr(p, name) is None, name
+    np.testing.assert_allclose(p.forces_covariance, whole.forces_covariance_aleatoric)
+
+
+def test_an_epistemic_energy_in_closed_form_takes_the_place_of_the_spread():
+    o = outputs(4)
+    p = aggregate(**o, energy_epistemic=np.array([0.5, 2.0]))
+    np.testing.assert_array_equal(p.energy_epistemic, [0.5, 2.0])
+    expected = 0.5 * (np.log(o["energy_var"].mean(0) + [0.5, 2.0]) - np.log(o["energy_var"]).mean(0))
+    np.testing.assert_allclose(p.bald_energy, expected, rtol=1e-12)
