@@ -129,7 +129,8 @@ def offered_properties(checkpoint: Checkpoint, members: bool, forces_epistemic: 
              "stress_uncertainty": spread, "stress_covariance": spread}
     offered = ["energy", "free_energy", "energies", "forces", "stress"]
     for name, known in parts.items():
-        offered += [name + part for part in ["", *known]] if known else []
+        total = known and (name == "energy_uncertainty" or spread == epistemic)
+        offered += [name + part for part in ([""] if total else []) + known]
     for name, known in (("bald_energy", energy), ("bald_forces", forces)):
         offered += [name] if len(known) == 2 else []
     return offered + (["energies_members"] + (["forces_members"] if forces_epistemic else []) if members else [])

@@ -34,8 +34,9 @@ class Prediction:
 
     With one member the epistemic arrays are zero: it was not measured. ``None``
     means that the posterior does not give the quantity. The totals below are
-    epistemic + aleatoric, or the part that is known; a total is ``None`` where neither
-    is (one member and no aleatoric part), never a zero that looks like certainty.
+    epistemic + aleatoric; a total is ``None`` where neither part is known (one member and
+    no aleatoric part) or the members' own values are not, never a number that looks like
+    certainty.
     """
 
     energy: np.ndarray
@@ -101,7 +102,7 @@ class Prediction:
 
     def _total(self, epistemic, aleatoric):
         if epistemic is None:
-            return aleatoric
+            return None
         if aleatoric is not None:
             return epistemic + aleatoric
         return epistemic if self.has_epistemic else None

@@ -27,7 +27,8 @@ FORBIDDEN = {
 }
 NUMPY_ONLY = [
     "prediction", "posterior.aggregate", "posterior.bald", "ood.scores", "ood.thresholds", "ood.detection",
-    "calibrate.metrics", "md.monitor",
+    "calibrate.metrics", "calibrate.bootstrap", "calibrate.ranking", "calibrate.recalibration", "calibrate.conformal",
+    "calibrate.score", "md.monitor",
 ]
 
 

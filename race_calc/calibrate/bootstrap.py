@@ -16,11 +16,11 @@ mean of a resample  –                    Σ w_f s_f / Σ w_f n_f
 """
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
 from race_calc.calibrate.metrics import NOMINAL_LEVELS, coverage, level_error
-from race_calc.calibrate.recalibration import central_interval
 
 RESAMPLES = 1000
 
@@ -44,7 +44,8 @@ def mean_interval(values: np.ndarray, frame: np.ndarray, confidence: float = 0.9
     index, counts = _frames(frame, len(values) if values.ndim else 0, confidence)
     each = values.reshape(len(values), -1).mean(axis=1)
     sums = np.bincount(index, each)
-    return Interval(float(each.mean()), *_quantiles([w @ sums / (w @ counts) for w in _weights(len(counts), seed)], confidence))
+    resampled = [w @ sums / (w @ counts) for w in _weights(len(counts), seed)]
+    return Interval(float(each.mean()), *_quantiles(resampled, confidence))
 
 
 def coverage_interval(
@@ -52,7 +53,7 @@ def coverage_interval(
 ) -> Interval:
     """`metrics.coverage` (share, 0 to 1) with its interval; `difference`, `std` (N, ...) of one shape, `frame` (N,)."""
     coverage(difference, std, level)  # its checks
-    inside = np.abs(difference) <= central_interval(level)[1] * np.asarray(std)
+    inside = np.abs(difference) <= NormalDist().inv_cdf(0.5 * (1.0 + level)) * np.asarray(std)
     return mean_interval(inside, frame, confidence, seed)
 
 
@@ -61,7 +62,7 @@ def calibration_error_interval(pit: np.ndarray, frame: np.ndarray, confidence: f
 
     A squared deviation is raised by its own noise: the value by one sampling floor (`metrics.calibration_floor`), that
     of resampled frames by one more. The interval is therefore moved so that the mean over the resamples
-    falls on the value, and cut at zero: compare it with the floor, not with zero.
+    falls on the value, and cut at zero: compare it with the floor, not with zero. It is somewhat too wide.
     """
     value = level_error(pit)
     pit = np.asarray(pit, dtype=np.float64)
@@ -79,7 +80,7 @@ def calibration_error_interval(pit: np.ndarray, frame: np.ndarray, confidence: f
 def _frames(frame: np.ndarray, n: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     frame = np.asarray(frame)
     if frame.shape != (n,):
-        raise ValueError(f"frame has the shape {frame.shape} for {n} values: give the number of its frame for each value")
+        raise ValueError(f"frame has the shape {frame.shape} for {n} values: give each value the number of its frame")
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"the confidence is {confidence}: give a probability between 0 and 1")
     _, index, counts = np.unique(frame, return_inverse=True, return_counts=True)

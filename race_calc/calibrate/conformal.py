@@ -17,7 +17,7 @@ C                   coverage_band           share of m test frames covered: m C 
 
 "Of the same kind" (exchangeable) is the only assumption, and it is a strong one: it holds between random halves of a
 data set, not from 300 K to 1200 K. With several scores a frame (atoms) each frame has the same weight, and a new
-frame the weight of one frame at infinity (hierarchical conformal prediction: Lee, Barber & Willett 2024):
+frame the weight of one frame at infinity (hierarchical conformal prediction: Lee, Barber & Willett 2023):
 q is the smallest score below which Σ_f (share of frame f) ≥ (n + 1) p. The atoms of a frame taken for independent
 would promise too much.
 """
@@ -57,7 +57,7 @@ class ConformalQuantile:
         if self.n < frames_needed(self.level):
             return (f"{self.n} calibration frames reach a level of {reachable_level(self.n):.4g} at most: the level "
                     f"{self.level:.4g} needs {frames_needed(self.level)}")
-        return f"more than a share {1 - self.level:.4g} of the calibration scores are not finite: look at σ and the predictions"
+        return f"more than {1 - self.level:.4g} of the calibration scores are not finite: look at σ and the predictions"
 
     def to_dict(self) -> dict:
         """Plain JSON types; an infinite quantile is None."""
@@ -89,7 +89,7 @@ def conformal_quantile(scores: np.ndarray, level: float, frame: np.ndarray | Non
     scores = np.asarray(scores, dtype=np.float64)
     frame = np.arange(scores.size) if frame is None else np.asarray(frame)
     if scores.ndim != 1 or scores.size == 0 or frame.shape != scores.shape:
-        raise ValueError(f"scores have the shape {scores.shape}, frames {frame.shape}: give (N,) both, and at least one")
+        raise ValueError(f"scores have the shape {scores.shape}, frames {frame.shape}: give (N,) both, at least one")
     _, index, counts = np.unique(frame, return_inverse=True, return_counts=True)
     n = len(counts)
     _rank(n, level)
@@ -103,10 +103,10 @@ def conformal_quantile(scores: np.ndarray, level: float, frame: np.ndarray | Non
 def coverage_band(
     level: float, n_calibration: int, n_test: int | None = None, confidence: float = 0.99
 ) -> tuple[float, float]:
-    """Shares of n_test test frames (None: infinitely many) between which the coverage lies, with this confidence at least.
+    """Lowest and highest share of n_test test frames (None: infinitely many) that is covered, with this confidence.
 
-    Exact for one score a frame, if no two are equal; with several, which do not all fail together, coverage scatters less.
-    Raises ValueError for numbers of frames below one and for probabilities outside 0 … 1.
+    Exact for one score a frame, if no two are equal; with several, which do not all fail together, the coverage
+    scatters less. Raises ValueError for numbers of frames below one and for probabilities outside 0 … 1.
     """
     rank = _rank(n_calibration, level)
     if n_test is not None and n_test < 1:

@@ -56,8 +56,8 @@ def mean_sigma(std: np.ndarray) -> float:
 def sharpness(std: np.ndarray) -> float:
     """Root mean square of the predicted standard deviations (any shape): how much a posterior claims to know.
 
-    Of two calibrated posteriors the sharper one (smaller) is the better. Comparable to `rmse`, to which it is equal where
-    σ is right on average. Of the σ of force components it is √(mean tr Σ / 3), so it does not depend on orientation.
+    Of two calibrated posteriors the sharper one (smaller) is the better. It is equal to `rmse` where σ is right on
+    average. Of the σ of force components it is √(mean tr Σ / 3), so it does not depend on orientation.
     """
     return rmse(std)
 
@@ -117,7 +117,7 @@ def gaussian_pit(difference: np.ndarray, std: np.ndarray) -> np.ndarray:
 
 
 def chi_square_pit(squared: np.ndarray, k: int = 3) -> np.ndarray:
-    """F(d²), 0 to 1, of `mahalanobis` distances (any shape); F is the distribution function of χ²_k. Resolves d² < 70."""
+    """F(d²), 0 to 1, of `mahalanobis` distances (any shape); F: distribution function of χ²_k. Resolves d² < 70."""
     return chdtr(k, _array(squared))
 
 
@@ -130,8 +130,8 @@ def observed_levels(pit: np.ndarray) -> np.ndarray:
 def level_error(pit: np.ndarray) -> float:
     """Mean squared difference of nominal and observed levels (Kuleshov et al. 2018) over the 99 levels 0.01 … 0.99.
 
-    0 is perfect; it saturates at about 1/3 where all references lie far out on one side. `pit` of any shape may come from
-    `gaussian_pit`, `chi_square_pit` or, recalibrated, from `LevelMap.observed` of one of them.
+    0 is perfect; it saturates at about 1/3 where all references lie far out on one side. `pit` of any shape may come
+    from `gaussian_pit`, `chi_square_pit` or, recalibrated, from `LevelMap.observed` of one of them.
     """
     return float(np.mean((NOMINAL_LEVELS - observed_levels(pit)) ** 2))
 
@@ -153,9 +153,9 @@ def whitened_calibration_error(difference: np.ndarray, covariance: np.ndarray) -
 def calibration_floor(n_calibration: float, n_test: float) -> float:
     """Mean calibration error of a perfect model on n_test frames, recalibrated with n_calibration independent ones.
 
-    p̂ of n values has the variance p(1 − p)/n, whose mean over the levels is 1/(6 n). Without recalibration n_calibration is
-    `math.inf`. Count independent frames, not values: the forces of one frame are dependent, to an unknown degree, so
-    that the error of forces may lie below this floor. Raises ValueError for fewer than one frame.
+    p̂ of n values has the variance p(1 − p)/n, whose mean over the levels is 1/(6 n). Without recalibration
+    n_calibration is `math.inf`. Count independent frames, not values: the forces of one frame are dependent, to an
+    unknown degree, so that the error of forces may lie below this floor. Raises ValueError for fewer than one frame.
     """
     if not (n_calibration >= 1 and n_test >= 1):
         raise ValueError(f"the floor needs at least one frame of each kind, got {n_calibration} for calibration and "
@@ -164,7 +164,7 @@ def calibration_floor(n_calibration: float, n_test: float) -> float:
 
 
 def _on_principal_axes(difference, covariance) -> tuple[np.ndarray, np.ndarray]:
-    """dᵀ Σ⁻¹ d and log det Σ, both (...,). The first is infinite or NaN where it has no value; then ignore the second."""
+    """dᵀ Σ⁻¹ d and log det Σ, both (...,); the second means nothing where the first is infinite or NaN."""
     difference, covariance = _array(difference), np.asarray(covariance, dtype=np.float64)
     if difference.ndim < 1 or covariance.shape != (*difference.shape, difference.shape[-1]):
         raise ValueError(f"covariance has the shape {covariance.shape}, the differences {difference.shape}: "

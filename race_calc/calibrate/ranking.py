@@ -25,7 +25,8 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.size < 2:
-        raise ValueError(f"a rank correlation of the shapes {a.shape} and {b.shape}: give two of one shape, two values or more")
+        raise ValueError(f"the arrays to rank have the shapes {a.shape} and {b.shape}: give two of one shape and two "
+                         "values or more")
     if np.isnan(a).any() or np.isnan(b).any():
         return float("nan")
     a, b = _centred_ranks(a.ravel()), _centred_ranks(b.ravel())

@@ -12,7 +12,7 @@ z_low, z_high       central_interval        Φ⁻¹(R⁻¹((1 ∓ p)/2))
 r                   ellipsoid_radius        r² = F⁻¹(R⁻¹(p)), F of χ²_k
 =================== ======================= ===========================================================
 
-First the scale, then the levels: a level map tells nothing about what lies beyond the range of the level (|d| > 8 σ, d² > 70).
+First the scale, then the levels: no level tells what lies far out (d > 8 σ, d² > 70), so no map of levels does.
 The scale is one number for a quantity, so that c Σ stays positive definite and turns with the molecule, c QΣQᵀ;
 σ and Σ of a calibrated model are the scaled ones. The level map (Kuleshov, Fenner & Ermon 2018) leaves σ alone
 and corrects the shape: which multiple of σ to take for an interval that holds a share p.
@@ -32,8 +32,8 @@ INTERVALS = 500  # of a level map at most: steps of 0.2 %
 def variance_scale(difference: np.ndarray, variance: np.ndarray) -> float:
     """c = mean d²/σ², the factor of the variance that minimises `gaussian_nll`; two arrays of one shape.
 
-    With n independent values it is known to about √(2/n) of itself, worse where errors have heavy tails.
-    Raises ValueError for empty or unequal shapes, variances that are not positive and finite, and errors that are not
+    With n independent values it is known to about √(2/n) of itself, worse where errors have heavy tails. Raises
+    ValueError for empty or unequal shapes, variances that are not positive and finite, and errors that are not
     finite or all zero.
     """
     difference, variance = np.asarray(difference, dtype=np.float64), np.asarray(variance, dtype=np.float64)
@@ -42,29 +42,29 @@ def variance_scale(difference: np.ndarray, variance: np.ndarray) -> float:
                          "give the same shape and at least one value")
     wrong = ~((variance > 0) & np.isfinite(variance))
     if wrong.any():
-        raise ValueError(f"{wrong.sum()} of {wrong.size} variances are not positive and finite: a posterior that claims to be "
-                         "exact cannot be scaled; give it an aleatoric part or leave these values out")
+        raise ValueError(f"{wrong.sum()} of {wrong.size} variances are not positive and finite: a model that claims "
+                         "to be exact cannot be scaled; give it an aleatoric part or leave these values out")
     return _scale(difference**2 / variance)
 
 
 def covariance_scale(difference: np.ndarray, covariance: np.ndarray) -> float:
-    """c = mean dᵀ Σ⁻¹ d / k, the factor of Σ that minimises `vector_nll`; `difference` (..., k), `covariance` (..., k, k).
+    """c = mean dᵀ Σ⁻¹ d / k, the factor of Σ that minimises `vector_nll`; difference (..., k), covariance (..., k, k).
 
     Raises ValueError as `variance_scale` does, and for a Σ that is not positive definite.
     """
     squared = mahalanobis(difference, covariance)
     singular = np.isinf(squared) & np.isfinite(difference).all(axis=-1)
     if singular.any():
-        raise ValueError(f"{singular.sum()} of {singular.size} covariances are not positive definite (k members or fewer "
-                         "with no aleatoric part): scale the variances of the components with variance_scale instead")
+        raise ValueError(f"{singular.sum()} of {singular.size} covariances are not positive definite (k members or "
+                         "fewer, no aleatoric part?): scale the variances of the components with variance_scale")
     return _scale(squared / np.shape(difference)[-1])
 
 
 def _scale(squared: np.ndarray) -> float:
     scale = float(np.mean(squared))
     if not 0.0 < scale < np.inf:
-        raise ValueError(f"the mean squared error is {scale} predicted variances: there is no scale. Look for labels or "
-                         "predictions that are not finite, or labels that are the model's own predictions")
+        raise ValueError(f"the mean squared error is {scale} predicted variances, which is no scale: look for labels "
+                         "or predictions that are not finite, or labels that are the model's own predictions")
     return scale
 
 
@@ -128,8 +128,8 @@ def fit_level_map(pit: np.ndarray) -> LevelMap:
     """
     pit = _levels(pit)
     if pit.size == 0 or np.isnan(pit).any():
-        raise ValueError(f"{np.isnan(pit).sum()} of {pit.size} levels are NaN: give at least one, and leave out structures "
-                         "with broken predictions")
+        raise ValueError(f"{np.isnan(pit).sum()} of {pit.size} levels are NaN: give at least one, and leave out "
+                         "structures with broken predictions")
     ordered = np.concatenate([[0.0], np.sort(pit, axis=None), [1.0]])
     shares = np.linspace(0.0, 1.0, min(pit.size + 1, INTERVALS) + 1)
     knots = np.interp(shares, np.linspace(0.0, 1.0, len(ordered)), ordered)

@@ -15,7 +15,7 @@ AUROC               auroc                   2 (1 − AUROC), at most 1
   of a baseline: the term is ½ there, ⅓ at half of it, ⅔ at twice, 1 for a run that diverged.
 - The root makes CE a deviation of levels, of the same order as an RMSE: σ half as large as it should be gives 0.20,
   a third 0.29. It has a floor: with n independent validation frames a perfect model has about √(1/(2n)), 0.07
-  for n = 100. The scatter of this is some 0.04, and 0.01 in the score: smaller differences mean nothing.
+  for n = 100, and this scatters by 0.03, the score thus by nearly 0.01: smaller differences mean nothing.
 - An AUROC of ½ (a score that knows nothing) or less gives 1.
 """
 
@@ -36,8 +36,8 @@ def unified_terms(
 ) -> dict[str, float]:
     """The five terms, each 0 (perfect) to 1 (useless), by name; errors in the units of their references.
 
-    An infinite RMSE gives 1. Raises ValueError for numbers that cannot be: a negative or NaN RMSE, a reference that is not
-    positive and finite, a calibration error outside 0 … CE_MAX, an AUROC outside 0 … 1.
+    An infinite RMSE gives 1. Raises ValueError for numbers that cannot be: a negative or NaN RMSE, a reference that is
+    not positive and finite, a calibration error outside 0 … CE_MAX, an AUROC outside 0 … 1.
     """
     return {
         "rmse_energy": _error_term("energies", rmse_energy, reference_energy),
@@ -71,7 +71,7 @@ def _error_term(name: str, rmse: float, reference: float) -> float:
         raise ValueError(f"the RMSE of {name} is {rmse}: give a number of at least zero; "
                          "a configuration whose predictions are not numbers cannot be scored, leave it out")
     if not 0.0 < reference < math.inf:
-        raise ValueError(f"the reference RMSE of {name} is {reference}: give a positive number, such as a baseline's RMSE")
+        raise ValueError(f"the reference RMSE of {name} is {reference}: give a positive number, such as a baseline's")
     return rmse / (rmse + reference) if rmse < math.inf else 1.0
 
 

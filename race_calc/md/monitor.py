@@ -132,13 +132,13 @@ def default_criteria(available: Sequence[str]) -> tuple[Criterion, ...]:
     """Criteria for a posterior that gives these scores, all with the threshold "auto".
 
     With BALD: halt on `bald_forces_max`, flag on `forces_uncertainty_max`. Without:
-    halt on `forces_uncertainty_max`, else on `energy_uncertainty_per_atom`.
+    halt on `forces_uncertainty_max`, else on `bald_energy`, else on `energy_uncertainty_per_atom`.
 
     Raises ValueError when the posterior gives no uncertainty at all.
     """
     if "bald_forces_max" in available:
         return (Criterion("bald_forces_max", "auto", "halt"), Criterion("forces_uncertainty_max", "auto", "flag"))
-    for name in ("forces_uncertainty_max", "energy_uncertainty_per_atom"):
+    for name in ("forces_uncertainty_max", "bald_energy", "energy_uncertainty_per_atom"):
         if name in available:
             return (Criterion(name, "auto", "halt"),)
     raise ValueError(

@@ -1,8 +1,8 @@
 """How well a score tells what the model knows from what it does not. NumPy only.
 
-The scores are those of structures or of atoms, whichever array is passed; any unit, only the order counts, larger = less
-known. Out of distribution is "positive", a score at or above the threshold t an alarm. NaN counts as larger than every
-number, as in the monitor, so that a broken prediction is an alarm.
+The scores are those of structures or of atoms, whichever array is passed; any unit, only the order counts, larger =
+less known. Out of distribution is "positive", a score at or above the threshold t an alarm. NaN counts as larger than
+every number, as in the monitor, so that a broken prediction is an alarm.
 
 =================== ================ ===================================================
 quantity            variable         formula
@@ -25,7 +25,8 @@ import numpy as np
 def auroc(in_distribution: np.ndarray, out_of_distribution: np.ndarray) -> float:
     """Area under the receiver operating characteristic; in_distribution: (n,), out_of_distribution: (m,) scores.
 
-    1 is a perfect score, 0.5 one that knows nothing. Equal to the Mann-Whitney U statistic over n·m (Hanley & McNeil 1982).
+    1 is a perfect score, 0.5 one that knows nothing. Equal to the Mann-Whitney U statistic over n·m (Hanley & McNeil
+    1982).
     """
     known, other = _sorted(in_distribution, out_of_distribution, "AUROC")
     below = np.searchsorted(known, other, side="left")

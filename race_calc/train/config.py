@@ -56,7 +56,7 @@ class TrainingConfig(Settings):
     schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine or constant")
     warmup_epochs: int = Field(1, ge=0, description="a whole number from 0 to epochs")
     ema_decay: float = Field(0.99, ge=0.0, lt=1.0, description="a number >= 0 and < 1 (0 switches it off)")
-    clip_norm: float = Field(10.0, gt=0.0, description="a number > 0")
+    clip_norm: float = Field(10.0, gt=0.0, description="a number > 0 (ivon: not used)")
     energy_weight: float = Field(1.0, ge=0.0, description="a number >= 0 (ivon: not used)")
     force_weight: float = Field(100.0, ge=0.0, description="a number >= 0 (ivon: not used)")
     stress_weight: float = Field(0.0, ge=0.0, description="a number >= 0")

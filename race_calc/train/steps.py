@@ -35,13 +35,12 @@ def muon_step(config: TrainConfig, settings: TrainingConfig, prepared: Prepared,
 def ivon_step(config: TrainConfig, settings: TrainingConfig, prepared: Prepared, shapes: Shapes, batch: Batch, rate: float,
               old: StackState, draws: Tensor) -> tuple[Tensor, StackState]:
     """The same for IVON; `draws` (M, D) standard normal. In the state, weights and ema are the mean, first is the momentum
-    and second the curvature. A gradient is scaled down to clip_norm; a step that is not finite is left out."""
+    and second the curvature. No weight moves more than the rate (`ivon.CLIP`), so gradients are not scaled down, which would
+    hide the curvature; a step that is not finite is left out."""
     ess, decay = ivon_scales(len(prepared.train))
     noise = ivon.deviation(old.second, ess, decay) * draws
     losses, gradients = gradients_of(config, settings, prepared, old.weights + noise, shapes, batch)
-    norm = gradients.norm(dim=1, keepdim=True)
-    good = torch.isfinite(norm[:, 0]) & torch.isfinite(losses)
-    gradients = gradients * torch.clamp(settings.clip_norm / (norm + 1e-12), max=1.0)
+    good = torch.isfinite(gradients.norm(dim=1)) & torch.isfinite(losses)
     speed = (rate * IVON_RATE * old.lr_factor).to(gradients)[:, None]
     mean, momentum, curvature = ivon.update(
         old.weights, old.first, old.second, old.steps, gradients, noise, speed, ess, decay, IVON_BETA2

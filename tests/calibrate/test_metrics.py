@@ -1,12 +1,38 @@
-"""Metrics against closed forms, SciPy's densities and exact Gaussian samples."""
+"""Metrics against closed forms, SciPy's densities, exact Gaussian samples and uncertainty-toolbox."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import chi2, multivariate_normal, norm
+from uncertainty_toolbox import root_mean_squared_calibration_error as toolbox_calibration
+from uncertainty_toolbox import sharpness as toolbox_sharpness
 
-from race_calc.calibrate.metrics import LEVELS, calibration_error, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
+from race_calc.calibrate.metrics import (
+    LEVELS,
+    NOMINAL_LEVELS,
+    calibration_error,
+    calibration_floor,
+    chi_square_pit,
+    coverage,
+    gaussian_nll,
+    gaussian_pit,
+    level_error,
+    mae,
+    mahalanobis,
+    mean_sigma,
+    observed_levels,
+    rmse,
+    sharpness,
+    vector_nll,
+    whitened_calibration_error,
+)
+
+
+def drawn(sigma, seed=0):
+    """One vector from N(0, Σ) for each Σ."""
+    z = np.random.default_rng(seed).normal(size=sigma.shape[:-1])
+    return np.einsum("nij,nj->ni", np.linalg.cholesky(sigma), z)
 
 
 def covariances(n, seed=0):
@@ -112,3 +138,84 @@ def test_calibration_error_of_known_cases():
     assert calibration_error(np.full(10, np.nan), np.ones(10)) == pytest.approx(np.mean(levels**2))
     with pytest.raises(ValueError, match="same shape"):
         calibration_error(exact, np.ones(3))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 200), st.floats(0.2, 5.0), st.integers(0, 10_000))
+def test_calibration_error_and_sharpness_are_those_of_uncertainty_toolbox(n, scale, seed):
+    """It takes prediction − reference, and its 101 levels count the ends, which are right by definition."""
+    rng = np.random.default_rng(seed)
+    std = rng.uniform(0.5, 2.0, size=n)
+    difference = scale * std * rng.normal(0.3, 1.0, size=n)
+    theirs = toolbox_calibration(difference, std, np.zeros(n), num_bins=101, vectorized=True, prop_type="quantile")
+    assert calibration_error(difference, std) == pytest.approx(theirs**2 * 101 / 99, abs=1e-12)
+    assert sharpness(std) == pytest.approx(toolbox_sharpness(std), rel=1e-12)
+
+
+def test_observed_levels_include_their_own_value():
+    assert observed_levels([0.5])[[48, 49, 50]].tolist() == [0.0, 1.0, 1.0]
+    assert observed_levels([[0.1, 0.2], [np.nan, 1.0]])[-1] == 0.5
+
+
+def test_calibration_error_knows_on_which_side_the_references_lie():
+    """A constant bias, seen by one-sided levels; mirrored, the observed levels are mirrored."""
+    z = norm.ppf((np.arange(4000) + 0.5) / 4000)
+    one, other = gaussian_pit(z + 0.5, np.ones(4000)), gaussian_pit(z - 0.5, np.ones(4000))
+    assert np.all(observed_levels(one) < NOMINAL_LEVELS) and np.all(observed_levels(other) > NOMINAL_LEVELS)
+    assert level_error(one) == pytest.approx(level_error(other), rel=1e-3)
+    assert level_error(one) == pytest.approx(np.mean((norm.cdf(norm.ppf(NOMINAL_LEVELS) - 0.5) - NOMINAL_LEVELS) ** 2), rel=1e-2)
+
+
+def test_mahalanobis_is_the_quadratic_form():
+    rng = np.random.default_rng(3)
+    difference, sigma = rng.normal(size=(9, 3)), covariances(9, 3)
+    expected = [d @ np.linalg.inv(s) @ d for d, s in zip(difference, sigma)]
+    assert mahalanobis(difference, sigma) == pytest.approx(np.array(expected), rel=1e-10)
+    q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    assert mahalanobis(difference @ q.T, q @ sigma @ q.T) == pytest.approx(np.array(expected), rel=1e-10)
+    assert mahalanobis([2.0], [[4.0]]) == 1.0
+    assert mahalanobis([[1.0, 0.0, 0.0], [np.nan, 0.0, 0.0]], np.array([np.zeros((3, 3)), np.eye(3)])) == pytest.approx(
+        [np.inf, np.nan], nan_ok=True)
+
+
+def test_chi_square_pit_is_scipys_distribution_function():
+    squared = np.array([[0.0, 0.5], [3.0, 70.0]])
+    for k in (1, 2, 3):
+        assert chi_square_pit(squared, k) == pytest.approx(chi2.cdf(squared, k), rel=1e-12)
+    assert chi_square_pit([np.inf])[0] == 1.0 and np.isnan(chi_square_pit([np.nan])[0])
+
+
+def test_whitened_calibration_sees_directions_that_components_do_not():
+    """Right Σ is at the floor. Σ mirrored, or without its off-diagonal, has the right components but wrong directions."""
+    n = 20_000
+    root = np.array([[1.0, 0.0, 0.0], [0.9, 0.3, 0.0], [0.8, 0.1, 0.2]])
+    sigma = np.broadcast_to(root @ root.T, (n, 3, 3))
+    difference = drawn(sigma, 4)
+    flip = np.diag([-1.0, 1.0, 1.0])
+    assert whitened_calibration_error(difference, sigma) < 10 * calibration_floor(np.inf, n)
+    for wrong in (flip @ sigma @ flip, sigma * np.eye(3)):
+        std = np.sqrt(np.diagonal(wrong, axis1=-2, axis2=-1))
+        assert calibration_error(difference, std) < 10 * calibration_floor(np.inf, n)
+        assert whitened_calibration_error(difference, wrong) > 0.005
+    assert whitened_calibration_error(difference, 0.0 * sigma) == pytest.approx(np.mean(NOMINAL_LEVELS**2))
+
+
+@pytest.mark.parametrize("n_calibration, n_test", [(np.inf, 40), (np.inf, 1), (30, 60)])
+def test_floor_is_the_mean_calibration_error_of_a_perfect_model(n_calibration, n_test):
+    """Over many sets of frames; with n_calibration, against the levels observed in an independent set."""
+    rng = np.random.default_rng(5)
+    found = []
+    for _ in range(2000):
+        aim = NOMINAL_LEVELS if np.isinf(n_calibration) else observed_levels(rng.uniform(size=n_calibration))
+        found.append(np.mean((observed_levels(rng.uniform(size=n_test)) - aim) ** 2))
+    assert np.mean(found) == pytest.approx(calibration_floor(n_calibration, n_test), rel=0.06)
+
+
+def test_floor_refuses_no_frames_and_the_rest_empty_input():
+    for pair in ((0, 10), (10, 0), (np.nan, 10)):
+        with pytest.raises(ValueError, match="at least one frame"):
+            calibration_floor(*pair)
+    for call in (lambda: sharpness([]), lambda: observed_levels([]), lambda: mahalanobis(np.empty((0, 3)), np.empty((0, 3, 3))),
+                 lambda: chi_square_pit([]), lambda: gaussian_pit([], [])):
+        with pytest.raises(ValueError, match="at least one"):
+            call()

@@ -182,9 +182,10 @@ def test_forces_known_only_in_the_mean():
     np.testing.assert_allclose(p.stress, whole.stress, rtol=1e-12)
     np.testing.assert_allclose(p.energy_epistemic, whole.energy_epistemic, rtol=1e-12)
     assert p.bald_energy is not None and p.has_epistemic and not p.has_epistemic_forces
-    for name in ("forces_covariance_epistemic", "stress_covariance_epistemic", "bald_forces", "forces_members", "stress_covariance"):
+    for name in ("forces_covariance_epistemic", "stress_covariance_epistemic", "bald_forces", "forces_members",
+                 "stress_covariance", "forces_covariance", "forces_uncertainty"):
         assert getattr(p, name) is None, name
-    np.testing.assert_allclose(p.forces_covariance, whole.forces_covariance_aleatoric)
+    np.testing.assert_allclose(p.forces_covariance_aleatoric, whole.forces_covariance_aleatoric)
 
 
 def test_an_epistemic_energy_in_closed_form_takes_the_place_of_the_spread():
