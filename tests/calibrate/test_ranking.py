@@ -72,7 +72,8 @@ def test_errors_are_drawn_with_the_whole_covariance(monkeypatch):
 
 
 def test_singular_and_broken_covariances():
-    assert -1.0 <= force_rank_ceiling(np.array([np.diag([1.0, 0.0, 0.0]), np.eye(3), np.diag([3.0, 2.0, -1e-18])])) <= 1.0
+    flat = np.array([np.diag([1.0, 0.0, 0.0]), np.eye(3), np.diag([3.0, 2.0, -1e-18])])
+    assert -1.0 <= force_rank_ceiling(flat) <= 1.0
     assert np.isnan(force_rank_ceiling(np.full((2, 3, 3), np.nan)))
 
 
