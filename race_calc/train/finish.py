@@ -74,7 +74,9 @@ def fit_posterior(checkpoint: Checkpoint, method: str, data: Path, folder: Path,
     rows, shapes = flatten(list(one.values())), {name: value.shape[1:] for name, value in one.items()}
     _, alone = validate(trained_with, prepared, rows, shapes, device, member_map(1, device))
     fitted = replace(fitted, record=fitted.record | {"validation_of_the_model": alone, "member": member})
-    record = {**checkpoint.training, "config": config.to_dict(), "date": date.today().isoformat()}
+    of_member = {key: [checkpoint.training[key][member]] for key in ("member_seeds", "best_epochs", "skipped_steps")
+                 if len(checkpoint.training.get(key, ())) == checkpoint.members}
+    record = {**checkpoint.training, **of_member, "config": config.to_dict(), "date": date.today().isoformat()}
     return write_model(config, prepared, fitted, record, folder, device)
 
 
