@@ -36,6 +36,10 @@ class Noise:
     energy: float
     forces: float
 
+    def __post_init__(self):
+        if not all(isinstance(value, float) and 0 < value < float("inf") for value in (self.energy, self.forces)):
+            raise ValueError(f"the noise is {self.energy!r}, {self.forces!r}: variances are finite numbers > 0")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -177,6 +181,8 @@ def _read_weights(path: Path, plan: Plan, members: int, posterior: str) -> tuple
             )
     parameters = {name: tensors[name] for name in expected}
     last_layer = parameters.pop(LAST_LAYER_COVARIANCE, None)
+    if last_layer is not None and not (torch.isfinite(last_layer).all() and (last_layer.diagonal() >= 0).all()):
+        raise CheckpointError(f"{path}: the covariance of the last layer is not one: copy the model folder again")
     return parameters, None if last_layer is None else last_layer.double().numpy()
 
 

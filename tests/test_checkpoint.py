@@ -14,7 +14,14 @@ import torch
 from ase.build import molecule
 from safetensors.torch import load_file, save_file
 
-from race_calc.checkpoint import FORMAT_VERSION, CheckpointError, load_checkpoint, save_checkpoint, write_atomically
+from race_calc.checkpoint import (
+    FORMAT_VERSION,
+    CheckpointError,
+    Noise,
+    load_checkpoint,
+    save_checkpoint,
+    write_atomically,
+)
 from race_calc.graph import from_atoms
 from race_calc.posterior.stack import load_stack
 
@@ -218,3 +225,45 @@ def test_a_pickle_is_refused_and_not_executed(model, tmp_path, dump):
     assert not trap.exists()
     pickle.loads(pickle.dumps(_Touch(trap)))
     assert trap.exists()  # the trap works
+
+
+def with_a_last_layer(checkpoint):
+    """The model as llpr keeps it: one trunk, every member's last layer, and a covariance."""
+    size = 64 * checkpoint.model.plan.config.layers
+    root = np.random.default_rng(0).normal(size=(size, size))
+    parameters = {name: value if name.endswith("readout.out") else value[:1] for name, value in checkpoint.parameters.items()}
+    return replace(checkpoint, parameters=parameters, posterior="llpr", last_layer=root @ root.T)
+
+
+def test_noise_and_the_last_layer_come_back(tiny_model, tmp_path):
+    first = replace(with_a_last_layer(load_checkpoint(tiny_model)), noise=Noise(0.25, 0.125))
+    save_checkpoint(tmp_path / "new", first, "")
+    second = load_checkpoint(tmp_path / "new")
+    assert second.noise == Noise(0.25, 0.125) and second.members == 2
+    assert np.array_equal(second.last_layer, first.last_layer)
+    assert all(torch.equal(value, second.parameters[name]) for name, value in first.parameters.items())
+
+
+@pytest.mark.parametrize("noise", [{"energy": "a", "forces": 1.0}, {"energy": -1.0, "forces": 1.0}, {"energy": 1.0}, [1, 2], {"energy": None, "forces": 1.0}])
+def test_noise_that_is_no_variance(model, noise):
+    change(model, noise=noise)
+    with pytest.raises(CheckpointError, match="config.json"):
+        load_checkpoint(model)
+
+
+@pytest.mark.parametrize("damage", [np.nan, -1.0])
+def test_a_last_layer_that_is_no_covariance(tiny_model, tmp_path, damage):
+    bad = with_a_last_layer(load_checkpoint(tiny_model))
+    bad.last_layer[3, 3] = damage
+    save_checkpoint(tmp_path / "new", bad, "")
+    with pytest.raises(CheckpointError, match="covariance of the last layer"):
+        load_checkpoint(tmp_path / "new")
+
+
+def test_a_missing_last_layer_covariance(tiny_model, tmp_path):
+    save_checkpoint(tmp_path / "new", with_a_last_layer(load_checkpoint(tiny_model)), "")
+    tensors = load_file(tmp_path / "new" / "weights.safetensors")
+    del tensors["last_layer_covariance"]
+    save_file(tensors, tmp_path / "new" / "weights.safetensors")
+    with pytest.raises(CheckpointError, match="lacks 1 tensors, first last_layer_covariance"):
+        load_checkpoint(tmp_path / "new")

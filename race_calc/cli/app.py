@@ -18,6 +18,8 @@ app = typer.Typer(
 def command(name: str, group: typer.Typer = app) -> Callable:
     """Register a command; ValueError and OSError, the errors of bad input, end it with a message and status 1."""
 
+    full = name if group is app else f"{group.info.name} {name}"
+
     def register(function: Callable) -> Callable:
         @group.command(name)
         @wraps(function)
@@ -25,10 +27,10 @@ def command(name: str, group: typer.Typer = app) -> Callable:
             try:
                 function(*args, **kwargs)
             except (ValueError, OSError) as error:
-                print(f"race-calc {name}: {error}", file=sys.stderr)
+                print(f"race-calc {full}: {error}", file=sys.stderr)
                 raise typer.Exit(1) from None
             except KeyboardInterrupt:
-                print(f"\nrace-calc {name}: interrupted", file=sys.stderr)
+                print(f"\nrace-calc {full}: interrupted", file=sys.stderr)
                 raise typer.Exit(130) from None
 
         return function

@@ -8,8 +8,8 @@ import typer
 
 from race_calc.cli.app import app, command
 
-posterior = typer.Typer(help="Posteriors for models that are trained already.", no_args_is_help=True)
-app.add_typer(posterior, name="posterior")
+posterior = typer.Typer(name="posterior", help="Posteriors for models that are trained already.", no_args_is_help=True)
+app.add_typer(posterior)
 
 
 class Method(str, Enum):
@@ -31,21 +31,24 @@ def fit(
     """Fit a posterior to the data that the model was trained on; the model itself stays as it is."""
     from rich.progress import Progress
 
-    from race_calc.checkpoint import load_checkpoint
+    from race_calc.checkpoint import CARD, WEIGHTS, load_checkpoint
     from race_calc.device import torch_device
     from race_calc.memory import keep_freed_memory
+    from race_calc.train.files import STATE_FILE
     from race_calc.train.finish import fit_posterior
 
     keep_freed_memory()
-    if (out / "weights.safetensors").exists():
-        raise FileExistsError(f"{out} holds a model: give another --out")
     checkpoint = load_checkpoint(model)
+    if any((out / name).exists() for name in (WEIGHTS, STATE_FILE, CARD)):
+        raise FileExistsError(f"{out} holds a model or a training run: give another --out")
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file: give a folder as --out")
     with Progress() as bar:
         task = bar.add_task(method.value, total=None)
         made = fit_posterior(checkpoint, method.value, data, out, members, member, seed, torch_device(device),
                              lambda done, total: bar.update(task, completed=done, total=total))
     record = made.training["posterior"]
-    for name in ("prior_precision", "calibration"):
+    for name in ("prior_precision", "calibration", "force_errors_over_variances"):
         if name in record:
             print(f"{name.replace('_', ' ')}: {record[name]:.4g}")
     if made.noise is not None:

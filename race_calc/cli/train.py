@@ -20,6 +20,8 @@ def train(
 
     The run can be killed at any moment; with --resume it ends with the same weights.
     """
+    from rich.progress import Progress
+
     from race_calc.device import torch_device
     from race_calc.cli.progress import TrainingProgress
     from race_calc.memory import keep_freed_memory
@@ -33,6 +35,8 @@ def train(
     chosen = torch_device(device)
     prepared = prepare(settings, config.parent if data is None else data)
     with TrainingProgress(settings, prepared) as progress:
-        state = run(settings, prepared, out, chosen, resume, progress)
-    finish(settings, prepared, state, out, chosen)
+        trained = run(settings, prepared, out, chosen, resume, progress)
+    with Progress() as bar:
+        task = bar.add_task("posterior", total=None, visible=settings.posterior in ("laplace", "llpr"))
+        finish(settings, prepared, trained, out, chosen, lambda done, total: bar.update(task, completed=done, total=total))
     print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")

@@ -85,7 +85,8 @@ def check_available(wanted, available) -> None:
         if name not in available:
             raise ValueError(
                 f"this posterior cannot give the criterion {name!r} (BALD needs several members "
-                "and a predicted variance, epistemic parts need several members); "
+                "and a predicted variance, epistemic parts need several members, forces those of every member: "
+                "not with forces_epistemic=False); "
                 f"available: {', '.join(available) or 'none'}"
             )
 

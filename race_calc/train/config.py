@@ -20,6 +20,11 @@ HEADS = {  # what each needs of the model; the others take any
 }
 
 
+RECIPES = {  # losses of their own, or moments that one loss must give
+    "ivon": ("joint",), "shallow-ensemble": ("joint",), "swag": ("joint", "detached", "beta-nll"),
+}
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message lists every problem with its key."""
 
@@ -91,6 +96,19 @@ class TrainConfig(Settings):
         + ", ".join(f"{count} for {name}" for name, count in MEMBERS.items())
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+    @field_validator("training")
+    @classmethod
+    def _fits_training(cls, training: TrainingConfig, info: ValidationInfo) -> TrainingConfig:
+        posterior = info.data.get("posterior")
+        if posterior in ("ivon", "shallow-ensemble", "swag") and training.recipe not in RECIPES[posterior]:
+            raise ValueError(f"with posterior {posterior} write training.recipe: {' or '.join(RECIPES[posterior])}, "
+                             f"not {training.recipe}")
+        if posterior == "swag" and training.epochs < 4:
+            raise ValueError("posterior swag collects weights in the last 60 % of the epochs: write training.epochs: 4 or more")
+        if posterior == "ivon" and training.stress_weight:
+            raise ValueError("posterior ivon learns from a likelihood, which has no stress: write training.stress_weight: 0")
+        return training
 
     @property
     def trained(self) -> int:

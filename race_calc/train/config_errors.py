@@ -31,6 +31,8 @@ def describe(problem: Mapping[str, Any], content: Mapping, root: type[Settings])
         inner = ", ".join(section.model_fields)
         if problem["type"] == "missing":
             return key, f"{key} is missing: add this section (keys: {inner})"
+        if problem["type"] == "value_error":  # right in itself, not beside the other sections
+            return key, str(problem["ctx"]["error"])
         found = "nothing" if value is None else repr(value)
         return key, f"{key} must be a section with keys ({inner}); found {found}"
     if problem["type"] == "missing":

@@ -10,7 +10,7 @@ import torch
 from race_calc import __version__
 from race_calc.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.graph import collate
-from race_calc.model.parameters import expanded, select_members, shares_trunk, unstacked
+from race_calc.model.parameters import Parameters, expanded, select_members, shares_trunk, unstacked
 from race_calc.ood.scores import all_scores
 from race_calc.ood.thresholds import AUTO_Z, auto_thresholds
 from race_calc.parallel import member_map
@@ -22,7 +22,7 @@ from race_calc.train.loop import validate
 from race_calc.train.optimiser import flatten, unflatten
 from race_calc.train.posthoc import Fitted, Progress, fit_laplace, fit_llpr
 from race_calc.train.prepare import Example, Prepared, member_seeds, prepare
-from race_calc.train.steps import ivon_scales
+from race_calc.train.steps import IVON_BETA2, IVON_HESSIAN, ivon_scales
 
 
 def finish(config: TrainConfig, prepared: Prepared, trained: Trained, folder: Path,
@@ -62,18 +62,21 @@ def fit_posterior(checkpoint: Checkpoint, method: str, data: Path, folder: Path,
         raise ValueError(f"the model is a {checkpoint.posterior} already, its members share a trunk: take one of another posterior")
     if "config" not in checkpoint.training:
         raise ValueError("the model does not say how it was trained: only models of `race-calc train` can be fitted")
+    if checkpoint.posterior not in ("mve", "deep-ensemble"):
+        raise ValueError(f"the parameter sets of this {checkpoint.posterior} model are draws around another one: take an mve or "
+                         "deep-ensemble model")
     before = checkpoint.training["config"]
-    training = before["training"] | {"seed": seed}
-    config = parse_config(before | {"posterior": method, "members": members, "training": training}, "the model's configuration")
+    config = parse_config(before | {"posterior": method, "members": members}, "the model's configuration")
     trained_with = parse_config(before, "the model's configuration")
     prepared = prepare(trained_with, data)
     if prepared.data_hash != checkpoint.data.get("sha256"):
         raise ValueError(f"the data in {data} are not those that the model was trained on: their SHA-256 differs")
-    one = select_members(checkpoint.parameters, [member])
-    fitted = {"laplace": fit_laplace, "llpr": fit_llpr}[method](prepared, one, members, seed, device, progress)
-    rows, shapes = flatten(list(one.values())), {name: value.shape[1:] for name, value in one.items()}
-    _, alone = validate(trained_with, prepared, rows, shapes, device, member_map(1, device))
-    fitted = replace(fitted, record=fitted.record | {"validation_of_the_model": alone, "member": member})
+    if prepared.references != checkpoint.references or prepared.split.to_dict() != checkpoint.data.get("split"):
+        raise ValueError(f"the reference energies or the split of the data in {data} are not those of the model: give the same "
+                         "isolated atoms and validation set")
+    one = {name: value.to(device) for name, value in select_members(checkpoint.parameters, [member]).items()}
+    fitted = _fitted(trained_with, prepared, one, method, members, seed, device, progress)
+    fitted = replace(fitted, record=fitted.record | {"member": member})
     of_member = {key: [checkpoint.training[key][member]] for key in ("member_seeds", "best_epochs", "skipped_steps")
                  if len(checkpoint.training.get(key, ())) == checkpoint.members}
     record = {**checkpoint.training, **of_member, "config": config.to_dict(), "date": date.today().isoformat()}
@@ -91,14 +94,24 @@ def parameter_sets(config: TrainConfig, prepared: Prepared, trained: Trained, de
     if config.posterior == "ivon":
         ess, decay = ivon_scales(len(prepared.train))
         draws = ivon.sample(state.weights[0], state.second[0], ess, decay, n, seed)
-        return Fitted(unflatten(draws, shapes), {"ess": ess, "weight_decay": decay, "seed": seed})
+        left = IVON_HESSIAN * IVON_BETA2 ** float(state.steps[0]) / float(state.second[0].median())
+        record = {"ess": ess, "weight_decay": decay, "seed": seed, "share_of_the_start_in_the_median_curvature": left}
+        return Fitted(unflatten(draws, shapes), record)
     if config.posterior == "shallow-ensemble":
         return Fitted(unstacked(best), {})
-    if config.posterior == "laplace":
-        return fit_laplace(prepared, best, n, seed, device, progress)
-    if config.posterior == "llpr":
-        return fit_llpr(prepared, best, n, seed, device, progress)
+    if config.posterior in ("laplace", "llpr"):
+        return _fitted(config, prepared, best, config.posterior, n, seed, device, progress)
     return Fitted(best, {})
+
+
+def _fitted(config: TrainConfig, prepared: Prepared, one: Parameters, method: str, members: int, seed: int, device: torch.device,
+            progress: Progress) -> Fitted:
+    """Laplace or LLPR around the model `one` (M = 1), whose own errors stand in the record beside those of the draws."""
+    fitted = {"laplace": fit_laplace, "llpr": fit_llpr}[method](prepared, one, members, seed, device, progress)
+    plain = config.model_copy(update={"posterior": "mve", "members": 1})
+    shapes = {name: value.shape[1:] for name, value in one.items()}
+    _, alone = validate(plain, prepared, flatten(list(one.values())), shapes, device, member_map(1, device))
+    return replace(fitted, record=fitted.record | {"validation_of_the_model": alone})
 
 
 def write_model(config: TrainConfig, prepared: Prepared, fitted: Fitted, record: dict, folder: Path, device: torch.device) -> Checkpoint:
@@ -132,9 +145,22 @@ def validation_thresholds(posterior: StackPosterior, examples: tuple[Example, ..
     return auto_thresholds({name: np.concatenate(values) for name, values in found.items()})
 
 
+VALIDATION_USE = {
+    None: "The best weights were chosen on these structures.",
+    "swag": "The weights are those of the last epochs.",
+    "ivon": "The weights are those of the last step.",
+    "laplace": "The best weights were chosen on these structures, and noises may come from them.",
+    "llpr": "The best weights were chosen on these structures, which also calibrate the posterior.",
+}
+
+
 def card_text(config: TrainConfig, checkpoint: Checkpoint) -> str:
     """A model card with what the training knows; tables on test data are added by hand from `race-calc evaluate`."""
     training, validation = config.training, checkpoint.training["validation"]
+    known = {name.replace("_", " "): f"{value:.4g}" if isinstance(value, float) else value
+             for name, value in checkpoint.training["posterior"].items() if not isinstance(value, dict)}
+    if checkpoint.noise is not None:
+        known["noise variances (eV² per atom, eV²/Å²)"] = f"{checkpoint.noise.energy:.4g}, {checkpoint.noise.forces:.4g}"
     return f"""# {config.posterior}, {checkpoint.members} members
 
 Made by `race-calc train` of race_calc {__version__} on {checkpoint.training["date"]}, seed {training.seed}.
@@ -145,7 +171,8 @@ Made by `race-calc train` of race_calc {__version__} on {checkpoint.training["da
   {config.model.cutoff} Å, head `{config.model.head}`.
 - Recipe: `{training.recipe}`, {training.epochs} epochs, batches of {training.batch_size}.
 - Validation RMSE of the mean of the members: {1e3 * validation["mean_energy_rmse_eV"]:.1f} meV,
-  {1e3 * validation["mean_force_rmse_eV_per_A"]:.1f} meV/Å. The best weights were chosen on these structures.
+  {1e3 * validation["mean_force_rmse_eV_per_A"]:.1f} meV/Å. {VALIDATION_USE.get(config.posterior, VALIDATION_USE[None])}
+- Posterior: {", ".join(f"{name} {value}" for name, value in known.items()) or "the parameter sets that were trained"}.
 
 Known limits: not measured yet; run `race-calc evaluate` on data that the training has not seen.
 """

@@ -19,7 +19,7 @@ from race_calc.posterior import laplace, llpr
 from race_calc.train.optimiser import flatten, unflatten
 from race_calc.train.prepare import Example, Prepared, batch_of
 
-ROWS = 128  # outputs of a structure at once
+ROWS, PAIRS = 128, 300_000  # at most so many copies of the model at once, and so many of them times pairs: some 0.5 GiB
 PRIOR = 1.0  # precision of a last-layer weight before the data: weights are drawn from N(0, 1)
 Progress = Callable[[int, int], None]  # structures done, all
 
@@ -67,19 +67,22 @@ def fit_llpr(prepared: Prepared, parameters: Parameters, members: int, seed: int
              progress: Progress = lambda done, total: None) -> Fitted:
     """Last-layer prediction rigidity of one model (M = 1), calibrated on the validation structures.
 
-    `members` last layers are drawn, in pairs, and share the trunk; energies keep their closed form.
+    `members` last layers are drawn, in pairs, and share the trunk; energies keep their closed form. The calibration makes the
+    epistemic variance of energies alone explain the errors, as published: what a head predicts comes on top.
     """
     noise = _mean_squares(prepared, parameters, prepared.validation, device)
-    mean = torch.cat([value[0, :, 0] for name, value in parameters.items() if is_last_layer(name)]).double()
+    mean = torch.cat([value[0, :, 0] for name, value in parameters.items() if is_last_layer(name)]).double().cpu()
     precision = torch.zeros(len(mean), len(mean), dtype=torch.float64)
     for done, example in enumerate(prepared.train):
         features, gradients = last_layer_features(prepared, parameters, example, device)
         rows = gradients.reshape(-1, len(mean))
         precision += torch.outer(features, features) / (example.graph.n_atoms * noise[0]) + rows.T @ rows / noise[1]
         progress(done + 1, len(prepared.train))
-    held_back = [last_layer_features(prepared, parameters, example, device)[0] for example in prepared.validation]
-    errors = [_residuals(prepared, parameters, example, device)[0] for example in prepared.validation]
+    held_back, gradients = zip(*[last_layer_features(prepared, parameters, example, device) for example in prepared.validation])
+    errors, force_errors = zip(*[_residuals(prepared, parameters, example, device) for example in prepared.validation])
     fit = llpr.fit(mean, precision, PRIOR, torch.stack(held_back), torch.tensor(errors, dtype=torch.float64))
+    variances = torch.cat([llpr.force_covariance(fit, g).diagonal(dim1=-2, dim2=-1).flatten() for g in gradients]).numpy()
+    ratio = float(np.mean(np.concatenate([f.ravel() for f in force_errors]) ** 2 / variances))
     draws = llpr.sample(fit, members, seed).split(len(mean) // prepared.model.plan.config.layers, dim=1)
     stack, layer = {}, iter(draws)
     for name, value in parameters.items():
@@ -87,7 +90,8 @@ def fit_llpr(prepared: Prepared, parameters: Parameters, members: int, seed: int
         if is_last_layer(name):
             stack[name] = value.repeat(members, 1, 1)
             stack[name][:, :, 0] = next(layer).to(value)
-    return Fitted(stack, {"calibration": fit.scale, "seed": seed}, last_layer=fit.covariance.numpy())
+    record = {"calibration": fit.scale, "force_errors_over_variances": ratio, "seed": seed}
+    return Fitted(stack, record, last_layer=fit.covariance.cpu().numpy())
 
 
 def last_layer_features(prepared: Prepared, parameters: Parameters, example: Example, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -106,8 +110,17 @@ def last_layer_features(prepared: Prepared, parameters: Parameters, example: Exa
         outputs = evaluate(model, dict(zip(stack, rows)), layout)
         return outputs.energy[:, 0], outputs.forces
 
-    energy, forces = member_map(size, device)(part, *stack.values())
+    step = _rows(example)
+    parts = []
+    for start in range(0, size, step):
+        rows = [value[start : start + step] for value in stack.values()]
+        parts.append(member_map(len(rows[0]), device)(part, *rows))
+    energy, forces = (torch.cat(kind) for kind in zip(*parts))
     return energy.cpu(), forces.permute(1, 2, 0).cpu()
+
+
+def _rows(example: Example) -> int:
+    return max(2, min(ROWS, PAIRS // max(len(example.graph.pair), 1)))
 
 
 def _squared_jacobian(prepared: Prepared, parameters: Parameters, example: Example, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -126,7 +139,7 @@ def _squared_jacobian(prepared: Prepared, parameters: Parameters, example: Examp
         return squares[chosen == 0].sum(0, keepdim=True), squares[chosen > 0].sum(0, keepdim=True)
 
     parts = []
-    for chosen in torch.arange(1 + 3 * atoms, device=device).split(ROWS):
+    for chosen in torch.arange(1 + 3 * atoms, device=device).split(_rows(example)):
         parts.append(member_map(len(chosen), device)(part, chosen))
     return tuple(torch.cat(kind).sum(0).cpu() for kind in zip(*parts))
 

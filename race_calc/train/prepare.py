@@ -22,7 +22,7 @@ from race_calc.repulsion import repulsion
 from race_calc.train.config import TrainConfig
 from race_calc.train.losses import Labels
 
-OPTIMISER = "muon 2"  # a run is resumed only by what started it
+OPTIMISER = "muon 2, ivon 2, swag 1"  # a run is resumed only by what started it
 
 
 @dataclass(frozen=True)

@@ -230,3 +230,14 @@ def test_bad_files(tmp_path, load):
 def test_error_names_the_file(load):
     with pytest.raises(ConfigError, match=r"config\.yaml has 1 problem:\n  members = 0"):
         load("data: {train: a}\nmembers: 0")
+
+
+@pytest.mark.parametrize("posterior, training, part", [
+    ("ivon", {"recipe": "detached"}, "write training.recipe: joint, not detached"),
+    ("shallow-ensemble", {"recipe": "beta-nll"}, "write training.recipe: joint, not beta-nll"),
+    ("swag", {"recipe": "warm-start"}, "write training.recipe: joint or detached or beta-nll"),
+    ("swag", {"epochs": 3}, "write training.epochs: 4 or more"),
+    ("ivon", {"stress_weight": 1.0}, "write training.stress_weight: 0"),
+])
+def test_posteriors_refuse_what_they_would_ignore(posterior, training, part):
+    assert part in message(with_keys(posterior=posterior, training=training))

@@ -1,5 +1,7 @@
 """Every posterior trains, resumes to the same bits, saves, loads, drives MD and the monitor."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +11,19 @@ from small_run import frame, write_run
 
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
 from race_calc.checkpoint import load_checkpoint
-from race_calc.model.parameters import initialise, shares_trunk
-from race_calc.model.race import evaluate
+from race_calc.graph import from_atoms
+from race_calc.model.parameters import initialise, select_members, shares_trunk
+from race_calc.model.race import evaluate, layout_of
+from race_calc.posterior import ivon, laplace, swag
 from race_calc.train.config import MEMBERS, load_config
-from race_calc.train.files import STATE_FILE
+from race_calc.train.files import STATE_FILE, load_state
 from race_calc.train.finish import finish, fit_posterior
 from race_calc.train.loop import train
+from race_calc.train.losses import likelihood
+from race_calc.train.optimiser import flatten, initial_state, unflatten
 from race_calc.train.posthoc import _squared_jacobian, last_layer_features
 from race_calc.train.prepare import batch_of, prepare
+from race_calc.train.steps import IVON_BETA2, IVON_HESSIAN, IVON_RATE, ivon_step
 
 CPU = torch.device("cpu")
 HEAD = {"laplace": "mse"}
@@ -33,7 +40,7 @@ def setup(folder, posterior, **changes):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Model folders by posterior, trained in two epochs."""
+    """Model folders by posterior, trained in five epochs."""
     found = {}
     for posterior in MEMBERS:
         folder = tmp_path_factory.mktemp(posterior)
@@ -91,9 +98,9 @@ def test_resumes_to_the_same_bits(tmp_path, posterior):
 
     with pytest.raises(KeyboardInterrupt):
         train(config, prepared, tmp_path / "stopped", CPU, False, stop)
-    train(config, prepared, tmp_path / "stopped", CPU, resume=True)
+    resumed = train(config, prepared, tmp_path / "stopped", CPU, resume=True)
     assert (tmp_path / "whole" / STATE_FILE).read_bytes() == (tmp_path / "stopped" / STATE_FILE).read_bytes()
-    for trained, out in ((whole, "a"), (whole, "b")):
+    for trained, out in ((whole, "a"), (resumed, "b")):
         finish(config, prepared, trained, tmp_path / out, CPU)
     assert (tmp_path / "a" / "weights.safetensors").read_bytes() == (tmp_path / "b" / "weights.safetensors").read_bytes()
 
@@ -127,8 +134,12 @@ def test_llpr_energy_variance_is_the_closed_form(made):
     atoms.get_potential_energy()
     found = atoms.calc.results
     assert found["energies_members"].mean() == pytest.approx(found["energy"], abs=1e-9)
-    assert found["energy_uncertainty_epistemic"] != pytest.approx(found["energies_members"].std(), rel=1e-6)
-    assert found["energy_uncertainty_epistemic"] == pytest.approx(found["energies_members"].std(), rel=3.0)
+    checkpoint, stack = load_checkpoint(made["llpr"]), atoms.calc.posterior
+    graph = from_atoms(atoms, 4.0)
+    layout = layout_of(stack.model, graph, torch.float64, CPU)
+    features = evaluate(stack.model, {k: v.double() for k, v in checkpoint.parameters.items()}, layout).features[0, 0].numpy()
+    expected = np.sqrt(features @ checkpoint.last_layer @ features)
+    assert found["energy_uncertainty_epistemic"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_laplace_curvature_is_the_squared_jacobian(made):
@@ -186,3 +197,121 @@ def test_a_fit_after_the_training_is_that_of_the_training(made, method, tmp_path
     with pytest.raises(ValueError, match="not those that the model was trained on"):
         fit_posterior(base, method, folder, tmp_path / "x", 4, 0, 0, CPU)
     write_run(folder)
+
+
+def test_swag_collects_the_weights_after_the_late_epochs(tmp_path):
+    """Moments against the weights that were saved after each epoch; 40 % of ten epochs go by first."""
+    config, prepared = setup(tmp_path, "swag", training__epochs=10)
+    seen = []
+
+    def note(record):
+        if record["kind"] == "epoch":
+            seen.append(load_state(tmp_path / "out", prepared.fingerprint, CPU)[0].state.weights[0].double())
+
+    trained = train(config, prepared, tmp_path / "out", CPU, False, note)
+    late = torch.stack(seen[4:])
+    assert int(trained.collected.count) == len(late) == 6
+    torch.testing.assert_close(trained.collected.mean, late.mean(0))
+    torch.testing.assert_close(trained.collected.square, late.square().mean(0))
+    made = finish(config, prepared, trained, tmp_path / "out", CPU)
+    draws = swag.sample(trained.collected, 4, config.training.seed)
+    torch.testing.assert_close(flatten(list(made.parameters.values())), draws)
+
+
+def test_one_step_of_ivon_by_hand(tmp_path):
+    """The gradient of the likelihood at mean + noise, ess = number of structures, prior N(0, 1)."""
+    config, prepared = setup(tmp_path, "ivon", training__dtype="float64")
+    shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
+    state = initial_state(flatten(list(prepared.parameters.values())))
+    state = replace(state, second=torch.full_like(state.second, IVON_HESSIAN))
+    batch = batch_of(list(prepared.train[:3]), prepared.model, torch.float64, CPU)
+    draws = torch.randn(state.weights.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    settings = config.training.model_copy(update={"smoothness": 0.0, "energy_weight": 7.0, "clip_norm": 1e-3})
+    losses, new = ivon_step(config, settings, prepared, shapes, batch, 0.02, state, draws)
+    n = len(prepared.train)
+    noise = draws / (n * (IVON_HESSIAN + 1 / n)) ** 0.5
+    weights = (state.weights + noise).requires_grad_()
+    expected = likelihood(evaluate(prepared.model, unflatten(weights, shapes), batch[0], training=True), batch[1])
+    (gradient,) = torch.autograd.grad(expected.sum(), weights)
+    mean, momentum, curvature = ivon.update(state.weights, state.first, state.second, state.steps, gradient, noise,
+                                            0.02 * IVON_RATE, float(n), 1 / n, IVON_BETA2)
+    torch.testing.assert_close(losses, expected.detach())
+    for found, value in ((new.weights, mean), (new.ema, mean), (new.first, momentum), (new.second, curvature)):
+        torch.testing.assert_close(found, value)
+    broken = replace(batch[1], energy=batch[1].energy * float("nan"))
+    _, kept = ivon_step(config, settings, prepared, shapes, (batch[0], broken), 0.02, state, draws)
+    assert torch.equal(kept.weights, state.weights) and torch.equal(kept.second, state.second) and kept.skipped.tolist() == [1]
+
+
+def test_ivon_draws_around_the_last_mean(tmp_path):
+    config, prepared = setup(tmp_path, "ivon", training__epochs=5)
+    trained = train(config, prepared, tmp_path / "out", CPU, resume=False)
+    made = finish(config, prepared, trained, tmp_path / "out", CPU)
+    n, state = float(len(prepared.train)), trained.state
+    draws = ivon.sample(state.weights[0], state.second[0], n, 1 / n, 4, config.training.seed)
+    torch.testing.assert_close(flatten(list(made.parameters.values())), draws)
+    assert not torch.equal(trained.state.first, torch.zeros_like(trained.state.first))
+
+
+def test_llpr_by_hand(made):
+    """Λ over the training set, σ and α² from the validation set, drawn layers in their places."""
+    checkpoint = load_checkpoint(made["llpr"])
+    config, prepared = setup(made["llpr"].parent, "llpr", training__epochs=5)
+    out = [name for name in checkpoint.parameters if name.endswith("readout.out")]
+    base = {name: value.mean(0, keepdim=True).double() if name in out else value.double() for name, value in checkpoint.parameters.items()}
+    errors, squares = [], []
+    for example in prepared.validation:
+        outputs = evaluate(prepared.model, base, batch_of([example], prepared.model, torch.float64, CPU)[0])
+        errors.append(example.energy - outputs.energy[0, 0].item())
+        squares.append((example.forces - outputs.forces[0].numpy()).ravel() ** 2)
+    e_noise, f_noise = np.mean(np.square(errors)) / 3, np.mean(squares)  # three atoms in each
+    precision = np.eye(len(checkpoint.last_layer))
+    for example in prepared.train:
+        phi, g = (x.numpy() for x in last_layer_features(prepared, base, example, CPU))
+        g = g.reshape(-1, len(phi))
+        precision += np.outer(phi, phi) / (3 * e_noise) + g.T @ g / f_noise
+    covariance = np.linalg.inv(precision)
+    held = np.stack([last_layer_features(prepared, base, example, CPU)[0].numpy() for example in prepared.validation])
+    scale = np.mean(np.square(errors) / np.einsum("vk,kl,vl->v", held, covariance, held))
+    np.testing.assert_allclose(checkpoint.last_layer, scale * covariance, rtol=1e-3, atol=1e-6 * scale * covariance.max())
+    deviations = np.concatenate([(checkpoint.parameters[name][:, :, 0] - base[name][:, :, 0]).numpy() for name in out], axis=1)
+    white = np.linalg.solve(np.linalg.cholesky(checkpoint.last_layer), deviations.T)  # standard normal if in their places
+    assert np.mean(white**2) == pytest.approx(1.0, abs=5 * np.sqrt(2 / (2 * white.shape[0])))
+
+
+def test_laplace_by_hand(made):
+    """Curvature and residuals summed over the training set, the noise of an energy grows with the atoms."""
+    checkpoint = load_checkpoint(made["laplace"])
+    config, prepared = setup(made["laplace"].parent, "laplace", training__epochs=5)
+    record = checkpoint.training["posterior"]
+    base = train(config, prepared, made["laplace"].parent / "again", CPU, resume=False).state.best
+    shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
+    parameters = unflatten(base, shapes)
+    curvature = [sum(parts) for parts in zip(*[_squared_jacobian(prepared, parameters, e, CPU) for e in prepared.train])]
+    noises, squares = [], []
+    for part in (prepared.train, prepared.validation):
+        double = {name: value.double() for name, value in parameters.items()}
+        found = [evaluate(prepared.model, double, batch_of([e], prepared.model, torch.float64, CPU)[0]) for e in part]
+        energy = np.array([(e.energy - o.energy[0, 0].item()) ** 2 / 3 for e, o in zip(part, found)])
+        forces = np.array([(e.forces - o.forces[0].numpy()) ** 2 for e, o in zip(part, found)])
+        squares.append((energy.sum(), forces.sum()))
+        noises.append((energy.mean(), forces.mean()))
+    assert (checkpoint.noise.energy, checkpoint.noise.forces) == pytest.approx(noises[1], rel=1e-6)
+    fit = laplace.fit(base[0], energy_curvature=curvature[0], energy_squares=squares[0][0], energy_count=8,
+                      force_curvature=curvature[1], force_squares=squares[0][1], force_count=72, noises=noises[1])
+    assert record["prior_precision"] == pytest.approx(fit.prior_precision, rel=1e-6)
+    torch.testing.assert_close(flatten(list(checkpoint.parameters.values())), laplace.sample(fit, 4, config.training.seed), rtol=1e-4, atol=1e-4)
+    atoms = frame(3)
+    atoms.calc = RACECalculator(made["laplace"])
+    atoms.get_forces()
+    assert atoms.calc.results["energy_uncertainty_aleatoric"] ** 2 == pytest.approx(3 * checkpoint.noise.energy)
+    np.testing.assert_allclose(atoms.calc.results["forces_covariance_aleatoric"], np.tile(checkpoint.noise.forces * np.eye(3), (3, 1, 1)))
+
+
+def test_the_wanted_member_is_fitted(made, tmp_path):
+    base, folder = load_checkpoint(made["deep-ensemble"]), made["deep-ensemble"].parent
+    found = fit_posterior(base, "llpr", folder, tmp_path / "new", 4, 1, 0, CPU)
+    for name, value in select_members(base.parameters, [1]).items():
+        torch.testing.assert_close(found.parameters[name].mean(0, keepdim=True), value, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="draws around another one"):
+        fit_posterior(load_checkpoint(made["swag"]), "llpr", made["swag"].parent, tmp_path / "x", 4, 0, 0, CPU)
