@@ -50,11 +50,10 @@ SETS = ("id_300K", "ood_600K", "ood_1200K")
 CPU = torch.device("cpu")
 
 
-def configuration(case: str, **training):
+def configuration(case: str):
     content = yaml.safe_load((MODEL / "train.yaml").read_text())
     for key, value in CASES[case].items():
         content[key] = content[key] | value if isinstance(value, dict) else value
-    content["training"] |= training
     return parse_config(content)
 
 
@@ -100,7 +99,8 @@ def summary(rows: list[dict]) -> dict[str, tuple[float, float] | None]:
 def costs(data: Path, runs: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of one training epoch of every case, and milliseconds of a step, each in one interleaved run."""
     def epoch(case: str):
-        config = configuration(case, epochs=1, warmup_epochs=0)
+        config = configuration(case)
+        config = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1, "warmup_epochs": 0})})
         prepared = prepare(config, data)
 
         def run():
