@@ -47,11 +47,12 @@ class RACECalculator(Calculator):
     `dtype`, "float64" or "float32". `members`, also give every member's energy and forces. `compile`: on a CPU,
     use kernels that the machine's C compiler makes on first use, once; None: where there is a compiler; False: torch's own
     operations, about three times slower. On a GPU, True lets torch compile the model in the first step of a process, which
-    takes minutes; None and False do not. `tables`, read the radial functions from tables with the kernels
-    (relative error of the path weights below 5e-7; for models/3bpa-de 3e-10 eV per atom and 5e-6 eV/Å, `benchmarks/tables.py`). `forces_epistemic`: False leaves out what needs the forces
-    of every member (their covariance between members, `bald_forces`, the stress covariance); for posteriors whose members
-    share all but the last layer (shallow-ensemble, llpr) a step then costs little more than that of one model. On Linux the process keeps freed memory for the next
-    step instead of returning it (`race_calc.memory`).
+    takes minutes; None and False do not. `tables`, read the radial functions from tables with the kernels (relative error
+    of the path weights below 5e-7; for models/3bpa-de 3e-10 eV per atom and 5e-6 eV/Å, `benchmarks/tables.py`).
+    `forces_epistemic`: False leaves out what needs the forces of every member (total and epistemic force covariances,
+    `bald_forces`, the stress covariance); for posteriors whose members share all but the last layer (shallow-ensemble,
+    llpr) a step then costs little more than that of one model. On Linux the process keeps freed memory for the next step
+    instead of returning it (`race_calc.memory`).
 
     Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, RuntimeError for `compile=True`
     without a C compiler on a CPU, ValueError for an impossible device or dtype; `calculate` raises ValueError for a

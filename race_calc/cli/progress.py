@@ -21,7 +21,8 @@ class TrainingProgress:
         )
         weights = sum(value[0].numel() for value in prepared.parameters.values())
         self._bar.console.print(
-            f"{config.posterior}: {config.trained} model{'s' * (config.trained > 1)} of {weights} weights, {len(prepared.train)} structures to train on, "
+            f"{config.posterior}: {config.trained} model{'s' * (config.trained > 1)} of {weights} weights, "
+            f"{len(prepared.train)} structures to train on, "
             f"{len(prepared.validation)} to validate"
         )
         self._task = None

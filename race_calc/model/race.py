@@ -67,7 +67,8 @@ class Outputs:
 def layout_of(model: Race, graph: Graph, dtype: torch.dtype, device: torch.device, padded: bool = True,
               table_knots: int = 0, training: bool = False, blocks: int = MAX_BLOCKS) -> Layout:
     """The graph in the model's order, `padded` for torch's operations in at most so many `blocks`, else for the kernels;
-    `table_knots`: of the tables that the parameters have, 0 for none. At prediction the chain rule to the positions is finished in float64 whatever the dtype.
+    `table_knots`: of the tables that the parameters have, 0 for none. At prediction the chain rule to the positions is
+    finished in float64 whatever the dtype.
     Raises ValueError for an element that the model does not know.
     """
     table = np.full(max(model.species + (int(graph.numbers.max()),)) + 1, -1)

@@ -157,13 +157,14 @@ VALIDATION_USE = {
 def card_text(config: TrainConfig, checkpoint: Checkpoint) -> str:
     """A model card with what the training knows; tables on test data are added by hand from `race-calc evaluate`."""
     training, validation = config.training, checkpoint.training["validation"]
+    command = "posterior fit" if "member" in checkpoint.training["posterior"] else "train"
     known = {name.replace("_", " "): f"{value:.4g}" if isinstance(value, float) else value
              for name, value in checkpoint.training["posterior"].items() if not isinstance(value, dict)}
     if checkpoint.noise is not None:
         known["noise variances (eV² per atom, eV²/Å²)"] = f"{checkpoint.noise.energy:.4g}, {checkpoint.noise.forces:.4g}"
     return f"""# {config.posterior}, {checkpoint.members} members
 
-Made by `race-calc train` of race_calc {__version__} on {checkpoint.training["date"]}, seed {training.seed}.
+Made by `race-calc {command}` of race_calc {__version__} on {checkpoint.training["date"]}, seed {training.seed}.
 
 - Data: `{config.data.train}`, {len(checkpoint.data["split"]["train"])} structures to train on; SHA-256 of the data
   {checkpoint.data["sha256"]}.
