@@ -3,25 +3,17 @@
     python benchmarks/ablation.py --data FOLDER_WITH_3BPA
 """
 
-import tempfile
 from pathlib import Path
 
-import torch
 import yaml
-from common import MODEL, arguments, report
+from common import MODEL, arguments, report, trained
 
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate import evaluate_dataset
 from race_calc.memory import keep_freed_memory
-from race_calc.posterior.stack import load_stack
-from race_calc.train.config import parse_config
-from race_calc.train.finish import finish
-from race_calc.train.loop import train
-from race_calc.train.prepare import prepare
 
 given = arguments(__doc__, data=".", members=2, epochs=20)
 keep_freed_memory()
-cpu = torch.device("cpu")
 CASES = {
     "as shipped": {},
     "recipe detached": {"training": {"recipe": "detached"}},
@@ -35,11 +27,7 @@ for case, changes in CASES.items():
     content["members"] = given.members
     content["training"] |= {"epochs": given.epochs} | changes.get("training", {})
     content["model"] |= changes.get("model", {})
-    config = parse_config(content)
-    prepared = prepare(config, Path(given.data))
-    with tempfile.TemporaryDirectory() as folder:
-        trained = train(config, prepared, Path(folder), cpu, resume=False)
-        posterior = load_stack(finish(config, prepared, trained, Path(folder), cpu), torch.float64, cpu)
+    posterior = trained(content, Path(given.data))
     for name in ("id_300K", "ood_600K", "ood_1200K"):
         found = evaluate_dataset(posterior, read_dataset(Path(given.data) / f"{name}.xyz"))
         results[f"{case}, {name} force RMSE, meV/Å"] = 1e3 * found.forces.rmse

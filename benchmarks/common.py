@@ -3,11 +3,13 @@
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase import Atoms, units
 from ase.io import read
 
@@ -18,6 +20,11 @@ from race_calc.model.heads import initial_offsets
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
+from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.train.config import parse_config
+from race_calc.train.finish import finish
+from race_calc.train.loop import train
+from race_calc.train.prepare import prepare
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "3bpa-de"
 
@@ -65,3 +72,12 @@ def untrained(species: tuple[int, ...], members: int, neighbours: float, **setti
     parameters = initialise(plan, list(range(members)), offsets)
     posterior = "deep-ensemble" if members > 1 else "mve"
     return Checkpoint(Race(plan, species, references.scale, neighbours), references, parameters, posterior)
+
+
+def trained(content: dict, data: Path) -> StackPosterior:
+    """The posterior that a configuration (as from YAML) gives, float64 on the CPU; nothing is kept."""
+    config, cpu = parse_config(content), torch.device("cpu")
+    prepared = prepare(config, data)
+    with tempfile.TemporaryDirectory() as folder:
+        found = train(config, prepared, Path(folder), cpu, resume=False)
+        return load_stack(finish(config, prepared, found, Path(folder), cpu), torch.float64, cpu)

@@ -6,25 +6,17 @@ Everything else is `models/3bpa-de/train.yaml`, with fewer members and epochs; r
 """
 
 import json
-import tempfile
 from pathlib import Path
 
-import torch
 import yaml
-from common import MODEL, arguments, report
+from common import MODEL, arguments, report, trained
 
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate import evaluate_dataset
 from race_calc.memory import keep_freed_memory
-from race_calc.posterior.stack import load_stack
-from race_calc.train.config import parse_config
-from race_calc.train.finish import finish
-from race_calc.train.loop import train
-from race_calc.train.prepare import prepare
 
 given = arguments(__doc__, data=".", members=2, epochs=20)
 keep_freed_memory()
-CPU = torch.device("cpu")
 RECIPES = {
     "joint": {}, "beta-nll": {"recipe": "beta-nll"},
     "warm-start": {"recipe": "warm-start"}, "detached": {"recipe": "detached"}, "squared errors": None,  # head mse
@@ -46,11 +38,7 @@ for name, (data, tests, settings) in DATA.items():
         content["members"] = given.members
         content["training"] |= {"epochs": given.epochs} | settings | (changes or {})
         content["model"]["head"] = "mse" if changes is None else "joint"
-        config = parse_config(content)
-        prepared = prepare(config, Path(given.data))
-        with tempfile.TemporaryDirectory() as folder:
-            trained = train(config, prepared, Path(folder), CPU, resume=False)
-            stack = load_stack(finish(config, prepared, trained, Path(folder), CPU), torch.float64, CPU)
+        stack = trained(content, Path(given.data))
         for test in tests:
             found = evaluate_dataset(stack, read_dataset(Path(given.data) / Path(data["train"]).parent / test))
             key = f"{recipe}, {name} {test.split('.')[0] if name == '3bpa' else 'test'}"

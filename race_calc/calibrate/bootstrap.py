@@ -16,11 +16,10 @@ mean of a resample  –                    Σ w_f s_f / Σ w_f n_f
 """
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
-from race_calc.calibrate.metrics import NOMINAL_LEVELS, coverage, level_error
+from race_calc.calibrate.metrics import NOMINAL_LEVELS, check_probability, inside, level_error
 
 RESAMPLES = 1000
 
@@ -52,9 +51,7 @@ def coverage_interval(
     difference: np.ndarray, std: np.ndarray, frame: np.ndarray, level: float, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
     """`metrics.coverage` (share, 0 to 1) with its interval; `difference`, `std` (N, ...) of one shape, `frame` (N,)."""
-    coverage(difference, std, level)  # its checks
-    inside = np.abs(difference) <= NormalDist().inv_cdf(0.5 * (1.0 + level)) * np.asarray(std)
-    return mean_interval(inside, frame, confidence, seed)
+    return mean_interval(inside(difference, std, level), frame, confidence, seed)
 
 
 def calibration_error_interval(pit: np.ndarray, frame: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Interval:
@@ -81,8 +78,7 @@ def _frames(frame: np.ndarray, n: int, confidence: float) -> tuple[np.ndarray, n
     frame = np.asarray(frame)
     if frame.shape != (n,):
         raise ValueError(f"frame has the shape {frame.shape} for {n} values: give each value the number of its frame")
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"the confidence is {confidence}: give a probability between 0 and 1")
+    check_probability(confidence, "confidence")
     _, index, counts = np.unique(frame, return_inverse=True, return_counts=True)
     if len(counts) < 2:
         raise ValueError(f"there are values of {len(counts)} frames: give at least two, or no interval can be told")

@@ -29,6 +29,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import beta, betabinom
 
+from race_calc.calibrate.metrics import check_probability
+
 _ROUNDING = 1e-9  # of (n + 1) p: 0.55 · 20 is 11.000000000000002
 
 
@@ -111,7 +113,7 @@ def coverage_band(
     rank = _rank(n_calibration, level)
     if n_test is not None and n_test < 1:
         raise ValueError(f"a band for {n_test} test frames: give at least one, or None for infinitely many")
-    _probability(confidence, "confidence")
+    check_probability(confidence, "confidence")
     if rank > n_calibration:
         return 1.0, 1.0  # the quantile is infinite
     tails = np.array([0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence])
@@ -130,17 +132,12 @@ def frames_needed(level: float) -> int:
 
     Raises ValueError for a level outside 0 < level < 1.
     """
-    _probability(level, "level")
+    check_probability(level, "level")
     return max(1, math.ceil(level / (1.0 - level) - _ROUNDING / (1.0 - level)))
 
 
 def _rank(n: int, level: float) -> int:
-    _probability(level, "level")
+    check_probability(level, "level")
     if n < 1:
         raise ValueError(f"there are {n} calibration frames: give at least one")
     return max(1, math.ceil((n + 1) * level - _ROUNDING))
-
-
-def _probability(value: float, name: str) -> None:
-    if not 0.0 < value < 1.0:
-        raise ValueError(f"the {name} is {value}: give a probability between 0 and 1")

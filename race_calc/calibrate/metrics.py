@@ -100,10 +100,20 @@ def coverage(difference: np.ndarray, std: np.ndarray, level: float) -> float:
     `difference` and `std` have one shape. An entry that is NaN counts as outside.
     Raises ValueError for a level outside 0 < level < 1.
     """
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"the level is {level}: give a probability between 0 and 1")
+    return float(np.mean(inside(difference, std, level)))
+
+
+def inside(difference: np.ndarray, std: np.ndarray, level: float) -> np.ndarray:
+    """Which entries are inside that interval, flags of their shape. Raises what `coverage` raises."""
+    check_probability(level, "level")
     difference, std = _pair(difference, std, "std")
-    return float(np.mean(np.abs(difference) <= NormalDist().inv_cdf(0.5 * (1.0 + level)) * std))
+    return np.abs(difference) <= NormalDist().inv_cdf(0.5 * (1.0 + level)) * std
+
+
+def check_probability(value: float, name: str) -> None:
+    """Raise ValueError for a value outside 0 < value < 1."""
+    if not 0.0 < value < 1.0:
+        raise ValueError(f"the {name} is {value}: give a probability between 0 and 1")
 
 
 def gaussian_pit(difference: np.ndarray, std: np.ndarray) -> np.ndarray:

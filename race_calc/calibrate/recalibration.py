@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaincinv, ndtri
 
-from race_calc.calibrate.metrics import mahalanobis
+from race_calc.calibrate.metrics import check_probability, mahalanobis
 
 INTERVALS = 500  # of a level map at most: steps of 0.2 %
 
@@ -145,7 +145,7 @@ def central_interval(level: float, level_map: LevelMap = IDENTITY) -> tuple[floa
     For a map fitted to `gaussian_pit` of reference − prediction: with the other sign, the interval is mirrored.
     Infinite where the calibration data do not reach. Raises ValueError for a level outside 0 < level < 1.
     """
-    _check(level)
+    check_probability(level, "level")
     low, high = ndtri(level_map.nominal([0.5 - 0.5 * level, 0.5 + 0.5 * level]))
     return float(low), float(high)
 
@@ -155,13 +155,8 @@ def ellipsoid_radius(level: float, level_map: LevelMap = IDENTITY, k: int = 3) -
 
     Infinite where the calibration data do not reach. Raises ValueError for a level outside 0 < level < 1.
     """
-    _check(level)
+    check_probability(level, "level")
     return float(np.sqrt(2.0 * gammaincinv(0.5 * k, level_map.nominal(level))))
-
-
-def _check(level: float) -> None:
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"the level is {level}: give a probability between 0 and 1")
 
 
 def _levels(values) -> np.ndarray:

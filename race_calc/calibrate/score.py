@@ -48,21 +48,9 @@ def unified_terms(
     }
 
 
-def unified_score(
-    *,
-    rmse_energy: float,
-    rmse_forces: float,
-    ce_energy: float,
-    ce_forces: float,
-    auroc: float,
-    reference_energy: float,
-    reference_forces: float,
-) -> float:
-    """Mean of `unified_terms`, 0 (perfect) to 1 (useless): lower is better. Raises ValueError as they do."""
-    terms = unified_terms(
-        rmse_energy=rmse_energy, rmse_forces=rmse_forces, ce_energy=ce_energy, ce_forces=ce_forces, auroc=auroc,
-        reference_energy=reference_energy, reference_forces=reference_forces,
-    )
+def unified_score(**numbers: float) -> float:
+    """Mean of `unified_terms`, which takes the same arguments: 0 (perfect) to 1 (useless). Raises ValueError as they do."""
+    terms = unified_terms(**numbers)
     return sum(terms.values()) / len(terms)
 
 

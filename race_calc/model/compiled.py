@@ -14,7 +14,7 @@ from race_calc.model.angular import clebsch_gordan
 from race_calc.model.derivatives import forces_and_virial
 from race_calc.model.layout import Layout
 from race_calc.model.parameters import Parameters
-from race_calc.model.race import Energies, Outputs, Race, energies_of, evaluate, outputs_of
+from race_calc.model.race import Energies, Outputs, Race, energies_of, evaluate, geometry, outputs_of
 
 Evaluate = Callable[[Parameters, Layout], Outputs]
 MOST_VERSIONS = 64  # of all models in a process; beyond, structures of a new pattern are evaluated without compiling
@@ -60,8 +60,7 @@ def compiled_evaluate(model: Race, backend: str = "inductor") -> Evaluate:
     def run(parameters: Parameters, layout: Layout) -> Outputs:
         if not layout.blocks[0].width:  # no pairs: nothing to gain
             return evaluate(model, parameters, layout)
-        trunks = len(parameters["embedding"])
-        angular, radial = ([getattr(block, name).expand(trunks, -1, -1) for block in layout.blocks] for name in ("angular", "radial"))
+        angular, radial = geometry(parameters, layout)
         for value in parameters.values():
             dynamo.mark_static(value)
         # without duck shapes: that two sizes are equal once does not mean that they always are

@@ -102,6 +102,8 @@ def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool
     `detached`: the variance heads send no gradient into the features (the "faithful" recipe).
     """
     angular, radial = geometry(parameters, layout)
+    for leaf in (*angular, *radial):
+        leaf.requires_grad_()
     with torch.set_grad_enabled(True):
         energies = energies_of(model, parameters, layout, angular, radial, training, detached)
         gradients = geometry_gradients(energies.total, angular, radial, training)
@@ -110,10 +112,10 @@ def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool
 
 
 def geometry(parameters: Parameters, layout: Layout) -> tuple[list[Tensor], list[Tensor]]:
-    """Angular and radial basis of every block, expanded along the member axis: the leaves of the backward pass."""
+    """Angular and radial basis of every block, expanded along the member axis: leaves for the backward pass."""
     trunks = len(parameters["embedding"])
     return tuple(
-        [getattr(block, name).expand(trunks, -1, -1).requires_grad_() for block in layout.blocks]
+        [getattr(block, name).expand(trunks, -1, -1) for block in layout.blocks]
         for name in ("angular", "radial")
     )
 

@@ -92,6 +92,7 @@ class StackPosterior:
             members, atoms = outputs.atom_energy.shape
             energy_var = np.broadcast_to(self.noise.energy * np.diff(graph.ptr), (members, graph.n_structures))
             force_cov = np.broadcast_to(self.noise.forces * np.eye(3), (members, atoms, 3, 3))
+        epistemic = None
         if self.last_layer is not None:
             features = array(outputs.features[0])
             epistemic = np.einsum("bk,kl,bl->b", features, self.last_layer, features)
@@ -103,7 +104,7 @@ class StackPosterior:
             energy_var,
             force_cov,
             graph.batch,
-            None if self.last_layer is None else epistemic,
+            epistemic,
         )
 
 

@@ -18,8 +18,6 @@ HEADS = {  # what each needs of the model; the others take any
     "laplace": ("mse",),  # it finds the noises itself
     "shallow-ensemble": ("energy", "joint"),
 }
-
-
 RECIPES = {  # losses of their own, or moments that one loss must give
     "ivon": ("joint",), "shallow-ensemble": ("joint",), "swag": ("joint", "detached", "beta-nll"),
 }
@@ -101,7 +99,7 @@ class TrainConfig(Settings):
     @classmethod
     def _fits_training(cls, training: TrainingConfig, info: ValidationInfo) -> TrainingConfig:
         posterior = info.data.get("posterior")
-        if posterior in ("ivon", "shallow-ensemble", "swag") and training.recipe not in RECIPES[posterior]:
+        if training.recipe not in RECIPES.get(posterior, (training.recipe,)):
             raise ValueError(f"with posterior {posterior} write training.recipe: {' or '.join(RECIPES[posterior])}, "
                              f"not {training.recipe}")
         if posterior == "swag" and training.epochs < 4:

@@ -10,7 +10,7 @@ import torch
 from race_calc import __version__
 from race_calc.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.graph import collate
-from race_calc.model.parameters import Parameters, expanded, select_members, shares_trunk, unstacked
+from race_calc.model.parameters import Parameters, expanded, n_members, select_members, shares_trunk, unstacked
 from race_calc.ood.scores import all_scores
 from race_calc.ood.thresholds import AUTO_Z, auto_thresholds
 from race_calc.parallel import member_map
@@ -108,18 +108,18 @@ def _fitted(config: TrainConfig, prepared: Prepared, one: Parameters, method: st
             progress: Progress) -> Fitted:
     """Laplace or LLPR around the model `one` (M = 1), whose own errors stand in the record beside those of the draws."""
     fitted = {"laplace": fit_laplace, "llpr": fit_llpr}[method](prepared, one, members, seed, device, progress)
-    plain = config.model_copy(update={"posterior": "mve", "members": 1})
-    shapes = {name: value.shape[1:] for name, value in one.items()}
-    _, alone = validate(plain, prepared, flatten(list(one.values())), shapes, device, member_map(1, device))
-    return replace(fitted, record=fitted.record | {"validation_of_the_model": alone})
+    return replace(fitted, record=fitted.record | {"validation_of_the_model": _validated(config, prepared, one, device)})
+
+
+def _validated(config: TrainConfig, prepared: Prepared, sets: Parameters, device: torch.device) -> dict:
+    """Errors of parameter sets, a row for every member, on the validation structures."""
+    shapes = {name: value.shape[1:] for name, value in sets.items()}
+    return validate(config, prepared, flatten(list(sets.values())), shapes, device, member_map(n_members(sets), device))[1]
 
 
 def write_model(config: TrainConfig, prepared: Prepared, fitted: Fitted, record: dict, folder: Path, device: torch.device) -> Checkpoint:
     """The checkpoint of a fitted posterior, measured on the validation structures, in `folder`."""
-    sets = expanded(fitted.parameters)
-    shapes = {name: value.shape[1:] for name, value in sets.items()}
-    plain = config.model_copy(update={"posterior": "deep-ensemble"})
-    _, measured = validate(plain, prepared, flatten(list(sets.values())), shapes, device, member_map(config.members, device))
+    measured = _validated(config, prepared, expanded(fitted.parameters), device)
     record = record | {"validation": measured, "threshold_z": AUTO_Z, "posterior": fitted.record}
     data = {"sha256": prepared.data_hash, "split": prepared.split.to_dict()}
     checkpoint = Checkpoint(prepared.model, prepared.references, fitted.parameters, config.posterior, training=record, data=data,

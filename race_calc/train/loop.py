@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from race_calc.checkpoint import WEIGHTS
-from race_calc.model.parameters import unstacked
+from race_calc.model.parameters import LAST_LAYER, unstacked
 from race_calc.model.race import evaluate
 from race_calc.posterior import swag
 from race_calc.train.config import TrainConfig, TrainingConfig
@@ -144,7 +144,7 @@ def validate(config: TrainConfig, prepared: Prepared, weights: Tensor, shapes: S
     The score is the likelihood that the head describes (λ-weighted NLL); the force RMSE for the head `mse`.
     """
     settings = config.training.model_copy(update={"recipe": "joint"})
-    shallow = config.posterior == "shallow-ensemble"
+    shallow = len(shapes[LAST_LAYER]) == 3  # a mean and deviations of every last layer
     nll = torch.zeros(len(weights), dtype=torch.float64)
     energy, forces = [], []
     for start in range(0, len(prepared.validation), 10):

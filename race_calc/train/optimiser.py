@@ -93,16 +93,17 @@ def update(state: StackState, gradients: Tensor, losses: Tensor, learning_rate: 
     decay = torch.minimum((steps + 1) / (steps + 10), torch.full_like(steps, ema_decay)).to(g.dtype)[:, None]
     ema = torch.lerp(weights, state.ema, decay)
 
-    def keep(new: Tensor, old: Tensor) -> Tensor:
-        return new if bool(good.all()) else torch.where(good[:, None], new, old)
+    return accept(state, good, weights=weights, ema=ema, first=first, second=second)
 
+
+def accept(state: StackState, good: Tensor, **new: Tensor) -> StackState:
+    """The state with the `new` tensors (M, D) of the members whose step was `good` (M,); every step is counted."""
+    whole = bool(good.all())
+    kept = {name: value if whole else torch.where(good[:, None], value, getattr(state, name)) for name, value in new.items()}
     return replace(
         state,
-        weights=keep(weights, state.weights),
-        ema=keep(ema, state.ema),
-        first=keep(first, state.first),
-        second=keep(second, state.second),
-        steps=steps,
+        **kept,
+        steps=state.steps + good,
         bad_in_row=torch.where(good, torch.zeros_like(state.bad_in_row), state.bad_in_row + 1),
         skipped=state.skipped + (~good).to(torch.int64),
     )

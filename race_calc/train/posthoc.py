@@ -53,7 +53,9 @@ def fit_laplace(prepared: Prepared, parameters: Parameters, members: int, seed: 
         counts += [1, forces.size]
         progress(done + 1, len(prepared.train))
     weights = flatten(list(parameters.values()))[0]
-    noises = _mean_squares(prepared, parameters, prepared.validation, device) if len(weights) > counts.sum() else None
+    noises = None
+    if len(weights) > counts.sum():
+        noises = _mean_squares([_residuals(prepared, parameters, example, device) for example in prepared.validation])
     fit = laplace.fit(weights, noises=noises, energy_curvature=curvatures[0], energy_squares=float(squares[0]), energy_count=int(counts[0]),
                       force_curvature=curvatures[1], force_squares=float(squares[1]), force_count=int(counts[1]))
     shapes = {name: value.shape[1:] for name, value in parameters.items()}
@@ -70,7 +72,8 @@ def fit_llpr(prepared: Prepared, parameters: Parameters, members: int, seed: int
     `members` last layers are drawn, in pairs, and share the trunk; energies keep their closed form. The calibration makes the
     epistemic variance of energies alone explain the errors, as published: what a head predicts comes on top.
     """
-    noise = _mean_squares(prepared, parameters, prepared.validation, device)
+    residuals = [_residuals(prepared, parameters, example, device) for example in prepared.validation]
+    noise = _mean_squares(residuals)
     mean = torch.cat([value[0, :, 0] for name, value in parameters.items() if is_last_layer(name)]).double().cpu()
     precision = torch.zeros(len(mean), len(mean), dtype=torch.float64)
     for done, example in enumerate(prepared.train):
@@ -79,7 +82,7 @@ def fit_llpr(prepared: Prepared, parameters: Parameters, members: int, seed: int
         precision += torch.outer(features, features) / (example.graph.n_atoms * noise[0]) + rows.T @ rows / noise[1]
         progress(done + 1, len(prepared.train))
     held_back, gradients = zip(*[last_layer_features(prepared, parameters, example, device) for example in prepared.validation])
-    errors, force_errors = zip(*[_residuals(prepared, parameters, example, device) for example in prepared.validation])
+    errors, force_errors = zip(*residuals)
     fit = llpr.fit(mean, precision, PRIOR, torch.stack(held_back), torch.tensor(errors, dtype=torch.float64))
     variances = torch.cat([llpr.force_covariance(fit, g).diagonal(dim1=-2, dim2=-1).flatten() for g in gradients]).numpy()
     ratio = float(np.mean(np.concatenate([f.ravel() for f in force_errors]) ** 2 / variances))
@@ -151,8 +154,7 @@ def _residuals(prepared: Prepared, parameters: Parameters, example: Example, dev
     return example.energy - float(outputs.energy[0, 0]), example.forces - outputs.forces[0].cpu().numpy()
 
 
-def _mean_squares(prepared: Prepared, parameters: Parameters, examples: tuple[Example, ...], device: torch.device) -> tuple[float, float]:
+def _mean_squares(residuals: list[tuple[float, np.ndarray]]) -> tuple[float, float]:
     """Mean squared error of energies per atom of the structure (eV²) and of force components ((eV/Å)²)."""
-    found = [_residuals(prepared, parameters, example, device) for example in examples]
-    energy = np.mean([e**2 / example.graph.n_atoms for (e, _), example in zip(found, examples)])
-    return float(energy), float(np.mean(np.concatenate([forces.ravel() ** 2 for _, forces in found])))
+    energy = np.mean([energy**2 / len(forces) for energy, forces in residuals])
+    return float(energy), float(np.mean(np.concatenate([forces.ravel() ** 2 for _, forces in residuals])))

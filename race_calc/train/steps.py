@@ -1,7 +1,5 @@
 """One optimisation step of some members, for each way to train. Pure: old state and batch in, losses and new state out."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -12,7 +10,7 @@ from race_calc.posterior import ivon
 from race_calc.train.config import TrainConfig, TrainingConfig
 from race_calc.train.losses import Labels, likelihood, loss, shallow_loss
 from race_calc.train.muon import muon_direction
-from race_calc.train.optimiser import StackState, flatten, unflatten, update
+from race_calc.train.optimiser import StackState, accept, flatten, unflatten, update
 from race_calc.train.prepare import Prepared
 from race_calc.train.smoothness import prior_weight, roughness
 
@@ -46,15 +44,7 @@ def ivon_step(config: TrainConfig, settings: TrainingConfig, prepared: Prepared,
         old.weights, old.first, old.second, old.steps, gradients, noise, speed, ess, decay, IVON_BETA2
     )
 
-    def keep(new: Tensor, before: Tensor) -> Tensor:
-        return torch.where(good[:, None], new, before)
-
-    mean = keep(mean, old.weights)
-    return losses, replace(
-        old, weights=mean, ema=mean.clone(), first=keep(momentum, old.first), second=keep(curvature, old.second), steps=old.steps + good,
-        bad_in_row=torch.where(good, torch.zeros_like(old.bad_in_row), old.bad_in_row + 1),
-        skipped=old.skipped + (~good).to(torch.int64),
-    )
+    return losses, accept(old, good, weights=mean, ema=mean.clone(), first=momentum, second=curvature)
 
 
 def ivon_scales(structures: int) -> tuple[float, float]:
