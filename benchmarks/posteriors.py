@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from common import MODEL, arguments, interleaved, start
+from runs import CASES, CPU, POST_HOC, configuration, make
 
 from race_calc.checkpoint import load_checkpoint
 from race_calc.data.dataset import read_dataset
@@ -26,50 +26,16 @@ from race_calc.memory import keep_freed_memory
 from race_calc.model.parameters import select_members
 from race_calc.ood.detection import auroc
 from race_calc.posterior.stack import load_stack
-from race_calc.train.config import parse_config
-from race_calc.train.files import STATE_FILE
-from race_calc.train.finish import finish, fit_posterior
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 
-CASES = {  # run → changes of the configuration
-    "mse": {"model": {"head": "mse"}},
-    "de-e": {"model": {"head": "energy"}},
-    "de-jef": {},
-    "swag": {"posterior": "swag", "members": 16},
-    "ivon": {"posterior": "ivon", "members": 16},
-    "shallow": {"posterior": "shallow-ensemble", "members": 16},
-}
-POST_HOC = {"laplace": ("mse", "laplace"), "llpr-mse": ("mse", "llpr"), "llpr": ("de-jef", "llpr")}  # run → (base, method)
 ROWS = {  # row of the table → (run, single members or the whole)
     "MSE": ("mse", "single"), "MSE ensemble": ("mse", "whole"), "MVE": ("de-jef", "single"), "DE-E": ("de-e", "whole"),
     "DE-JEF": ("de-jef", "whole"), "SWAG": ("swag", "whole"), "IVON": ("ivon", "whole"), "Laplace": ("laplace", "whole"),
     "LLPR on MSE": ("llpr-mse", "whole"), "LLPR on MVE": ("llpr", "whole"), "shallow": ("shallow", "whole"),
 }
 SETS = ("id_300K", "ood_600K", "ood_1200K")
-CPU = torch.device("cpu")
-
-
-def configuration(case: str):
-    content = yaml.safe_load((MODEL / "train.yaml").read_text())
-    for key, value in CASES[case].items():
-        content[key] = content[key] | value if isinstance(value, dict) else value
-    return parse_config(content)
-
-
-def make(case: str, data: Path, folder: Path) -> None:
-    """Train or fit one run, unless it is finished."""
-    if (folder / "weights.safetensors").exists():
-        return
-    if case in POST_HOC:
-        base, method = POST_HOC[case]
-        fit_posterior(load_checkpoint(folder.parent / base), method, data, folder, 16, 0, 0, CPU)
-        return
-    config = configuration(case)
-    prepared = prepare(config, data)
-    trained = train(config, prepared, folder, CPU, resume=(folder / STATE_FILE).exists(),
-                    report=lambda r: print(case, r["epoch"], r["validation_score"]) if r["kind"] == "epoch" else None)
-    finish(config, prepared, trained, folder, CPU)
+BASE = MODEL / "train.yaml"
 
 
 def measured(stack, sets: dict) -> dict[str, float | None]:
@@ -99,7 +65,7 @@ def summary(rows: list[dict]) -> dict[str, tuple[float, float] | None]:
 def costs(data: Path, runs: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of one training epoch of every case, and milliseconds of a step, each in one interleaved run."""
     def epoch(case: str):
-        config = configuration(case)
+        config = configuration(case, BASE)
         config = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1, "warmup_epochs": 0})})
         prepared = prepare(config, data)
 
@@ -160,11 +126,11 @@ if __name__ == "__main__":
     data, runs = Path(given.data), Path(given.runs)
     wanted = given.only.split(",") if given.only else [*CASES, *POST_HOC]
     for case in wanted:
-        make(case, data, runs / case)
+        make(case, BASE, data, runs / case)
     sets = {name: read_dataset(data / f"{name}.xyz") for name in SETS}
     path = runs / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {"rows": {}}
-    results["epochs"] = configuration("de-jef").training.epochs
+    results["epochs"] = configuration("de-jef", BASE).training.epochs
     for row, (run, kind) in ROWS.items():
         if run not in wanted or row in results["rows"]:
             continue

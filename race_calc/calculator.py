@@ -36,8 +36,10 @@ class RACECalculator(Calculator):
     stress_covariance             (6, 6)    eV²/Å⁶  the same as a covariance
     …_epistemic, …_aleatoric                        parts: between the members, predicted by them
     bald_energy, bald_forces      float,(N,) nat    mutual information of prediction and parameters
-    energies_members              (M,)      eV      only with `members=True`
-    forces_members                (M, N, 3) eV/Å    only with `members=True`
+    energies_members              (M,)      eV      only with `members=True`, never calibrated
+    forces_members                (M, N, 3) eV/Å    only with `members=True`, never calibrated
+    calibrated                    bool              whether the uncertainties of energy and forces are
+                                                    recalibrated (the stress never is)
     ============================= ========= ======= ================================================
 
     A quantity that the posterior does not give (BALD of a single member, covariances of the head `energy`)
@@ -51,11 +53,14 @@ class RACECalculator(Calculator):
     of the path weights below 5e-7; for models/3bpa-de 3e-10 eV per atom and 5e-6 eV/Å, `benchmarks/tables.py`).
     `forces_epistemic`: False leaves out what needs the forces of every member (total and epistemic force covariances,
     `bald_forces`, the stress covariance); for posteriors whose members share all but the last layer (shallow-ensemble,
-    llpr) a step then costs little more than that of one model. On Linux the process keeps freed memory for the next step
+    llpr) a step then costs little more than that of one model. `calibrated`: recalibrate the uncertainties with what
+    `race-calc calibrate` stored in the model; None: where it did. The attribute `calibration` is what is applied, or None; it
+    also gives intervals (`calibration.energy.interval(0.9)`). On Linux the process keeps freed memory for the next step
     instead of returning it (`race_calc.memory`).
 
     Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, RuntimeError for `compile=True`
-    without a C compiler on a CPU, ValueError for an impossible device or dtype; `calculate` raises ValueError for a
+    without a C compiler on a CPU, ValueError for an impossible device or dtype and for `calibrated=True` without a
+    calibration; `calculate` raises ValueError for a
     structure that cannot be evaluated.
     """
 
@@ -63,20 +68,24 @@ class RACECalculator(Calculator):
     ignored_changes = {"initial_magmoms", "initial_charges"}
 
     def __init__(self, model: str | Path, device: str | None = None, dtype: str = "float64", members: bool = False,
-                 compile: bool | None = None, tables: bool = True, forces_epistemic: bool = True):
+                 compile: bool | None = None, tables: bool = True, forces_epistemic: bool = True,
+                 calibrated: bool | None = None):
         super().__init__()
         keep_freed_memory()
         self.checkpoint = load_checkpoint(model)
         self.implemented_properties = offered_properties(self.checkpoint, members, forces_epistemic)
         self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables, forces_epistemic)
+        if calibrated and self.checkpoint.calibration is None:
+            raise ValueError(f"{model} has no calibration: run `race-calc calibrate` on it, or leave out calibrated=True")
+        self.calibration = None if calibrated is False else self.checkpoint.calibration
         self.parameters.update(model=str(model), dtype=dtype)
         self._prediction: Prediction | None = None
         self._pairs: SkinList | None = None
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """What "auto" means for each criterion of the monitor, from the checkpoint."""
-        return dict(self.checkpoint.thresholds)
+        """What "auto" means for each criterion of the monitor, from the calibration or else from the training."""
+        return dict(self.checkpoint.thresholds if self.calibration is None else self.calibration.thresholds)
 
     def prediction(self, atoms: Atoms | None = None) -> Prediction:
         """The whole Prediction for `atoms` (default: the last ones); evaluates the model only if it is not current.
@@ -93,7 +102,8 @@ class RACECalculator(Calculator):
         self.results, self._prediction = {}, None  # nothing stale if this fails
         super().calculate(atoms, properties, system_changes)
         graph, self._pairs = from_atoms_with_skin(self.atoms, self.checkpoint.model.plan.config.cutoff, self._pairs)
-        self._prediction = self.posterior.predict(graph)
+        raw = self.posterior.predict(graph)
+        self._prediction = raw if self.calibration is None else self.calibration.apply(raw)
         known = results_of(self._prediction)
         self.results = {name: known[name] for name in self.implemented_properties if name in known}
 
@@ -128,7 +138,7 @@ def offered_properties(checkpoint: Checkpoint, members: bool, forces_epistemic: 
     forces = spread + (["_aleatoric"] if head == "joint" or noise else [])
     parts = {"energy_uncertainty": energy, "forces_uncertainty": forces, "forces_covariance": forces,
              "stress_uncertainty": spread, "stress_covariance": spread}
-    offered = ["energy", "free_energy", "energies", "forces", "stress"]
+    offered = ["energy", "free_energy", "energies", "forces", "stress", "calibrated"]
     for name, known in parts.items():
         total = known and (name == "energy_uncertainty" or spread == epistemic)
         offered += [name + part for part in ([""] if total else []) + known]
@@ -169,11 +179,8 @@ def results_of(prediction: Prediction) -> dict[str, float | np.ndarray]:
             covariance = p.stress_covariance_epistemic[0]
             found["stress_covariance"] = found["stress_covariance_epistemic"] = covariance
             found["stress_uncertainty"] = found["stress_uncertainty_epistemic"] = diagonal(covariance)
-    return {
-        name: float(value) if np.ndim(value) == 0 else np.array(value)
-        for name, value in found.items()
-        if value is not None
-    }
+    plain = {name: float(value) if np.ndim(value) == 0 else np.array(value) for name, value in found.items() if value is not None}
+    return plain | {"calibrated": p.calibrated}
 
 
 def _dtype(name: str) -> torch.dtype:

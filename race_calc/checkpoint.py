@@ -1,5 +1,7 @@
-"""A model on disk: a folder with weights.safetensors, config.json and card.md. Loading executes nothing."""
+"""A model on disk: a folder with weights.safetensors, config.json and card.md, after `race-calc calibrate` also
+calibration.json. Loading executes nothing."""
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -11,6 +13,8 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save
 
+from race_calc.calibrate.calibration import Calibration
+from race_calc.calibrate.storage import from_dict, to_dict
 from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters, is_last_layer, n_members, offset_names, parameter_shapes
@@ -21,7 +25,8 @@ FORMAT = "race_calc checkpoint"
 FORMAT_VERSION = 3  # 2: short-range repulsion; 3: members that share a trunk, label noise, last-layer covariance
 SHARED_TRUNK = ("shallow-ensemble", "llpr")  # posteriors whose members differ in their last layers only
 LAST_LAYER_COVARIANCE = "last_layer_covariance"
-WEIGHTS, CONFIG, CARD = "weights.safetensors", "config.json", "card.md"
+WEIGHTS, CONFIG, CARD, CALIBRATION = "weights.safetensors", "config.json", "card.md", "calibration.json"
+CALIBRATION_FORMAT, CALIBRATION_VERSION = "race_calc calibration", 1
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
 
 
@@ -52,11 +57,12 @@ class Checkpoint:
     references  E0 of the species and shift per atom, eV
     parameters  name → (M, …), the stack of parameter sets; (1, …) for a shared trunk
     posterior   its name: mve, deep-ensemble, swag, ivon, laplace, llpr or shallow-ensemble
-    thresholds  criterion of the monitor → value that "auto" stands for
+    thresholds  criterion of the monitor → value that "auto" stands for, of uncalibrated scores
     training    record of the training: configuration, seeds, best epochs, validation errors
-    data        hash of the data and the split (indices and seed)
+    data        hashes of the data and its structures, and the split (indices and seed)
     noise       variances of the labels where the head predicts none, or None
     last_layer  covariance (L, L) of the last-layer weights (llpr), or None
+    calibration what `race-calc calibrate` found, or None
     =========== ============================================================================
     """
 
@@ -69,6 +75,7 @@ class Checkpoint:
     data: dict = field(default_factory=dict)
     noise: Noise | None = None
     last_layer: np.ndarray | None = None
+    calibration: Calibration | None = None
 
     @property
     def members(self) -> int:
@@ -76,7 +83,8 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> None:
-    """Write the folder; each file is replaced in one step, the weights first."""
+    """Write the folder; each file is replaced in one step, the weights first. A calibration that is there is removed: it was
+    that of other weights; write the new one with `save_calibration`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = checkpoint.model
@@ -96,13 +104,22 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
     if checkpoint.last_layer is not None:
         tensors[LAST_LAYER_COVARIANCE] = torch.from_numpy(np.ascontiguousarray(checkpoint.last_layer, dtype=np.float64))
+    (folder / CALIBRATION).unlink(missing_ok=True)
     write_atomically(folder / WEIGHTS, save(tensors))
     write_atomically(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     write_atomically(folder / CARD, card.encode())
 
 
-def load_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read a model folder written by `save_checkpoint`; nothing in it is executed.
+def save_calibration(folder: str | Path, calibration: Calibration) -> None:
+    """Write, or replace, the calibration of the model in `folder`. Raises FileNotFoundError when there is no model."""
+    folder = Path(folder)
+    content = {"format": CALIBRATION_FORMAT, "version": CALIBRATION_VERSION, "weights_sha256": _sha256(folder / WEIGHTS),
+               **to_dict(calibration)}
+    write_atomically(folder / CALIBRATION, (json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
+    """Read a model folder written by `save_checkpoint`; nothing in it is executed. `calibration`: also what calibrates it.
 
     Raises FileNotFoundError when the folder or one of its files is missing, CheckpointError when a file is
     damaged, incomplete or of a newer format version.
@@ -113,7 +130,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: it is not a complete model folder, copy it again")
-    config = _read_config(folder / CONFIG)
+    config = _read_json(folder / CONFIG, FORMAT, FORMAT_VERSION)
     try:
         references = References.from_dict(config["references"])
         settings = _model_config(config["model"], config["version"])
@@ -129,7 +146,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     plan = make_plan(settings, len(references.species))
     parameters, last_layer = _read_weights(folder / WEIGHTS, plan, members, name)
     model = Race(plan, references.species, references.scale, neighbours)
-    return Checkpoint(model, references, parameters, name, **extra, noise=noise, last_layer=last_layer)
+    return Checkpoint(model, references, parameters, name, **extra, noise=noise, last_layer=last_layer,
+                      calibration=_read_calibration(folder) if calibration else None)
 
 
 def _model_config(stored: dict, version: int) -> ModelConfig:
@@ -142,20 +160,36 @@ def _model_config(stored: dict, version: int) -> ModelConfig:
     return config
 
 
-def _read_config(path: Path) -> dict:
+def _read_calibration(folder: Path) -> Calibration | None:
+    path = folder / CALIBRATION
+    if not path.exists():
+        return None
+    content = _read_json(path, CALIBRATION_FORMAT, CALIBRATION_VERSION)
+    if content.get("weights_sha256") != _sha256(folder / WEIGHTS):
+        raise CheckpointError(f"{path} belongs to other weights: remove it and run race-calc calibrate, or copy the folder again")
+    try:
+        return from_dict(content)
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be used: {error}; or remove it to use the model uncalibrated") from None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_json(path: Path, kind: str, newest: int) -> dict:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy the model folder again") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise CheckpointError(f'{path} is not a race_calc model: the key "format" must be "{FORMAT}"')
+    if not isinstance(config, dict) or config.get("format") != kind:
+        raise CheckpointError(f'{path} is not a {kind}: the key "format" must be "{kind}"')
     version = config.get("version")
     if not isinstance(version, int) or version < 1:
         raise CheckpointError(f"{path} has no usable format version ({version!r}): copy the model folder again")
-    if version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format version {version}, this race_calc reads up to {FORMAT_VERSION}: upgrade race_calc"
-        )
+    if version > newest:
+        raise CheckpointError(f"{path} has format version {version}, this race_calc reads up to {newest}: upgrade race_calc")
     return config
 
 

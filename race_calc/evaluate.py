@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from race_calc.calibrate.calibration import Calibration
 from race_calc.calibrate.metrics import LEVELS, calibration_error, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
+from race_calc.calibrate.residuals import Residuals
 from race_calc.data.dataset import Dataset
 from race_calc.graph import Graph, collate, from_atoms
 from race_calc.ood.scores import all_scores
@@ -65,13 +67,25 @@ class Evaluation:
     scores: dict[str, np.ndarray]
 
 
-def evaluate_dataset(
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Predictions of all structures of a data set, in its order, in batches; volume (B,) in Å³, 0 where there is none."""
+
+    predictions: tuple[Prediction, ...]
+    volume: np.ndarray
+
+    def calibrated(self, calibration: Calibration) -> "Predicted":
+        """The same, recalibrated."""
+        return Predicted(tuple(calibration.apply(p) for p in self.predictions), self.volume)
+
+
+def predict_dataset(
     posterior: StackPosterior,
     dataset: Dataset,
     batch: int = 256,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Evaluation:
-    """Predict every structure and compare it with its labels.
+) -> Predicted:
+    """Predict every structure of a data set; as the posterior is, without a calibration.
 
     `batch`: evaluate structures together until they have this many atoms; larger is faster and takes more
     memory, the numbers do not depend on it. `progress` is called with (structures done, all structures).
@@ -86,25 +100,45 @@ def evaluate_dataset(
         volumes.append(graph.volume)
         done += graph.n_structures
         progress(done, len(dataset))
-    return summarise(predictions, np.concatenate(volumes), dataset)
+    return Predicted(tuple(predictions), np.concatenate(volumes))
 
 
-def summarise(predictions: list[Prediction], volume: np.ndarray, dataset: Dataset) -> Evaluation:
-    """Numbers from Predictions, in the order of the data set. volume (B,) in Å³, 0 where there is none."""
-    d_energy = dataset.energy - np.concatenate([p.energy for p in predictions])  # (B,)
-    d_forces = np.concatenate(dataset.forces) - np.concatenate([p.forces for p in predictions])  # (N, 3)
-    sizes = np.array([len(atoms) for atoms in dataset.structures])
-    labelled = np.array([stress is not None for stress in dataset.stress]) & (volume > 0)  # (B,)
+def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
+    """Reference − prediction, with the predicted total (co)variances."""
+    predictions, forces = predicted.predictions, np.concatenate(dataset.forces)
+    return Residuals(
+        energy=dataset.energy - np.concatenate([p.energy for p in predictions]),
+        energy_variance=_joined([p.energy_variance for p in predictions]),
+        energy_aleatoric=_joined([p.energy_aleatoric for p in predictions]),
+        forces=forces - np.concatenate([p.forces for p in predictions]),
+        forces_covariance=_joined([p.forces_covariance for p in predictions]),
+        frame=np.repeat(np.arange(len(dataset)), [len(atoms) for atoms in dataset.structures]),
+        numbers=np.concatenate([atoms.numbers for atoms in dataset.structures]),
+        force_size=np.linalg.norm(forces, axis=1),
+    )
+
+
+def summarise(predicted: Predicted, dataset: Dataset) -> Evaluation:
+    """Errors, likelihood, coverage and scores of predictions."""
+    found = residuals_of(predicted, dataset)
+    sizes = np.bincount(found.frame)
+    labelled = np.array([stress is not None for stress in dataset.stress]) & (predicted.volume > 0)  # (B,)
     return Evaluation(
         structures=len(dataset),
         atoms=int(sizes.sum()),
         stresses=int(labelled.sum()),
-        energy=_energy_quality(d_energy, _joined([p.energy_variance for p in predictions])),
-        energy_per_atom=Quality(mae(d_energy / sizes), rmse(d_energy / sizes)),
-        forces=_forces_quality(d_forces, _joined([p.forces_covariance for p in predictions])),
-        stress=_stress_quality(predictions, dataset, labelled) if labelled.any() else None,
-        scores=_scores(predictions),
+        energy=_energy_quality(found.energy, found.energy_variance),
+        energy_per_atom=Quality(mae(found.energy / sizes), rmse(found.energy / sizes)),
+        forces=_forces_quality(found.forces, found.forces_covariance),
+        stress=_stress_quality(predicted.predictions, dataset, labelled) if labelled.any() else None,
+        scores=scores_of(predicted),
     )
+
+
+def evaluate_dataset(posterior: StackPosterior, dataset: Dataset, batch: int = 256,
+                     progress: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
+    """`summarise` of `predict_dataset`, which take the same arguments."""
+    return summarise(predict_dataset(posterior, dataset, batch, progress), dataset)
 
 
 def _batches(dataset: Dataset, cutoff: float, max_atoms: int) -> Iterator[Graph]:
@@ -138,7 +172,7 @@ def _forces_quality(difference: np.ndarray, covariance: np.ndarray | None) -> Qu
     )
 
 
-def _stress_quality(predictions: list[Prediction], dataset: Dataset, labelled: np.ndarray) -> Quality:
+def _stress_quality(predictions: tuple[Prediction, ...], dataset: Dataset, labelled: np.ndarray) -> Quality:
     row, column = VOIGT
     label = np.array([dataset.stress[b][row, column] for b in np.flatnonzero(labelled)])  # (B', 6)
     difference = label - _of_structures(predictions, lambda p: p.stress)[labelled]
@@ -148,7 +182,7 @@ def _stress_quality(predictions: list[Prediction], dataset: Dataset, labelled: n
     return Quality(mae(difference), rmse(difference), mean_sigma(std))
 
 
-def _of_structures(predictions: list[Prediction], give: Callable[[Prediction], np.ndarray | None]) -> np.ndarray:
+def _of_structures(predictions: tuple[Prediction, ...], give: Callable[[Prediction], np.ndarray | None]) -> np.ndarray:
     """(B, 6), NaN for batches in which no structure has a volume."""
     found = [(give(p), len(p.energy)) for p in predictions]
     return np.concatenate([np.full((n, 6), np.nan) if values is None else values for values, n in found])
@@ -163,6 +197,7 @@ def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
     return None if parts[0] is None else np.concatenate(parts)
 
 
-def _scores(predictions: list[Prediction]) -> dict[str, np.ndarray]:
-    each = [all_scores(p) for p in predictions]
+def scores_of(predicted: Predicted) -> dict[str, np.ndarray]:
+    """Every score that the posterior gives, criterion → (B,)."""
+    each = [all_scores(p) for p in predicted.predictions]
     return {name: np.concatenate([scores[name][0] for scores in each]) for name in each[0]}

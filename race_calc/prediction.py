@@ -30,6 +30,8 @@ class Prediction:
     n_members                     int             -            M
     energies_members              (M, B), None    eV           total energy, per member
     forces_members                (M, N, 3), None eV/Å         forces, per member
+    calibrated                    bool            -            whether the variances of energies
+                                                               and forces are recalibrated
     ============================= =============== ============ ==========================
 
     With one member the epistemic arrays are zero: it was not measured. ``None``
@@ -54,6 +56,7 @@ class Prediction:
     bald_forces: np.ndarray | None = None
     energies_members: np.ndarray | None = None
     forces_members: np.ndarray | None = None
+    calibrated: bool = False
 
     @property
     def has_epistemic(self) -> bool:

@@ -27,7 +27,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta, betabinom
 
 from race_calc.calibrate.metrics import check_probability
 
@@ -110,6 +109,8 @@ def coverage_band(
     Exact for one score a frame, if no two are equal; with several, which do not all fail together, the coverage
     scatters less. Raises ValueError for numbers of frames below one and for probabilities outside 0 … 1.
     """
+    from scipy.stats import beta, betabinom  # takes most of a second to load, and a calculator reads quantiles only
+
     rank = _rank(n_calibration, level)
     if n_test is not None and n_test < 1:
         raise ValueError(f"a band for {n_test} test frames: give at least one, or None for infinitely many")

@@ -4,6 +4,7 @@
 quantity            variable                formula
 =================== ======================= ===========================================================
 c                   variance_scale          mean d²/σ², minimises the Gaussian NLL of c σ²
+c_e, c_a            part_scales             minimise that of c_e σ²_e + c_a σ²_a, σ²_e + σ²_a = σ²
 c                   covariance_scale        mean dᵀ Σ⁻¹ d / k, minimises that of c Σ
 u                   pit                     level at which a reference was found: Φ(d/σ) or F(d²_M)
 R(p)                LevelMap.observed       share of references found at or below the nominal level p
@@ -13,7 +14,9 @@ r                   ellipsoid_radius        r² = F⁻¹(R⁻¹(p)), F of χ²_k
 =================== ======================= ===========================================================
 
 First the scale, then the levels: no level tells what lies far out (d > 8 σ, d² > 70), so no map of levels does.
-The scale is one number for a quantity, so that c Σ stays positive definite and turns with the molecule, c QΣQᵀ;
+The scale of forces is one number, so that c Σ stays positive definite and turns with the molecule, c QΣQᵀ; that of energies is
+one for each part of the variance, because the aleatoric part is often much too large and would, with one number, take
+the epistemic part down with it, the only one that grows out of distribution (`docs/calibration.md` has both measured).
 σ and Σ of a calibrated model are the scaled ones. The level map (Kuleshov, Fenner & Ermon 2018) leaves σ alone
 and corrects the shape: which multiple of σ to take for an interval that holds a share p.
 """
@@ -27,6 +30,7 @@ from scipy.special import gammaincinv, ndtri
 from race_calc.calibrate.metrics import check_probability, mahalanobis
 
 INTERVALS = 500  # of a level map at most: steps of 0.2 %
+RATIOS = 10.0 ** np.linspace(-6.0, 6.0, 241)  # of the two factors of a variance; steps of 12 %
 
 
 def variance_scale(difference: np.ndarray, variance: np.ndarray) -> float:
@@ -45,6 +49,32 @@ def variance_scale(difference: np.ndarray, variance: np.ndarray) -> float:
         raise ValueError(f"{wrong.sum()} of {wrong.size} variances are not positive and finite: a model that claims "
                          "to be exact cannot be scaled; give it an aleatoric part or leave these values out")
     return _scale(difference**2 / variance)
+
+
+def part_scales(difference: np.ndarray, epistemic: np.ndarray, aleatoric: np.ndarray) -> tuple[float, float]:
+    """c_e, c_a ≥ 0: factors of the two parts of a variance, by the Gaussian NLL; three arrays of one shape.
+
+    For each ratio c_a/c_e of RATIOS the common factor is known, c_e = mean d²/(σ²_e + (c_a/c_e) σ²_a); the ratio with the
+    smallest NLL is taken. A part that is zero everywhere has nothing to scale: both factors are then `variance_scale` of the sum.
+
+    Raises ValueError as `variance_scale` does for the sum of the parts, and for a part that is negative.
+    """
+    epistemic, aleatoric = np.asarray(epistemic, dtype=np.float64), np.asarray(aleatoric, dtype=np.float64)
+    one = variance_scale(difference, epistemic + aleatoric)
+    if (epistemic < 0).any() or (aleatoric < 0).any():
+        raise ValueError("a part of the variance is negative: give variances")
+    if not (epistemic.any() and aleatoric.any()):
+        return one, one
+    squared, best = np.asarray(difference, dtype=np.float64) ** 2, (np.inf, one, one)
+    for ratio in RATIOS:
+        variance = epistemic + ratio * aleatoric
+        if not (variance > 0).all():
+            continue
+        scale = float(np.mean(squared / variance))
+        nll = np.log(scale) + float(np.mean(np.log(variance)))
+        if nll < best[0]:
+            best = (nll, scale, ratio * scale)
+    return best[1:]
 
 
 def covariance_scale(difference: np.ndarray, covariance: np.ndarray) -> float:

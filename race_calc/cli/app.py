@@ -38,4 +38,4 @@ def command(name: str, group: typer.Typer = app) -> Callable:
     return register
 
 
-from race_calc.cli import demo, evaluate, info, posterior, train  # noqa: E402, F401  (each registers its command)
+from race_calc.cli import calibrate, demo, evaluate, info, posterior, train  # noqa: E402, F401  (each registers its command)

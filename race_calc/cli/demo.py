@@ -93,9 +93,9 @@ def live_line(plan):
             f"step {record.step:5d}/{plan.steps}  T {record.temperature:5.0f} K "
             f"(thermostat {target_temperature(plan, record.step):4.0f} K)"
         )
-        for name, criterion, unit in (("σ", "forces_uncertainty_max", "eV/Å"), ("BALD", "bald_forces_max", "nat")):
+        for name, criterion in (("force σ", "forces_uncertainty_rms"), ("largest", "forces_uncertainty_max")):
             if criterion in record.scores:
-                text += f"  {name} {record.scores[criterion]:6.3f} {unit}"
+                text += f"  {name} {record.scores[criterion]:6.3f} eV/Å"
         print(f"\r{text}" if terminal else text, end="" if terminal else "\n", flush=True)
 
     return show

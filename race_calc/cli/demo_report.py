@@ -39,8 +39,8 @@ def read_trace(outcome: DemoOutcome, log: Path) -> RunTrace:
     start, *steps = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     time = np.array([float(step["time"]) for step in steps])
     scores = []
-    for criterion in sorted(start["criteria"], key=lambda c: c["action"]):  # flag above halt
-        name = criterion["name"]
+    for name, criterion in {c["name"]: c for c in sorted(start["criteria"], key=lambda c: c["action"], reverse=True)}.items():
+        # one panel a score; where it flags and halts, the flags are marked
         acting = [{v["criterion"] for v in step["violations"] if v["action"] in ("flag", "halt")} for step in steps]
         scores.append(
             ScoreTrace(

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 @command("evaluate")
 def evaluate(
     model: Annotated[Path, typer.Argument(help="folder of the model")],
-    data: Annotated[list[str], typer.Argument(help="files with energies and forces; the first is in distribution")],
+    data: Annotated[str, typer.Argument(help="file with energies and forces of structures that the model should know")],
+    ood: Annotated[list[str], typer.Option(metavar="FILE", help="structures that it need not know; may be given several times")] = [],
+    figures: Annotated[Path | None, typer.Option(help="also draw errors, calibration and intervals into this folder")] = None,
     json: Annotated[Path | None, typer.Option(help="also write all numbers to this file")] = None,
     select: Annotated[
         str | None, typer.Option(metavar="KEY=VALUE", help="only frames whose info has this, as in T_source=train_mixedT")
@@ -22,24 +24,30 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float64 or float32")] = "float64",
 ) -> None:
-    """Measure a model on data sets: errors, predicted uncertainties and how well they warn.
+    """Measure a model on labelled data: errors, how far its uncertainties can be trusted, and how well they warn.
 
-    With several data sets, every score of the first is compared with each other one (AUROC).
+    Where the model is calibrated, uncertainties are shown before and after.
     """
+    import math
+
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress
+    from rich.text import Text
 
+    from race_calc.assessment import assess, detections, score_terms
     from race_calc.calculator import RACECalculator
-    from race_calc.cli.evaluate_report import print_tables, write_json
+    from race_calc.cli.evaluate_json import write_json
+    from race_calc.cli.evaluate_report import print_tables, score_line
     from race_calc.cli.info import wide_console
     from race_calc.data.dataset import read_dataset
-    from race_calc.evaluate import evaluate_dataset
+    from race_calc.md.monitor import default_criteria
 
-    if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    posterior = RACECalculator(model, device, dtype).posterior
-    sets = {name: read_dataset(name) for name in data}
+    for folder in (figures, None if json is None else json.parent):
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    calculator = RACECalculator(model, device, dtype)
+    sets = {name: read_dataset(name) for name in (data, *ood)}
     if select is not None:
         sets = {name: select_frames(dataset, select, name) for name, dataset in sets.items()}
     found = {}
@@ -48,15 +56,30 @@ def evaluate(
         for name, dataset in sets.items():
             task = bar.add_task(escape(Path(name).name), total=len(dataset))
             try:
-                found[name] = evaluate_dataset(
-                    posterior, dataset, progress=lambda done, _, task=task: bar.update(task, completed=done)
-                )
+                found[name] = assess(calculator.posterior, calculator.calibration, dataset,
+                                     lambda done, _, task=task: bar.update(task, completed=done))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-    print_tables(wide_console(), dict(zip(short_names(list(found)), found.values())), select)
+    known = found[data]
+    detected = {name: detections(known, one, calculator.thresholds) for name, one in found.items() if name != data}
+    short = dict(zip(found, short_names(list(found))))
+    frames = math.inf if calculator.calibration is None else calculator.calibration.frames
+    console = wide_console()
+    print_tables(console, {short[name]: one for name, one in found.items()}, {short[name]: one for name, one in detected.items()},
+                 calculator.calibration is not None, frames, select)
+    criterion = default_criteria(known.evaluation.scores, calculator.thresholds)[0].name if known.evaluation.scores else ""
+    terms = score_terms(known, sets[data], calculator.checkpoint.references, list(detected.values()), criterion)
+    if terms is not None:
+        console.print(Text(score_line(terms, criterion)))
     if json is not None:
-        write_json(json, found, sets, str(model), select, dtype)
+        write_json(json, found, sets, detected, calculator.calibration, terms,
+                   {"model": str(model), "dtype": dtype, "select": select})
         print(f"All numbers are in {json}")
+    if figures is not None:
+        from race_calc.cli.evaluate_figures import draw
+
+        for path in draw(figures, {short[name]: one for name, one in found.items()}, calculator.calibration):
+            print(f"Figure: {path}")
 
 
 def select_frames(dataset: "Dataset", condition: str, source: str) -> "Dataset":

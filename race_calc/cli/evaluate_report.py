@@ -1,126 +1,177 @@
-"""Numbers of `race-calc evaluate` as tables (meV, meV/Å) and as JSON."""
+"""Numbers of `race-calc evaluate` as tables (meV, meV/Å)."""
 
-import json
 import math
-from pathlib import Path
 
-from rich import box
+import numpy as np
+from ase.data import chemical_symbols
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from race_calc import __version__
-from race_calc.calibrate.metrics import LEVELS
-from race_calc.checkpoint import write_atomically
-from race_calc.data.dataset import Dataset, data_hash
-from race_calc.evaluate import Evaluation, Quality
-from race_calc.ood.detection import auroc
+from race_calc.assessment import Assessment, Detection
+from race_calc.calibrate.bootstrap import Interval
+from race_calc.calibrate.groups import Group, by_element, by_size, size_bounds
+from race_calc.calibrate.metrics import LEVELS, calibration_floor
+from race_calc.calibrate.reliability import inside
+from race_calc.cli.tables import milli, percent, percents, plain, plain_table, row
 
-NOTE = (
-    "σ: mean predicted standard deviation, total. Inside: percent of the differences in the central 68, 90 and 95 % "
-    "intervals. NLL: with ½ log 2π per dimension, in eV and eV/Å."
+NOTES = (
+    "σ: mean predicted standard deviation, total. NLL: with ½ log 2π per dimension, in eV and eV/Å. Inside: percent of the "
+    "references in the central 68, 90 and 95 % intervals; of vectors, in the ellipsoids of the 3 × 3 covariance. After: scale and level map of the calibration. "
+    "Brackets: 95 % interval over resampled structures."
 )
 
 
-def print_tables(console: Console, found: dict[str, Evaluation], select: str | None) -> None:
-    """Errors, uncertainties and, for several sets, AUROC; one row a data set, 100 columns wide at most."""
-    stress = any(e.stress is not None for e in found.values())
+def print_tables(console: Console, found: dict[str, Assessment], detected: dict[str, dict[str, Detection]],
+                 calibrated: bool, calibration_frames: float, select: str | None) -> None:
+    """Everything, 100 columns wide at most; `calibration_frames`: structures that the model was calibrated with, or ∞."""
     if select is not None:
         console.print(Text(f"Only frames with {select}."))
-    errors = _table(
+    console.print(errors(found))
+    console.print(uncertainties(found, calibrated))
+    for quantity in ("energy", "forces", "ellipsoids"):  # after: scale and level map
+        table = calibration_errors(found, quantity)
+        if table is not None:
+            console.print(table)
+    if any(found[name].before for name in found):
+        console.print(Text(floors(found, calibration_frames), style="dim"))
+    if any(a.rank is not None for a in found.values()):
+        console.print(ranks(found))
+    console.print(elements(found))
+    console.print(sizes(found))
+    for name, one in detected.items():
+        console.print(detection_table(next(iter(found)), name, one))
+    console.print(Text(NOTES, style="dim"))
+
+
+def errors(found: dict[str, Assessment]) -> Table:
+    """Mean absolute and root mean square errors."""
+    stress = any(a.evaluation.stress is not None for a in found.values())
+    table = plain_table(
         "Errors in meV, meV/atom, meV/Å" + (", meV/Å³" if stress else ""),
         ["data", "frames", "energy\nMAE", "energy\nRMSE", "per atom\nMAE", "per atom\nRMSE", "forces\nMAE", "forces\nRMSE"]
         + (["stress\nMAE", "stress\nRMSE"] if stress else []),
     )
-    for name, e in found.items():
+    for name, a in found.items():
+        e = a.evaluation
         qualities = [e.energy, e.energy_per_atom, e.forces] + ([e.stress] if stress else [])
-        _row(errors, name, str(e.structures), *[_milli(getattr(q, key, None)) for q in qualities for key in ("mae", "rmse")])
-    console.print(errors)
-    sigma = _table(
-        "Uncertainties",
-        ["data", "energy\nσ", "NLL per\nstructure", "inside\n68/90/95 %", "forces\nσ", "NLL per\natom", "inside\n68/90/95 %"]
-        + (["stress\nσ"] if stress else []),
-    )
-    for name, e in found.items():
-        cells = [cell for q in (e.energy, e.forces) for cell in (_milli(q.sigma), _plain(q.nll), _percent(q.coverage))]
-        _row(sigma, name, *cells, *([_milli(getattr(e.stress, "sigma", None))] if stress else []))
-    console.print(sigma)
-    console.print(Text(NOTE, style="dim"))
-    detection = detections(found)
-    if detection:
-        table = _table(f"AUROC of {next(iter(found))} against", ["score", *detection], wrap=True)
-        for criterion in next(iter(detection.values())):
-            _row(table, criterion, *[f"{values[criterion]:.4f}" for values in detection.values()])
-        console.print(table)
-
-
-def detections(found: dict[str, Evaluation]) -> dict[str, dict[str, float]]:
-    """Name of each data set after the first → criterion → AUROC of the first against it."""
-    first, *others = found.items()
-    return {name: {c: auroc(first[1].scores[c], e.scores[c]) for c in first[1].scores} for name, e in others}
-
-
-def write_json(
-    path: Path, found: dict[str, Evaluation], sets: dict[str, Dataset], model: str, select: str | None, dtype: str
-) -> None:
-    """All numbers; the unit is in each key, what is unknown or not finite is null."""
-    sections = [{"file": name, "sha256": data_hash(sets[name]), **numbers(e)} for name, e in found.items()]
-    content = {"race_calc": __version__, "model": model, "dtype": dtype, "select": select, "data": sections}
-    if len(found) > 1:
-        content["auroc"] = {"in_distribution": next(iter(found)), "out_of_distribution": detections(found)}
-    write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-
-def numbers(e: Evaluation) -> dict[str, int | float | None]:
-    """One data set as JSON keys named with units. Coverage is a fraction, 0 to 1."""
-    found = {"structures": e.structures, "atoms": e.atoms, "structures_with_stress": e.stresses}
-    kinds = {
-        ("energy", "meV", "per_structure"): e.energy,
-        ("energy_per_atom", "meV", ""): e.energy_per_atom,
-        ("force", "meV_per_A", "per_atom"): e.forces,
-        ("stress", "meV_per_A3", ""): e.stress,
-    }
-    for (name, unit, per), quality in kinds.items():
-        found |= _quality_numbers(name, unit, per, quality)
-    return {key: value if value is not None and math.isfinite(value) else None for key, value in found.items()}
-
-
-def _quality_numbers(name: str, unit: str, per: str, q: Quality | None) -> dict[str, float | None]:
-    milli = lambda value: None if value is None else 1e3 * value  # noqa: E731
-    found = {f"{name}_{key}_{unit}": milli(getattr(q, key, None)) for key in ("mae", "rmse")}
-    if name != "energy_per_atom":
-        found[f"{name}_mean_sigma_{unit}"] = milli(getattr(q, "sigma", None))
-    if per:
-        found[f"{name}_nll_nat_{per}"] = q.nll
-        found[f"{name}_calibration_error"] = q.calibration_error
-        for level in LEVELS:
-            found[f"{name}_coverage_{100 * level:.0f}_fraction"] = None if q.coverage is None else q.coverage[level]
-    return found
-
-
-def _table(title: str, headers: list[str], wrap: bool = False) -> Table:
-    """A table; long names fold in the first column or, with `wrap`, in the headers of the others."""
-    table = Table(
-        title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    for i, header in enumerate(headers):
-        table.add_column(Text(header), justify="right" if i else "left", overflow="fold", no_wrap=(i == 0) == wrap)
+        row(table, name, str(e.structures), *[milli(getattr(q, key, None)) for q in qualities for key in ("mae", "rmse")])
     return table
 
 
-def _row(table: Table, *cells: str) -> None:
-    table.add_row(*[Text(cell) for cell in cells])  # Text: brackets in names are no markup
+def uncertainties(found: dict[str, Assessment], calibrated: bool) -> Table:
+    """σ, likelihood and coverage as RACECalculator gives them."""
+    stress = any(a.evaluation.stress is not None for a in found.values())
+    table = plain_table(
+        "Uncertainties" + (", calibrated: σ scaled" if calibrated else ", not calibrated"),
+        ["data", "energy\nσ", "NLL per\nstructure", "inside\n68/90/95 %", "forces\nσ", "NLL per\natom", "inside\n68/90/95 %"]
+        + (["stress\nσ"] if stress else []),
+    )
+    for name, a in found.items():
+        e = a.evaluation
+        cells = [cell for q in (e.energy, e.forces) for cell in (milli(q.sigma), plain(q.nll), percents(q.coverage))]
+        row(table, name, *cells, *([milli(getattr(e.stress, "sigma", None))] if stress else []))
+    return table
 
 
-def _milli(value: float | None) -> str:
-    return "–" if value is None else _plain(1e3 * value)
+def calibration_errors(found: dict[str, Assessment], quantity: str) -> Table | None:
+    """Before and after the calibration (scale and level map); None where no data set has the quantity."""
+    shown = {name: a for name, a in found.items() if quantity in a.before_quality}
+    if not shown:
+        return None
+    after = any(quantity in a.after_quality for a in shown.values())
+    title = {"energy": "energies", "forces": "force components", "ellipsoids": "force vectors against χ² of 3 degrees of freedom"}
+    table = plain_table(f"Calibration of {title[quantity]}",
+                        ["data", "error\nbefore"] + ["\nafter", "\nreduced"] * after + ["inside 68/90/95 %\nbefore"]
+                        + ["\nafter"] * after)
+    for name, a in shown.items():
+        one, two = a.before_quality[quantity], a.after_quality.get(quantity)
+        error = [_bracketed(one.calibration_error)]
+        covered = [_covered(one.coverage)]
+        if after:
+            ratio = 1.0 - two.calibration_error.value / max(one.calibration_error.value, 1e-12)
+            error += [_bracketed(two.calibration_error), f"{100 * ratio:.0f} %"]
+            covered += [_covered(two.coverage)]
+        row(table, name, *error, *covered)
+    return table
 
 
-def _plain(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3}f}"
+def floors(found: dict[str, Assessment], calibration_frames: float) -> str:
+    """The calibration error of a perfect model on as many independent structures."""
+    parts = []
+    for name, a in found.items():
+        frames = len(a.raw)
+        before, after = calibration_floor(math.inf, frames), calibration_floor(calibration_frames, frames)
+        parts.append(f"{name} {before:.4f}" + (f", after {after:.4f}" if math.isfinite(calibration_frames) else ""))
+    return "Calibration error of energies that a perfect model has on so few structures: " + "; ".join(parts) + "."
 
 
-def _percent(coverage: dict[float, float] | None) -> str:
-    return "–" if coverage is None else "/".join(f"{100 * coverage[level]:.0f}" for level in LEVELS)
+def ranks(found: dict[str, Assessment]) -> Table:
+    """Whether the atoms with the larger σ have the larger errors."""
+    table = plain_table("Rank correlation of √tr Σ and |ΔF| over the atoms", ["data", "measured", "ceiling", "measured / ceiling"])
+    for name, a in found.items():
+        if a.rank is not None:
+            value, ceiling = a.rank
+            row(table, name, f"{value:.3f}", f"{ceiling:.3f}", f"{value / ceiling:.2f}")
+    return table
+
+
+def covered_ellipsoids(a: Assessment) -> np.ndarray | None:
+    """Flags of the 90 % ellipsoids (N,), else of the intervals of the components (N, 3), else None."""
+    for name in ("ellipsoids", "forces"):
+        if name in a.levels:
+            return inside(a.levels[name], LEVELS[1], name)
+    return None
+
+
+def elements(found: dict[str, Assessment]) -> Table:
+    """Forces by element."""
+    groups = {name: by_element(a.residuals, covered_ellipsoids(a)) for name, a in found.items()}
+    kinds = sorted({z for one in groups.values() for z in one})
+    return _grouped("Forces by element", found, groups, {z: chemical_symbols[z] for z in kinds})
+
+
+def sizes(found: dict[str, Assessment]) -> Table:
+    """Forces by the length of the reference force."""
+    bounds = size_bounds([a.raw.force_size for a in found.values()])
+    groups = {name: by_size(a.residuals, covered_ellipsoids(a), bounds) for name, a in found.items()}
+    kinds = {key: f"{key[0]:.2f}–{key[1]:.2f} eV/Å" for key in sorted({key for one in groups.values() for key in one})}
+    return _grouped("Forces by size", found, groups, kinds)
+
+
+def _grouped(title: str, found: dict, groups: dict[str, dict[object, Group]], kinds: dict[object, str]) -> Table:
+    table = plain_table(f"{title}: RMSE, root mean square σ (meV/Å), percent inside 90 %",
+                        ["data", "", "atoms", "RMSE", "σ", "σ / RMSE", "inside 90 %"])
+    for name in found:
+        for key, label in kinds.items():
+            one = groups[name].get(key)
+            if one is not None:
+                ratio = None if one.sigma is None or one.rmse == 0 else one.sigma / one.rmse
+                row(table, name, label, str(one.atoms), milli(one.rmse), milli(one.sigma), plain(ratio), percent(one.covered))
+    return table
+
+
+def detection_table(known: str, name: str, detected: dict[str, Detection]) -> Table:
+    """Every score against one other data set."""
+    table = plain_table(f"{name} told from {known}",
+                        ["score", "AUROC", "AUPR", "FPR at\n95 % TPR", "above its threshold, %\nknown", "\nother"])
+    for criterion, d in detected.items():
+        alarms = [percent(share) for share in (d.alarms_known, d.alarms_other)]
+        row(table, criterion, f"{d.auroc:.4f}", f"{d.aupr:.4f}", f"{d.fpr_at_95_tpr:.4f}", *alarms)
+    return table
+
+
+def score_line(terms: dict[str, float], criterion: str) -> str:
+    """The unified score and its terms."""
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in terms.items())
+    return f"Unified score (0 perfect, 1 useless): {sum(terms.values()) / len(terms):.3f}, the mean of {shown}; AUROC of {criterion}."
+
+
+def _bracketed(value: Interval) -> str:
+    if math.isnan(value.low):
+        return f"{value.value:.4f}"
+    return f"{value.value:.4f} ({value.low:.4f}–{value.high:.4f})"
+
+
+def _covered(coverage: dict[float, Interval]) -> str:
+    return "/".join(f"{100 * coverage[level].value:.0f}" for level in LEVELS)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @command("info")
 def info(model: Annotated[Path, typer.Argument(help="folder of the model")]) -> None:
-    """Show a model: species, architecture, posterior, thresholds, training and data."""
+    """Show a model: species, architecture, posterior, calibration, thresholds, training and data."""
     from rich.table import Table
     from rich.text import Text
 
@@ -24,6 +24,7 @@ def info(model: Annotated[Path, typer.Argument(help="folder of the model")]) -> 
     checkpoint = load_checkpoint(model)
     sections = {
         f"Model {model}": model_lines(checkpoint),
+        "Calibration": calibration_lines(checkpoint),
         'Monitor thresholds ("auto")': threshold_lines(checkpoint),
         "Training": training_lines(checkpoint),
         "Data": data_lines(checkpoint),
@@ -71,13 +72,28 @@ def model_lines(checkpoint: "Checkpoint") -> dict[str, str]:
     }
 
 
+def calibration_lines(checkpoint: "Checkpoint") -> dict[str, str]:
+    """What recalibrates the uncertainties of RACECalculator, if anything does."""
+    found = checkpoint.calibration
+    if found is None:
+        return {"none": "uncertainties are as trained; race-calc calibrate recalibrates them"}
+    lines = {"applied": f"yes, made with {found.frames} structures; RACECalculator(..., calibrated=False) leaves it out"}
+    if found.energy is not None:
+        factors = f"σ times {found.energy.epistemic**0.5:.4g} (epistemic), {found.energy.aleatoric**0.5:.4g} (aleatoric)"
+        lines["energy"] = factors + _multiples(found.energy.conformal)
+    if found.forces is not None:
+        lines["forces"] = f"σ times {found.forces.scale**0.5:.4g}" + _multiples(found.forces.conformal)
+    return lines | {"SHA-256 of its data": found.data_hash}
+
+
 def threshold_lines(checkpoint: "Checkpoint") -> dict[str, str]:
-    """Criterion → value with its unit."""
-    if not checkpoint.thresholds:
+    """Criterion → value with its unit; those of the calibration where there is one."""
+    thresholds = checkpoint.thresholds if checkpoint.calibration is None else checkpoint.calibration.thresholds
+    if not thresholds:
         return {"none": "give thresholds by hand"}
     from race_calc.report.labels import LABELS
 
-    return {name: f"{value:.4g} {LABELS[name][1]}" for name, value in checkpoint.thresholds.items()}
+    return {name: f"{value:.4g} {LABELS[name][1]}" for name, value in thresholds.items()}
 
 
 def training_lines(checkpoint: "Checkpoint") -> dict[str, str]:
@@ -99,7 +115,6 @@ def training_lines(checkpoint: "Checkpoint") -> dict[str, str]:
         "validation RMSE": _errors(validation.get("mean_energy_rmse_eV"), validation.get("mean_force_rmse_eV_per_A")),
         "  energy, members": _milli_list(validation.get("energy_rmse_eV"), "meV"),
         "  forces, members": _milli_list(validation.get("force_rmse_eV_per_A"), "meV/Å"),
-        "threshold z": record.get("threshold_z"),
     }
     shown = {name: str(value) for name, value in lines.items() if value not in (None, "")}
     return shown or {"no record": ""}
@@ -118,6 +133,11 @@ def data_lines(checkpoint: "Checkpoint") -> dict[str, str]:
     }
     shown = {name: str(value) for name, value in lines.items() if value}
     return shown or {"no record": ""}
+
+
+def _multiples(conformal) -> str:
+    shown = ", ".join(f"{100 * q.level:.0f} %: {q.quantile:.2f}" for q in conformal)
+    return f"; conformal multiples of it {shown}" if shown else ""
 
 
 def _named(name: str, record: dict) -> str | None:

@@ -78,10 +78,11 @@ class UncertaintyMonitor:
             raise ValueError(f"interval must be at least 1, got {interval}")
         _, atoms = monitored_images(dynamics)[0]
         available = available_criteria(atoms.calc.prediction(atoms))
+        thresholds = getattr(atoms.calc, "thresholds", None) or {}
         if criteria is None:
-            criteria = default_criteria(available)
+            criteria = default_criteria(available, thresholds)
         self.dynamics = dynamics
-        self.criteria = resolve(criteria, available, getattr(atoms.calc, "thresholds", None) or {})
+        self.criteria = resolve(criteria, available, thresholds)
         self.logfile = logfile
         self.flagged = flagged
         self.callback = callback

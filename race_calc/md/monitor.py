@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from race_calc.ood.scores import CRITERIA, check_available
 
 ACTIONS = ("log", "flag", "halt")  # from mild to severe
+HALT_AFTER = 20  # checks in a row of a default criterion: 10 fs of MD in steps of 0.5 fs, about one vibration of a C-H bond
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Criterion:
     name: one of `race_calc.ood.scores.CRITERIA`. threshold: in the unit of the score,
     or "auto" for the one stored with the model. action: "log" (only the log line),
     "flag" (the frame is saved) or "halt" (saved, and the run ends). consecutive: the
-    action is taken at this many violations in a row, and at every further one.
+    action is taken at this many violations in a row, and at every further one; at a score that is not finite, at once.
 
     Raises ValueError for a value outside of these.
     """
@@ -43,7 +44,7 @@ class Criterion:
 class Violation:
     """A score above its threshold, or not finite.
 
-    action is None until `consecutive` violations in a row are reached. atom_index and
+    action is None until `consecutive` violations in a row are reached (see `Criterion`). atom_index and
     element belong to the worst atom of a maximum over atoms; image to a NEB.
     """
 
@@ -120,7 +121,7 @@ def decide(
                 value=float(value),
                 threshold=float(criterion.threshold),
                 atom_index=None if atom_index is None else int(atom_index),
-                action=criterion.action if counts[-1] >= criterion.consecutive else None,
+                action=criterion.action if counts[-1] >= criterion.consecutive or not math.isfinite(value) else None,
                 in_a_row=counts[-1],
             )
         )
@@ -128,19 +129,25 @@ def decide(
     return Decision(tuple(violations), max(taken, key=ACTIONS.index, default=None)), MonitorState(tuple(counts))
 
 
-def default_criteria(available: Sequence[str]) -> tuple[Criterion, ...]:
+def default_criteria(available: Sequence[str], thresholds: Mapping[str, float]) -> tuple[Criterion, ...]:
     """Criteria for a posterior that gives these scores, all with the threshold "auto".
 
-    With BALD: halt on `bald_forces_max`, flag on `forces_uncertainty_max`. Without:
-    halt on `forces_uncertainty_max`, else on `bald_energy`, else on `energy_uncertainty_per_atom`.
+    Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole
+    structure, and `forces_uncertainty_max`, that of the worst atom. Either halts when it stays above for HALT_AFTER
+    checks; frames with the second above are flagged at once. Without force covariances: halt on `bald_energy`, else on
+    `energy_uncertainty_per_atom`. Scores of the forces without a stored threshold (models made before there were
+    such scores) are left out if another one has one.
 
     Raises ValueError when the posterior gives no uncertainty at all.
     """
-    if "bald_forces_max" in available:
-        return (Criterion("bald_forces_max", "auto", "halt"), Criterion("forces_uncertainty_max", "auto", "flag"))
-    for name in ("forces_uncertainty_max", "bald_energy", "energy_uncertainty_per_atom"):
+    pairs = [[f"forces_uncertainty_{kind}{suffix}" for kind in ("rms", "max")] for suffix in ("_epistemic", "")]
+    offered = [pair for pair in pairs if set(pair) <= set(available)]
+    known = [[name for name in pair if name in thresholds] for pair in offered]
+    for names in filter(None, known + offered):
+        return (*[Criterion(name, "auto", "halt", HALT_AFTER) for name in names], Criterion(names[-1], "auto", "flag"))
+    for name in ("bald_energy", "energy_uncertainty_per_atom"):
         if name in available:
-            return (Criterion(name, "auto", "halt"),)
+            return (Criterion(name, "auto", "halt", HALT_AFTER), Criterion(name, "auto", "flag"))
     raise ValueError(
         "this model gives no uncertainty to monitor (one member and no variance head); "
         "use an ensemble or a model with the 'energy' or 'joint' head"

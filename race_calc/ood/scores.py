@@ -8,8 +8,11 @@ bald_forces_max, bald_forces_mean           nat    BALD of the forces over the a
 energy_uncertainty_per_atom                 eV     std of the total energy / atoms
 forces_uncertainty_max                      eV/Å   std along the longest principal axis of
                                                    the force covariance, largest atom
+forces_uncertainty_rms                      eV/Å   √(mean over the atoms of tr Σ / 3): the
+                                                   force RMSE that the model expects
 energy_uncertainty_per_atom_epistemic       eV     the same, epistemic part only
 forces_uncertainty_max_epistemic            eV/Å   the same, epistemic part only
+forces_uncertainty_rms_epistemic            eV/Å   the same, epistemic part only
 =========================================== ====== ======================================
 """
 
@@ -25,6 +28,8 @@ CRITERIA = (
     "energy_uncertainty_per_atom_epistemic",
     "forces_uncertainty_max",
     "forces_uncertainty_max_epistemic",
+    "forces_uncertainty_rms",
+    "forces_uncertainty_rms_epistemic",
 )
 
 
@@ -42,6 +47,8 @@ def available_criteria(prediction: Prediction) -> tuple[str, ...]:
         "energy_uncertainty_per_atom_epistemic": prediction.has_epistemic,
         "forces_uncertainty_max": prediction.forces_covariance is not None,
         "forces_uncertainty_max_epistemic": prediction.has_epistemic_forces,
+        "forces_uncertainty_rms": prediction.forces_covariance is not None,
+        "forces_uncertainty_rms_epistemic": prediction.has_epistemic_forces,
     }
     return tuple(name for name in CRITERIA if given[name])
 
@@ -60,16 +67,17 @@ def score(prediction: Prediction, criterion: str) -> tuple[np.ndarray, np.ndarra
     if criterion == "bald_forces_max":
         return _largest_atom(prediction.bald_forces, prediction)
     if criterion == "bald_forces_mean":
-        total = np.bincount(prediction.batch, prediction.bald_forces, len(prediction.energy))
-        return total / prediction.n_atoms, None
+        return _mean_over_atoms(prediction.bald_forces, prediction), None
     if criterion == "energy_uncertainty_per_atom":
         return prediction.energy_uncertainty / prediction.n_atoms, None
     if criterion == "energy_uncertainty_per_atom_epistemic":
         with np.errstate(invalid="ignore"):
             return np.sqrt(prediction.energy_epistemic) / prediction.n_atoms, None
-    if criterion == "forces_uncertainty_max":
-        return _largest_atom(principal_std(prediction.forces_covariance), prediction)
-    return _largest_atom(principal_std(prediction.forces_covariance_epistemic), prediction)
+    covariance = prediction.forces_covariance_epistemic if criterion.endswith("_epistemic") else prediction.forces_covariance
+    if criterion.startswith("forces_uncertainty_max"):
+        return _largest_atom(principal_std(covariance), prediction)
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(_mean_over_atoms(np.trace(covariance, axis1=1, axis2=2) / 3.0, prediction)), None
 
 
 def all_scores(prediction: Prediction) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
@@ -89,6 +97,10 @@ def check_available(wanted, available) -> None:
                 "not with forces_epistemic=False); "
                 f"available: {', '.join(available) or 'none'}"
             )
+
+
+def _mean_over_atoms(per_atom: np.ndarray, prediction: Prediction) -> np.ndarray:
+    return np.bincount(prediction.batch, per_atom, len(prediction.energy)) / prediction.n_atoms
 
 
 def _largest_atom(per_atom: np.ndarray, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from race_calc.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.graph import collate
 from race_calc.model.parameters import Parameters, expanded, n_members, select_members, shares_trunk, unstacked
 from race_calc.ood.scores import all_scores
-from race_calc.ood.thresholds import AUTO_Z, auto_thresholds
+from race_calc.ood.thresholds import FALSE_ALARM_RATE, auto_thresholds
 from race_calc.parallel import member_map
 from race_calc.posterior import ivon, swag
 from race_calc.posterior.stack import StackPosterior, load_stack
@@ -120,8 +120,8 @@ def _validated(config: TrainConfig, prepared: Prepared, sets: Parameters, device
 def write_model(config: TrainConfig, prepared: Prepared, fitted: Fitted, record: dict, folder: Path, device: torch.device) -> Checkpoint:
     """The checkpoint of a fitted posterior, measured on the validation structures, in `folder`."""
     measured = _validated(config, prepared, expanded(fitted.parameters), device)
-    record = record | {"validation": measured, "threshold_z": AUTO_Z, "posterior": fitted.record}
-    data = {"sha256": prepared.data_hash, "split": prepared.split.to_dict()}
+    record = record | {"validation": measured, "false_alarm_rate": FALSE_ALARM_RATE, "posterior": fitted.record}
+    data = {"sha256": prepared.data_hash, "split": prepared.split.to_dict(), "structures": prepared.structures}
     checkpoint = Checkpoint(prepared.model, prepared.references, fitted.parameters, config.posterior, training=record, data=data,
                             noise=fitted.noise, last_layer=fitted.last_layer)
     posterior = load_stack(checkpoint, torch.float64, device)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from race_calc.data.dataset import Dataset, check_same_elements, data_hash, read_dataset
+from race_calc.data.dataset import Dataset, check_same_elements, data_hash, geometry_hashes, read_dataset
 from race_calc.data.references import References, fit_references, read_isolated_atoms
 from race_calc.data.split import Split, apply_split, make_split
 from race_calc.graph import Graph, average_neighbours, collate, from_atoms
@@ -44,6 +44,7 @@ class Prepared:
     validation: tuple[Example, ...]
     split: Split
     data_hash: str
+    structures: dict[str, str]  # "train", "validation" → geometry hashes with spaces between
     fingerprint: str  # of configuration, references and data: a resumed run must have the same
 
 
@@ -83,6 +84,7 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
         validation=examples_of(validation, references, config.model.cutoff),
         split=split,
         data_hash=digest,
+        structures={name: " ".join(geometry_hashes(part)) for name, part in (("train", train), ("validation", validation))},
         fingerprint=fingerprint,
     )
 

@@ -182,18 +182,22 @@ def test_log_and_flag_do_not_stop_the_run(tmp_path):
 
 
 def test_defaults_take_the_thresholds_of_the_model():
-    thresholds = {"bald_forces_max": 0.3, "forces_uncertainty_max": 0.2}
+    thresholds = {"forces_uncertainty_rms_epistemic": 0.3, "forces_uncertainty_max_epistemic": 0.2, "forces_uncertainty_max": 0.1}
     ensemble = UncertaintyMonitor(langevin(water(thresholds=thresholds)))
     assert ensemble.criteria == (
-        Criterion("bald_forces_max", 0.3, "halt"),
-        Criterion("forces_uncertainty_max", 0.2, "flag"),
+        Criterion("forces_uncertainty_rms_epistemic", 0.3, "halt", 20),
+        Criterion("forces_uncertainty_max_epistemic", 0.2, "halt", 20),
+        Criterion("forces_uncertainty_max_epistemic", 0.2, "flag"),
     )
     single = UncertaintyMonitor(langevin(water(springs=(1.0,), thresholds=thresholds)))
-    assert single.criteria == (Criterion("forces_uncertainty_max", 0.2, "halt"),)
+    assert single.criteria == (
+        Criterion("forces_uncertainty_max", 0.1, "halt", 20),
+        Criterion("forces_uncertainty_max", 0.1, "flag"),
+    )
 
 
 def test_bad_input_is_refused_on_attaching():
-    with pytest.raises(ValueError, match="stores no threshold for 'bald_forces_max'.*by hand"):
+    with pytest.raises(ValueError, match="stores no threshold for 'forces_uncertainty_rms_epistemic'.*by hand"):
         UncertaintyMonitor(langevin(water()))
     with pytest.raises(ValueError, match="cannot give the criterion 'bald_energy'"):
         UncertaintyMonitor(langevin(water(aleatoric=False)), [Criterion("bald_energy", 1.0)])

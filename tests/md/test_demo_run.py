@@ -8,11 +8,12 @@ from fake_calculator import HarmonicEnsemble
 from race_calc.md.demo_run import DemoPlan, demo_plan, run_demo, target_temperature
 
 PLAN = DemoPlan(20, 60, 20)
+NAMES = ("forces_uncertainty_rms_epistemic", "forces_uncertainty_max_epistemic")
 
 
 def run(out, limit, seed=0, plan=PLAN):
     atoms = molecule("H2O")
-    atoms.calc = HarmonicEnsemble(atoms, thresholds={"bald_forces_max": limit, "forces_uncertainty_max": limit})
+    atoms.calc = HarmonicEnsemble(atoms, thresholds=dict.fromkeys(NAMES, limit))
     seen = []
     return run_demo(atoms, plan, out, seed, seen.append), seen
 
@@ -38,17 +39,19 @@ def test_without_a_halt_the_plan_is_run_to_its_end(tmp_path):
 
 def test_the_halting_frame_ends_the_trajectory(tmp_path):
     _, seen = run(tmp_path / "free", 1e6)
-    highest = max(record.scores["bald_forces_max"] for record in seen[:40])
-    outcome, _ = run(tmp_path, highest)
-    assert outcome.halt.step == outcome.steps < 100
-    assert outcome.halt.criterion == "bald_forces_max"
+    limit = 0.99 * min(record.scores[NAMES[0]] for record in seen[40:60])  # the first then halts at step 59 or earlier
+    outcome, _ = run(tmp_path, limit)
+    assert 19 <= outcome.halt.step == outcome.steps < 60
+    assert outcome.halt.criterion in NAMES and outcome.halt.in_a_row == 20
+    assert {v.action for v in outcome.alarms} == {"flag", "halt"}
     last = read(tmp_path / "trajectory.xyz", -1)
     assert last.info["step"] == outcome.steps
     assert last.arrays["forces_uncertainty_max"].shape == (3,)
 
 
 def test_same_seed_same_run_and_old_outputs_are_replaced(tmp_path):
-    run(tmp_path, 0.0)  # halts at once and leaves flagged frames
+    run(tmp_path, 0.0)  # leaves flagged frames
+    assert (tmp_path / "flagged.xyz").exists()
     (tmp_path / "mine.txt").write_text("keep")
     run(tmp_path, 1e6)
     first = (tmp_path / "trajectory.xyz").read_text()

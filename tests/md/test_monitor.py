@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from race_calc.md.monitor import (
+    HALT_AFTER,
     Criterion,
     MonitorState,
     decide,
@@ -69,7 +70,7 @@ def test_the_most_severe_action_wins_and_counts_are_kept_apart():
 def test_acts_exactly_where_the_last_k_values_violate(values, k):
     decisions = run([Criterion("bald_energy", 1.0, "halt", k)], values)
     bad = [not v <= 1.0 for v in values]
-    expected = ["halt" if i + 1 >= k and all(bad[i + 1 - k : i + 1]) else None for i in range(len(bad))]
+    expected = ["halt" if math.isnan(v) or i + 1 >= k and all(bad[i + 1 - k : i + 1]) else None for i, v in enumerate(values)]
     assert [d.action for d in decisions] == expected
 
 
@@ -102,16 +103,34 @@ def test_decide_refuses_what_it_cannot_judge():
         decide([Criterion("bald_energy", 1.0)], {"bald_energy": (0.0, None)}, MonitorState((1, 0)), 3)
 
 
+def halt_and_flag(*names):
+    return (*[Criterion(name, "auto", "halt", HALT_AFTER) for name in names], Criterion(names[-1], "auto", "flag"))
+
+
 def test_defaults():
-    assert default_criteria(CRITERIA) == (
-        Criterion("bald_forces_max", "auto", "halt"),
-        Criterion("forces_uncertainty_max", "auto", "flag"),
-    )
-    only_variances = ("energy_uncertainty_per_atom", "forces_uncertainty_max")
-    assert default_criteria(only_variances) == (Criterion("forces_uncertainty_max", "auto", "halt"),)
-    assert default_criteria(only_variances[:1]) == (Criterion("energy_uncertainty_per_atom", "auto", "halt"),)
+    everything = dict.fromkeys(CRITERIA, 1.0)
+    epistemic = ("forces_uncertainty_rms_epistemic", "forces_uncertainty_max_epistemic")
+    total = ("forces_uncertainty_rms", "forces_uncertainty_max")
+    assert default_criteria(CRITERIA, everything) == default_criteria(CRITERIA, {}) == halt_and_flag(*epistemic)
+    assert default_criteria(("energy_uncertainty_per_atom", *total), everything) == halt_and_flag(*total)
+    assert default_criteria(("energy_uncertainty_per_atom", "bald_energy"), everything) == halt_and_flag("bald_energy")
+    assert default_criteria(("energy_uncertainty_per_atom",), everything) == halt_and_flag("energy_uncertainty_per_atom")
     with pytest.raises(ValueError, match="no uncertainty to monitor"):
-        default_criteria(())
+        default_criteria((), {})
+
+
+def test_defaults_of_models_that_store_fewer_thresholds():
+    old = {"bald_forces_max": 1.0, "forces_uncertainty_max": 1.0, "forces_uncertainty_max_epistemic": 1.0}
+    assert default_criteria(CRITERIA, old) == halt_and_flag("forces_uncertainty_max_epistemic")
+    assert default_criteria(CRITERIA, {"forces_uncertainty_max": 1.0}) == halt_and_flag("forces_uncertainty_max")
+
+
+def test_a_broken_score_does_not_wait_for_more():
+    criterion = Criterion("bald_forces_max", 0.5, "halt", consecutive=20)
+    decision, _ = decide([criterion], {"bald_forces_max": (float("nan"), 4)}, MonitorState(), 1)
+    assert decision.action == "halt"
+    decision, _ = decide([criterion], {"bald_forces_max": (0.6, 4)}, MonitorState(), 1)
+    assert decision.action is None and len(decision.violations) == 1
 
 
 def test_resolve():

@@ -50,6 +50,11 @@ def test_standard_deviations(suffix):
     for b in range(3):
         axes = [np.sqrt(np.linalg.eigvalsh(c)[-1]) for c in covariance[b == BATCH]]
         assert values[b] == pytest.approx(max(axes)) and atoms[b] == np.argmax(axes)
+    values, atoms = score(p, f"forces_uncertainty_rms{suffix}")
+    assert atoms is None
+    for b in range(3):
+        components = np.diagonal(covariance[b == BATCH], axis1=1, axis2=2)
+        assert values[b] == pytest.approx(np.sqrt(components.mean()))
 
 
 def test_the_order_of_atoms_in_the_batch_does_not_matter():
@@ -65,7 +70,7 @@ def test_the_order_of_atoms_in_the_batch_does_not_matter():
     [
         (3, True, CRITERIA),
         (3, False, tuple(n for n in CRITERIA if "bald" not in n)),
-        (1, True, ("energy_uncertainty_per_atom", "forces_uncertainty_max")),
+        (1, True, ("energy_uncertainty_per_atom", "forces_uncertainty_max", "forces_uncertainty_rms")),
         (1, False, ()),
     ],
 )
@@ -89,6 +94,7 @@ def test_a_broken_atom_is_not_hidden():
     bald = p.bald_forces.copy()
     bald[3] = np.nan
     p = replace(p, forces_covariance_epistemic=covariance, bald_forces=bald)
+    np.testing.assert_array_equal(np.isnan(score(p, "forces_uncertainty_rms")[0]), [False, True, False])
     for name in ("forces_uncertainty_max", "forces_uncertainty_max_epistemic", "bald_forces_max"):
         values, atoms = score(p, name)
         np.testing.assert_array_equal(np.isnan(values), [False, True, False])

@@ -1,0 +1,192 @@
+"""How well every posterior is calibrated, before and after recalibration, on three systems.
+
+    python benchmarks/calibration.py --system acac --data FOLDER --runs runs/acac [--only de-jef]
+
+Runs: `runs.py` (3bpa: `posteriors.py`). In distribution: 200 random halves of the test set, calibrated with one half and
+tested on the other. Out of distribution: calibrated with the whole test set. Single models are member 0 of the ensemble.
+Writes `calibration.json` and `calibration.md` into --runs.
+"""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import arguments
+from runs import CPU
+
+from race_calc.calibrate.bootstrap import calibration_error_interval
+from race_calc.calibrate.calibration import fit_calibration
+from race_calc.calibrate.conformal import coverage_band
+from race_calc.calibrate.metrics import calibration_floor, gaussian_nll, level_error, mahalanobis, vector_nll
+from race_calc.calibrate.ranking import force_rank_ceiling, force_rank_correlation
+from race_calc.calibrate.recalibration import covariance_scale, variance_scale
+from race_calc.calibrate.reliability import calibrated_levels, nominal_levels
+from race_calc.checkpoint import load_checkpoint
+from race_calc.data.dataset import read_dataset
+from race_calc.evaluate import predict_dataset, residuals_of, scores_of
+from race_calc.memory import keep_freed_memory
+from race_calc.model.parameters import select_members
+from race_calc.ood.detection import auroc
+from race_calc.ood.thresholds import auto_thresholds
+from race_calc.posterior.stack import load_stack
+
+SYSTEMS = {  # name → known, others
+    "3bpa": ("id_300K", ("ood_600K", "ood_1200K")),
+    "acac": ("id_300K", ("ood_600K",)),
+    "silicon": ("liquid_test", ("liquid_sw_ood", "solid_ood")),
+}
+ROWS = {  # row → (run, members or None for all)
+    "MVE": ("de-jef", [0]), "MSE ensemble": ("mse", None), "DE-E": ("de-e", None), "DE-JEF": ("de-jef", None),
+    "SWAG": ("swag", None), "IVON": ("ivon", None), "Laplace": ("laplace", None), "LLPR on MSE": ("llpr-mse", None),
+    "LLPR on MVE": ("llpr", None), "shallow": ("shallow", None),
+}
+SPLITS = 200
+QUANTITIES = ("energy", "forces", "ellipsoids")
+
+
+def random_halves(raw, seed: int = 0) -> dict[str, float]:
+    """Means over SPLITS halves, and the share of halves whose conformal coverage is in its own 99 % band."""
+    rng, n = np.random.default_rng(seed), len(raw)
+    half = n // 2
+    found: dict[str, list[float]] = {}
+    note = lambda key, value: found.setdefault(key, []).append(float(value))  # noqa: E731
+    for _ in range(SPLITS):
+        order = rng.permutation(n)
+        known, new = raw.subset(order[:half]), raw.subset(order[half:])
+        calibration = fit_calibration(known)
+        before, after = nominal_levels(new), calibrated_levels(new, calibration)
+        for name in after:
+            note(f"CE {name} before", level_error(before[name]))
+            note(f"CE {name} after", level_error(after[name]))
+        for level in (0.68, 0.95):
+            if "ellipsoids" in after:
+                note(f"ellipsoids {level}", np.mean(after["ellipsoids"] <= level))
+        scaled = calibration.scaled(new)
+        if calibration.energy is not None:
+            q = next(q for q in calibration.energy.conformal if q.level == 0.9)
+            covered = np.mean(np.abs(scaled.energy) / scaled.energy_std <= q.quantile)
+            low, high = coverage_band(0.9, half, n - half, 0.99)
+            note("conformal 90 % energy", covered)
+            note("conformal in its 99 % band", low <= covered <= high)
+        if calibration.forces is not None and calibration.forces.conformal:
+            q = next(q for q in calibration.forces.conformal if q.level == 0.9)
+            note("conformal 90 % forces", np.mean(mahalanobis(scaled.forces, scaled.forces_covariance) <= q.quantile**2))
+    out = {key: float(np.mean(values)) for key, values in found.items()}
+    return out | {"floor after": calibration_floor(half, n - half), "floor before": calibration_floor(math.inf, n - half)}
+
+
+def elsewhere(known, raw) -> dict:
+    """Calibration errors with intervals of another data set, before and after a calibration with the known one."""
+    calibration = fit_calibration(known)
+    before, after, found = nominal_levels(raw), calibrated_levels(raw, calibration), {}
+    for name in after:
+        frame = np.arange(len(raw)) if name == "energy" else raw.frame
+        for when, levels in (("before", before[name]), ("after", after[name])):
+            interval = calibration_error_interval(levels, frame)
+            found[f"CE {name} {when}"] = [interval.value, interval.low, interval.high]
+    if raw.forces_covariance is not None:
+        found["rank correlation"] = [force_rank_correlation(raw.forces, raw.forces_covariance), force_rank_ceiling(raw.forces_covariance)]
+    return found
+
+
+def factors(known, others: dict) -> dict:
+    """NLL of energies with one factor for the whole variance and with one for each part, fitted to the known set."""
+    if known.energy_variance is None:
+        return {}
+    one, two = variance_scale(known.energy, known.energy_variance), fit_calibration(known)
+    found = {"one": one, "epistemic": two.energy.epistemic, "aleatoric": two.energy.aleatoric}
+    for name, raw in {"known": known, **others}.items():
+        found[name] = [gaussian_nll(raw.energy, raw.energy_variance), gaussian_nll(raw.energy, one * raw.energy_variance),
+                       gaussian_nll(raw.energy, two.scaled(raw).energy_variance)]
+        if known.forces_covariance is not None and two.forces.ellipsoids is not None:
+            c = covariance_scale(known.forces, known.forces_covariance)
+            found[f"{name} forces"] = [vector_nll(raw.forces, raw.forces_covariance), vector_nll(raw.forces, c * raw.forces_covariance)]
+    return found
+
+
+def missed(known, others: dict, scores: dict, thresholds: dict[str, float], criterion: str) -> list[int] | None:
+    """Structures with a force RMSE above five times that of the known set, and how many are below the threshold."""
+    if criterion not in thresholds:
+        return None
+    limit, counts = 5 * np.sqrt(np.mean(known.forces**2)), [0, 0]
+    for name, raw in others.items():
+        rmse = np.sqrt(np.bincount(raw.frame, (raw.forces**2).mean(axis=1)) / np.bincount(raw.frame))
+        counts[0] += int((rmse > limit).sum())
+        counts[1] += int(((rmse > limit) & (scores[name][criterion] <= thresholds[criterion])).sum())
+    return counts
+
+
+def measured(stack, sets: dict) -> dict:
+    """All numbers of one posterior; the first set is the known one."""
+    predicted = {name: predict_dataset(stack, data) for name, data in sets.items()}
+    raw = {name: residuals_of(predicted[name], sets[name]) for name in sets}
+    first, *rest = sets
+    scores = {name: scores_of(one) for name, one in predicted.items()}
+    found = {"known": random_halves(raw[first]), "others": {}, "auroc": {},
+             "factors": factors(raw[first], {name: raw[name] for name in rest})}
+    calibrated = fit_calibration(raw[first])
+    thresholds = auto_thresholds(scores_of(predicted[first].calibrated(calibrated)))
+    scores_after = {name: scores_of(one.calibrated(calibrated)) for name, one in predicted.items()}
+    for name in rest:
+        found["others"][name] = elsewhere(raw[first], raw[name])
+        for kind, names in {"E": ("energy_uncertainty_per_atom_epistemic", "energy_uncertainty_per_atom"),
+                            "F": ("forces_uncertainty_rms_epistemic", "forces_uncertainty_rms")}.items():
+            score = next((n for n in names if n in scores[first]), None)
+            found["auroc"][f"{kind} {name}"] = None if score is None else auroc(scores[first][score], scores[name][score])
+    criterion = next((n for n in ("forces_uncertainty_rms_epistemic", "forces_uncertainty_rms") if n in thresholds), "")
+    found["missed"] = missed(raw[first], {n: raw[n] for n in rest}, scores_after, thresholds, criterion)
+    return found
+
+
+def table(results: dict, known: str, others: tuple[str, ...]) -> str:
+    number = lambda values, key: f"{values[key]:.4f}" if key in values else "–"  # noqa: E731
+    arrow = lambda values, name: f"{number(values, f'CE {name} before')} → {number(values, f'CE {name} after')}"  # noqa: E731
+    lines = [f"| {known}, halves | CE energies | CE forces | CE vectors | conformal 90 %: energies, in band, forces "
+             "| 68 / 95 % ellipsoids |\n|" + "---|" * 6]
+    share = lambda values, key: f"{100 * values[key]:.1f}" if key in values else "–"  # noqa: E731
+    for row, found in results.items():
+        v = found["known"]
+        cells = [arrow(v, name) for name in QUANTITIES]
+        cells += [f"{share(v, 'conformal 90 % energy')}, {share(v, 'conformal in its 99 % band')}, {share(v, 'conformal 90 % forces')}",
+                  f"{share(v, 'ellipsoids 0.68')} / {share(v, 'ellipsoids 0.95')}"]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    for name in others:
+        lines += ["", f"| {name} | CE energies | less | CE forces | less | CE vectors | AUROC E / F | rank correlation / ceiling |\n|" + "---|" * 8]
+        for row, found in results.items():
+            v, cells = found["others"][name], []
+            for quantity in QUANTITIES:
+                b, a = v.get(f"CE {quantity} before"), v.get(f"CE {quantity} after")
+                cells.append("–" if b is None else f"{b[0]:.4f} → {a[0]:.4f} ({a[1]:.4f}–{a[2]:.4f})")
+                if quantity != "ellipsoids":
+                    cells.append("–" if b is None else f"{100 * (1 - a[0] / b[0]):.0f} %")
+            both = [found["auroc"][f"{kind} {name}"] for kind in "EF"]
+            cells.append(" / ".join("–" if value is None else f"{value:.3f}" for value in both))
+            rank = v.get("rank correlation")
+            cells.append("–" if rank is None else f"{rank[0]:.2f} / {rank[1]:.2f}")
+            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__, system="acac", data=".", runs="runs/acac", only="")
+    keep_freed_memory()
+    known, others = SYSTEMS[given.system]
+    sets = {name: read_dataset(Path(given.data) / f"{name}.xyz") for name in (known, *others)}
+    path = Path(given.runs) / "calibration.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for row, (run, members) in ROWS.items():
+        folder = Path(given.runs) / run
+        if row in results or (given.only and run not in given.only.split(",")) or not (folder / "weights.safetensors").exists():
+            continue
+        checkpoint = load_checkpoint(folder, calibration=False)
+        if members is not None:
+            checkpoint = replace(checkpoint, posterior="mve", parameters=select_members(checkpoint.parameters, members))
+        results[row] = measured(load_stack(checkpoint, torch.float64, CPU), sets)
+        path.write_text(json.dumps(results, indent=1))
+        print(row, flush=True)
+    results = {row: results[row] for row in ROWS if row in results}
+    (Path(given.runs) / "calibration.md").write_text(table(results, known, others))
+    print(table(results, known, others))

@@ -1,0 +1,62 @@
+"""Trained runs of every posterior on a data set, for the scripts that compare them.
+
+    python benchmarks/runs.py --config benchmarks/configs/acac.yaml --data FOLDER --runs runs/acac [--only de-jef,swag]
+
+Each run is the configuration with the changes in CASES; it is resumed when it was interrupted and left alone when it is
+finished. POST_HOC are fitted to member 0 of another run.
+"""
+
+from pathlib import Path
+
+import torch
+import yaml
+from common import MODEL, arguments
+
+from race_calc.checkpoint import load_checkpoint
+from race_calc.memory import keep_freed_memory
+from race_calc.train.config import parse_config
+from race_calc.train.files import STATE_FILE
+from race_calc.train.finish import finish, fit_posterior
+from race_calc.train.loop import train
+from race_calc.train.prepare import prepare
+
+CASES = {  # run → changes of the configuration
+    "mse": {"model": {"head": "mse"}},
+    "de-e": {"model": {"head": "energy"}},
+    "de-jef": {},
+    "swag": {"posterior": "swag", "members": 16},
+    "ivon": {"posterior": "ivon", "members": 16},
+    "shallow": {"posterior": "shallow-ensemble", "members": 16},
+}
+POST_HOC = {"laplace": ("mse", "laplace"), "llpr-mse": ("mse", "llpr"), "llpr": ("de-jef", "llpr")}  # run → (base, method)
+CPU = torch.device("cpu")
+
+
+def configuration(case: str, base: Path):
+    content = yaml.safe_load(base.read_text())
+    for key, value in CASES[case].items():
+        content[key] = content[key] | value if isinstance(value, dict) else value
+    return parse_config(content)
+
+
+def make(case: str, base: Path, data: Path, folder: Path) -> None:
+    """Train or fit one run, unless it is finished."""
+    if (folder / "weights.safetensors").exists():
+        return
+    if case in POST_HOC:
+        of, method = POST_HOC[case]
+        fit_posterior(load_checkpoint(folder.parent / of), method, data, folder, 16, 0, 0, CPU)
+        return
+    config = configuration(case, base)
+    prepared = prepare(config, data)
+    trained = train(config, prepared, folder, CPU, resume=(folder / STATE_FILE).exists(),
+                    report=lambda r: print(case, r["epoch"], r["validation_score"], flush=True) if r["kind"] == "epoch" else None)
+    finish(config, prepared, trained, folder, CPU)
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__, config=str(MODEL / "train.yaml"), data=".", runs="runs/posteriors", only="")
+    keep_freed_memory()
+    for case in given.only.split(",") if given.only else [*CASES, *POST_HOC]:
+        make(case, Path(given.config), Path(given.data), Path(given.runs) / case)
+        print(f"{case}: {Path(given.runs) / case}", flush=True)

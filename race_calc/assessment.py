@@ -1,0 +1,149 @@
+"""All that is told about a model on one data set: errors, reliability, scores; and what tells two data sets apart."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from race_calc.calibrate.calibration import Calibration
+from race_calc.calibrate.ranking import force_rank_ceiling, force_rank_correlation
+from race_calc.calibrate.reliability import Reliability, calibrated_levels, nominal_levels, reliability
+from race_calc.calibrate.residuals import Residuals
+from race_calc.calibrate.score import unified_terms
+from race_calc.data.dataset import Dataset
+from race_calc.data.references import References
+from race_calc.evaluate import Evaluation, Predicted, predict_dataset, residuals_of, summarise
+from race_calc.ood.detection import aupr, auroc, fpr_at_95_tpr
+from race_calc.posterior.stack import StackPosterior
+
+RELATIVE_ERROR = 0.05  # reference errors of the unified score, as a share of the spread of the labels
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """A model on one data set of B structures with N atoms.
+
+    ================ ==========================================================================
+    field            meaning
+    ================ ==========================================================================
+    evaluation       errors, likelihood and scores; calibrated where the model is
+    raw              Residuals before the calibration
+    calibrated       Residuals after its scaling, or None
+    before, after    quantity → levels at which references are found; after: {} without a calibration
+    before_quality   quantity → Reliability, and the same for `after`
+    after_quality
+    rank             rank correlation of √tr Σ and |ΔF| over the atoms and its ceiling, or None
+    atom_scores      name → (N,), scores of single atoms
+    ================ ==========================================================================
+    """
+
+    evaluation: Evaluation
+    raw: Residuals
+    calibrated: Residuals | None
+    before: dict[str, np.ndarray]
+    after: dict[str, np.ndarray]
+    before_quality: dict[str, Reliability]
+    after_quality: dict[str, Reliability]
+    rank: tuple[float, float] | None
+    atom_scores: dict[str, np.ndarray]
+
+    @property
+    def residuals(self) -> Residuals:
+        """As RACECalculator gives them: calibrated where there is a calibration."""
+        return self.raw if self.calibrated is None else self.calibrated
+
+    @property
+    def levels(self) -> dict[str, np.ndarray]:
+        """Likewise."""
+        return self.after or self.before
+
+
+def assess(posterior: StackPosterior, calibration: Calibration | None, dataset: Dataset,
+           progress: Callable[[int, int], None] = lambda done, total: None) -> Assessment:
+    """Predict a data set and judge it. Raises ValueError as `predict_dataset` does."""
+    predicted = predict_dataset(posterior, dataset, progress=progress)
+    raw = residuals_of(predicted, dataset)
+    if calibration is not None:
+        predicted = predicted.calibrated(calibration)
+    before, after = nominal_levels(raw), {} if calibration is None else calibrated_levels(raw, calibration)
+    covariance = raw.forces_covariance
+    return Assessment(
+        evaluation=summarise(predicted, dataset),
+        raw=raw,
+        calibrated=None if calibration is None else calibration.scaled(raw),
+        before=before,
+        after=after,
+        before_quality=reliability(before, raw.frame),
+        after_quality=reliability(after, raw.frame),
+        rank=None if covariance is None or len(covariance) < 2 else (
+            force_rank_correlation(raw.forces, covariance), force_rank_ceiling(covariance)),
+        atom_scores=_atom_scores(predicted),
+    )
+
+
+def _atom_scores(predicted: Predicted) -> dict[str, np.ndarray]:
+    """√(tr Σ / 3) in eV/Å and the BALD of the force in nat, of every atom."""
+    found = {}
+    if predicted.predictions[0].forces_covariance is not None:
+        traces = [np.trace(p.forces_covariance, axis1=1, axis2=2) for p in predicted.predictions]
+        found["atom: forces_uncertainty_rms"] = np.sqrt(np.concatenate(traces) / 3.0)
+    if predicted.predictions[0].bald_forces is not None:
+        found["atom: bald_forces"] = np.concatenate([p.bald_forces for p in predicted.predictions])
+    return found
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How well a score tells a data set from the known one: see `race_calc.ood.detection`; share of structures above the
+    threshold "auto" in the known set and in the other, None where there is no threshold."""
+
+    auroc: float
+    aupr: float
+    fpr_at_95_tpr: float
+    alarms_known: float | None
+    alarms_other: float | None
+
+
+def detections(known: Assessment, other: Assessment, thresholds: dict[str, float]) -> dict[str, Detection]:
+    """Score → Detection, of structures and of atoms."""
+    found = {}
+    for name, inside, outside in _pairs(known, other):
+        threshold = thresholds.get(name)
+        above = [None if threshold is None else float(np.mean(~(scores <= threshold))) for scores in (inside, outside)]
+        found[name] = Detection(auroc(inside, outside), aupr(inside, outside), fpr_at_95_tpr(inside, outside), *above)
+    return found
+
+
+def _pairs(known: Assessment, other: Assessment):
+    for one, two in ((known.evaluation.scores, other.evaluation.scores), (known.atom_scores, other.atom_scores)):
+        for name, values in one.items():
+            yield name, values, two[name]
+
+
+def score_terms(known: Assessment, known_data: Dataset, references: References, found: list[dict[str, Detection]],
+                criterion: str) -> dict[str, float] | None:
+    """The terms of the unified score, or None where one of them cannot be told.
+
+    Errors and calibration errors are those of the known set; calibration errors after scaling and level map where there is
+    a calibration. AUROC: mean over the other sets, of `criterion`. Reference errors: RELATIVE_ERROR of the standard deviation
+    of the energies less the reference energies of the atoms, and of the root mean square of the force components; they
+    depend on the data alone, so that models on the same data can be compared.
+    """
+    if not found or criterion not in found[0] or not {"energy", "forces"} <= set(known.before):
+        return None
+    energies = known_data.energy - [references.reference_energy(atoms.numbers) for atoms in known_data.structures]
+    spread_energy, spread_forces = float(np.std(energies)), float(np.sqrt(np.mean(np.concatenate(known_data.forces) ** 2)))
+    if not (spread_energy > 0 and spread_forces > 0):
+        return None
+    quality = known.after_quality or known.before_quality
+    if not {"energy", "forces"} <= set(quality):
+        return None
+    return unified_terms(
+        rmse_energy=known.evaluation.energy.rmse,
+        rmse_forces=known.evaluation.forces.rmse,
+        ce_energy=quality["energy"].calibration_error.value,
+        ce_forces=quality["forces"].calibration_error.value,
+        auroc=float(np.mean([one[criterion].auroc for one in found])),
+        reference_energy=RELATIVE_ERROR * spread_energy,
+        reference_forces=RELATIVE_ERROR * spread_forces,
+    )

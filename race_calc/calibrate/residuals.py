@@ -1,0 +1,74 @@
+"""What a model said about labelled structures, beside what is true: the input of calibration and evaluation. NumPy only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Residuals:
+    """Differences and predicted (co)variances of B structures with N atoms in total. Any model's numbers can be given.
+
+    ================= =============== ======== ==========================================================
+    field             shape           unit     meaning
+    ================= =============== ======== ==========================================================
+    energy            (B,)            eV       reference − prediction, total energy
+    energy_variance   (B,) or None    eV²      predicted, total (epistemic + aleatoric)
+    energy_aleatoric  (B,) or None    eV²      the aleatoric part of it, where it is known
+    forces            (N, 3)          eV/Å     reference − prediction
+    forces_covariance (N, 3, 3), None (eV/Å)²  predicted, total
+    frame             (N,)                     structure of each atom, 0 … B − 1
+    numbers           (N,)                     atomic numbers
+    force_size        (N,)            eV/Å     length of the reference force
+    ================= =============== ======== ==========================================================
+
+    Raises ValueError for no structures and for shapes that do not fit together.
+    """
+
+    energy: np.ndarray
+    forces: np.ndarray
+    frame: np.ndarray
+    numbers: np.ndarray
+    force_size: np.ndarray
+    energy_variance: np.ndarray | None = None
+    energy_aleatoric: np.ndarray | None = None
+    forces_covariance: np.ndarray | None = None
+
+    def __post_init__(self):
+        structures, atoms = len(self.energy), len(self.forces)
+        shapes = {"energy": (structures,), "energy_variance": (structures,), "energy_aleatoric": (structures,), "forces": (atoms, 3),
+                  "forces_covariance": (atoms, 3, 3), "frame": (atoms,), "numbers": (atoms,), "force_size": (atoms,)}
+        for name, shape in shapes.items():
+            found = getattr(self, name)
+            if found is not None and np.shape(found) != shape:
+                raise ValueError(f"{name} has the shape {np.shape(found)}, expected {shape}: "
+                                 f"there are {structures} structures and {atoms} atoms")
+        if structures == 0:
+            raise ValueError("there are no structures: give at least one")
+        if not np.array_equal(np.unique(self.frame), np.arange(structures)):
+            raise ValueError(f"frame must number the structures of the atoms from 0 to {structures - 1}, with at least one atom each")
+
+    def __len__(self) -> int:
+        return len(self.energy)
+
+    @property
+    def energy_std(self) -> np.ndarray | None:
+        """Predicted standard deviation of the energies, (B,) eV."""
+        return None if self.energy_variance is None else np.sqrt(self.energy_variance)
+
+    @property
+    def forces_std(self) -> np.ndarray | None:
+        """Predicted standard deviation of the force components, (N, 3) eV/Å."""
+        return None if self.forces_covariance is None else np.sqrt(np.diagonal(self.forces_covariance, axis1=-2, axis2=-1))
+
+    def subset(self, structures: np.ndarray) -> "Residuals":
+        """Only these structures (indices, each at most once), numbered anew in the order given."""
+        structures = np.asarray(structures)
+        place = np.full(len(self), -1)
+        place[structures] = np.arange(len(structures))
+        atoms = np.flatnonzero(place[self.frame] >= 0)
+        of_atoms = {name: None if getattr(self, name) is None else getattr(self, name)[atoms]
+                    for name in ("forces", "forces_covariance", "numbers", "force_size")}
+        of_structures = {name: None if getattr(self, name) is None else getattr(self, name)[structures]
+                         for name in ("energy", "energy_variance", "energy_aleatoric")}
+        return Residuals(**of_structures, frame=place[self.frame[atoms]], **of_atoms)

@@ -1,0 +1,47 @@
+"""From a model and data that it was not trained on to its calibration and the monitor's thresholds."""
+
+from collections.abc import Callable
+
+from race_calc.calibrate.calibration import Calibration, fit_calibration
+from race_calc.checkpoint import Checkpoint
+from race_calc.data.dataset import Dataset, data_hash, geometry_hashes
+from race_calc.evaluate import Predicted, predict_dataset, residuals_of, scores_of
+from race_calc.ood.thresholds import auto_thresholds
+from race_calc.posterior.stack import StackPosterior
+
+
+def check_held_back(checkpoint: Checkpoint, dataset: Dataset) -> list[str]:
+    """Warnings about what cannot be told from the record of the training, or is not quite held back.
+
+    Raises ValueError when structures of the data set were trained on, or occur twice in it.
+    """
+    hashes = geometry_hashes(dataset)
+    if len(set(hashes)) < len(hashes):
+        raise ValueError(f"{len(hashes) - len(set(hashes))} of {len(hashes)} structures occur more than once: leave the copies out, "
+                         "or the calibration takes itself for better than it is")
+    known = checkpoint.data.get("structures")
+    if known is None:
+        return ["the model does not tell which structures it was trained on, so an overlap with the calibration data is not seen: "
+                "make sure that there is none"]
+    train = set(known["train"].split())
+    trained_on = [i for i, found in enumerate(hashes) if found in train]
+    if trained_on:
+        raise ValueError(f"{len(trained_on)} of {len(hashes)} structures were trained on (the first is number {trained_on[0]}, counted "
+                         "from 0), where errors are smaller than elsewhere: calibrate with structures that the training has not seen")
+    chosen_on = set(hashes) & set(known["validation"].split())
+    if chosen_on:
+        return [f"{len(chosen_on)} of {len(hashes)} structures are validation structures of the training, on which the best weights "
+                "were chosen: errors on new ones may be a little larger"]
+    return []
+
+
+def calibrate(posterior: StackPosterior, dataset: Dataset,
+              progress: Callable[[int, int], None] = lambda done, total: None) -> tuple[Calibration, Predicted]:
+    """The calibration, and the uncalibrated predictions that it was made of.
+
+    Raises ValueError as `predict_dataset` and `fit_calibration` do.
+    """
+    raw = predict_dataset(posterior, dataset, progress=progress)
+    found = fit_calibration(residuals_of(raw, dataset))
+    thresholds = auto_thresholds(scores_of(raw.calibrated(found)))
+    return Calibration(data_hash(dataset), len(dataset), found.energy, found.forces, thresholds), raw
