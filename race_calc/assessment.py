@@ -16,6 +16,7 @@ from race_calc.evaluate import Evaluation, Predicted, predict_dataset, residuals
 from race_calc.ood.detection import aupr, auroc, fpr_at_95_tpr
 from race_calc.posterior.stack import StackPosterior
 
+BAD = 5.0  # times the force RMSE of the known set
 RELATIVE_ERROR = 0.05  # reference errors of the unified score, as a share of the spread of the labels
 
 
@@ -94,24 +95,39 @@ def _atom_scores(predicted: Predicted) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Detection:
-    """How well a score tells a data set from the known one: see `race_calc.ood.detection`; share of structures above the
-    threshold "auto" in the known set and in the other, None where there is no threshold."""
+    """How well a score tells a data set from the known one (see `race_calc.ood.detection`), and what its threshold "auto" does.
+
+    alarms_…: share of structures above the threshold in the known set and in the other. missed: structures of the other set
+    that are bad, with a force RMSE of more than BAD times that of the known set, and yet not above the threshold; bad:
+    how many there are. None where the score has no threshold.
+    """
 
     auroc: float
     aupr: float
     fpr_at_95_tpr: float
-    alarms_known: float | None
-    alarms_other: float | None
+    bad: int
+    alarms_known: float | None = None
+    alarms_other: float | None = None
+    missed: int | None = None
 
 
 def detections(known: Assessment, other: Assessment, thresholds: dict[str, float]) -> dict[str, Detection]:
     """Score → Detection, of structures and of atoms."""
     found = {}
+    bad = _force_rmse(other.raw) > BAD * known.evaluation.forces.rmse
     for name, inside, outside in _pairs(known, other):
-        threshold = thresholds.get(name)
-        above = [None if threshold is None else float(np.mean(~(scores <= threshold))) for scores in (inside, outside)]
-        found[name] = Detection(auroc(inside, outside), aupr(inside, outside), fpr_at_95_tpr(inside, outside), *above)
+        quality = auroc(inside, outside), aupr(inside, outside), fpr_at_95_tpr(inside, outside), int(bad.sum())
+        alarms = ()
+        if name in thresholds:
+            above = [~(scores <= thresholds[name]) for scores in (inside, outside)]  # NaN is an alarm
+            alarms = float(above[0].mean()), float(above[1].mean()), int((bad & ~above[1]).sum())
+        found[name] = Detection(*quality, *alarms)
     return found
+
+
+def _force_rmse(raw: Residuals) -> np.ndarray:
+    """Of each structure, (B,) eV/Å."""
+    return np.sqrt(np.bincount(raw.frame, (raw.forces**2).mean(axis=1)) / np.bincount(raw.frame))
 
 
 def _pairs(known: Assessment, other: Assessment):

@@ -28,7 +28,8 @@ FORBIDDEN = {
 NUMPY_ONLY = [
     "prediction", "posterior.aggregate", "posterior.bald", "ood.scores", "ood.thresholds", "ood.detection",
     "calibrate.metrics", "calibrate.bootstrap", "calibrate.ranking", "calibrate.recalibration", "calibrate.conformal",
-    "calibrate.score", "md.monitor",
+    "calibrate.score", "calibrate.residuals", "calibrate.calibration", "calibrate.storage", "calibrate.cross_fit",
+    "calibrate.reliability", "calibrate.groups", "md.monitor",
 ]
 
 

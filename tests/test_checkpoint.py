@@ -179,7 +179,7 @@ def test_damaged_json(model, content):
 @pytest.mark.parametrize("content", ["[]", "{}", '{"format": "another program", "version": 1}', "3"])
 def test_not_a_race_calc_model(model, content):
     (model / "config.json").write_text(content)
-    with pytest.raises(CheckpointError, match="not a race_calc model"):
+    with pytest.raises(CheckpointError, match="not a race_calc checkpoint"):
         load_checkpoint(model)
 
 

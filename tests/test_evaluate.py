@@ -118,7 +118,7 @@ def test_single_member_gives_aleatoric_uncertainty_only(posterior, mixed):
     found = evaluate_dataset(single, mixed)
     assert found.energy.sigma > 0 and np.isfinite(found.forces.nll)
     assert found.stress.rmse > 0 and found.stress.sigma is None
-    assert set(found.scores) == {"energy_uncertainty_per_atom", "forces_uncertainty_max"}
+    assert set(found.scores) == {"energy_uncertainty_per_atom", "forces_uncertainty_max", "forces_uncertainty_rms"}
 
 
 def test_what_the_posterior_does_not_give_is_none(posterior, mixed, monkeypatch):

@@ -46,6 +46,8 @@ def evaluate(
     for folder in (figures, None if json is None else json.parent):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    if len({data, *ood}) < 1 + len(ood):
+        raise ValueError("a data file is given twice: compare different ones")
     calculator = RACECalculator(model, device, dtype)
     sets = {name: read_dataset(name) for name in (data, *ood)}
     if select is not None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from race_calc.assessment import Assessment, Detection
+from race_calc.assessment import BAD, Assessment, Detection
 from race_calc.calibrate.bootstrap import Interval
 from race_calc.calibrate.groups import Group, by_element, by_size, size_bounds
 from race_calc.calibrate.metrics import LEVELS, calibration_floor
@@ -17,7 +17,7 @@ from race_calc.cli.tables import milli, percent, percents, plain, plain_table, r
 
 NOTES = (
     "σ: mean predicted standard deviation, total. NLL: with ½ log 2π per dimension, in eV and eV/Å. Inside: percent of the "
-    "references in the central 68, 90 and 95 % intervals; of vectors, in the ellipsoids of the 3 × 3 covariance. After: scale and level map of the calibration. "
+    "references in the central 68, 90 and 95 % intervals; of force vectors, in the ellipsoids of the 3 × 3 covariance. After: scale and level map of the calibration. "
     "Brackets: 95 % interval over resampled structures."
 )
 
@@ -82,7 +82,7 @@ def calibration_errors(found: dict[str, Assessment], quantity: str) -> Table | N
     after = any(quantity in a.after_quality for a in shown.values())
     title = {"energy": "energies", "forces": "force components", "ellipsoids": "force vectors against χ² of 3 degrees of freedom"}
     table = plain_table(f"Calibration of {title[quantity]}",
-                        ["data", "error\nbefore"] + ["\nafter", "\nreduced"] * after + ["inside 68/90/95 %\nbefore"]
+                        ["data", "error\nbefore"] + ["\nafter", "\nreduced"] * after + ["inside, %\nbefore"]
                         + ["\nafter"] * after)
     for name, a in shown.items():
         one, two = a.before_quality[quantity], a.after_quality.get(quantity)
@@ -153,11 +153,13 @@ def _grouped(title: str, found: dict, groups: dict[str, dict[object, Group]], ki
 
 def detection_table(known: str, name: str, detected: dict[str, Detection]) -> Table:
     """Every score against one other data set."""
-    table = plain_table(f"{name} told from {known}",
-                        ["score", "AUROC", "AUPR", "FPR at\n95 % TPR", "above its threshold, %\nknown", "\nother"])
+    bad = next(iter(detected.values())).bad
+    table = plain_table(f"{name} told from {known}; {bad} structures are bad: force RMSE above {BAD:g} times that of {known}",
+                        ["score", "AUROC", "AUPR", "FPR at\n95 % TPR", "above auto, %\nknown", "\nthis set", "bad\nmissed"])
     for criterion, d in detected.items():
         alarms = [percent(share) for share in (d.alarms_known, d.alarms_other)]
-        row(table, criterion, f"{d.auroc:.4f}", f"{d.aupr:.4f}", f"{d.fpr_at_95_tpr:.4f}", *alarms)
+        missed = "–" if d.missed is None else str(d.missed)
+        row(table, criterion, f"{d.auroc:.4f}", f"{d.aupr:.4f}", f"{d.fpr_at_95_tpr:.4f}", *alarms, missed)
     return table
 
 
