@@ -23,11 +23,11 @@ dyn = Langevin(
     atoms, 0.5 * units.fs, temperature_K=600, friction=0.02 / units.fs, fixcm=False, trajectory=str(folder / "md.traj")
 )
 
-# Save a frame whose largest force uncertainty passes the threshold stored with the model ("auto"), and end the
-# run when the members disagree at three steps in a row.
+# Save a frame in which the members disagree about the force on some atom by more than the threshold stored with the model
+# ("auto"), and end the run when they disagree about the whole structure at ten steps in a row.
 criteria = [
-    Criterion("forces_uncertainty_max", action="flag"),
-    Criterion("bald_forces_max", action="halt", consecutive=3),
+    Criterion("forces_uncertainty_max_epistemic", action="flag"),
+    Criterion("forces_uncertainty_rms_epistemic", action="halt", consecutive=10),
 ]
 monitor = UncertaintyMonitor(dyn, criteria, logfile=folder / "md.jsonl", flagged=folder / "md_flagged.xyz")
 dyn.run(int(steps))

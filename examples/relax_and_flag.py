@@ -25,7 +25,7 @@ opt = BFGS(atoms, logfile=str(folder / "relax.log"))
 flags = []  # a violation for each flagged step
 monitor = UncertaintyMonitor(
     opt,
-    [Criterion("bald_forces_max", action="flag")],
+    [Criterion("forces_uncertainty_max_epistemic", action="flag")],
     flagged=folder / "relax_flagged.xyz",
     callback=lambda record: flags.extend(record.decision.violations),
 )
