@@ -8,8 +8,8 @@ LABELS = {  # criterion -> (name in a figure, unit)
     "energy_uncertainty_per_atom_epistemic": ("energy σ per atom, epistemic", "eV/atom"),
     "forces_uncertainty_max": ("largest force σ", "eV/Å"),
     "forces_uncertainty_max_epistemic": ("largest force σ, epistemic", "eV/Å"),
-    "forces_uncertainty_rms": ("force σ of the structure", "eV/Å"),
-    "forces_uncertainty_rms_epistemic": ("force σ of the structure, epistemic", "eV/Å"),
+    "forces_uncertainty_rms": ("force σ of all atoms", "eV/Å"),
+    "forces_uncertainty_rms_epistemic": ("force σ of all atoms, epistemic", "eV/Å"),
 }
 
 
