@@ -16,7 +16,7 @@ from race_calc import RACECalculator, UncertaintyMonitor
 GAP = 100.0  # fs; the scores of this molecule forget themselves in 40 to 100 fs
 TIMESTEP = 0.5  # fs
 
-given = arguments(__doc__, model=str(MODEL), steps=5000, seeds=8, first_seed=100, temperature=300.0)
+given = arguments(__doc__, model=str(MODEL), steps=5000, seeds=8, first_seed=200, temperature=300.0)
 calculator = RACECalculator(given.model, device="cpu")
 halts, largest, above = 0, {}, {}
 for seed in range(given.first_seed, given.first_seed + given.seeds):
@@ -45,7 +45,7 @@ def excursions(steps: list[int]) -> int:
 picoseconds = given.seeds * given.steps * TIMESTEP / 1e3
 limit = lambda k: float(chi2.ppf(0.95, 2 * k + 2) / (2 * picoseconds))  # noqa: E731
 found = {"runs": given.seeds, "picoseconds": picoseconds, "halts": halts, "halts per ps, below (95 %)": limit(halts),
-         "criteria": ", ".join(f"{c.name} {c.action} after {c.consecutive}" for c in monitor.criteria)}
+         "criteria": ", ".join(f"{c.action} after {c.consecutive} of {c.name} > {c.threshold:.3g}" for c in monitor.criteria)}
 for name in largest:
     counts = sum(excursions(steps) for steps in above.get(name, {}).values())
     found[f"{name}: largest / threshold"] = float(largest[name])

@@ -39,8 +39,7 @@ def read_trace(outcome: DemoOutcome, log: Path) -> RunTrace:
     start, *steps = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     time = np.array([float(step["time"]) for step in steps])
     scores = []
-    for name, criterion in {c["name"]: c for c in sorted(start["criteria"], key=lambda c: c["action"], reverse=True)}.items():
-        # one panel a score; where it flags and halts, the flags are marked
+    for name, criterion in {c["name"]: c for c in reversed(start["criteria"])}.items():  # a panel for each score, by its first criterion
         acting = [{v["criterion"] for v in step["violations"] if v["action"] in ("flag", "halt")} for step in steps]
         scores.append(
             ScoreTrace(

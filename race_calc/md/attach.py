@@ -164,7 +164,7 @@ class UncertaintyMonitor:
         for image in dict.fromkeys(v.image for v in acting):
             frame = annotate(atoms_of[image], predictions[image])
             frame.info["step"] = self.record.step
-            frame.info["violations"] = " ".join(v.criterion for v in acting if v.image == image)
+            frame.info["violations"] = " ".join(dict.fromkeys(v.criterion for v in acting if v.image == image))
             if image is not None:
                 frame.info["image"] = image
             append_frame(self.flagged, frame)

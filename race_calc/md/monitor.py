@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from race_calc.ood.scores import CRITERIA, check_available
 
 ACTIONS = ("log", "flag", "halt")  # from mild to severe
-HALT_AFTER = 20  # checks in a row of a default criterion: 10 fs of MD in steps of 0.5 fs, about one vibration of a C-H bond
+HALT_AFTER = 200  # checks: 100 fs of MD in steps of 0.5 fs, longer than the scores of a run remember (`docs/calibration.md`)
+SEVERE = 2.0  # times the threshold
 
 
 @dataclass(frozen=True)
@@ -130,28 +131,31 @@ def decide(
 
 
 def default_criteria(available: Sequence[str], thresholds: Mapping[str, float]) -> tuple[Criterion, ...]:
-    """Criteria for a posterior that gives these scores, all with the threshold "auto".
+    """Criteria for a posterior that gives these scores; `thresholds`: what "auto" stands for, where it is known.
 
     Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole
-    structure, and `forces_uncertainty_max`, that of the worst atom. Either halts when it stays above for HALT_AFTER
-    checks; frames with the second above are flagged at once. Without force covariances: halt on `bald_energy`, else on
-    `energy_uncertainty_per_atom`. Scores of the forces without a stored threshold (models made before there were
-    such scores) are left out if another one has one.
+    structure, and `forces_uncertainty_max`, that of the worst atom. A frame with either above its threshold is flagged. The
+    run is halted when either stays above for HALT_AFTER checks, or the first passes SEVERE times its threshold. Without force
+    covariances the same with `bald_energy`, else with `energy_uncertainty_per_atom`. Scores of the forces without a stored
+    threshold (models made before there were such scores) are left out if another one has one.
 
     Raises ValueError when the posterior gives no uncertainty at all.
     """
-    pairs = [[f"forces_uncertainty_{kind}{suffix}" for kind in ("rms", "max")] for suffix in ("_epistemic", "")]
-    offered = [pair for pair in pairs if set(pair) <= set(available)]
-    known = [[name for name in pair if name in thresholds] for pair in offered]
-    for names in filter(None, known + offered):
-        return (*[Criterion(name, "auto", "halt", HALT_AFTER) for name in names], Criterion(names[-1], "auto", "flag"))
-    for name in ("bald_energy", "energy_uncertainty_per_atom"):
-        if name in available:
-            return (Criterion(name, "auto", "halt", HALT_AFTER), Criterion(name, "auto", "flag"))
-    raise ValueError(
-        "this model gives no uncertainty to monitor (one member and no variance head); "
-        "use an ensemble or a model with the 'energy' or 'joint' head"
-    )
+    groups = [[f"forces_uncertainty_{kind}{suffix}" for kind in ("rms", "max")] for suffix in ("_epistemic", "")]
+    groups += [["bald_energy"], ["energy_uncertainty_per_atom"]]
+    offered = [names for names in groups if set(names) <= set(available)]
+    known = [[name for name in names if name in thresholds] for names in offered if "forces" in names[0]]
+    names = next(filter(None, known + offered), None)
+    if names is None:
+        raise ValueError(
+            "this model gives no uncertainty to monitor (one member and no variance head); "
+            "use an ensemble or a model with the 'energy' or 'joint' head"
+        )
+    found = [Criterion(name, "auto", "flag") for name in names]
+    found += [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
+    if names[0] in thresholds and not names[0].startswith("forces_uncertainty_max"):
+        found.append(Criterion(names[0], SEVERE * thresholds[names[0]], "halt"))
+    return tuple(found)
 
 
 def resolve(

@@ -94,7 +94,9 @@ def test_the_monitor_takes_the_calibrated_thresholds(model, data):
     atoms = read(data, 0)
     atoms.calc = RACECalculator(model)
     monitor = UncertaintyMonitor(BFGS(atoms, logfile=None), flagged=None)
-    assert [c.threshold for c in monitor.criteria] == [atoms.calc.calibration.thresholds[c.name] for c in monitor.criteria]
+    thresholds = atoms.calc.calibration.thresholds
+    assert [c.threshold for c in monitor.criteria[:4]] == 2 * [thresholds[c.name] for c in monitor.criteria[:2]]
+    assert monitor.criteria[4].threshold == 2 * thresholds[monitor.criteria[0].name]
 
 
 def test_calibrated_can_be_demanded(model, data):

@@ -185,14 +185,16 @@ def test_defaults_take_the_thresholds_of_the_model():
     thresholds = {"forces_uncertainty_rms_epistemic": 0.3, "forces_uncertainty_max_epistemic": 0.2, "forces_uncertainty_max": 0.1}
     ensemble = UncertaintyMonitor(langevin(water(thresholds=thresholds)))
     assert ensemble.criteria == (
-        Criterion("forces_uncertainty_rms_epistemic", 0.3, "halt", 20),
-        Criterion("forces_uncertainty_max_epistemic", 0.2, "halt", 20),
+        Criterion("forces_uncertainty_rms_epistemic", 0.3, "flag"),
         Criterion("forces_uncertainty_max_epistemic", 0.2, "flag"),
+        Criterion("forces_uncertainty_rms_epistemic", 0.3, "halt", 200),
+        Criterion("forces_uncertainty_max_epistemic", 0.2, "halt", 200),
+        Criterion("forces_uncertainty_rms_epistemic", 0.6, "halt"),
     )
     single = UncertaintyMonitor(langevin(water(springs=(1.0,), thresholds=thresholds)))
     assert single.criteria == (
-        Criterion("forces_uncertainty_max", 0.1, "halt", 20),
         Criterion("forces_uncertainty_max", 0.1, "flag"),
+        Criterion("forces_uncertainty_max", 0.1, "halt", 200),
     )
 
 

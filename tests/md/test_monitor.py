@@ -103,26 +103,47 @@ def test_decide_refuses_what_it_cannot_judge():
         decide([Criterion("bald_energy", 1.0)], {"bald_energy": (0.0, None)}, MonitorState((1, 0)), 3)
 
 
-def halt_and_flag(*names):
-    return (*[Criterion(name, "auto", "halt", HALT_AFTER) for name in names], Criterion(names[-1], "auto", "flag"))
+def flag_and_halt(*names, severe=None):
+    found = [Criterion(name, "auto", "flag") for name in names] + [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
+    return tuple(found + ([] if severe is None else [Criterion(names[0], severe, "halt")]))
 
 
 def test_defaults():
     everything = dict.fromkeys(CRITERIA, 1.0)
     epistemic = ("forces_uncertainty_rms_epistemic", "forces_uncertainty_max_epistemic")
     total = ("forces_uncertainty_rms", "forces_uncertainty_max")
-    assert default_criteria(CRITERIA, everything) == default_criteria(CRITERIA, {}) == halt_and_flag(*epistemic)
-    assert default_criteria(("energy_uncertainty_per_atom", *total), everything) == halt_and_flag(*total)
-    assert default_criteria(("energy_uncertainty_per_atom", "bald_energy"), everything) == halt_and_flag("bald_energy")
-    assert default_criteria(("energy_uncertainty_per_atom",), everything) == halt_and_flag("energy_uncertainty_per_atom")
+    assert default_criteria(CRITERIA, {}) == flag_and_halt(*epistemic)
+    assert default_criteria(CRITERIA, everything) == flag_and_halt(*epistemic, severe=2.0)
+    assert default_criteria(("energy_uncertainty_per_atom", *total), everything) == flag_and_halt(*total, severe=2.0)
+    energies = ("energy_uncertainty_per_atom", "bald_energy")
+    assert default_criteria(energies, everything) == flag_and_halt("bald_energy", severe=2.0)
+    assert default_criteria(energies[:1], everything) == flag_and_halt(energies[0], severe=2.0)
     with pytest.raises(ValueError, match="no uncertainty to monitor"):
         default_criteria((), {})
 
 
 def test_defaults_of_models_that_store_fewer_thresholds():
     old = {"bald_forces_max": 1.0, "forces_uncertainty_max": 1.0, "forces_uncertainty_max_epistemic": 1.0}
-    assert default_criteria(CRITERIA, old) == halt_and_flag("forces_uncertainty_max_epistemic")
-    assert default_criteria(CRITERIA, {"forces_uncertainty_max": 1.0}) == halt_and_flag("forces_uncertainty_max")
+    assert default_criteria(CRITERIA, old) == flag_and_halt("forces_uncertainty_max_epistemic")
+    assert default_criteria(CRITERIA, {"forces_uncertainty_max": 1.0}) == flag_and_halt("forces_uncertainty_max")
+
+
+def test_the_default_halts_on_what_stays_and_on_what_is_severe():
+    names = ("forces_uncertainty_rms", "forces_uncertainty_max")
+    criteria = resolve(default_criteria(names, dict.fromkeys(names, 1.0)), names, dict.fromkeys(names, 1.0))
+
+    def actions(rms, largest):
+        state, found = MonitorState(), []
+        for step, values in enumerate(zip(rms, largest, strict=True)):
+            decision, state = decide(criteria, {n: (v, None) for n, v in zip(names, values)}, state, step)
+            found.append(decision.action)
+        return found
+
+    stays = actions([1.1] * (HALT_AFTER + 1), [0.9] * (HALT_AFTER + 1))
+    assert stays == ["flag"] * (HALT_AFTER - 1) + ["halt"] * 2
+    assert actions([1.1, 0.9] * HALT_AFTER, [0.5] * 2 * HALT_AFTER) == ["flag", None] * HALT_AFTER
+    assert actions([0.9] * HALT_AFTER, [5.0] * HALT_AFTER) == ["flag"] * (HALT_AFTER - 1) + ["halt"]
+    assert actions([2.1], [0.0]) == ["halt"]
 
 
 def test_a_broken_score_does_not_wait_for_more():
