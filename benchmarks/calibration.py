@@ -20,7 +20,7 @@ from runs import CPU
 from race_calc.calibrate.bootstrap import calibration_error_interval
 from race_calc.calibrate.calibration import fit_calibration
 from race_calc.calibrate.conformal import coverage_band
-from race_calc.calibrate.metrics import calibration_floor, gaussian_nll, level_error, mahalanobis, vector_nll
+from race_calc.calibrate.metrics import calibration_floor, gaussian_nll, level_error, mahalanobis, rmse, vector_nll
 from race_calc.calibrate.ranking import force_rank_ceiling, force_rank_correlation
 from race_calc.calibrate.recalibration import covariance_scale, variance_scale
 from race_calc.calibrate.reliability import calibrated_levels, nominal_levels
@@ -113,9 +113,9 @@ def missed(known, others: dict, scores: dict, thresholds: dict[str, float], crit
         return None
     limit, counts = 5 * np.sqrt(np.mean(known.forces**2)), [0, 0]
     for name, raw in others.items():
-        rmse = np.sqrt(np.bincount(raw.frame, (raw.forces**2).mean(axis=1)) / np.bincount(raw.frame))
-        counts[0] += int((rmse > limit).sum())
-        counts[1] += int(((rmse > limit) & (scores[name][criterion] <= thresholds[criterion])).sum())
+        bad = np.sqrt(np.bincount(raw.frame, (raw.forces**2).mean(axis=1)) / np.bincount(raw.frame)) > limit
+        counts[0] += int(bad.sum())
+        counts[1] += int((bad & (scores[name][criterion] <= thresholds[criterion])).sum())
     return counts
 
 
@@ -125,7 +125,8 @@ def measured(stack, sets: dict) -> dict:
     raw = {name: residuals_of(predicted[name], sets[name]) for name in sets}
     first, *rest = sets
     scores = {name: scores_of(one) for name, one in predicted.items()}
-    found = {"known": random_halves(raw[first]), "others": {}, "auroc": {},
+    found = {"rmse": {name: [1e3 * rmse(one.energy), 1e3 * rmse(one.forces)] for name, one in raw.items()},
+             "known": random_halves(raw[first]), "others": {}, "auroc": {},
              "factors": factors(raw[first], {name: raw[name] for name in rest})}
     calibrated = fit_calibration(raw[first])
     thresholds = auto_thresholds(scores_of(predicted[first].calibrated(calibrated)))
@@ -144,24 +145,24 @@ def measured(stack, sets: dict) -> dict:
 def table(results: dict, known: str, others: tuple[str, ...]) -> str:
     number = lambda values, key: f"{values[key]:.4f}" if key in values else "–"  # noqa: E731
     arrow = lambda values, name: f"{number(values, f'CE {name} before')} → {number(values, f'CE {name} after')}"  # noqa: E731
-    lines = [f"| {known}, halves | CE energies | CE forces | CE vectors | conformal 90 %: energies, in band, forces "
-             "| 68 / 95 % ellipsoids |\n|" + "---|" * 6]
+    lines = [f"| {known}, halves | RMSE E / F, meV, meV/Å | CE energies | CE forces | CE vectors | conformal 90 %: energies, in band, forces "
+             "| 68 / 95 % ellipsoids |\n|" + "---|" * 7]
     share = lambda values, key: f"{100 * values[key]:.1f}" if key in values else "–"  # noqa: E731
     for row, found in results.items():
         v = found["known"]
-        cells = [arrow(v, name) for name in QUANTITIES]
+        cells = [" / ".join(f"{value:.1f}" for value in found["rmse"][known])] + [arrow(v, name) for name in QUANTITIES]
         cells += [f"{share(v, 'conformal 90 % energy')}, {share(v, 'conformal in its 99 % band')}, {share(v, 'conformal 90 % forces')}",
                   f"{share(v, 'ellipsoids 0.68')} / {share(v, 'ellipsoids 0.95')}"]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     for name in others:
-        lines += ["", f"| {name} | CE energies | less | CE forces | less | CE vectors | AUROC E / F | rank correlation / ceiling |\n|" + "---|" * 8]
+        lines += ["", f"| {name} | RMSE E / F | CE energies | less | CE forces | less | CE vectors | AUROC E / F | rank / ceiling |\n|" + "---|" * 9]
         for row, found in results.items():
-            v, cells = found["others"][name], []
+            v, cells = found["others"][name], [" / ".join(f"{value:.1f}" for value in found["rmse"][name])]
             for quantity in QUANTITIES:
                 b, a = v.get(f"CE {quantity} before"), v.get(f"CE {quantity} after")
                 cells.append("–" if b is None else f"{b[0]:.4f} → {a[0]:.4f} ({a[1]:.4f}–{a[2]:.4f})")
                 if quantity != "ellipsoids":
-                    cells.append("–" if b is None else f"{100 * (1 - a[0] / b[0]):.0f} %")
+                    cells.append("–" if b is None else f"{100 * (1 - a[0] / b[0]):.0f} %" if a[0] < b[0] else f"{a[0] / b[0]:.1f} × more")
             both = [found["auroc"][f"{kind} {name}"] for kind in "EF"]
             cells.append(" / ".join("–" if value is None else f"{value:.3f}" for value in both))
             rank = v.get("rank correlation")

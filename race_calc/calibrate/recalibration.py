@@ -4,7 +4,7 @@
 quantity            variable                formula
 =================== ======================= ===========================================================
 c                   variance_scale          mean d²/σ², minimises the Gaussian NLL of c σ²
-c_e, c_a            part_scales             minimise that of c_e σ²_e + c_a σ²_a, σ²_e + σ²_a = σ²
+c_e ≥ c_a           part_scales             minimise that of c_e σ²_e + c_a σ²_a, σ²_e + σ²_a = σ²
 c                   covariance_scale        mean dᵀ Σ⁻¹ d / k, minimises that of c Σ
 u                   pit                     level at which a reference was found: Φ(d/σ) or F(d²_M)
 R(p)                LevelMap.observed       share of references found at or below the nominal level p
@@ -30,7 +30,7 @@ from scipy.special import gammaincinv, ndtri
 from race_calc.calibrate.metrics import check_probability, mahalanobis
 
 INTERVALS = 500  # of a level map at most: steps of 0.2 %
-RATIOS = 10.0 ** np.linspace(-6.0, 6.0, 241)  # of the two factors of a variance; steps of 12 %
+RATIOS = 10.0 ** np.linspace(-6.0, 0.0, 121)  # of the two factors of a variance, aleatoric to epistemic; steps of 12 %
 
 
 def variance_scale(difference: np.ndarray, variance: np.ndarray) -> float:
@@ -52,9 +52,10 @@ def variance_scale(difference: np.ndarray, variance: np.ndarray) -> float:
 
 
 def part_scales(difference: np.ndarray, epistemic: np.ndarray, aleatoric: np.ndarray) -> tuple[float, float]:
-    """c_e, c_a ≥ 0: factors of the two parts of a variance, by the Gaussian NLL; three arrays of one shape.
+    """c_e ≥ c_a > 0: factors of the two parts of a variance, by the Gaussian NLL; three arrays of one shape.
 
-    For each ratio c_a/c_e of RATIOS the common factor is known, c_e = mean d²/(σ²_e + (c_a/c_e) σ²_a); the ratio with the
+    The epistemic part is never cut more than the aleatoric one: known data often cannot tell which of the two is too large, and
+    only the epistemic part can warn of unknown ones. For each ratio c_a/c_e of RATIOS the common factor is known, c_e = mean d²/(σ²_e + (c_a/c_e) σ²_a); the ratio with the
     smallest NLL is taken. A part that is zero everywhere has nothing to scale: both factors are then `variance_scale` of the sum.
 
     Raises ValueError as `variance_scale` does for the sum of the parts, and for a part that is negative.

@@ -71,6 +71,8 @@ def test_the_two_parts_of_an_energy_variance_get_their_own_factors():
     assert all(nll(c_e, c_a) < nll(*other) for other in grid)
     assert part_scales(d, epistemic, 0 * aleatoric) == pytest.approx([np.mean(d**2 / epistemic)] * 2)
     assert part_scales(d, 0 * epistemic, aleatoric) == pytest.approx([np.mean(d**2 / aleatoric)] * 2)
+    other_way = rng.normal(size=4000) * np.sqrt(0.1 * epistemic + 2.0 * aleatoric)
+    assert part_scales(other_way, epistemic, aleatoric) == pytest.approx([np.mean(other_way**2 / (epistemic + aleatoric))] * 2)
     only = rng.normal(size=4000) * np.sqrt(epistemic)
     c_e, c_a = part_scales(only, epistemic, aleatoric)
     assert c_a / c_e >= RATIOS[0] and c_e == pytest.approx(1.0, rel=0.1)
