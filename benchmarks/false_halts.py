@@ -18,7 +18,7 @@ TIMESTEP = 0.5  # fs
 
 given = arguments(__doc__, model=str(MODEL), steps=5000, seeds=8, first_seed=200, temperature=300.0)
 calculator = RACECalculator(given.model, device="cpu")
-halts, largest, above = 0, {}, {}
+halts, steps, largest, above = 0, 0, {}, {}
 for seed in range(given.first_seed, given.first_seed + given.seeds):
     atoms = start(given.temperature, seed)
     atoms.calc = calculator
@@ -34,6 +34,7 @@ for seed in range(given.first_seed, given.first_seed + given.seeds):
 
     monitor = UncertaintyMonitor(dynamics, flagged=None, callback=note)
     dynamics.run(given.steps)
+    steps += dynamics.nsteps
     halts += monitor.halt_reason is not None
     print(f"seed {seed}: {dynamics.nsteps} steps, {atoms.get_temperature():.0f} K, halt: {monitor.halt_reason}", flush=True)
 
@@ -42,7 +43,7 @@ def excursions(steps: list[int]) -> int:
     return 1 + int((np.diff(steps) * TIMESTEP > GAP).sum())
 
 
-picoseconds = given.seeds * given.steps * TIMESTEP / 1e3
+picoseconds = steps * TIMESTEP / 1e3
 limit = lambda k: float(chi2.ppf(0.95, 2 * k + 2) / (2 * picoseconds))  # noqa: E731
 found = {"runs": given.seeds, "picoseconds": picoseconds, "halts": halts, "halts per ps, below (95 %)": limit(halts),
          "criteria": ", ".join(f"{c.action} after {c.consecutive} of {c.name} > {c.threshold:.3g}" for c in monitor.criteria)}

@@ -114,7 +114,7 @@ class Detection:
 def detections(known: Assessment, other: Assessment, thresholds: dict[str, float]) -> dict[str, Detection]:
     """Score → Detection, of structures and of atoms."""
     found = {}
-    bad = _force_rmse(other.raw) > BAD * known.evaluation.forces.rmse
+    bad = ~(_force_rmse(other.raw) <= BAD * known.evaluation.forces.rmse)  # NaN is bad
     for name, inside, outside in _pairs(known, other):
         quality = auroc(inside, outside), aupr(inside, outside), fpr_at_95_tpr(inside, outside), int(bad.sum())
         alarms = ()
@@ -153,6 +153,8 @@ def score_terms(known: Assessment, known_data: Dataset, references: References, 
         return None
     quality = known.after_quality or known.before_quality
     if not {"energy", "forces"} <= set(quality):
+        return None
+    if np.isnan([known.evaluation.energy.rmse, known.evaluation.forces.rmse]).any():
         return None
     return unified_terms(
         rmse_energy=known.evaluation.energy.rmse,

@@ -72,12 +72,12 @@ class RACECalculator(Calculator):
                  calibrated: bool | None = None):
         super().__init__()
         keep_freed_memory()
-        self.checkpoint = load_checkpoint(model)
+        self.checkpoint = load_checkpoint(model, calibration=calibrated is not False)
         self.implemented_properties = offered_properties(self.checkpoint, members, forces_epistemic)
         self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables, forces_epistemic)
         if calibrated and self.checkpoint.calibration is None:
             raise ValueError(f"{model} has no calibration: run `race-calc calibrate` on it, or leave out calibrated=True")
-        self.calibration = None if calibrated is False else self.checkpoint.calibration
+        self.calibration = self.checkpoint.calibration
         self.parameters.update(model=str(model), dtype=dtype)
         self._prediction: Prediction | None = None
         self._pairs: SkinList | None = None

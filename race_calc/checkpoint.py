@@ -110,11 +110,10 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
     write_atomically(folder / CARD, card.encode())
 
 
-def save_calibration(folder: str | Path, calibration: Calibration) -> None:
-    """Write, or replace, the calibration of the model in `folder`. Raises FileNotFoundError when there is no model."""
+def save_calibration(folder: str | Path, calibration: Calibration, weights_sha256: str) -> None:
+    """Write, or replace, the calibration of the model in `folder`; `weights_sha256`: `hash_weights` when it was loaded."""
     folder = Path(folder)
-    content = {"format": CALIBRATION_FORMAT, "version": CALIBRATION_VERSION, "weights_sha256": _sha256(folder / WEIGHTS),
-               **to_dict(calibration)}
+    content = {"format": CALIBRATION_FORMAT, "version": CALIBRATION_VERSION, "weights_sha256": weights_sha256, **to_dict(calibration)}
     write_atomically(folder / CALIBRATION, (json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
@@ -165,7 +164,7 @@ def _read_calibration(folder: Path) -> Calibration | None:
     if not path.exists():
         return None
     content = _read_json(path, CALIBRATION_FORMAT, CALIBRATION_VERSION)
-    if content.get("weights_sha256") != _sha256(folder / WEIGHTS):
+    if content.get("weights_sha256") != hash_weights(folder):
         raise CheckpointError(f"{path} belongs to other weights: remove it and run race-calc calibrate, or copy the folder again")
     try:
         return from_dict(content)
@@ -173,8 +172,9 @@ def _read_calibration(folder: Path) -> Calibration | None:
         raise CheckpointError(f"{path} cannot be used: {error}; or remove it to use the model uncalibrated") from None
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+def hash_weights(folder: str | Path) -> str:
+    """SHA-256 (hex) of the weights of the model in `folder`."""
+    with open(Path(folder) / WEIGHTS, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -112,6 +112,8 @@ def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
         energy_aleatoric=_joined([p.energy_aleatoric for p in predictions]),
         forces=forces - np.concatenate([p.forces for p in predictions]),
         forces_covariance=_joined([p.forces_covariance for p in predictions]),
+        energy_members=predictions[0].n_members if predictions[0].energy_aleatoric is None else None,
+        forces_members=predictions[0].n_members if predictions[0].forces_covariance_aleatoric is None else None,
         frame=np.repeat(np.arange(len(dataset)), [len(atoms) for atoms in dataset.structures]),
         numbers=np.concatenate([atoms.numbers for atoms in dataset.structures]),
         force_size=np.linalg.norm(forces, axis=1),

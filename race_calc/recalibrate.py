@@ -2,19 +2,27 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from race_calc.calibrate.calibration import Calibration, fit_calibration
+from race_calc.calibrate.metrics import mahalanobis
+from race_calc.calibrate.residuals import Residuals
 from race_calc.checkpoint import Checkpoint
 from race_calc.data.dataset import Dataset, data_hash, geometry_hashes
 from race_calc.evaluate import Predicted, predict_dataset, residuals_of, scores_of
 from race_calc.ood.thresholds import auto_thresholds
 from race_calc.posterior.stack import StackPosterior
 
+FEWEST = 10  # structures
+
 
 def check_held_back(checkpoint: Checkpoint, dataset: Dataset) -> list[str]:
     """Warnings about what cannot be told from the record of the training, or is not quite held back.
 
-    Raises ValueError when structures of the data set were trained on, or occur twice in it.
+    Raises ValueError for fewer than FEWEST structures, and when structures of the data set were trained on, or occur twice in it.
     """
+    if len(dataset) < FEWEST:
+        raise ValueError(f"{len(dataset)} structures tell neither a scale nor a threshold: give at least {FEWEST}, better 100 or more")
     hashes = geometry_hashes(dataset)
     if len(set(hashes)) < len(hashes):
         raise ValueError(f"{len(hashes) - len(set(hashes))} of {len(hashes)} structures occur more than once: leave the copies out, "
@@ -33,6 +41,30 @@ def check_held_back(checkpoint: Checkpoint, dataset: Dataset) -> list[str]:
         return [f"{len(chosen_on)} of {len(hashes)} structures are validation structures of the training, on which the best weights "
                 "were chosen: errors on new ones may be a little larger"]
     return []
+
+
+def doubts(calibration: Calibration, raw: Residuals) -> list[str]:
+    """Warnings about calibration data that do not look like what the model should know; `raw`: not calibrated."""
+    found, scaled = [], calibration.scaled(raw)
+    if raw.energy_variance is not None:
+        offset, spread = float(np.mean(raw.energy)), float(np.std(raw.energy))
+        if abs(offset) > 3.0 * spread:
+            found.append(f"all energies are off by about {offset:.3g} eV, with a spread of {spread:.2g} eV: are the reference energies "
+                         "those of the training data?")
+        found += _one_decides("energies", scaled.energy**2 / scaled.energy_variance, np.arange(len(raw)))
+    if raw.forces_covariance is not None and calibration.forces.ellipsoids is not None:
+        found += _one_decides("forces", mahalanobis(scaled.forces, scaled.forces_covariance), raw.frame)
+    return found
+
+
+def _one_decides(name: str, squared: np.ndarray, frame: np.ndarray) -> list[str]:
+    """A warning where one structure makes more than half of the sum."""
+    sums = np.bincount(frame, squared)
+    worst = int(np.argmax(sums))
+    if len(sums) < 2 or sums[worst] <= 0.5 * sums.sum():
+        return []
+    return [f"structure {worst} (counted from 0) alone makes {100 * sums[worst] / sums.sum():.0f} % of the squared errors of {name} in units of σ, so "
+            "it decides the scale: look at it, and leave it out if it is broken or of another kind"]
 
 
 def calibrate(posterior: StackPosterior, dataset: Dataset,

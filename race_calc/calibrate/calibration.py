@@ -29,10 +29,12 @@ from race_calc.calibrate.recalibration import (
     ellipsoid_radius,
     fit_level_map,
     part_scales,
-    variance_scale,
+    size_scale,
 )
 from race_calc.calibrate.residuals import Residuals
 from race_calc.prediction import Prediction
+
+FEW_FOR_ENERGIES, FEW_FOR_FORCES = 3, 5  # members without an aleatoric part, for which mean d²/σ² does not exist
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class EnergyCalibration:
 class ForceCalibration:
     """Factor of the covariance, level maps of components and of χ²₃, and conformal quantiles of √(dᵀ Σ⁻¹ d).
 
-    `ellipsoids` is None and `conformal` empty where a covariance of the calibration data was not positive definite (three
-    members or fewer without an aleatoric part): then only the components are calibrated.
+    `ellipsoids` is None and `conformal` empty where the covariances are the spread of few members (FEW_FOR_FORCES) and
+    nothing else, or not positive definite: then only the components are calibrated.
     """
 
     scale: float
@@ -72,7 +74,7 @@ class ForceCalibration:
         Raises ValueError where there is no map of ellipsoids.
         """
         if self.ellipsoids is None:
-            raise ValueError("the covariances were not positive definite when the model was calibrated: use interval()")
+            raise ValueError("the covariances are those of too few members, or not positive definite: use interval()")
         return ellipsoid_radius(level, self.ellipsoids)
 
 
@@ -98,7 +100,12 @@ class Calibration:
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def apply(self, prediction: Prediction) -> Prediction:
-        """The prediction with calibrated (co)variances; means, members and BALD stay, and so does the stress."""
+        """The prediction with calibrated (co)variances and BALD of energies; means, members and the stress stay.
+
+        Raises ValueError for a prediction that is calibrated already.
+        """
+        if prediction.calibrated:
+            raise ValueError("the prediction is calibrated already: apply a calibration to what the posterior predicts")
         found = {"calibrated": True}
         if self.energy is not None:
             found["energy_epistemic"] = self.energy.epistemic * prediction.energy_epistemic
@@ -113,7 +120,7 @@ class Calibration:
             return scaled
         with np.errstate(invalid="ignore", divide="ignore"):
             change = 0.5 * np.log(scaled.energy_variance / prediction.energy_variance / self.energy.aleatoric)
-        return replace(scaled, bald_energy=prediction.bald_energy + change)
+        return replace(scaled, bald_energy=np.maximum(prediction.bald_energy + change, 0.0))  # rounding; NaN stays
 
     def scaled(self, raw: Residuals) -> Residuals:
         """Residuals with the variances and covariances that `apply` gives."""
@@ -131,9 +138,16 @@ class Calibration:
 def fit_calibration(raw: Residuals) -> Calibration:
     """Fit all but the thresholds to uncalibrated residuals of structures that the model was not trained on.
 
-    Raises ValueError when the posterior gives no uncertainty, and for values that no scale can be found for (variances
-    that are not positive and finite, differences that are not finite).
+    Raises ValueError when the posterior gives no uncertainty, for differences or (co)variances that are not finite, and for
+    variances that are not positive.
     """
+    for name in ("energy", "energy_variance", "forces", "forces_covariance"):
+        values = getattr(raw, name)
+        broken = [] if values is None else np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        if len(broken):
+            structures = np.unique(raw.frame[broken]) if name.startswith("forces") else broken
+            raise ValueError(f"the {name.replace('_', ' ')} of {len(structures)} structures, the first number {structures[0]}, "
+                             "is not finite: the model breaks down there, leave them out")
     if raw.energy_variance is None and raw.forces_covariance is None:
         raise ValueError("this model gives no uncertainty (one member and no variance head): there is nothing to calibrate")
     return Calibration("", len(raw), _energy(raw), _forces(raw))
@@ -144,7 +158,10 @@ def _energy(raw: Residuals) -> EnergyCalibration | None:
         return None
     aleatoric = 0.0 * raw.energy_variance if raw.energy_aleatoric is None else raw.energy_aleatoric
     epistemic = np.maximum(raw.energy_variance - aleatoric, 0.0)  # rounding
-    scales = part_scales(raw.energy, epistemic, aleatoric)
+    if raw.energy_members is not None and raw.energy_members <= FEW_FOR_ENERGIES:
+        scales = 2 * (size_scale(raw.energy, raw.energy_std),)
+    else:
+        scales = part_scales(raw.energy, epistemic, aleatoric)
     std = np.sqrt(scales[0] * epistemic + scales[1] * aleatoric)
     conformal = tuple(conformal_quantile(np.abs(raw.energy) / std, level) for level in LEVELS)
     return EnergyCalibration(*scales, fit_level_map(gaussian_pit(raw.energy, std)), conformal)
@@ -154,8 +171,9 @@ def _forces(raw: Residuals) -> ForceCalibration | None:
     if raw.forces_covariance is None:
         return None
     squared = mahalanobis(raw.forces, raw.forces_covariance)
-    definite = not (np.isinf(squared) & np.isfinite(raw.forces).all(axis=-1)).any()
-    scale = covariance_scale(raw.forces, raw.forces_covariance) if definite else variance_scale(raw.forces, raw.forces_std**2)
+    few = raw.forces_members is not None and raw.forces_members <= FEW_FOR_FORCES
+    definite = not few and not (np.isinf(squared) & np.isfinite(raw.forces).all(axis=-1)).any()
+    scale = covariance_scale(raw.forces, raw.forces_covariance) if definite else size_scale(raw.forces, raw.forces_std)
     std = np.sqrt(scale) * raw.forces_std
     levels = fit_level_map(gaussian_pit(np.concatenate([raw.forces, -raw.forces]), np.concatenate([std, std])))
     if not definite:

@@ -6,6 +6,7 @@ quantity            variable                formula
 c                   variance_scale          mean d²/σ², minimises the Gaussian NLL of c σ²
 c_e ≥ c_a           part_scales             minimise that of c_e σ²_e + c_a σ²_a, σ²_e + σ²_a = σ²
 c                   covariance_scale        mean dᵀ Σ⁻¹ d / k, minimises that of c Σ
+c                   size_scale              Σ d² / Σ σ², for the spread of few members
 u                   pit                     level at which a reference was found: Φ(d/σ) or F(d²_M)
 R(p)                LevelMap.observed       share of references found at or below the nominal level p
 R⁻¹(p)              LevelMap.nominal        nominal level below which the share p was found
@@ -30,7 +31,7 @@ from scipy.special import gammaincinv, ndtri
 from race_calc.calibrate.metrics import check_probability, mahalanobis
 
 INTERVALS = 500  # of a level map at most: steps of 0.2 %
-RATIOS = 10.0 ** np.linspace(-6.0, 0.0, 121)  # of the two factors of a variance, aleatoric to epistemic; steps of 12 %
+RATIOS = 10.0 ** np.linspace(-3.0, 0.0, 61)  # of the two factors of a variance, aleatoric to epistemic; below, σ_a is nothing
 
 
 def variance_scale(difference: np.ndarray, variance: np.ndarray) -> float:
@@ -76,6 +77,20 @@ def part_scales(difference: np.ndarray, epistemic: np.ndarray, aleatoric: np.nda
         if nll < best[0]:
             best = (nll, scale, ratio * scale)
     return best[1:]
+
+
+def size_scale(difference: np.ndarray, std: np.ndarray) -> float:
+    """c = Σ d² / Σ σ², after which the root mean square of σ is that of the errors; two arrays of one shape.
+
+    For variances that are the spread of few members and nothing else: d²/σ² then follows an F distribution, whose mean is
+    infinite for three members or fewer (dᵀ Σ⁻¹ d of vectors of three: for five), so `variance_scale` and `covariance_scale` give
+    whatever the data hold as their worst accident. Raises ValueError as `variance_scale` does for sums that give no scale.
+    """
+    difference, std = np.asarray(difference, dtype=np.float64), np.asarray(std, dtype=np.float64)
+    if difference.shape != std.shape or difference.size == 0:
+        raise ValueError(f"std has the shape {std.shape}, the differences {difference.shape}: give the same shape, at least one value")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _scale(np.sum(difference**2) / np.sum(std**2))
 
 
 def covariance_scale(difference: np.ndarray, covariance: np.ndarray) -> float:
@@ -174,7 +189,8 @@ def central_interval(level: float, level_map: LevelMap = IDENTITY) -> tuple[floa
     """z_low, z_high: a share `level` of references lies in prediction + z_low σ … prediction + z_high σ.
 
     For a map fitted to `gaussian_pit` of reference − prediction: with the other sign, the interval is mirrored.
-    Infinite where the calibration data do not reach. Raises ValueError for a level outside 0 < level < 1.
+    Beyond the most extreme level of the calibration data the map is a straight line to 0 and 1: with few data, far intervals
+    are a guess, and `conformal_quantile` says so. Raises ValueError for a level outside 0 < level < 1.
     """
     check_probability(level, "level")
     low, high = ndtri(level_map.nominal([0.5 - 0.5 * level, 0.5 + 0.5 * level]))
@@ -184,7 +200,7 @@ def central_interval(level: float, level_map: LevelMap = IDENTITY) -> tuple[floa
 def ellipsoid_radius(level: float, level_map: LevelMap = IDENTITY, k: int = 3) -> float:
     """r: a share `level` of references lies where dᵀ Σ⁻¹ d ≤ r², for a map fitted to `chi_square_pit` with the same k.
 
-    Infinite where the calibration data do not reach. Raises ValueError for a level outside 0 < level < 1.
+    Beyond the data a guess, as `central_interval`. Raises ValueError for a level outside 0 < level < 1.
     """
     check_probability(level, "level")
     return float(np.sqrt(2.0 * gammaincinv(0.5 * k, level_map.nominal(level))))

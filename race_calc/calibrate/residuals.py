@@ -1,6 +1,6 @@
 """What a model said about labelled structures, beside what is true: the input of calibration and evaluation. NumPy only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,9 @@ class Residuals:
     frame             (N,)                     structure of each atom, 0 … B − 1
     numbers           (N,)                     atomic numbers
     force_size        (N,)            eV/Å     length of the reference force
+    energy_members    int or None              members whose spread is all of the variance; None where it
+                                               has an aleatoric part as well, or comes from something else
+    forces_members    int or None              the same of the covariance
     ================= =============== ======== ==========================================================
 
     Raises ValueError for no structures and for shapes that do not fit together.
@@ -33,6 +36,8 @@ class Residuals:
     energy_variance: np.ndarray | None = None
     energy_aleatoric: np.ndarray | None = None
     forces_covariance: np.ndarray | None = None
+    energy_members: int | None = None
+    forces_members: int | None = None
 
     def __post_init__(self):
         structures, atoms = len(self.energy), len(self.forces)
@@ -71,4 +76,4 @@ class Residuals:
                     for name in ("forces", "forces_covariance", "numbers", "force_size")}
         of_structures = {name: None if getattr(self, name) is None else getattr(self, name)[structures]
                          for name in ("energy", "energy_variance", "energy_aleatoric")}
-        return Residuals(**of_structures, frame=place[self.frame[atoms]], **of_atoms)
+        return replace(self, **of_structures, frame=place[self.frame[atoms]], **of_atoms)

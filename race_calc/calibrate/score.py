@@ -20,6 +20,7 @@ AUROC               auroc                   2 (1 − AUROC), at most 1
 """
 
 import math
+from collections.abc import Mapping
 
 CE_MAX = sum((j / 100) ** 2 for j in range(1, 100)) / 99
 
@@ -50,7 +51,11 @@ def unified_terms(
 
 def unified_score(**numbers: float) -> float:
     """Mean of `unified_terms`, which takes the same arguments: 0 (perfect) to 1 (useless). Raises ValueError as they do."""
-    terms = unified_terms(**numbers)
+    return mean_term(unified_terms(**numbers))
+
+
+def mean_term(terms: Mapping[str, float]) -> float:
+    """The score that `unified_terms` make."""
     return sum(terms.values()) / len(terms)
 
 

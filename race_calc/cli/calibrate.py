@@ -1,5 +1,6 @@
 """race-calc calibrate: recalibrate the uncertainties of a model with data that it was not trained on."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ def calibrate(
     from rich.progress import Progress
     from rich.text import Text
 
-    from race_calc.checkpoint import load_checkpoint, save_calibration
+    from race_calc.checkpoint import hash_weights, load_checkpoint, save_calibration
     from race_calc.cli.calibrate_report import floor_line, small_set_warnings, summary_table
     from race_calc.cli.info import wide_console
     from race_calc.data.dataset import read_dataset
@@ -33,10 +34,13 @@ def calibrate(
     from race_calc.memory import keep_freed_memory
     from race_calc.ood.thresholds import FALSE_ALARM_RATE
     from race_calc.posterior.stack import load_stack
-    from race_calc.recalibrate import calibrate, check_held_back
+    from race_calc.recalibrate import calibrate, check_held_back, doubts
 
     keep_freed_memory()
     checkpoint = load_checkpoint(model, calibration=False)  # whatever is there is replaced
+    weights = hash_weights(model)
+    if not os.access(model, os.W_OK):
+        raise PermissionError(f"{model} cannot be written to: copy the model folder and calibrate the copy")
     dataset = read_dataset(data, frames)
     console = wide_console()
     for warning in check_held_back(checkpoint, dataset) + small_set_warnings(len(dataset)):
@@ -45,8 +49,11 @@ def calibrate(
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("predicting", total=len(dataset))
         found, raw = calibrate(posterior, dataset, lambda done, _: bar.update(task, completed=done))
-    save_calibration(model, found)
-    console.print(summary_table(found, residuals_of(raw, dataset)))
+    residuals = residuals_of(raw, dataset)
+    for warning in doubts(found, residuals):
+        console.print(Text(f"Warning: {warning}.", style="yellow"))
+    save_calibration(model, found, weights)
+    console.print(summary_table(found, residuals))
     console.print(Text(floor_line(len(dataset))))
     print(f'Thresholds ("auto") of {len(found.thresholds)} criteria, for {FALSE_ALARM_RATE:g} false alarms per independent structure: '
           f"race-calc info {model}")

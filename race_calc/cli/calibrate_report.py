@@ -14,6 +14,7 @@ from race_calc.calibrate.residuals import Residuals
 from race_calc.cli.tables import percents, plain_table, row
 
 FEW = 100  # structures, below which a calibration is called small
+FEW_FOR_TAILS = 30
 
 
 def small_set_warnings(structures: int) -> list[str]:
@@ -23,6 +24,9 @@ def small_set_warnings(structures: int) -> list[str]:
     low, high = coverage_band(0.9, structures, confidence=0.95) if structures >= frames_needed(0.9) else (0.0, 1.0)
     found = [f"{structures} structures are few: the true coverage of 90 % intervals lies anywhere from {100 * low:.0f} to "
              f"{100 * high:.0f} % (with a confidence of 95 %), {FEW} or more would tell better"]
+    if structures < FEW_FOR_TAILS:
+        found.append(f"{structures} structures tell little about the tails of the scores: the thresholds of the monitor are high, "
+                     f"{FEW_FOR_TAILS} or more make them sharper")
     missing = [level for level in LEVELS if structures < frames_needed(level)]
     if missing:
         shown = ", ".join(f"{100 * level:.0f} % (needs {frames_needed(level)})" for level in missing)

@@ -49,6 +49,8 @@ def evaluate(
     if len({data, *ood}) < 1 + len(ood):
         raise ValueError("a data file is given twice: compare different ones")
     calculator = RACECalculator(model, device, dtype)
+    if figures is not None and not any("uncertainty" in name for name in calculator.implemented_properties):
+        raise ValueError("this model gives no uncertainty: there is nothing to draw, leave out --figures")
     sets = {name: read_dataset(name) for name in (data, *ood)}
     if select is not None:
         sets = {name: select_frames(dataset, select, name) for name, dataset in sets.items()}

@@ -15,13 +15,8 @@ LEVEL = 0.9  # of the interval plot
 
 
 def draw(folder: Path, found: dict[str, Assessment], calibration: Calibration | None) -> list[Path]:
-    """Write the figures that the posterior allows, each as PNG and PDF, and return their paths.
-
-    Raises ValueError for a model without uncertainties.
-    """
+    """Write the figures that the posterior allows (it gives some uncertainty), each as PNG and PDF, and return their paths."""
     known = next(iter(found.values()))
-    if not known.before:
-        raise ValueError("this model gives no uncertainty: there is nothing to draw, leave out --figures")
     paths = save_figure(error_figure(_clouds(found)), folder / "error_against_sigma")
     panels = {TITLES[name]: {data: (a.before[name], a.after.get(name)) for data, a in found.items()} for name in known.before}
     paths += save_figure(calibration_figure(panels), folder / "calibration_curves")

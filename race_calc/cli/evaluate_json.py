@@ -13,6 +13,7 @@ from race_calc.calibrate.calibration import Calibration
 from race_calc.calibrate.groups import by_element, by_size, size_bounds
 from race_calc.calibrate.metrics import LEVELS, calibration_floor
 from race_calc.calibrate.reliability import Reliability
+from race_calc.calibrate.score import mean_term
 from race_calc.checkpoint import write_atomically
 from race_calc.cli.evaluate_report import covered_ellipsoids
 from race_calc.data.dataset import Dataset, data_hash
@@ -33,7 +34,7 @@ def write_json(path: Path, found: dict[str, Assessment], sets: dict[str, Dataset
         content["detection"] = {"in_distribution": first, "out_of_distribution": {
             name: {score: asdict(d) for score, d in one.items()} for name, one in detected.items()}}
     if terms is not None:
-        content["unified_score"] = {"score": sum(terms.values()) / len(terms), "terms": terms}
+        content["unified_score"] = {"score": mean_term(terms), "terms": terms}
     write_atomically(path, (json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 

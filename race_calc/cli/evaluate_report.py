@@ -13,11 +13,13 @@ from race_calc.calibrate.bootstrap import Interval
 from race_calc.calibrate.groups import Group, by_element, by_size, size_bounds
 from race_calc.calibrate.metrics import LEVELS, calibration_floor
 from race_calc.calibrate.reliability import inside
+from race_calc.calibrate.score import mean_term
 from race_calc.cli.tables import milli, percent, percents, plain, plain_table, row
 
 NOTES = (
     "σ: mean predicted standard deviation, total. NLL: with ½ log 2π per dimension, in eV and eV/Å. Inside: percent of the "
-    "references in the central 68, 90 and 95 % intervals; of force vectors, in the ellipsoids of the 3 × 3 covariance. After: scale and level map of the calibration. "
+    "references in the central 68, 90 and 95 % intervals; of force vectors, in the ellipsoids of the 3 × 3 "
+    "covariance. After: scale and level map of the calibration. "
     "Brackets: 95 % interval over resampled structures."
 )
 
@@ -166,7 +168,7 @@ def detection_table(known: str, name: str, detected: dict[str, Detection]) -> Ta
 def score_line(terms: dict[str, float], criterion: str) -> str:
     """The unified score and its terms."""
     shown = ", ".join(f"{name} {value:.3f}" for name, value in terms.items())
-    return f"Unified score (0 perfect, 1 useless): {sum(terms.values()) / len(terms):.3f}, the mean of {shown}; AUROC of {criterion}."
+    return f"Unified score (0 perfect, 1 useless): {mean_term(terms):.3f}, the mean of {shown}; AUROC of {criterion}."
 
 
 def _bracketed(value: Interval) -> str:

@@ -93,7 +93,7 @@ def threshold_lines(checkpoint: "Checkpoint") -> dict[str, str]:
         return {"none": "give thresholds by hand"}
     from race_calc.report.labels import LABELS
 
-    return {name: f"{value:.4g} {LABELS[name][1]}" for name, value in thresholds.items()}
+    return {name: f"{value:.4g} {LABELS.get(name, ('', ''))[1]}".rstrip() for name, value in thresholds.items()}
 
 
 def training_lines(checkpoint: "Checkpoint") -> dict[str, str]:

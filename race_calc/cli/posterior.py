@@ -38,7 +38,7 @@ def fit(
     from race_calc.train.finish import fit_posterior
 
     keep_freed_memory()
-    checkpoint = load_checkpoint(model)
+    checkpoint = load_checkpoint(model, calibration=False)
     if any((out / name).exists() for name in (WEIGHTS, STATE_FILE, CARD)):
         raise FileExistsError(f"{out} holds a model or a training run: give another --out")
     if out.exists() and not out.is_dir():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from race_calc.ood.scores import CRITERIA, check_available
 
 ACTIONS = ("log", "flag", "halt")  # from mild to severe
-HALT_AFTER = 200  # checks: 100 fs of MD in steps of 0.5 fs, longer than the scores of a run remember (`docs/calibration.md`)
+HALT_AFTER = 200  # checks: if each step of 0.5 fs is checked 100 fs, longer than scores remember (`docs/calibration.md`)
 SEVERE = 2.0  # times the threshold
 
 
@@ -136,13 +136,13 @@ def default_criteria(available: Sequence[str], thresholds: Mapping[str, float]) 
     Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole
     structure, and `forces_uncertainty_max`, that of the worst atom. A frame with either above its threshold is flagged. The
     run is halted when either stays above for HALT_AFTER checks, or the first passes SEVERE times its threshold. Without force
-    covariances the same with `bald_energy`, else with `energy_uncertainty_per_atom`. Scores of the forces without a stored
+    covariances the same with `energy_uncertainty_per_atom`. Scores of the forces without a stored
     threshold (models made before there were such scores) are left out if another one has one.
 
     Raises ValueError when the posterior gives no uncertainty at all.
     """
     groups = [[f"forces_uncertainty_{kind}{suffix}" for kind in ("rms", "max")] for suffix in ("_epistemic", "")]
-    groups += [["bald_energy"], ["energy_uncertainty_per_atom"]]
+    groups += [["energy_uncertainty_per_atom_epistemic"], ["energy_uncertainty_per_atom"]]
     offered = [names for names in groups if set(names) <= set(available)]
     known = [[name for name in names if name in thresholds] for names in offered if "forces" in names[0]]
     names = next(filter(None, known + offered), None)

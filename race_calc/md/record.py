@@ -44,6 +44,7 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     arrays bald_forces            (N,)     nat
     info energy_uncertainty       float    eV       std of the total energy
     info bald_energy              float    nat
+    info calibrated               bool              whether these uncertainties are calibrated
     info score_<criterion>        float             see race_calc.ood.scores
     calculator                                      energy, forces, stress
     ============================= ======== ======== ====================================
@@ -74,6 +75,7 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
         frame.info["bald_energy"] = float(prediction.bald_energy[0])
     for name, (values, _) in all_scores(prediction).items():
         frame.info[f"score_{name}"] = float(values[0])
+    frame.info["calibrated"] = prediction.calibrated
     results = {"energy": float(prediction.energy[0]), "forces": prediction.forces.copy()}
     if prediction.stress is not None:
         results["stress"] = prediction.stress[0].copy()

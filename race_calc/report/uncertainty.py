@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullFormatter
 from scipy.special import ndtri
 
 from race_calc.calibrate.metrics import NOMINAL_LEVELS, observed_levels
@@ -62,7 +63,11 @@ def _cloud_panel(ax, clouds: Mapping[str, Cloud]) -> None:
     for i, (e, s) in enumerate(drawn.values()):
         size = 9 if len(e) < 500 else 3
         ax.scatter(s, e, s=size, color=COLOURS[i % 5], marker=MARKERS[i % 5], alpha=0.5, lw=0, rasterized=len(e) > 500, zorder=2 + i)
-    ax.tick_params(labelsize=7)
+    ax.tick_params(labelsize=7, which="both")
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = axis.get_view_interval()
+        if high > 10 * low:
+            axis.set_minor_formatter(NullFormatter())  # a decade is labelled: smaller steps would overlap
 
 
 def _usable(cloud: Cloud) -> tuple[np.ndarray, np.ndarray]:
@@ -140,8 +145,8 @@ def _bar_panel(ax, bars: Bars, colour: str) -> None:
     place = np.linspace(0, len(bars.difference) - 1, min(SAMPLES, len(bars.difference))).astype(int)
     d, low, high = bars.difference[place], bars.low[place], bars.high[place]
     x = np.arange(1, len(place) + 1)
-    limit = 1.15 * max(np.abs(d).max(), *[np.abs(v[np.isfinite(v)]).max(initial=0.0) for v in (low, high)])
-    bottom, top = np.clip(low, -limit, limit), np.clip(high, -limit, limit)  # infinite bounds reach the edge
+    limit = 1.15 * max(*[np.abs(v[np.isfinite(v)]).max(initial=0.0) for v in (d, low, high)], 1e-6)
+    bottom, top = (np.clip(np.nan_to_num(v, nan=0.0), -limit, limit) for v in (low, high))  # infinite bounds reach the edge
     ax.bar(x, top - bottom, bottom=bottom, width=0.7, color=colour, alpha=0.35, lw=0)
     inside = (d >= low) & (d <= high)
     ax.plot(x[inside], d[inside], "o", color="black", ms=4)

@@ -10,6 +10,7 @@ from made_up import residuals
 from scipy.spatial.transform import Rotation
 
 from race_calc.calibrate.calibration import fit_calibration
+from race_calc.calibrate.conformal import conformal_quantile
 from race_calc.calibrate.cross_fit import cross_fitted_levels
 from race_calc.calibrate.metrics import chi_square_pit, gaussian_nll, level_error, mahalanobis
 from race_calc.calibrate.recalibration import RATIOS, part_scales
@@ -142,24 +143,64 @@ def test_a_posterior_that_gives_less(lacking):
                                                         "aleatoric": {"energy", "forces", "ellipsoids"}}[lacking]
 
 
-def test_covariances_of_two_members_are_scaled_by_their_components():
-    raw = residuals()
-    d = np.random.default_rng(0).normal(size=raw.forces.shape)
-    flat = replace(raw, forces_covariance=d[:, :, None] * d[:, None, :] + 0.0)
-    calibration = fit_calibration(flat)
+@pytest.mark.parametrize("members", [2, 4, None])
+def test_covariances_of_few_members_are_scaled_by_their_size(members):
+    """d and Σ drawn alike from so few members that the mean of dᵀΣ⁻¹d is infinite, or Σ singular (members None: flat Σ)."""
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(members or 2, 300, 3))
+    deviations = draws - draws.mean(axis=0)
+    covariance = np.einsum("mni,mnj->nij", deviations, deviations) / len(draws)
+    raw = replace(residuals(), forces=rng.normal(size=(300, 3)), forces_covariance=covariance, forces_members=members)
+    calibration = fit_calibration(raw)
     assert calibration.forces.ellipsoids is None and calibration.forces.conformal == ()
-    assert calibration.forces.scale == pytest.approx(np.mean(raw.forces**2 / d**2))
-    with pytest.raises(ValueError, match="not positive definite"):
+    assert calibration.forces.scale == pytest.approx(np.sum(raw.forces**2) / np.einsum("nii->", covariance))
+    with pytest.raises(ValueError, match="too few members"):
         calibration.forces.radius(0.9)
-    assert "ellipsoids" not in calibrated_levels(flat, calibration)
+    assert "ellipsoids" not in calibrated_levels(raw, calibration)
     assert from_dict(to_dict(calibration)) == calibration
+    assert (fit_calibration(replace(raw, forces_members=None)).forces.ellipsoids is None) == (members != 4)
+
+
+def test_energies_of_few_members_are_scaled_by_their_size():
+    raw = replace(residuals(aleatoric=False), energy_members=3)
+    scale = np.sum(raw.energy**2) / np.sum(raw.energy_variance)
+    assert fit_calibration(raw).energy.epistemic == pytest.approx(scale)
+    assert fit_calibration(replace(raw, energy_members=4)).energy.epistemic == pytest.approx(np.mean(raw.energy**2 / raw.energy_variance))
+
+
+def test_signs_of_a_biased_model():
+    """Energies have a sign, force components none: an interval of energies moves with a bias, that of components is symmetric."""
+    raw = residuals(structures=200)
+    biased = replace(raw, energy=np.abs(raw.energy) + 0.1, forces=np.abs(raw.forces))
+    calibration = fit_calibration(biased)
+    low, high = calibration.energy.interval(0.9)
+    assert 0.0 < low < high  # reference − prediction is positive
+    low, high = calibration.forces.interval(0.9)
+    assert low == pytest.approx(-high, abs=1e-6)
+
+
+def test_conformal_quantiles_count_structures_not_atoms():
+    raw = residuals(structures=12, atoms=5)
+    raw = replace(raw, forces=raw.forces * np.repeat(np.arange(1.0, 13.0), 5)[:, None])  # the errors of a structure belong together
+    found = fit_calibration(raw)
+    scores = np.sqrt(mahalanobis(raw.forces, raw.forces_covariance) / found.forces.scale)
+    for q in found.forces.conformal:
+        assert q == conformal_quantile(scores, q.level, raw.frame)
+    assert found.forces.conformal[1] != conformal_quantile(scores, 0.9)
+    assert found.forces.conformal[0].n == found.energy.conformal[0].n == 12
+
+
+def test_a_calibration_is_applied_once():
+    calibration = fit_calibration(residuals())
+    with pytest.raises(ValueError, match="calibrated already"):
+        calibration.apply(calibration.apply(prediction()))
 
 
 def test_nothing_to_calibrate():
     with pytest.raises(ValueError, match="no uncertainty"):
         fit_calibration(replace(residuals(), energy_variance=None, energy_aleatoric=None, forces_covariance=None))
     broken = residuals()
-    with pytest.raises(ValueError, match="not finite|no scale"):
+    with pytest.raises(ValueError, match="energy of 1 structures, the first number 3, is not finite"):
         fit_calibration(replace(broken, energy=np.where(np.arange(60) == 3, np.nan, broken.energy)))
 
 

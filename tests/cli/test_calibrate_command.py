@@ -18,6 +18,7 @@ from race_calc.cli import app
 from race_calc.md.attach import UncertaintyMonitor
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "train"))
+from small_run import frame as small_frame
 from small_run import write_run  # noqa: E402
 
 
@@ -111,19 +112,14 @@ def test_training_structures_are_refused_and_validation_ones_named(tmp_path):
     assert command("train", tmp_path / "train.yaml", "--out", tmp_path / "model")[0] == 0
     model, file = tmp_path / "model", tmp_path / "data.xyz"
     split = load_checkpoint(model).data["split"]
-    frames = read(file, ":") if file.exists() else read(next(tmp_path.glob("*.xyz")), ":")
-    for atoms, index in ((frames, "all"), ([frames[i] for i in split["train"]], "train")):
-        write(tmp_path / f"{index}.xyz", atoms)
-        status, text = command("calibrate", model, tmp_path / f"{index}.xyz")
-        assert status == 1 and f"{len(split['train'])} of {len(atoms)} structures were trained on" in text
-    relabelled = frames[split["train"][0]].copy()
-    relabelled.calc = SinglePointCalculator(relabelled, energy=0.0, forces=np.zeros((len(relabelled), 3)))
-    write(tmp_path / "one.xyz", relabelled)
-    assert "1 of 1 structures were trained on (the first is number 0" in command("calibrate", model, tmp_path / "one.xyz")[1]
-    write(tmp_path / "validation.xyz", [frames[i] for i in split["validation"]])
+    frames = read(file, ":")
+    status, text = command("calibrate", model, file)
+    assert status == 1 and f"{len(split['train'])} of {len(frames)} structures were trained on" in text
+    assert not (model / CALIBRATION).exists()
+    write(tmp_path / "validation.xyz", [frames[i] for i in split["validation"]] + [small_frame(seed) for seed in range(100, 106)])
     status, text = command("calibrate", model, tmp_path / "validation.xyz")
-    assert status == 0 and "validation structures of the training" in text
-    assert not (model / CALIBRATION).exists() or load_checkpoint(model).calibration.frames == len(split["validation"])
+    assert status == 0 and f"{len(split['validation'])} of 10 structures are validation structures of the training" in text
+    assert load_checkpoint(model).calibration.frames == 10
 
 
 def test_a_calibration_goes_with_its_weights(model, data, tiny_model):
@@ -150,9 +146,9 @@ def test_a_damaged_calibration_is_named(model, data, change, message):
 
 
 def test_copies_within_the_data(model, data, tmp_path):
-    write(tmp_path / "twice.xyz", read(data, ":3") + read(data, ":1"))
+    write(tmp_path / "twice.xyz", read(data, ":11") + read(data, ":1"))
     status, text = command("calibrate", model, tmp_path / "twice.xyz")
-    assert status == 1 and "1 of 4 structures occur more than once" in text and not (model / CALIBRATION).exists()
+    assert status == 1 and "1 of 12 structures occur more than once" in text and not (model / CALIBRATION).exists()
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -164,10 +160,28 @@ def test_errors_are_one_line(model, data, arguments, message):
     assert status == 1 and message in text and "Traceback" not in text
 
 
-def test_one_structure_is_calibrated_with_warnings(model, data):
-    status, text = command("calibrate", model, data, "--frames", "0")
-    assert status == 0 and "1 structures give no conformal interval of 68 %" in text
-    assert load_checkpoint(model).calibration.thresholds == {}
+def test_few_structures(model, data):
+    status, text = command("calibrate", model, data, "--frames", ":9")
+    assert status == 1 and "give at least 10" in text and not (model / CALIBRATION).exists()
+    status, text = command("calibrate", model, data, "--frames", ":10")
+    assert status == 0 and "10 structures give no conformal interval of 95 % (needs 19)" in text and "thresholds of the monitor are high" in text
+
+
+def test_the_raw_model_does_not_need_its_calibration(model, data):
+    command("calibrate", model, data)
+    (model / CALIBRATION).write_text("{")
+    assert RACECalculator(model, calibrated=False).calibration is None
+    with pytest.raises(CheckpointError, match="damaged"):
+        RACECalculator(model)
+
+
+def test_frames_of_a_run_say_whether_they_are_calibrated(model, data):
+    from race_calc.md.record import annotate
+
+    command("calibrate", model, data)
+    atoms = read(data, 0)
+    for calculator in (RACECalculator(model), RACECalculator(model, calibrated=False)):
+        assert annotate(atoms, calculator.prediction(atoms)).info["calibrated"] is (calculator.calibration is not None)
 
 
 def test_a_new_training_in_the_folder_removes_the_calibration(model, data):

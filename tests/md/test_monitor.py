@@ -115,9 +115,9 @@ def test_defaults():
     assert default_criteria(CRITERIA, {}) == flag_and_halt(*epistemic)
     assert default_criteria(CRITERIA, everything) == flag_and_halt(*epistemic, severe=2.0)
     assert default_criteria(("energy_uncertainty_per_atom", *total), everything) == flag_and_halt(*total, severe=2.0)
-    energies = ("energy_uncertainty_per_atom", "bald_energy")
-    assert default_criteria(energies, everything) == flag_and_halt("bald_energy", severe=2.0)
-    assert default_criteria(energies[:1], everything) == flag_and_halt(energies[0], severe=2.0)
+    energies = ("energy_uncertainty_per_atom", "bald_energy", "energy_uncertainty_per_atom_epistemic")
+    assert default_criteria(energies, everything) == flag_and_halt(energies[2], severe=2.0)
+    assert default_criteria(energies[:2], everything) == flag_and_halt(energies[0], severe=2.0)
     with pytest.raises(ValueError, match="no uncertainty to monitor"):
         default_criteria((), {})
 

@@ -118,7 +118,7 @@ def test_without_the_forces_of_every_member(made, posterior):
     absent = {"bald_forces", "forces_covariance_epistemic", "forces_covariance", "forces_uncertainty"}
     assert not absent & (set(found) | set(fast.calc.implemented_properties))
     monitor = UncertaintyMonitor(VelocityVerlet(fast, units.fs), flagged=None)
-    assert {c.name for c in monitor.criteria} == {"bald_energy"}
+    assert {c.name for c in monitor.criteria} == {"energy_uncertainty_per_atom_epistemic"}
     assert monitor.criteria[0].threshold == atoms.calc.thresholds["bald_energy"]
 
 
