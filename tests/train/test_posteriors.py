@@ -119,7 +119,7 @@ def test_without_the_forces_of_every_member(made, posterior):
     assert not absent & (set(found) | set(fast.calc.implemented_properties))
     monitor = UncertaintyMonitor(VelocityVerlet(fast, units.fs), flagged=None)
     assert {c.name for c in monitor.criteria} == {"energy_uncertainty_per_atom_epistemic"}
-    assert monitor.criteria[0].threshold == atoms.calc.thresholds["bald_energy"]
+    assert monitor.criteria[0].threshold == atoms.calc.thresholds["energy_uncertainty_per_atom_epistemic"]
 
 
 def test_members_that_share_nothing_have_no_cheap_step(made):
