@@ -9,6 +9,7 @@ from race_calc.ood.scores import CRITERIA, check_available
 ACTIONS = ("log", "flag", "halt")  # from mild to severe
 HALT_AFTER = 200  # checks: if each step of 0.5 fs is checked 100 fs, longer than scores remember (`docs/calibration.md`)
 SEVERE = 2.0  # times the threshold
+ENERGY = "energy_uncertainty_per_atom_epistemic"
 
 
 @dataclass(frozen=True)
@@ -134,15 +135,16 @@ def default_criteria(available: Sequence[str], thresholds: Mapping[str, float]) 
     """Criteria for a posterior that gives these scores; `thresholds`: what "auto" stands for, where it is known.
 
     Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole
-    structure, and `forces_uncertainty_max`, that of the worst atom. A frame with either above its threshold is flagged. The
-    run is halted when either stays above for HALT_AFTER checks, or the first passes SEVERE times its threshold. Without force
-    covariances the same with `energy_uncertainty_per_atom`. Scores of the forces without a stored
+    structure, and `forces_uncertainty_max`, that of the worst atom. A frame with either above its threshold is flagged, and so is
+    one with `energy_uncertainty_per_atom_epistemic` above (a new phase may have right forces and wrong energies). The
+    run is halted when a score of the forces stays above for HALT_AFTER checks, or the first passes SEVERE times its threshold.
+    Without force covariances the same with `energy_uncertainty_per_atom`. Scores of the forces without a stored
     threshold (models made before there were such scores) are left out if another one has one.
 
     Raises ValueError when the posterior gives no uncertainty at all.
     """
     groups = [[f"forces_uncertainty_{kind}{suffix}" for kind in ("rms", "max")] for suffix in ("_epistemic", "")]
-    groups += [["energy_uncertainty_per_atom_epistemic"], ["energy_uncertainty_per_atom"]]
+    groups += [[ENERGY], ["energy_uncertainty_per_atom"]]
     offered = [names for names in groups if set(names) <= set(available)]
     known = [[name for name in names if name in thresholds] for names in offered if "forces" in names[0]]
     names = next(filter(None, known + offered), None)
@@ -152,6 +154,8 @@ def default_criteria(available: Sequence[str], thresholds: Mapping[str, float]) 
             "use an ensemble or a model with the 'energy' or 'joint' head"
         )
     found = [Criterion(name, "auto", "flag") for name in names]
+    if ENERGY in available and ENERGY in thresholds and ENERGY not in names:
+        found.append(Criterion(ENERGY, "auto", "flag"))
     found += [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
     if names[0] in thresholds and not names[0].startswith("forces_uncertainty_max"):
         found.append(Criterion(names[0], SEVERE * thresholds[names[0]], "halt"))

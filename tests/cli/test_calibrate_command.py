@@ -96,8 +96,9 @@ def test_the_monitor_takes_the_calibrated_thresholds(model, data):
     atoms.calc = RACECalculator(model)
     monitor = UncertaintyMonitor(BFGS(atoms, logfile=None), flagged=None)
     thresholds = atoms.calc.calibration.thresholds
-    assert [c.threshold for c in monitor.criteria[:4]] == 2 * [thresholds[c.name] for c in monitor.criteria[:2]]
-    assert monitor.criteria[4].threshold == 2 * thresholds[monitor.criteria[0].name]
+    *auto, severe = monitor.criteria
+    assert [c.threshold for c in auto] == [thresholds[c.name] for c in auto] and len(auto) == 5
+    assert severe.threshold == 2 * thresholds["forces_uncertainty_rms_epistemic"]
 
 
 def test_calibrated_can_be_demanded(model, data):

@@ -103,8 +103,9 @@ def test_decide_refuses_what_it_cannot_judge():
         decide([Criterion("bald_energy", 1.0)], {"bald_energy": (0.0, None)}, MonitorState((1, 0)), 3)
 
 
-def flag_and_halt(*names, severe=None):
-    found = [Criterion(name, "auto", "flag") for name in names] + [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
+def flag_and_halt(*names, severe=None, also=()):
+    found = [Criterion(name, "auto", "flag") for name in (*names, *also)]
+    found += [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
     return tuple(found + ([] if severe is None else [Criterion(names[0], severe, "halt")]))
 
 
@@ -113,7 +114,8 @@ def test_defaults():
     epistemic = ("forces_uncertainty_rms_epistemic", "forces_uncertainty_max_epistemic")
     total = ("forces_uncertainty_rms", "forces_uncertainty_max")
     assert default_criteria(CRITERIA, {}) == flag_and_halt(*epistemic)
-    assert default_criteria(CRITERIA, everything) == flag_and_halt(*epistemic, severe=2.0)
+    assert default_criteria(CRITERIA, everything) == flag_and_halt(
+        *epistemic, severe=2.0, also=["energy_uncertainty_per_atom_epistemic"])
     assert default_criteria(("energy_uncertainty_per_atom", *total), everything) == flag_and_halt(*total, severe=2.0)
     energies = ("energy_uncertainty_per_atom", "bald_energy", "energy_uncertainty_per_atom_epistemic")
     assert default_criteria(energies, everything) == flag_and_halt(energies[2], severe=2.0)
