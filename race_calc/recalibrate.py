@@ -49,8 +49,8 @@ def doubts(calibration: Calibration, raw: Residuals) -> list[str]:
     if raw.energy_variance is not None:
         offset, spread = float(np.mean(raw.energy)), float(np.std(raw.energy))
         if abs(offset) > 3.0 * spread:
-            found.append(f"all energies are off by about {offset:.3g} eV, with a spread of {spread:.2g} eV: are the reference energies "
-                         "those of the training data?")
+            found.append(f"all energies are off by about {offset:.3g} eV, with a spread of {spread:.2g} eV: look whether they were "
+                         "computed like those of the training data")
         found += _one_decides("energies", scaled.energy**2 / scaled.energy_variance, np.arange(len(raw)))
     if raw.forces_covariance is not None and calibration.forces.ellipsoids is not None:
         found += _one_decides("forces", mahalanobis(scaled.forces, scaled.forces_covariance), raw.frame)

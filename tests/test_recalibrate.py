@@ -86,7 +86,7 @@ def test_doubts(posterior):
     residuals = residuals_of(raw, dataset)
     good = replace(residuals, energy=residuals.energy - residuals.energy.mean())
     assert doubts(found, good) == []
-    assert "are the reference energies" in doubts(found, replace(good, energy=good.energy + 100.0))[0]
+    assert "computed like those of the training" in doubts(found, replace(good, energy=good.energy + 100.0))[0]
     forces, energy = good.forces.copy(), good.energy.copy()
     forces[good.frame == 7] *= 30.0
     energy[3] = 50.0
