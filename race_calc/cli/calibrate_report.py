@@ -42,7 +42,8 @@ def summary_table(calibration: Calibration, raw: Residuals) -> Table:
                         ["quantity", "σ times", "inside 68/90/95 %\nbefore", "\nafter", "calibration\nerror before", "\nafter",
                          "conformal\nmultiples"])
     energy, forces = calibration.energy, calibration.forces
-    factors = {"energy": "" if energy is None else f"{_root(energy.epistemic)} e, {_root(energy.aleatoric)} a",
+    parts = "" if energy is None else f"{_root(energy.epistemic)} e, {_root(energy.aleatoric)} a"
+    factors = {"energy": parts if raw.energy_aleatoric is not None else parts.split(" ")[0],
                "forces": "" if forces is None else _root(forces.scale), "ellipsoids": ""}
     conformal = {"energy": () if energy is None else energy.conformal, "forces": (),
                  "ellipsoids": () if forces is None else forces.conformal}
