@@ -171,6 +171,17 @@ def table(results: dict, known: str, others: tuple[str, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def factor_table(results: dict, known: str, others: tuple[str, ...]) -> str:
+    """Mean NLL of energies without factor, with one, and with one for each part; posteriors whose two factors differ."""
+    lines = ["| posterior | data | not calibrated | one factor | one for each part |\n|---|---|---|---|---|"]
+    for row, found in results.items():
+        f = found["factors"]
+        if f and f["epistemic"] != f["aleatoric"]:
+            for key, name in (("known", known), *((name, name) for name in others)):
+                lines.append(f"| {row} | {name} | " + " | ".join(f"{value:.2f}" for value in f[key]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     given = arguments(__doc__, system="acac", data=".", runs="runs/acac", only="")
     keep_freed_memory()
@@ -189,5 +200,6 @@ if __name__ == "__main__":
         path.write_text(json.dumps(results, indent=1))
         print(row, flush=True)
     results = {row: results[row] for row in ROWS if row in results}
-    (Path(given.runs) / "calibration.md").write_text(table(results, known, others))
-    print(table(results, known, others))
+    text = table(results, known, others) + "\nNLL of energies, nat per structure\n\n" + factor_table(results, known, others)
+    (Path(given.runs) / "calibration.md").write_text(text)
+    print(text)

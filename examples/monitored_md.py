@@ -24,7 +24,8 @@ dyn = Langevin(
 )
 
 # Save a frame in which the members disagree about the force on some atom by more than the threshold stored with the model
-# ("auto"), and end the run when they disagree about the whole structure at ten steps in a row.
+# ("auto"), and end the run when they disagree about the whole structure at ten steps in a row (at 300 K, where single
+# excursions are no reason to stop, the default of UncertaintyMonitor waits for 200).
 criteria = [
     Criterion("forces_uncertainty_max_epistemic", action="flag"),
     Criterion("forces_uncertainty_rms_epistemic", action="halt", consecutive=10),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from race_calc.calibrate.calibration import Calibration, fit_calibration
+from race_calc.calibrate.calibration import FEW_FOR_ENERGIES, Calibration, fit_calibration
 from race_calc.calibrate.metrics import mahalanobis
 from race_calc.calibrate.residuals import Residuals
 from race_calc.checkpoint import Checkpoint
@@ -51,7 +51,8 @@ def doubts(calibration: Calibration, raw: Residuals) -> list[str]:
         if abs(offset) > 3.0 * spread:
             found.append(f"all energies are off by about {offset:.3g} eV, with a spread of {spread:.2g} eV: look whether they were "
                          "computed like those of the training data")
-        found += _one_decides("energies", scaled.energy**2 / scaled.energy_variance, np.arange(len(raw)))
+        if raw.energy_members is None or raw.energy_members > FEW_FOR_ENERGIES:
+            found += _one_decides("energies", scaled.energy**2 / scaled.energy_variance, np.arange(len(raw)))
     if raw.forces_covariance is not None and calibration.forces.ellipsoids is not None:
         found += _one_decides("forces", mahalanobis(scaled.forces, scaled.forces_covariance), raw.frame)
     return found
@@ -63,8 +64,9 @@ def _one_decides(name: str, squared: np.ndarray, frame: np.ndarray) -> list[str]
     worst = int(np.argmax(sums))
     if len(sums) < 2 or sums[worst] <= 0.5 * sums.sum():
         return []
-    return [f"structure {worst} (counted from 0) alone makes {100 * sums[worst] / sums.sum():.0f} % of the squared errors of {name} in units of σ, so "
-            "it decides the scale: look at it, and leave it out if it is broken or of another kind"]
+    share = 100 * sums[worst] / sums.sum()
+    return [f"structure {worst} (counted from 0) alone makes {share:.0f} % of the squared errors of {name} in units of σ, so it decides "
+            "the scale: look at it, and leave it out if it is broken or of another kind"]
 
 
 def calibrate(posterior: StackPosterior, dataset: Dataset,

@@ -56,8 +56,8 @@ def part_scales(difference: np.ndarray, epistemic: np.ndarray, aleatoric: np.nda
     """c_e ≥ c_a > 0: factors of the two parts of a variance, by the Gaussian NLL; three arrays of one shape.
 
     The epistemic part is never cut more than the aleatoric one: known data often cannot tell which of the two is too large, and
-    only the epistemic part can warn of unknown ones. For each ratio c_a/c_e of RATIOS the common factor is known, c_e = mean d²/(σ²_e + (c_a/c_e) σ²_a); the ratio with the
-    smallest NLL is taken. A part that is zero everywhere has nothing to scale: both factors are then `variance_scale` of the sum.
+    only the epistemic part can warn of unknown ones. For each ratio c_a/c_e of RATIOS the common factor is known,
+    c_e = mean d²/(σ²_e + (c_a/c_e) σ²_a); the ratio with the smallest NLL is taken. A part that is zero everywhere has nothing to scale: both factors are then `variance_scale` of the sum.
 
     Raises ValueError as `variance_scale` does for the sum of the parts, and for a part that is negative.
     """

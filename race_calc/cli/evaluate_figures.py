@@ -31,7 +31,8 @@ def _clouds(found: dict[str, Assessment]) -> dict[str, tuple[str, dict[str, Clou
     for name, unit in (("energy", "meV"), ("forces", "meV/Å")):
         if name in next(iter(found.values())).before:
             residuals = {data: a.residuals for data, a in found.items()}
-            panels[TITLES[name]] = (unit, {data: Cloud(1e3 * getattr(r, name), 1e3 * getattr(r, f"{name}_std"))
+            title = TITLES[name] + ("" if next(iter(found.values())).calibrated is None else ", σ calibrated")
+            panels[title] = (unit, {data: Cloud(1e3 * getattr(r, name), 1e3 * getattr(r, f"{name}_std"))
                                            for data, r in residuals.items()})
     return panels
 

@@ -138,15 +138,15 @@ def default_criteria(available: Sequence[str], thresholds: Mapping[str, float]) 
     structure, and `forces_uncertainty_max`, that of the worst atom. A frame with either above its threshold is flagged, and so is
     one with `energy_uncertainty_per_atom_epistemic` above (a new phase may have right forces and wrong energies). The
     run is halted when a score of the forces stays above for HALT_AFTER checks, or the first passes SEVERE times its threshold.
-    Without force covariances the same with `energy_uncertainty_per_atom`. Scores of the forces without a stored
-    threshold (models made before there were such scores) are left out if another one has one.
+    Without force covariances the same with that score of the energy, or else `energy_uncertainty_per_atom`. Scores without a
+    stored threshold (models made before there were such scores) are left out if another one has one.
 
     Raises ValueError when the posterior gives no uncertainty at all.
     """
     groups = [[f"forces_uncertainty_{kind}{suffix}" for kind in ("rms", "max")] for suffix in ("_epistemic", "")]
     groups += [[ENERGY], ["energy_uncertainty_per_atom"]]
     offered = [names for names in groups if set(names) <= set(available)]
-    known = [[name for name in names if name in thresholds] for names in offered if "forces" in names[0]]
+    known = [[name for name in names if name in thresholds] for names in offered]
     names = next(filter(None, known + offered), None)
     if names is None:
         raise ValueError(

@@ -133,7 +133,7 @@ def interval_figure(rows: Mapping[str, Sequence[tuple[str, Bars]]], unit: str, s
             ax.set_title(f"{name}, {title}", fontsize=9)
         axes[r][0].set_ylabel(f"reference − prediction\n({unit})", **STYLE)
     for ax in axes[-1]:
-        ax.set_xlabel("structure", **STYLE)
+        ax.set_xlabel("structure (ten or fewer, evenly picked)", **STYLE)
     handles = [Patch(color="0.75", label=f"interval for {share} of the references"),
                Line2D([], [], color="black", marker="o", ls="", ms=4, label="reference inside"),
                Line2D([], [], color="black", marker="x", ls="", ms=6, label="outside")]
