@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import MODEL, arguments, interleaved, start
-from runs import CASES, CPU, POST_HOC, configuration, make
+from runs import CASES, CPU, POST_HOC, ROWS, configuration, make
 
 from race_calc.checkpoint import load_checkpoint
 from race_calc.data.dataset import read_dataset
@@ -29,11 +29,6 @@ from race_calc.posterior.stack import load_stack
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 
-ROWS = {  # row of the table → (run, single members or the whole)
-    "MSE": ("mse", "single"), "MSE ensemble": ("mse", "whole"), "MVE": ("de-jef", "single"), "DE-E": ("de-e", "whole"),
-    "DE-JEF": ("de-jef", "whole"), "SWAG": ("swag", "whole"), "IVON": ("ivon", "whole"), "Laplace": ("laplace", "whole"),
-    "LLPR on MSE": ("llpr-mse", "whole"), "LLPR on MVE": ("llpr", "whole"), "shallow": ("shallow", "whole"),
-}
 SETS = ("id_300K", "ood_600K", "ood_1200K")
 BASE = MODEL / "train.yaml"
 
@@ -65,8 +60,7 @@ def summary(rows: list[dict]) -> dict[str, tuple[float, float] | None]:
 def costs(data: Path, runs: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of one training epoch of every case, and milliseconds of a step, each in one interleaved run."""
     def epoch(case: str):
-        config = configuration(case, BASE)
-        config = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1, "warmup_epochs": 0})})
+        config = configuration(case, BASE, epochs=1, warmup_epochs=0)
         prepared = prepare(config, data)
 
         def run():

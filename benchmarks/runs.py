@@ -29,13 +29,20 @@ CASES = {  # run → changes of the configuration
     "shallow": {"posterior": "shallow-ensemble", "members": 16},
 }
 POST_HOC = {"laplace": ("mse", "laplace"), "llpr-mse": ("mse", "llpr"), "llpr": ("de-jef", "llpr")}  # run → (base, method)
+ROWS = {  # row of a table → (run, single members or the whole)
+    "MSE": ("mse", "single"), "MSE ensemble": ("mse", "whole"), "MVE": ("de-jef", "single"), "DE-E": ("de-e", "whole"),
+    "DE-JEF": ("de-jef", "whole"), "SWAG": ("swag", "whole"), "IVON": ("ivon", "whole"), "Laplace": ("laplace", "whole"),
+    "LLPR on MSE": ("llpr-mse", "whole"), "LLPR on MVE": ("llpr", "whole"), "shallow": ("shallow", "whole"),
+}
 CPU = torch.device("cpu")
 
 
-def configuration(case: str, base: Path):
+def configuration(case: str, base: Path, **training):
+    """The configuration of a case, with other settings of the training if any are given."""
     content = yaml.safe_load(base.read_text())
     for key, value in CASES[case].items():
         content[key] = content[key] | value if isinstance(value, dict) else value
+    content["training"] |= training
     return parse_config(content)
 
 

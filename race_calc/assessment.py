@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from race_calc.calibrate.calibration import Calibration
+from race_calc.calibrate.metrics import LEVELS
 from race_calc.calibrate.ranking import force_rank_ceiling, force_rank_correlation
-from race_calc.calibrate.reliability import Reliability, calibrated_levels, nominal_levels, reliability
+from race_calc.calibrate.reliability import Reliability, calibrated_levels, inside, nominal_levels, reliability
 from race_calc.calibrate.residuals import Residuals
 from race_calc.calibrate.score import unified_terms
 from race_calc.data.dataset import Dataset
@@ -58,6 +59,12 @@ class Assessment:
         """Likewise."""
         return self.after or self.before
 
+    @property
+    def covered(self) -> np.ndarray | None:
+        """Which forces lie in their 90 % ellipsoids (N,), else which components in their intervals (N, 3), else None."""
+        name = next((name for name in ("ellipsoids", "forces") if name in self.levels), None)
+        return None if name is None else inside(self.levels[name], LEVELS[1], name)
+
 
 def assess(posterior: StackPosterior, calibration: Calibration | None, dataset: Dataset,
            progress: Callable[[int, int], None] = lambda done, total: None) -> Assessment:
@@ -66,12 +73,13 @@ def assess(posterior: StackPosterior, calibration: Calibration | None, dataset: 
     raw = residuals_of(predicted, dataset)
     if calibration is not None:
         predicted = predicted.calibrated(calibration)
+    calibrated = None if calibration is None else calibration.scaled(raw)
     before, after = nominal_levels(raw), {} if calibration is None else calibrated_levels(raw, calibration)
     covariance = raw.forces_covariance
     return Assessment(
-        evaluation=summarise(predicted, dataset),
+        evaluation=summarise(predicted, raw if calibrated is None else calibrated, dataset),
         raw=raw,
-        calibrated=None if calibration is None else calibration.scaled(raw),
+        calibrated=calibrated,
         before=before,
         after=after,
         before_quality=reliability(before, raw.frame),
@@ -115,11 +123,11 @@ def detections(known: Assessment, other: Assessment, thresholds: dict[str, float
     """Score → Detection, of structures and of atoms."""
     found = {}
     bad = ~(_force_rmse(other.raw) <= BAD * known.evaluation.forces.rmse)  # NaN is bad
-    for name, inside, outside in _pairs(known, other):
-        quality = auroc(inside, outside), aupr(inside, outside), fpr_at_95_tpr(inside, outside), int(bad.sum())
+    for name, *scores in _pairs(known, other):
+        quality = auroc(*scores), aupr(*scores), fpr_at_95_tpr(*scores), int(bad.sum())
         alarms = ()
         if name in thresholds:
-            above = [~(scores <= thresholds[name]) for scores in (inside, outside)]  # NaN is an alarm
+            above = [~(values <= thresholds[name]) for values in scores]  # NaN is an alarm
             alarms = float(above[0].mean()), float(above[1].mean()), int((bad & ~above[1]).sum())
         found[name] = Detection(*quality, *alarms)
     return found

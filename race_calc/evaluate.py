@@ -1,6 +1,6 @@
 """A posterior against labelled structures: errors, likelihood, coverage and scores of a data set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,12 +94,20 @@ def predict_dataset(
     """
     if len(dataset) == 0:
         raise ValueError("the data set has no structures: there is nothing to evaluate")
+    cutoff = posterior.model.plan.config.cutoff
+    return predict_graphs(posterior, (from_atoms(atoms, cutoff) for atoms in dataset.structures), batch,
+                          lambda done: progress(done, len(dataset)))
+
+
+def predict_graphs(posterior: StackPosterior, graphs: Iterable[Graph], batch: int = 256,
+                   progress: Callable[[int], None] = lambda done: None) -> Predicted:
+    """`predict_dataset` for one or more structures that are graphs already; `progress` is called with the structures done."""
     predictions, volumes, done = [], [], 0
-    for graph in _batches(dataset, posterior.model.plan.config.cutoff, batch):
+    for graph in _batches(graphs, batch):
         predictions.append(posterior.predict(graph))
         volumes.append(graph.volume)
         done += graph.n_structures
-        progress(done, len(dataset))
+        progress(done)
     return Predicted(tuple(predictions), np.concatenate(volumes))
 
 
@@ -120,9 +128,8 @@ def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
     )
 
 
-def summarise(predicted: Predicted, dataset: Dataset) -> Evaluation:
-    """Errors, likelihood, coverage and scores of predictions."""
-    found = residuals_of(predicted, dataset)
+def summarise(predicted: Predicted, found: Residuals, dataset: Dataset) -> Evaluation:
+    """Errors, likelihood, coverage and scores of predictions; `found`: their residuals."""
     sizes = np.bincount(found.frame)
     labelled = np.array([stress is not None for stress in dataset.stress]) & (predicted.volume > 0)  # (B,)
     return Evaluation(
@@ -139,19 +146,20 @@ def summarise(predicted: Predicted, dataset: Dataset) -> Evaluation:
 
 def evaluate_dataset(posterior: StackPosterior, dataset: Dataset, batch: int = 256,
                      progress: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
-    """`summarise` of `predict_dataset`, which take the same arguments."""
-    return summarise(predict_dataset(posterior, dataset, batch, progress), dataset)
+    """`summarise` of `predict_dataset`, which takes the same arguments."""
+    predicted = predict_dataset(posterior, dataset, batch, progress)
+    return summarise(predicted, residuals_of(predicted, dataset), dataset)
 
 
-def _batches(dataset: Dataset, cutoff: float, max_atoms: int) -> Iterator[Graph]:
-    graphs, atoms = [], 0
-    for structure in dataset.structures:
-        if graphs and atoms + len(structure) > max_atoms:
-            yield collate(graphs)
-            graphs, atoms = [], 0
-        graphs.append(from_atoms(structure, cutoff))
-        atoms += len(structure)
-    yield collate(graphs)
+def _batches(graphs: Iterable[Graph], max_atoms: int) -> Iterator[Graph]:
+    together, atoms = [], 0
+    for graph in graphs:
+        if together and atoms + graph.n_atoms > max_atoms:
+            yield collate(together)
+            together, atoms = [], 0
+        together.append(graph)
+        atoms += graph.n_atoms
+    yield collate(together)
 
 
 def _energy_quality(difference: np.ndarray, variance: np.ndarray | None) -> Quality:

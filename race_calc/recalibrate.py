@@ -1,6 +1,7 @@
 """From a model and data that it was not trained on to its calibration and the monitor's thresholds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -78,4 +79,4 @@ def calibrate(posterior: StackPosterior, dataset: Dataset,
     raw = predict_dataset(posterior, dataset, progress=progress)
     found = fit_calibration(residuals_of(raw, dataset))
     thresholds = auto_thresholds(scores_of(raw.calibrated(found)))
-    return Calibration(data_hash(dataset), len(dataset), found.energy, found.forces, thresholds), raw
+    return replace(found, data_hash=data_hash(dataset), thresholds=thresholds), raw

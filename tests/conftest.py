@@ -59,7 +59,7 @@ def tiny_model(tmp_path_factory) -> Path:
             "mean_energy_rmse_eV": 0.035,
             "mean_force_rmse_eV_per_A": 0.075,
         },
-        "threshold_z": 5.0,
+        "false_alarm_rate": 1e-4,
     }
     data = {"sha256": "0123456789abcdef" * 4, "split": {"train": [0, 1, 2, 3], "validation": [4, 5], "seed": 11}}
     model = Race(plan, references.species, references.scale, 6.0)

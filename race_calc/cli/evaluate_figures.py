@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 from scipy.special import ndtri
 
 from race_calc.assessment import Assessment
@@ -42,6 +41,6 @@ def _bars(a: Assessment, calibration: Calibration | None) -> list[tuple[str, Bar
     found = [("before calibration", Bars(d, -z * 1e3 * a.raw.energy_std, z * 1e3 * a.raw.energy_std))]
     if calibration is not None and calibration.energy is not None:
         std = 1e3 * a.residuals.energy_std
-        low, high = (np.full_like(std, bound) * std for bound in calibration.energy.interval(LEVEL))
+        low, high = (bound * std for bound in calibration.energy.interval(LEVEL))
         found.append(("after", Bars(d, low, high)))
     return found

@@ -15,7 +15,6 @@ from race_calc.calibrate.metrics import LEVELS, calibration_floor
 from race_calc.calibrate.reliability import Reliability
 from race_calc.calibrate.score import mean_term
 from race_calc.checkpoint import write_atomically
-from race_calc.cli.evaluate_report import covered_ellipsoids
 from race_calc.data.dataset import Dataset, data_hash
 from race_calc.evaluate import Evaluation, Quality
 
@@ -81,11 +80,10 @@ def _quantities(qualities: dict[str, Reliability]) -> dict:
 
 
 def _groups(a: Assessment, bounds) -> dict:
-    covered = covered_ellipsoids(a)
     name = lambda g: {"atoms": g.atoms, "force_rmse_meV_per_A": 1e3 * g.rmse,  # noqa: E731
                       "force_rms_sigma_meV_per_A": None if g.sigma is None else 1e3 * g.sigma, "coverage_90_fraction": g.covered}
-    sizes = [{"from_eV_per_A": low, "to_eV_per_A": high, **name(g)} for (low, high), g in by_size(a.residuals, covered, bounds).items()]
-    return {"by_element": {chemical_symbols[z]: name(g) for z, g in by_element(a.residuals, covered).items()}, "by_force_size": sizes}
+    sizes = [{"from_eV_per_A": low, "to_eV_per_A": high, **name(g)} for (low, high), g in by_size(a.residuals, a.covered, bounds).items()]
+    return {"by_element": {chemical_symbols[z]: name(g) for z, g in by_element(a.residuals, a.covered).items()}, "by_force_size": sizes}
 
 
 def _finite(value):

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 from ase.data import chemical_symbols
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +11,6 @@ from race_calc.assessment import BAD, Assessment, Detection
 from race_calc.calibrate.bootstrap import Interval
 from race_calc.calibrate.groups import Group, by_element, by_size, size_bounds
 from race_calc.calibrate.metrics import LEVELS, calibration_floor
-from race_calc.calibrate.reliability import inside
 from race_calc.calibrate.score import mean_term
 from race_calc.cli.tables import milli, percent, percents, plain, plain_table, row
 
@@ -118,17 +116,9 @@ def ranks(found: dict[str, Assessment]) -> Table:
     return table
 
 
-def covered_ellipsoids(a: Assessment) -> np.ndarray | None:
-    """Flags of the 90 % ellipsoids (N,), else of the intervals of the components (N, 3), else None."""
-    for name in ("ellipsoids", "forces"):
-        if name in a.levels:
-            return inside(a.levels[name], LEVELS[1], name)
-    return None
-
-
 def elements(found: dict[str, Assessment]) -> Table:
     """Forces by element."""
-    groups = {name: by_element(a.residuals, covered_ellipsoids(a)) for name, a in found.items()}
+    groups = {name: by_element(a.residuals, a.covered) for name, a in found.items()}
     kinds = sorted({z for one in groups.values() for z in one})
     return _grouped("Forces by element", found, groups, {z: chemical_symbols[z] for z in kinds})
 
@@ -136,7 +126,7 @@ def elements(found: dict[str, Assessment]) -> Table:
 def sizes(found: dict[str, Assessment]) -> Table:
     """Forces by the length of the reference force."""
     bounds = size_bounds([a.raw.force_size for a in found.values()])
-    groups = {name: by_size(a.residuals, covered_ellipsoids(a), bounds) for name, a in found.items()}
+    groups = {name: by_size(a.residuals, a.covered, bounds) for name, a in found.items()}
     kinds = {key: f"{key[0]:.2f}–{key[1]:.2f} eV/Å" for key in sorted({key for one in groups.values() for key in one})}
     return _grouped("Forces by size", found, groups, kinds)
 

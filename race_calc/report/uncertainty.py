@@ -12,13 +12,13 @@ from matplotlib.ticker import NullFormatter
 from scipy.special import ndtri
 
 from race_calc.calibrate.metrics import NOMINAL_LEVELS, observed_levels
+from race_calc.report.figure import BLUE, ORANGE, STYLE, VERMILION
 
-COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#009E73")  # Okabe and Ito; the first is in distribution
+COLOURS = (BLUE, ORANGE, VERMILION, "#CC79A7", "#009E73")  # Okabe and Ito; the first is in distribution
 MARKERS = ("o", "s", "^", "D", "v")
 BANDS = ((0.005, 0.995, "#F2F2F2"), (0.05, 0.95, "#E0E0E0"), (0.15, 0.85, "#CACACA"))  # quantiles of |d| of a half-normal
 POINTS = 3000  # drawn for each set at most, evenly picked
 SAMPLES = 10
-STYLE = {"fontsize": 8}
 
 
 @dataclass(frozen=True, eq=False)

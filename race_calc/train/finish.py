@@ -4,14 +4,12 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from race_calc import __version__
 from race_calc.checkpoint import CARD, Checkpoint, save_checkpoint
-from race_calc.graph import collate
+from race_calc.evaluate import predict_graphs, scores_of
 from race_calc.model.parameters import Parameters, expanded, n_members, select_members, shares_trunk, unstacked
-from race_calc.ood.scores import all_scores
 from race_calc.ood.thresholds import FALSE_ALARM_RATE, auto_thresholds
 from race_calc.parallel import member_map
 from race_calc.posterior import ivon, swag
@@ -137,12 +135,7 @@ def validation_thresholds(posterior: StackPosterior, examples: tuple[Example, ..
 
     A criterion without two positive finite scores is left out.
     """
-    found: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(examples), 10):
-        graph = collate([example.graph for example in examples[start : start + 10]])
-        for name, (values, _) in all_scores(posterior.predict(graph)).items():
-            found.setdefault(name, []).append(values)
-    return auto_thresholds({name: np.concatenate(values) for name, values in found.items()})
+    return auto_thresholds(scores_of(predict_graphs(posterior, (example.graph for example in examples))))
 
 
 VALIDATION_USE = {
