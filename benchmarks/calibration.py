@@ -15,34 +15,28 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import arguments
-from runs import CPU
+from runs import CPU, ROWS
 
-from race_calc.calibrate.bootstrap import calibration_error_interval
+from race_calc.assessment import Assessment, assess, detections
 from race_calc.calibrate.calibration import fit_calibration
 from race_calc.calibrate.conformal import coverage_band
 from race_calc.calibrate.metrics import calibration_floor, gaussian_nll, level_error, mahalanobis, rmse, vector_nll
-from race_calc.calibrate.ranking import force_rank_ceiling, force_rank_correlation
 from race_calc.calibrate.recalibration import covariance_scale, variance_scale
 from race_calc.calibrate.reliability import calibrated_levels, nominal_levels
 from race_calc.checkpoint import load_checkpoint
 from race_calc.data.dataset import read_dataset
-from race_calc.evaluate import predict_dataset, residuals_of, scores_of
 from race_calc.memory import keep_freed_memory
 from race_calc.model.parameters import select_members
-from race_calc.ood.detection import auroc
-from race_calc.ood.thresholds import auto_thresholds
 from race_calc.posterior.stack import load_stack
+from race_calc.recalibrate import calibrate
 
 SYSTEMS = {  # name → known, others
     "3bpa": ("id_300K", ("ood_600K", "ood_1200K")),
     "acac": ("id_300K", ("ood_600K",)),
     "silicon": ("liquid_test", ("liquid_sw_ood", "solid_ood")),
 }
-ROWS = {  # row → (run, members or None for all)
-    "MVE": ("de-jef", [0]), "MSE ensemble": ("mse", None), "DE-E": ("de-e", None), "DE-JEF": ("de-jef", None),
-    "SWAG": ("swag", None), "IVON": ("ivon", None), "Laplace": ("laplace", None), "LLPR on MSE": ("llpr-mse", None),
-    "LLPR on MVE": ("llpr", None), "shallow": ("shallow", None),
-}
+SCORES = {"E": ("energy_uncertainty_per_atom_epistemic", "energy_uncertainty_per_atom"),
+          "F": ("forces_uncertainty_rms_epistemic", "forces_uncertainty_rms")}
 SPLITS = 200
 QUANTITIES = ("energy", "forces", "ellipsoids")
 
@@ -78,18 +72,14 @@ def random_halves(raw, seed: int = 0) -> dict[str, float]:
     return out | {"floor after": calibration_floor(half, n - half), "floor before": calibration_floor(math.inf, n - half)}
 
 
-def elsewhere(known, raw) -> dict:
-    """Calibration errors with intervals of another data set, before and after a calibration with the known one."""
-    calibration = fit_calibration(known)
-    before, after, found = nominal_levels(raw), calibrated_levels(raw, calibration), {}
-    for name in after:
-        frame = np.arange(len(raw)) if name == "energy" else raw.frame
-        for when, levels in (("before", before[name]), ("after", after[name])):
-            interval = calibration_error_interval(levels, frame)
+def elsewhere(one: Assessment) -> dict:
+    """Calibration errors with intervals of another data set, before and after, and how well its atoms are ranked."""
+    found = {}
+    for name in one.after_quality:
+        for when, quality in (("before", one.before_quality[name]), ("after", one.after_quality[name])):
+            interval = quality.calibration_error
             found[f"CE {name} {when}"] = [interval.value, interval.low, interval.high]
-    if raw.forces_covariance is not None:
-        found["rank correlation"] = [force_rank_correlation(raw.forces, raw.forces_covariance), force_rank_ceiling(raw.forces_covariance)]
-    return found
+    return found | ({} if one.rank is None else {"rank correlation": list(one.rank)})
 
 
 def factors(known, others: dict) -> dict:
@@ -107,38 +97,22 @@ def factors(known, others: dict) -> dict:
     return found
 
 
-def missed(known, others: dict, scores: dict, thresholds: dict[str, float], criterion: str) -> list[int] | None:
-    """Structures with a force RMSE above five times that of the known set, and how many are below the threshold."""
-    if criterion not in thresholds:
-        return None
-    limit, counts = 5 * np.sqrt(np.mean(known.forces**2)), [0, 0]
-    for name, raw in others.items():
-        bad = np.sqrt(np.bincount(raw.frame, (raw.forces**2).mean(axis=1)) / np.bincount(raw.frame)) > limit
-        counts[0] += int(bad.sum())
-        counts[1] += int((bad & (scores[name][criterion] <= thresholds[criterion])).sum())
-    return counts
-
-
 def measured(stack, sets: dict) -> dict:
-    """All numbers of one posterior; the first set is the known one."""
-    predicted = {name: predict_dataset(stack, data) for name, data in sets.items()}
-    raw = {name: residuals_of(predicted[name], sets[name]) for name in sets}
+    """All numbers of one posterior; the first set is the known one, the others are calibrated with the whole of it."""
     first, *rest = sets
-    scores = {name: scores_of(one) for name, one in predicted.items()}
+    calibration, _ = calibrate(stack, sets[first])
+    judged = {name: assess(stack, calibration, data) for name, data in sets.items()}
+    raw = {name: one.raw for name, one in judged.items()}
+    detected = {name: detections(judged[first], judged[name], calibration.thresholds) for name in rest}
     found = {"rmse": {name: [1e3 * rmse(one.energy), 1e3 * rmse(one.forces)] for name, one in raw.items()},
-             "known": random_halves(raw[first]), "others": {}, "auroc": {},
+             "known": random_halves(raw[first]), "others": {name: elsewhere(judged[name]) for name in rest}, "auroc": {}, "missed": None,
              "factors": factors(raw[first], {name: raw[name] for name in rest})}
-    calibrated = fit_calibration(raw[first])
-    thresholds = auto_thresholds(scores_of(predicted[first].calibrated(calibrated)))
-    scores_after = {name: scores_of(one.calibrated(calibrated)) for name, one in predicted.items()}
-    for name in rest:
-        found["others"][name] = elsewhere(raw[first], raw[name])
-        for kind, names in {"E": ("energy_uncertainty_per_atom_epistemic", "energy_uncertainty_per_atom"),
-                            "F": ("forces_uncertainty_rms_epistemic", "forces_uncertainty_rms")}.items():
-            score = next((n for n in names if n in scores[first]), None)
-            found["auroc"][f"{kind} {name}"] = None if score is None else auroc(scores[first][score], scores[name][score])
-    criterion = next((n for n in ("forces_uncertainty_rms_epistemic", "forces_uncertainty_rms") if n in thresholds), "")
-    found["missed"] = missed(raw[first], {n: raw[n] for n in rest}, scores_after, thresholds, criterion)
+    for kind, names in SCORES.items():
+        score = next((n for n in names if n in judged[first].evaluation.scores), None)
+        for name in rest:
+            found["auroc"][f"{kind} {name}"] = None if score is None else detected[name][score].auroc
+        if kind == "F" and score is not None:
+            found["missed"] = [sum(d[score].bad for d in detected.values()), sum(d[score].missed for d in detected.values())]
     return found
 
 
@@ -189,13 +163,15 @@ if __name__ == "__main__":
     sets = {name: read_dataset(Path(given.data) / f"{name}.xyz") for name in (known, *others)}
     path = Path(given.runs) / "calibration.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    for row, (run, members) in ROWS.items():
+    for row, (run, kind) in ROWS.items():
         folder = Path(given.runs) / run
         if row in results or (given.only and run not in given.only.split(",")) or not (folder / "weights.safetensors").exists():
             continue
+        if row == "MSE":
+            continue  # a single one has no uncertainty
         checkpoint = load_checkpoint(folder, calibration=False)
-        if members is not None:
-            checkpoint = replace(checkpoint, posterior="mve", parameters=select_members(checkpoint.parameters, members))
+        if kind == "single":
+            checkpoint = replace(checkpoint, posterior="mve", parameters=select_members(checkpoint.parameters, [0]))
         results[row] = measured(load_stack(checkpoint, torch.float64, CPU), sets)
         path.write_text(json.dumps(results, indent=1))
         print(row, flush=True)
