@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 
 from race_calc.checkpoint import write_atomically
 from race_calc.posterior.swag import SwagState
-from race_calc.train.optimiser import StackState
+from race_calc.posterior.state import StackState
 
 STATE_FILE = "training_state.safetensors"
 SWAG = "swag."  # before the names of SWAG's tensors

@@ -17,9 +17,10 @@ from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.files import Trained
 from race_calc.train.loop import validate
-from race_calc.train.optimiser import flatten, unflatten
+from race_calc.posterior.state import flatten, unflatten
 from race_calc.train.posthoc import Fitted, Progress, fit_laplace, fit_llpr
-from race_calc.train.prepare import Example, Prepared, member_seeds, prepare
+from race_calc.data.targets import Example
+from race_calc.train.prepare import Prepared, member_seeds, prepare
 from race_calc.train.steps import IVON_BETA2, IVON_HESSIAN, ivon_scales
 
 

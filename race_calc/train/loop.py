@@ -17,9 +17,11 @@ from race_calc.posterior import swag
 from race_calc.train.config import TrainConfig, TrainingConfig
 from race_calc.train.files import STATE_FILE, Trained, append_log, load_state, save_state, trim_log
 from race_calc.train.losses import loss, shallow_loss
-from race_calc.train.optimiser import StackState, flatten, go_back, initial_state, keep_best, unflatten
+from race_calc.posterior.state import StackState, flatten, initial_state, unflatten
+from race_calc.train.optimiser import go_back, keep_best
 from race_calc.parallel import MemberMap, member_map
-from race_calc.train.prepare import Prepared, batch_of
+from race_calc.posterior.batch import batch_of
+from race_calc.train.prepare import Prepared
 from race_calc.train.steps import IVON_HESSIAN, Shapes, ivon_step, muon_step
 
 Report = Callable[[dict], None]  # called after every step and every epoch

@@ -6,9 +6,7 @@ of a variance. Energy terms are means over structures (total energy), force term
 ============== ======================================== =============================
 method         formula                                  here
 ============== ======================================== =============================
-energy NLL     ½ [d² / σ² + log σ²]                     `energy_nll`
-force NLL      ½ [dᵀ Σ⁻¹ d + log det Σ]                 `force_nll`
-MSE            the same with σ² = 1, Σ = 1              `squared`
+likelihoods    see `race_calc.model.likelihood`
 faithful       mean from the MSE, variances from        `loss` with recipe `detached`
                detached residuals (Stirn et al. 2023)
 β-NLL          energy NLL · ⌊σ²⌋^β, force NLL           `loss` with recipe `beta-nll`
@@ -20,69 +18,14 @@ of a mixture   energy NLL with mean and variance of     `shallow_loss`
 ============== ======================================== =============================
 """
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor
 
-from race_calc.model.heads import CHOLESKY_JITTER
+from race_calc.model.likelihood import Labels, covariance, energy_nll, force_nll, squared, stress_squared, whitened
 from race_calc.model.race import Outputs
 from race_calc.train.config import TrainingConfig
 
 
 BETA = 0.5
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Energies (B,) eV less references and repulsion, forces (N, 3) eV/Å, virials (B, 3, 3) eV with NaN where unknown."""
-
-    energy: Tensor
-    forces: Tensor
-    virial: Tensor
-    volume: Tensor
-
-
-def squared(difference: Tensor) -> Tensor:
-    """½ |d|² over the last axis, mean over the rest but the members: (M, n, k) → (M,)."""
-    return 0.5 * (difference**2).sum(-1).mean(1)
-
-
-def energy_nll(difference: Tensor, variance: Tensor, beta: float = 0.0) -> Tensor:
-    """Mean over structures of the Gaussian NLL without ½ log 2π: (M, B), (M, B) eV² → (M,). `beta` of the β-NLL."""
-    each = 0.5 * (difference**2 / variance + variance.log())
-    return (each * variance.detach() ** beta if beta else each).mean(1)
-
-
-def force_nll(difference: Tensor, outputs: Outputs, beta: float = 0.0) -> Tensor:
-    """Mean over atoms of the 3-D Gaussian NLL without the constant: d (M, N, 3) eV/Å → (M,). `beta` of the β-NLL.
-
-    For Σ = exp(S): Σ⁻¹ = exp(-S) and log det Σ = tr S; no decomposition is needed.
-    """
-    if outputs.log_cov is not None:
-        inverse = torch.linalg.matrix_exp(-outputs.log_cov)
-        quadratic = torch.einsum("mni,mnij,mnj->mn", difference, inverse, difference)
-        log_det = outputs.log_cov.diagonal(dim1=-2, dim2=-1).sum(-1)
-    else:
-        quadratic, log_det = _whitened(difference, _covariance(outputs))
-    each = 0.5 * (quadratic + log_det)
-    return (each * (log_det.detach() * (beta / 3)).exp() if beta else each).mean(1)
-
-
-def _covariance(outputs: Outputs) -> Tensor:
-    """Σ (M, N, 3, 3) in (eV/Å)²."""
-    if outputs.log_cov is not None:
-        return torch.linalg.matrix_exp(outputs.log_cov)
-    eye = torch.eye(3, dtype=outputs.factor.dtype, device=outputs.factor.device)
-    return outputs.factor @ outputs.factor.transpose(-1, -2) + CHOLESKY_JITTER * eye
-
-
-def _whitened(difference: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """dᵀ Σ⁻¹ d and log det Σ, (M, N) each; NaN where Σ is not positive definite, so that the step is skipped."""
-    lower, failed = torch.linalg.cholesky_ex(covariance)
-    lower = torch.where(failed[..., None, None] > 0, torch.full_like(lower, float("nan")), lower)
-    white = torch.linalg.solve_triangular(lower, difference[..., None], upper=False)[..., 0]
-    return (white**2).sum(-1), 2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
 def loss(outputs: Outputs, labels: Labels, head: str, training: TrainingConfig) -> Tensor:
@@ -124,20 +67,10 @@ def shallow_loss(outputs: Outputs, labels: Labels, head: str, training: Training
     total = training.energy_weight * energy_nll(d_energy, variance[None])
     d_forces = labels.forces - outputs.forces  # (1, N, 3)
     if head == "joint":
-        quadratic, log_det = _whitened(d_forces, _covariance(outputs).mean(0, keepdim=True))
+        quadratic, log_det = whitened(d_forces, covariance(outputs).mean(0, keepdim=True))
         total = total + training.force_weight * 0.5 * (quadratic + log_det).mean(1)
     else:
         total = total + training.force_weight * squared(d_forces)
     if training.stress_weight:
         total = total + training.stress_weight * stress_squared(outputs, labels)[:1]
     return total
-
-
-def stress_squared(outputs: Outputs, labels: Labels) -> Tensor:
-    """½ |Δσ|² (eV/Å³)², mean over the structures that have a stress label; zero if none has."""
-    known = torch.isfinite(labels.virial).flatten(1).all(1) & (labels.volume > 0)
-    if not known.any():
-        return outputs.virial.new_zeros(len(outputs.virial))
-    difference = (labels.virial - outputs.virial)[:, known] / labels.volume[known, None, None]
-    return squared(difference.flatten(2))
-

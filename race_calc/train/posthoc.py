@@ -16,8 +16,10 @@ from race_calc.model.parameters import Parameters, is_last_layer
 from race_calc.model.race import evaluate
 from race_calc.parallel import member_map
 from race_calc.posterior import laplace, llpr
-from race_calc.train.optimiser import flatten, unflatten
-from race_calc.train.prepare import Example, Prepared, batch_of
+from race_calc.posterior.state import flatten, unflatten
+from race_calc.data.targets import Example
+from race_calc.posterior.batch import batch_of
+from race_calc.train.prepare import Prepared
 
 ROWS, PAIRS = 128, 300_000  # at most so many copies of the model at once, and so many of them times pairs: some 0.5 GiB
 PRIOR = 1.0  # precision of a last-layer weight before the data: weights are drawn from N(0, 1)

@@ -6,33 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from race_calc.data.dataset import Dataset, check_same_elements, data_hash, geometry_hashes, read_dataset
 from race_calc.data.references import References, fit_references, read_isolated_atoms
 from race_calc.data.split import Split, apply_split, make_split
-from race_calc.graph import Graph, average_neighbours, collate, from_atoms
-from race_calc.kernels.messages import kernels_usable
+from race_calc.data.targets import Example, examples_of
+from race_calc.graph import average_neighbours, from_atoms
 from race_calc.model.heads import initial_offsets
-from race_calc.model.layout import Layout
 from race_calc.model.parameters import Parameters, initialise
 from race_calc.model.plan import make_plan
-from race_calc.model.race import Race, layout_of
+from race_calc.model.race import Race
 from race_calc.repulsion import repulsion
 from race_calc.train.config import TrainConfig
-from race_calc.train.losses import Labels
 
 OPTIMISER = "muon 2, ivon 2, swag 1"  # a run is resumed only by what started it
-
-
-@dataclass(frozen=True)
-class Example:
-    """One structure: its graph and its labels in float64, less references and repulsion."""
-
-    graph: Graph
-    energy: float
-    forces: np.ndarray
-    virial: np.ndarray  # (3, 3) eV, NaN where there is no stress
 
 
 @dataclass(frozen=True)
@@ -106,29 +93,3 @@ def without_repulsion(dataset: Dataset, cutoff: float) -> Dataset:
             for stress, k, atoms in zip(dataset.stress, known, dataset.structures)
         ),
     )
-
-
-def examples_of(dataset: Dataset, references: References, cutoff: float) -> tuple[Example, ...]:
-    examples = []
-    for atoms, energy, forces, stress in zip(dataset.structures, dataset.energy, dataset.forces, dataset.stress):
-        virial = np.full((3, 3), np.nan) if stress is None else stress * atoms.get_volume()
-        energy = float(energy) - references.reference_energy(atoms.numbers)
-        examples.append(Example(from_atoms(atoms, cutoff), energy, forces, virial))
-    return tuple(examples)
-
-
-def batch_of(examples: list[Example], model: Race, dtype: torch.dtype, device: torch.device) -> tuple[Layout, Labels]:
-    """Collate examples for the device."""
-    graph = collate([example.graph for example in examples])
-
-    def tensor(values) -> torch.Tensor:
-        return torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
-
-    labels = Labels(
-        energy=tensor([example.energy for example in examples]),
-        forces=tensor(np.concatenate([example.forces for example in examples])),
-        virial=tensor(np.stack([example.virial for example in examples])),
-        volume=tensor(graph.volume),
-    )
-    padded = not kernels_usable(device)
-    return layout_of(model, graph, dtype, device, padded, training=True), labels

@@ -8,9 +8,11 @@ from race_calc.model.parameters import unstacked
 from race_calc.model.race import Outputs, evaluate
 from race_calc.posterior import ivon
 from race_calc.train.config import TrainConfig, TrainingConfig
-from race_calc.train.losses import Labels, likelihood, loss, shallow_loss
+from race_calc.model.likelihood import Labels
+from race_calc.posterior.state import StackState, accept, flatten, unflatten
+from race_calc.train.losses import likelihood, loss, shallow_loss
 from race_calc.train.muon import muon_direction
-from race_calc.train.optimiser import StackState, accept, flatten, unflatten, update
+from race_calc.train.optimiser import update
 from race_calc.train.prepare import Prepared
 from race_calc.train.smoothness import prior_weight, roughness
 

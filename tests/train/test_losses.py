@@ -12,21 +12,12 @@ from scipy.stats import multivariate_normal, norm
 from race_calc.graph import collate, from_atoms
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import CHOLESKY_JITTER, initial_offsets
+from race_calc.model.likelihood import Labels, energy_nll, force_nll, squared, stress_squared
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Outputs, Race, evaluate, layout_of
 from race_calc.train.config import TrainingConfig
-from race_calc.train.losses import (
-    BETA,
-    Labels,
-    energy_nll,
-    force_nll,
-    likelihood,
-    loss,
-    shallow_loss,
-    squared,
-    stress_squared,
-)
+from race_calc.train.losses import BETA, likelihood, loss, shallow_loss
 
 M, N, B = 2, 7, 3
 JOINT = TrainingConfig(recipe="joint", energy_weight=1.0, force_weight=100.0)

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from race_calc.train.optimiser import (
-    MAX_BAD_STEPS, StackState, flatten, go_back, initial_state, keep_best, unflatten, update,
-)
+from race_calc.posterior.state import StackState, flatten, initial_state, unflatten
+from race_calc.train.optimiser import MAX_BAD_STEPS, go_back, keep_best, update
 
 NO_CLIP = 1e9
 

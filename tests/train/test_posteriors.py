@@ -20,9 +20,10 @@ from race_calc.train.files import STATE_FILE, load_state
 from race_calc.train.finish import finish, fit_posterior
 from race_calc.train.loop import train
 from race_calc.train.losses import likelihood
-from race_calc.train.optimiser import flatten, initial_state, unflatten
+from race_calc.posterior.state import flatten, initial_state, unflatten
 from race_calc.train.posthoc import _squared_jacobian, last_layer_features
-from race_calc.train.prepare import batch_of, prepare
+from race_calc.posterior.batch import batch_of
+from race_calc.train.prepare import prepare
 from race_calc.train.steps import IVON_BETA2, IVON_HESSIAN, IVON_RATE, ivon_step
 
 CPU = torch.device("cpu")

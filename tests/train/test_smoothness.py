@@ -8,8 +8,9 @@ from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.radial import bessel, perceptron
 from race_calc.train.config import load_config
-from race_calc.train.optimiser import flatten
-from race_calc.train.prepare import batch_of, prepare
+from race_calc.posterior.state import flatten
+from race_calc.posterior.batch import batch_of
+from race_calc.train.prepare import prepare
 from race_calc.train.smoothness import roughness
 from race_calc.train.steps import gradients_of
 from small_run import write_run
