@@ -12,7 +12,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 docs: $(VENV)/.ready-docs
-	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html docs docs/_build
 
 setup: $(VENV)/.ready
 

@@ -26,12 +26,10 @@ def write_pages(folder: Path) -> None:
     pages = {f"{room.replace(' ', '-')}.rst": room_page(room, modules) for room, modules in rooms.items()}
     pages["index.rst"] = index_page(rooms, list(pages))
     folder.mkdir(exist_ok=True)
-    for old in set(folder.glob("*.rst")) - {folder / name for name in pages}:
+    for old in folder.glob("*.rst"):
         old.unlink()
     for name, text in pages.items():
-        path = folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:  # unchanged pages are not built again
-            path.write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def modules_by_room() -> dict[str, list[str]]:
@@ -61,7 +59,6 @@ def overview(modules: list[str]) -> str:
 
 
 def index_page(rooms: dict[str, list[str]], pages: list[str]) -> str:
-    public = "\n".join(f"   ~{PACKAGE}.{name}" for name in race_calc.__all__)
     documented = "\n".join(f".. autoclass:: {PACKAGE}.{name}\n   :members:\n" for name in race_calc.__all__)
     listed = "\n".join(f"   {Path(page).stem}" for page in pages)
     return (

@@ -3,13 +3,16 @@
 - `|d|` is an absolute value here, not a substitution: outside of backticks the bars become U+2223, which looks the same
   and is as wide, so that tables stay aligned.
 - A `-` alone in a cell of a table means "none", not the start of a list: it becomes a dash.
-- A class of settings (pydantic) says what each key takes in its `description`: a table of the keys replaces its signature.
+- A class of settings (pydantic) says what each key takes in its `description`, a command (typer) what each option means in
+  its `help`: a table of them replaces the signature.
 """
 
+import inspect
 import re
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+from typer.models import ArgumentInfo, ParameterInfo
 
 CODE = re.compile(r"(`+[^`]*`+)")
 LONE = re.compile(r"(?<=\S)([ ]+)-(?=[ ]|$)", re.MULTILINE)
@@ -23,12 +26,15 @@ def setup(app):
 
 def _docstring(app, what, name, obj, options, lines):
     lines[:] = as_meant("\n".join(lines)).split("\n")
-    if _is_settings(what, obj):
-        lines += ["", *settings_table(obj)]
+    if what == "class" and settings_of(obj):
+        lines += ["", *table("key", settings_of(obj))]
+    if what == "function" and options_of(obj):
+        lines += ["", *table("argument", options_of(obj))]
 
 
 def _signature(app, what, name, obj, options, signature, returns):
-    return ("", None) if _is_settings(what, obj) else None
+    tabled = what == "class" and settings_of(obj) or what == "function" and options_of(obj)
+    return ("", None) if tabled else None
 
 
 def as_meant(text: str) -> str:
@@ -36,21 +42,38 @@ def as_meant(text: str) -> str:
     return "".join(part if i % 2 else LONE.sub(r"\1–", part.replace("|", "∣")) for i, part in enumerate(parts))
 
 
-def settings_table(settings: type[BaseModel]) -> list[str]:
+def table(first: str, rows: list[tuple[str, str, str]]) -> list[str]:
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: auto", ""]
-    for key, default, takes in [("key", "default", "takes"), *(_row(*item) for item in settings.model_fields.items())]:
-        lines += [f"   * - {key}", f"     - {default}", f"     - {takes}"]
+    for name, default, meaning in [(first, "default", "meaning"), *rows]:
+        lines += [f"   * - {name}", f"     - {default}", f"     - {meaning}"]
     return [*lines, ""]
 
 
-def _row(name: str, field) -> tuple[str, str, str]:
-    if field.default is not PydanticUndefined:
-        default = f"``{field.default!r}``"
-    else:
+def settings_of(cls: type) -> list[tuple[str, str, str]]:
+    """Key, default and allowed values of each setting; none for other classes."""
+    if not issubclass(cls, BaseModel):
+        return []
+    rows = []
+    for name, field in cls.model_fields.items():
         default = "required" if field.is_required() else ""
-    nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-    return f"``{name}``", default, f"the keys of ``{field.annotation.__name__}``" if nested else field.description or ""
+        if field.default is not PydanticUndefined:
+            default = f"``{field.default!r}``"
+        nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        rows.append((f"``{name}``", default, f"keys of ``{field.annotation.__name__}``" if nested else field.description or ""))
+    return rows
 
 
-def _is_settings(what: str, obj) -> bool:
-    return what == "class" and issubclass(obj, BaseModel) and bool(obj.model_fields)
+def options_of(function) -> list[tuple[str, str, str]]:
+    """Name, default and help of each argument and option of a command; none for other functions."""
+    if not inspect.isfunction(function):
+        return []
+    rows = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        info = next((entry for entry in getattr(parameter.annotation, "__metadata__", ()) if isinstance(entry, ParameterInfo)), None)
+        if info is None:
+            continue
+        shown = name.upper() if isinstance(info, ArgumentInfo) else ", ".join(info.param_decls or [f"--{name.replace('_', '-')}"])
+        empty = parameter.default is None or parameter.default == []
+        default = "" if empty else "required" if parameter.default is parameter.empty else f"``{parameter.default!r}``"
+        rows.append((f"``{shown}``", default, info.help or ""))
+    return rows
