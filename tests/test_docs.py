@@ -12,6 +12,7 @@ SOURCES = [path for path in sorted((ROOT / "race_calc").rglob("*")) if path.suff
 GENERATED = ("api/",)  # written by docs/_ext/api_pages.py when the documentation is built
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:docs|models|benchmarks|examples|tests|race_calc)/[\w./-]+)`")
+DOTTED = re.compile(r"`race_calc((?:\.\w+)+)`")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 SECTIONS = re.compile(r"method(?:\.md)?,?\s+sections?\s+(\d+(?:(?:,| and)\s+\d+)*)")
 
@@ -34,6 +35,20 @@ def test_links_point_to_files_that_exist(page):
 @pytest.mark.parametrize("page", PRESENT, ids=name_of)
 def test_files_named_in_the_text_exist(page):
     assert [name for name in FILE.findall(text_of(page)) if not (ROOT / name).exists()] == []
+
+
+def test_dotted_names_lead_somewhere():
+    named = {(name_of(page), name) for page in [*PRESENT, *SOURCES] for name in DOTTED.findall(page.read_text(encoding="utf-8"))}
+    assert {(page, name) for page, name in named if not leads_somewhere(name)} == set()
+
+
+def leads_somewhere(dotted: str) -> bool:
+    """Does `.room.module.name` lead to a folder, a file or a word in that file? Nothing is imported."""
+    folder, parts = ROOT / "race_calc", dotted.strip(".").split(".")
+    while parts and (folder / parts[0]).is_dir():
+        folder = folder / parts.pop(0)
+    file = folder / f"{parts.pop(0)}.py" if parts and (folder / f"{parts[0]}.py").is_file() else folder / "__init__.py"
+    return not parts or re.search(rf"\b{parts[0]}\b", file.read_text(encoding="utf-8")) is not None
 
 
 def test_sections_of_the_method_named_in_the_code_exist():

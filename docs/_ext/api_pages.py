@@ -37,7 +37,8 @@ def modules_by_room() -> dict[str, list[str]]:
     rooms = defaultdict(list)
     for module in pkgutil.walk_packages(race_calc.__path__, f"{PACKAGE}."):
         parts = module.name.split(".")[1:]
-        if any(part.startswith("_") for part in parts):
+        empty = module.ispkg and len(parts) > 1 and not first_sentence(module.name)  # a folder in a room that says nothing
+        if empty or any(part.startswith("_") for part in parts):
             continue
         rooms[parts[0] if len(parts) > 1 or module.ispkg else LOOSE].append(module.name)
     return {room: sorted(rooms[room]) for room in sorted(rooms, key=lambda room: (room == LOOSE, room))}
