@@ -1,0 +1,31 @@
+"""Settings of the documentation: `make docs`. Nothing here needs a network."""
+
+import sys
+from pathlib import Path
+
+import race_calc
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "race_calc"
+author = copyright = "The race_calc developers"
+version = release = race_calc.__version__
+
+extensions = ["sphinx.ext.autodoc", "myst_parser", "api_pages", "docstrings", "mathml"]
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+html_math_renderer = "mathml"
+exclude_patterns = ["_build"]
+
+default_role = "code"  # in docstrings a name stands between single backticks
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_default_options = {"exclude-members": "model_config"}  # pydantic's own
+python_maximum_signature_line_length = 100
+
+html_theme = "furo"
+html_title = "race_calc"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
