@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from common import MODEL, arguments, report, trained
 
+from race_calc.calculator import StackPredictor
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate import evaluate_dataset
 from race_calc.memory import keep_freed_memory
@@ -29,7 +30,7 @@ for case, changes in CASES.items():
     content["model"] |= changes.get("model", {})
     posterior = trained(content, Path(given.data))
     for name in ("id_300K", "ood_600K", "ood_1200K"):
-        found = evaluate_dataset(posterior, read_dataset(Path(given.data) / f"{name}.xyz"))
+        found = evaluate_dataset(StackPredictor(posterior), read_dataset(Path(given.data) / f"{name}.xyz"))
         results[f"{case}, {name} force RMSE, meV/Å"] = 1e3 * found.forces.rmse
         results[f"{case}, {name} energy RMSE, meV"] = 1e3 * found.energy.rmse
     print({name: round(value, 1) for name, value in results.items() if name.startswith(case)}, flush=True)

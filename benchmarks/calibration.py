@@ -18,6 +18,7 @@ from common import arguments
 from runs import CPU, ROWS
 
 from race_calc.assessment import Assessment, assess, detections
+from race_calc.calculator import StackPredictor
 from race_calc.calibrate.calibration import fit_calibration
 from race_calc.calibrate.conformal import coverage_band
 from race_calc.calibrate.metrics import calibration_floor, gaussian_nll, level_error, mahalanobis, rmse, vector_nll
@@ -97,11 +98,11 @@ def factors(known, others: dict) -> dict:
     return found
 
 
-def measured(stack, sets: dict) -> dict:
+def measured(predictor, sets: dict) -> dict:
     """All numbers of one posterior; the first set is the known one, the others are calibrated with the whole of it."""
     first, *rest = sets
-    calibration, _ = calibrate(stack, sets[first])
-    judged = {name: assess(stack, calibration, data) for name, data in sets.items()}
+    calibration, _ = calibrate(predictor, sets[first])
+    judged = {name: assess(predictor, calibration, data) for name, data in sets.items()}
     raw = {name: one.raw for name, one in judged.items()}
     detected = {name: detections(judged[first], judged[name], calibration.thresholds) for name in rest}
     found = {"rmse": {name: [1e3 * rmse(one.energy), 1e3 * rmse(one.forces)] for name, one in raw.items()},
@@ -172,7 +173,7 @@ if __name__ == "__main__":
         checkpoint = load_checkpoint(folder, calibration=False)
         if kind == "single":
             checkpoint = replace(checkpoint, posterior="mve", parameters=select_members(checkpoint.parameters, [0]))
-        results[row] = measured(load_stack(checkpoint, torch.float64, CPU), sets)
+        results[row] = measured(StackPredictor(load_stack(checkpoint, torch.float64, CPU)), sets)
         path.write_text(json.dumps(results, indent=1))
         print(row, flush=True)
     results = {row: results[row] for row in ROWS if row in results}

@@ -18,6 +18,7 @@ import torch
 from common import MODEL, arguments, interleaved, start
 from runs import CASES, CPU, POST_HOC, ROWS, configuration, make
 
+from race_calc.calculator import StackPredictor
 from race_calc.checkpoint import load_checkpoint
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate import evaluate_dataset
@@ -36,7 +37,7 @@ BASE = MODEL / "train.yaml"
 def measured(stack, sets: dict) -> dict[str, float | None]:
     found, scores = {}, {}
     for name, data in sets.items():
-        evaluation = evaluate_dataset(stack, data)
+        evaluation = evaluate_dataset(StackPredictor(stack), data)
         for kind, quality in (("E", evaluation.energy), ("F", evaluation.forces)):
             found |= {f"RMSE {kind} {name}": 1e3 * quality.rmse, f"NLL {kind} {name}": quality.nll,
                       f"CE {kind} {name}": quality.calibration_error}

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 from common import MODEL, arguments, report, trained
 
+from race_calc.calculator import StackPredictor
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate import evaluate_dataset
 from race_calc.memory import keep_freed_memory
@@ -40,7 +41,7 @@ for name, (data, tests, settings) in DATA.items():
         content["model"]["head"] = "mse" if changes is None else "joint"
         stack = trained(content, Path(given.data))
         for test in tests:
-            found = evaluate_dataset(stack, read_dataset(Path(given.data) / Path(data["train"]).parent / test))
+            found = evaluate_dataset(StackPredictor(stack), read_dataset(Path(given.data) / Path(data["train"]).parent / test))
             key = f"{recipe}, {name} {test.split('.')[0] if name == '3bpa' else 'test'}"
             results[f"{key}: energy RMSE, meV"] = 1e3 * found.energy.rmse
             results[f"{key}: force RMSE, meV/Å"] = 1e3 * found.forces.rmse

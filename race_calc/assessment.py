@@ -1,6 +1,6 @@
-"""All that is told about a model on one data set: errors, reliability, scores; and what tells two data sets apart."""
+"""All that is told about a predictor on one data set: errors, reliability, scores; and what tells data sets apart. Imports no torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,13 @@ from race_calc.calibrate.metrics import LEVELS
 from race_calc.calibrate.ranking import force_rank_ceiling, force_rank_correlation
 from race_calc.calibrate.reliability import Reliability, calibrated_levels, inside, nominal_levels, reliability
 from race_calc.calibrate.residuals import Residuals
-from race_calc.calibrate.score import unified_terms
+from race_calc.calibrate.score import Errors, unified_terms
 from race_calc.data.dataset import Dataset
-from race_calc.data.references import References
 from race_calc.evaluate import Evaluation, Predicted, predict_dataset, residuals_of, summarise
+from race_calc.md.monitor import default_scores
 from race_calc.ood.detection import aupr, auroc, fpr_at_95_tpr
-from race_calc.posterior.stack import StackPosterior
+from race_calc.ood.scores import atom_scores
+from race_calc.uncertainty.predictor import Predictor, calibration_of, thresholds_of
 
 BAD = 5.0  # times the force RMSE of the known set
 RELATIVE_ERROR = 0.05  # reference errors of the unified score, as a share of the spread of the labels
@@ -66,10 +67,10 @@ class Assessment:
         return None if name is None else inside(self.levels[name], LEVELS[1], name)
 
 
-def assess(posterior: StackPosterior, calibration: Calibration | None, dataset: Dataset,
+def assess(predictor: Predictor, calibration: Calibration | None, dataset: Dataset,
            progress: Callable[[int, int], None] = lambda done, total: None) -> Assessment:
-    """Predict a data set and judge it. Raises ValueError as `predict_dataset` does."""
-    predicted = predict_dataset(posterior, dataset, progress=progress)
+    """Predict a data set and judge it; `calibration`: applied to raw predictions. Raises ValueError as `predict_dataset` does."""
+    predicted = predict_dataset(predictor, dataset, progress=progress)
     raw = residuals_of(predicted, dataset)
     if calibration is not None:
         predicted = predicted.calibrated(calibration)
@@ -91,14 +92,8 @@ def assess(posterior: StackPosterior, calibration: Calibration | None, dataset: 
 
 
 def _atom_scores(predicted: Predicted) -> dict[str, np.ndarray]:
-    """√(tr Σ / 3) in eV/Å and the BALD of the force in nat, of every atom."""
-    found = {}
-    if predicted.predictions[0].forces_covariance is not None:
-        traces = [np.trace(p.forces_covariance, axis1=1, axis2=2) for p in predicted.predictions]
-        found["atom: forces_uncertainty_rms"] = np.sqrt(np.concatenate(traces) / 3.0)
-    if predicted.predictions[0].bald_forces is not None:
-        found["atom: bald_forces"] = np.concatenate([p.bald_forces for p in predicted.predictions])
-    return found
+    each = [atom_scores(p) for p in predicted.predictions]
+    return {f"atom: {name}": np.concatenate([scores[name] for scores in each]) for name in each[0]}
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,7 @@ class Detection:
     missed: int | None = None
 
 
-def detections(known: Assessment, other: Assessment, thresholds: dict[str, float]) -> dict[str, Detection]:
+def detections(known: Assessment, other: Assessment, thresholds: Mapping[str, float]) -> dict[str, Detection]:
     """Score → Detection, of structures and of atoms."""
     found = {}
     bad = ~(_force_rmse(other.raw) <= BAD * known.evaluation.forces.rmse)  # NaN is bad
@@ -144,18 +139,18 @@ def _pairs(known: Assessment, other: Assessment):
             yield name, values, two[name]
 
 
-def score_terms(known: Assessment, known_data: Dataset, references: References, found: list[dict[str, Detection]],
+def score_terms(known: Assessment, known_data: Dataset, reference_energies: Sequence[float], found: list[dict[str, Detection]],
                 criterion: str) -> dict[str, float] | None:
     """The terms of the unified score, or None where one of them cannot be told.
 
     Errors and calibration errors are those of the known set; calibration errors after scaling and level map where there is
     a calibration. AUROC: mean over the other sets, of `criterion`. Reference errors: RELATIVE_ERROR of the standard deviation
-    of the energies less the reference energies of the atoms, and of the root mean square of the force components; they
-    depend on the data alone, so that models on the same data can be compared.
+    of the energies less `reference_energies` (of the atoms of each structure, eV), and of the root mean square of the force
+    components; they depend on the data alone, so that models on the same data can be compared.
     """
     if not found or criterion not in found[0] or not {"energy", "forces"} <= set(known.before):
         return None
-    energies = known_data.energy - [references.reference_energy(atoms.numbers) for atoms in known_data.structures]
+    energies = known_data.energy - np.asarray(reference_energies)
     spread_energy, spread_forces = float(np.std(energies)), float(np.sqrt(np.mean(np.concatenate(known_data.forces) ** 2)))
     if not (spread_energy > 0 and spread_forces > 0):
         return None
@@ -165,11 +160,38 @@ def score_terms(known: Assessment, known_data: Dataset, references: References, 
     if np.isnan([known.evaluation.energy.rmse, known.evaluation.forces.rmse]).any():
         return None
     return unified_terms(
-        rmse_energy=known.evaluation.energy.rmse,
-        rmse_forces=known.evaluation.forces.rmse,
-        ce_energy=quality["energy"].calibration_error.value,
-        ce_forces=quality["forces"].calibration_error.value,
+        Errors(known.evaluation.energy.rmse, known.evaluation.forces.rmse, quality["energy"].calibration_error.value,
+               quality["forces"].calibration_error.value),
         auroc=float(np.mean([one[criterion].auroc for one in found])),
         reference_energy=RELATIVE_ERROR * spread_energy,
         reference_forces=RELATIVE_ERROR * spread_forces,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A model on the data that it should know, the first, and on others, all by file: what it has for each, and for each but
+    the first score → Detection; and the unified score's terms, or None, with the score that the monitor watches first, or ""."""
+
+    sets: dict[str, Dataset]
+    found: dict[str, Assessment]
+    detected: dict[str, dict[str, Detection]]
+    calibration: Calibration | None
+    criterion: str
+    terms: dict[str, float] | None
+
+
+def compare(predictor: Predictor, sets: dict[str, Dataset], found: dict[str, Assessment],
+            reference_energies: Sequence[float] | None = None) -> Comparison:
+    """The other data sets against the first; `found`: each with the predictor's calibration, in the order of `sets`.
+
+    `reference_energies`: eV, of the atoms of each known structure; None: there is no unified score.
+    """
+    first, *others = found
+    known, thresholds = found[first], thresholds_of(predictor)
+    detected = {name: detections(known, found[name], thresholds) for name in others}
+    criterion = next(iter(default_scores(known.evaluation.scores, thresholds)), "")
+    terms = None
+    if reference_energies is not None:
+        terms = score_terms(known, sets[first], reference_energies, list(detected.values()), criterion)
+    return Comparison(sets, found, detected, calibration_of(predictor), criterion, terms)

@@ -3,7 +3,6 @@ calibration.json. Loading executes nothing."""
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save
 
 from race_calc.calibrate.calibration import Calibration
 from race_calc.calibrate.storage import from_dict, to_dict
+from race_calc.data.files import write_atomically
 from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters, is_last_layer, n_members, offset_names, parameter_shapes
@@ -218,13 +218,3 @@ def _read_weights(path: Path, plan: Plan, members: int, posterior: str) -> tuple
     if last_layer is not None and not (torch.isfinite(last_layer).all() and (last_layer.diagonal() >= 0).all()):
         raise CheckpointError(f"{path}: the covariance of the last layer is not one: copy the model folder again")
     return parameters, None if last_layer is None else last_layer.double().numpy()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` so that a reader, or a killed process, sees the old file or the new one, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """Graph: atoms and their neighbour pairs, always batched. One structure is a batch of one."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +112,24 @@ def collate(graphs: list[Graph]) -> Graph:
         batch=np.concatenate([g.batch + b for g, b in zip(graphs, n_before)]),
         ptr=np.concatenate([[0]] + [g.ptr[1:] + p for g, p in zip(graphs, ptr)]),
     )
+
+
+def batches(graphs: Iterable[Graph], max_atoms: int) -> Iterator[Graph]:
+    """`collate` of graphs that have at most `max_atoms` atoms together, or of one that alone has more; the order is kept."""
+    together, atoms = [], 0
+    for graph in graphs:
+        if together and atoms + graph.n_atoms > max_atoms:
+            yield collate(together)
+            together, atoms = [], 0
+        together.append(graph)
+        atoms += graph.n_atoms
+    yield collate(together)
+
+
+def structures_of(graph: Graph) -> list[Atoms]:
+    """The structures of a graph, as atoms."""
+    spans = zip(graph.ptr, graph.ptr[1:], graph.cell, graph.pbc)
+    return [Atoms(graph.numbers[i:j], graph.positions[i:j], cell=cell, pbc=pbc) for i, j, cell, pbc in spans]
 
 
 def average_neighbours(graphs: list[Graph]) -> float:

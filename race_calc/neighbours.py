@@ -1,7 +1,6 @@
 """Neighbour pairs of a structure (vesin), and the checks that a structure can be evaluated at all."""
 
 import numpy as np
-import vesin
 from ase import Atoms
 
 SMALLEST_DISTANCE = 1e-3  # Å; closer pairs have no direction and no physical meaning
@@ -54,6 +53,8 @@ def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray
     undirected pair (E,), which i ← j and j ← i share. Raises ValueError when two atoms are closer than 0.001 Å,
     or when the pairs are too many to hold.
     """
+    import vesin  # imports torch where it is installed, which `evaluate` must not
+
     cell = atoms.cell.complete().array if atoms.pbc.any() else np.zeros((3, 3))
     if atoms.pbc.all():
         volume = atoms.cell.volume

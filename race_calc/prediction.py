@@ -1,10 +1,18 @@
-"""What a posterior says about a batch of structures. NumPy only."""
+"""What a posterior says about a batch of structures, and which quantities that gives. NumPy only."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # row and column of xx yy zz yz xz xy
+SPREADS = {"energy_uncertainty": "energy", "forces_uncertainty": "forces_covariance", "forces_covariance": "forces_covariance",
+           "stress_uncertainty": "stress_covariance", "stress_covariance": "stress_covariance"}  # → start of the names of their parts
+QUANTITIES = {  # all that can be given, by the names of the ASE results and in their order → axis of the structures, or None
+    "energy": 0, "free_energy": 0, "energies": None, "forces": None, "stress": 0, "calibrated": None,
+    **{name + part: None if name.startswith("forces") else 0 for name in SPREADS for part in ("", "_epistemic", "_aleatoric")},
+    "bald_energy": 0, "bald_forces": None, "energies_members": 1, "forces_members": None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -15,14 +23,16 @@ class Prediction:
     key                           shape           unit         meaning
     ============================= =============== ============ ==========================
     energy                        (B,)            eV           mean over the members
-    energies                      (N,)            eV           mean energy of each atom
+    energies                      (N,) or None    eV           mean energy of each atom
     forces                        (N, 3)          eV/Å         mean
     stress                        (B, 6) or None  eV/Å³        mean, Voigt xx yy zz yz xz
                                                                xy, ASE sign
-    energy_epistemic              (B,)            eV²          variance between members
+    energy_epistemic              (B,) or None    eV²          variance between members
     energy_aleatoric              (B,) or None    eV²          mean predicted variance
+    energy_unsplit                (B,) or None    eV²          variance of unknown kind, in place of both
     forces_covariance_epistemic   (N, 3, 3), None (eV/Å)²      between members, per atom
     forces_covariance_aleatoric   (N, 3, 3), None (eV/Å)²      mean predicted covariance
+    forces_covariance_unsplit     (N, 3, 3), None (eV/Å)²      covariance of unknown kind, in place of both
     stress_covariance_epistemic   (B, 6, 6), None (eV/Å³)²     between members, Voigt
     bald_energy                   (B,) or None    nat          mutual information
     bald_forces                   (N,) or None    nat          the same, per atom
@@ -32,41 +42,42 @@ class Prediction:
     forces_members                (M, N, 3), None eV/Å         forces, per member
     calibrated                    bool            -            whether the variances of energies
                                                                and forces are recalibrated
+    rotates                       bool            -            whether the covariances of forces turn with
+                                                               the structure; not if known by component
     ============================= =============== ============ ==========================
 
-    With one member the epistemic arrays are zero: it was not measured. ``None``
-    means that the posterior does not give the quantity. The totals below are
-    epistemic + aleatoric; a total is ``None`` where neither part is known (one member and
-    no aleatoric part) or the members' own values are not, never a number that looks like
-    certainty.
+    With one member the epistemic arrays are zero: it was not measured. ``None`` means that the posterior does not give
+    the quantity. The totals below are epistemic + aleatoric, or what is given unsplit; like their parts they are ``None``
+    where `available` says that they are not known, never a number that looks like certainty.
+
+    Raises ValueError for a variance that is given both unsplit and in parts.
     """
 
     energy: np.ndarray
-    energies: np.ndarray
     forces: np.ndarray
-    energy_epistemic: np.ndarray
-    forces_covariance_epistemic: np.ndarray | None
     batch: np.ndarray
-    n_members: int
+    energies: np.ndarray | None = None
     stress: np.ndarray | None = None
+    energy_epistemic: np.ndarray | None = None
     energy_aleatoric: np.ndarray | None = None
+    energy_unsplit: np.ndarray | None = None
+    forces_covariance_epistemic: np.ndarray | None = None
     forces_covariance_aleatoric: np.ndarray | None = None
+    forces_covariance_unsplit: np.ndarray | None = None
     stress_covariance_epistemic: np.ndarray | None = None
     bald_energy: np.ndarray | None = None
     bald_forces: np.ndarray | None = None
+    n_members: int = 1
     energies_members: np.ndarray | None = None
     forces_members: np.ndarray | None = None
     calibrated: bool = False
+    rotates: bool = True
 
-    @property
-    def has_epistemic(self) -> bool:
-        """Whether the members can disagree (more than one)."""
-        return self.n_members > 1
-
-    @property
-    def has_epistemic_forces(self) -> bool:
-        """Whether the forces of the members are known, and can disagree."""
-        return self.has_epistemic and self.forces_covariance_epistemic is not None
+    def __post_init__(self):
+        for start in ("energy", "forces_covariance"):
+            parts = [getattr(self, f"{start}_{part}") is not None for part in ("unsplit", "epistemic", "aleatoric")]
+            if parts[0] and any(parts[1:]):
+                raise ValueError(f"{start}_unsplit and parts of the same variance are given: leave one of them out")
 
     @property
     def n_atoms(self) -> np.ndarray:
@@ -76,39 +87,73 @@ class Prediction:
     @property
     def energy_variance(self) -> np.ndarray | None:
         """Total variance of the energy, (B,) eV²."""
-        return self._total(self.energy_epistemic, self.energy_aleatoric)
+        return self._spread("energy_uncertainty", "")
 
     @property
     def forces_covariance(self) -> np.ndarray | None:
         """Total covariance of the force on each atom, (N, 3, 3) (eV/Å)²."""
-        return self._total(self.forces_covariance_epistemic, self.forces_covariance_aleatoric)
+        return self.value("forces_covariance")
 
     @property
     def stress_covariance(self) -> np.ndarray | None:
         """Covariance of the Voigt stress, (B, 6, 6) (eV/Å³)²; epistemic part only."""
-        return self._total(self.stress_covariance_epistemic, None)
+        return self.value("stress_covariance")
 
     @property
     def energy_uncertainty(self) -> np.ndarray | None:
         """Standard deviation of the total energy, (B,) eV."""
-        return _std(self.energy_variance)
+        return self.value("energy_uncertainty")
 
     @property
     def forces_uncertainty(self) -> np.ndarray | None:
         """Standard deviation of each force component, (N, 3) eV/Å."""
-        return _std(_diagonal(self.forces_covariance))
+        return self.value("forces_uncertainty")
 
     @property
     def stress_uncertainty(self) -> np.ndarray | None:
         """Standard deviation of each Voigt component, (B, 6) eV/Å³; epistemic part only."""
-        return _std(_diagonal(self.stress_covariance))
+        return self.value("stress_uncertainty")
 
-    def _total(self, epistemic, aleatoric):
-        if epistemic is None:
+    def value(self, quantity: str) -> np.ndarray | bool | None:
+        """What QUANTITIES calls so, of all structures; None where `available` lacks it. …_uncertainty are standard deviations."""
+        name = next((name for name in SPREADS if quantity.startswith(name)), None)
+        if name is None:
+            return getattr(self, "energy" if quantity == "free_energy" else quantity) if quantity in available(self) else None
+        spread = self._spread(name, quantity[len(name):])
+        if spread is None or name.endswith("covariance"):
+            return spread
+        with np.errstate(invalid="ignore"):  # a negative or NaN variance gives NaN
+            return np.sqrt(spread if spread.ndim == 1 else np.diagonal(spread, axis1=-2, axis2=-1))
+
+    def _spread(self, name: str, part: str) -> np.ndarray | None:
+        """The variance or covariance behind a key of SPREADS; part: "_epistemic", "_aleatoric" or, for the total, ""."""
+        if name + part not in available(self):
             return None
-        if aleatoric is not None:
-            return epistemic + aleatoric
-        return epistemic if self.has_epistemic else None
+        fields = [SPREADS[name] + each for each in ([part] if part else ["_unsplit", "_epistemic", "_aleatoric"])]
+        parts = [values for values in (getattr(self, field, None) for field in fields) if values is not None]
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def available(prediction: Prediction) -> frozenset[str]:
+    """The QUANTITIES that a prediction gives."""
+    return quantities([name for name, value in vars(prediction).items() if value is not None], prediction.n_members)
+
+
+def quantities(given: Collection[str], members: int) -> frozenset[str]:
+    """The QUANTITIES that follow from these fields of a Prediction of so many members: what a model can give, said before it predicts.
+
+    Epistemic parts and BALD need several members. A total needs its epistemic part, with one member its aleatoric part, or
+    what is given unsplit.
+    """
+    found = {"energy", "free_energy", "forces", "calibrated"}
+    found |= {"energies", "stress", "energies_members", "forces_members"}.intersection(given)
+    if members > 1:
+        found |= {"bald_energy", "bald_forces"}.intersection(given)
+    for name, start in SPREADS.items():
+        epistemic, aleatoric = members > 1 and f"{start}_epistemic" in given, f"{start}_aleatoric" in given
+        total = epistemic or (aleatoric and members == 1) or f"{start}_unsplit" in given
+        found |= {name + part for part, known in (("", total), ("_epistemic", epistemic), ("_aleatoric", aleatoric)) if known}
+    return frozenset(found)
 
 
 def principal_std(covariance: np.ndarray) -> np.ndarray:
@@ -123,13 +168,3 @@ def principal_std(covariance: np.ndarray) -> np.ndarray:
     largest = np.linalg.eigvalsh(safe)[..., -1]
     return np.where(finite, np.sqrt(np.maximum(largest, 0.0)), np.nan)
 
-
-def _diagonal(covariance):
-    return None if covariance is None else np.diagonal(covariance, axis1=-2, axis2=-1)
-
-
-def _std(variance):
-    if variance is None:
-        return None
-    with np.errstate(invalid="ignore"):  # a negative or NaN variance gives NaN
-        return np.sqrt(variance)

@@ -1,6 +1,6 @@
-"""From a model and data that it was not trained on to its calibration and the monitor's thresholds."""
+"""From a predictor and data that it was not trained on to its calibration and the monitor's thresholds. Imports no torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -8,18 +8,19 @@ import numpy as np
 from race_calc.calibrate.calibration import FEW_FOR_ENERGIES, Calibration, fit_calibration
 from race_calc.calibrate.metrics import mahalanobis
 from race_calc.calibrate.residuals import Residuals
-from race_calc.checkpoint import Checkpoint
 from race_calc.data.dataset import Dataset, data_hash, geometry_hashes
 from race_calc.evaluate import Predicted, predict_dataset, residuals_of, scores_of
 from race_calc.ood.thresholds import auto_thresholds
-from race_calc.posterior.stack import StackPosterior
+from race_calc.uncertainty.predictor import Predictor
 
 FEWEST = 10  # structures
 
 
-def check_held_back(checkpoint: Checkpoint, dataset: Dataset) -> list[str]:
+def check_held_back(known: Mapping[str, str] | None, dataset: Dataset) -> list[str]:
     """Warnings about what cannot be told from the record of the training, or is not quite held back.
 
+    `known`: "train" and "validation" → `geometry_hashes` of the structures that the training used, with blanks between them, as
+    the record of a model has them; None where there is no such record.
     Raises ValueError for fewer than FEWEST structures, and when structures of the data set were trained on, or occur twice in it.
     """
     if len(dataset) < FEWEST:
@@ -28,7 +29,6 @@ def check_held_back(checkpoint: Checkpoint, dataset: Dataset) -> list[str]:
     if len(set(hashes)) < len(hashes):
         raise ValueError(f"{len(hashes) - len(set(hashes))} of {len(hashes)} structures occur more than once: leave the copies out, "
                          "or the calibration takes itself for better than it is")
-    known = checkpoint.data.get("structures")
     if known is None:
         return ["the model does not tell which structures it was trained on, so an overlap with the calibration data is not seen: "
                 "make sure that there is none"]
@@ -70,13 +70,13 @@ def _one_decides(name: str, squared: np.ndarray, frame: np.ndarray) -> list[str]
             "the scale: look at it, and leave it out if it is broken or of another kind"]
 
 
-def calibrate(posterior: StackPosterior, dataset: Dataset,
+def calibrate(predictor: Predictor, dataset: Dataset,
               progress: Callable[[int, int], None] = lambda done, total: None) -> tuple[Calibration, Predicted]:
     """The calibration, and the uncalibrated predictions that it was made of.
 
     Raises ValueError as `predict_dataset` and `fit_calibration` do.
     """
-    raw = predict_dataset(posterior, dataset, progress=progress)
+    raw = predict_dataset(predictor, dataset, progress=progress)
     found = fit_calibration(residuals_of(raw, dataset))
     thresholds = auto_thresholds(scores_of(raw.calibrated(found)))
     return replace(found, data_hash=data_hash(dataset), thresholds=thresholds), raw

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from race_calc.ood.scores import CRITERIA
+from race_calc.prediction import QUANTITIES
+
 PACKAGE = Path(__file__).parent.parent / "race_calc"
 FORBIDDEN = {
     "graph.py": ("model", "data", "train", "posterior", "md", "cli", "calculator"),
@@ -21,7 +24,12 @@ FORBIDDEN = {
     "ood": ("graph", "model", "data", "train", "posterior", "md", "report", "cli", "calculator"),
     "calibrate": ("graph", "model", "data", "train", "posterior", "md", "report", "cli", "calculator"),
     "train": ("md", "report", "cli", "calculator"),
-    "md": ("graph", "model", "data", "train", "posterior", "cli"),
+    "md": ("graph", "model", "data", "train", "posterior", "interfaces", "cli"),
+    "uncertainty": ("graph", "model", "data", "train", "posterior", "md", "report", "interfaces", "evaluate", "cli", "calculator"),
+    "interfaces": ("train", "md", "report", "evaluate", "cli", "calculator"),
+    "evaluate.py": ("model", "train", "posterior", "md", "report", "interfaces", "cli", "calculator", "checkpoint"),
+    "assessment.py": ("model", "train", "posterior", "report", "interfaces", "cli", "calculator", "checkpoint"),
+    "recalibrate.py": ("model", "train", "posterior", "report", "interfaces", "cli", "calculator", "checkpoint"),
     "report": ("graph", "model", "data", "train", "posterior", "md", "cli", "calculator"),
     "calculator.py": ("train", "md", "report", "cli"),
 }
@@ -29,8 +37,13 @@ NUMPY_ONLY = [
     "prediction", "posterior.aggregate", "posterior.bald", "ood.scores", "ood.thresholds", "ood.detection",
     "calibrate.metrics", "calibrate.bootstrap", "calibrate.ranking", "calibrate.recalibration", "calibrate.conformal",
     "calibrate.score", "calibrate.residuals", "calibrate.calibration", "calibrate.storage", "calibrate.cross_fit",
-    "calibrate.reliability", "calibrate.groups", "md.monitor",
+    "calibrate.reliability", "calibrate.groups", "md.monitor", "uncertainty.predictor",
 ]
+NO_TORCH = [  # what serves a potential of others; and the whole of these folders
+    "evaluate", "assessment", "recalibrate", "graph", "interfaces.base", "cli.evaluate", "cli.evaluate_json", "cli.evaluate_report",
+    "cli.evaluate_figures", "cli.calibrate_report", "cli.demo_report",
+]
+NO_TORCH_ROOMS = ("data", "ood", "calibrate", "md", "report", "uncertainty")
 
 
 def imported(path: Path) -> set[str]:
@@ -55,3 +68,20 @@ def test_decisions_and_statistics_need_neither_torch_nor_ase():
     program = f"import importlib, sys; [importlib.import_module(n) for n in {names}]; print({{'torch', 'ase'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_potential_of_others_needs_no_torch():
+    files = [path for room in NO_TORCH_ROOMS for path in (PACKAGE / room).glob("*.py")]
+    names = NO_TORCH + [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in files]
+    program = f"import importlib, sys; [importlib.import_module('race_calc.' + n) for n in {names}]; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_criteria_are_named_in_their_rows_only():
+    """Besides the rule of the monitor's default, and the array of a frame that has the name of a criterion."""
+    names = set(CRITERIA) - set(QUANTITIES)
+    allowed = {"ood/scores.py", "md/monitor.py", "md/record.py"}
+    for path in PACKAGE.rglob("*.py"):
+        texts = {node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)}
+        assert path.relative_to(PACKAGE).as_posix() in allowed or not names & texts, path

@@ -3,7 +3,6 @@
 import math
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.assessment import RELATIVE_ERROR, assess, detections, score_terms
+from race_calc.calculator import StackPredictor
 from race_calc.calibrate.metrics import calibration_floor
 from race_calc.calibrate.reliability import calibrated_levels, nominal_levels
 from race_calc.checkpoint import load_checkpoint
@@ -34,18 +34,18 @@ def dataset(n, noise, seed):
 
 
 @pytest.fixture(scope="module")
-def posterior(tiny_model):
-    return load_stack(load_checkpoint(tiny_model), torch.float64, torch.device("cpu"))
+def predictor(tiny_model):
+    return StackPredictor(load_stack(load_checkpoint(tiny_model), torch.float64, torch.device("cpu")))
 
 
 @pytest.fixture(scope="module")
-def calibration(posterior):
-    return calibrate(posterior, dataset(15, 0.05, 1))[0]
+def calibration(predictor):
+    return calibrate(predictor, dataset(15, 0.05, 1))[0]
 
 
 @pytest.fixture(scope="module")
-def known(posterior, calibration):
-    return assess(posterior, calibration, dataset(8, 0.05, 2))
+def known(predictor, calibration):
+    return assess(predictor, calibration, dataset(8, 0.05, 2))
 
 
 def test_before_and_after(known, calibration):
@@ -60,22 +60,23 @@ def test_before_and_after(known, calibration):
     assert known.atom_scores["atom: forces_uncertainty_rms"][5] == pytest.approx(np.sqrt(np.trace(known.residuals.forces_covariance[5]) / 3))
 
 
-def test_without_a_calibration(posterior):
-    raw = assess(posterior, None, dataset(3, 0.05, 2))
+def test_without_a_calibration(predictor):
+    raw = assess(predictor, None, dataset(3, 0.05, 2))
     assert raw.after == {} and raw.residuals is raw.raw and raw.levels is raw.before
 
 
-def test_the_score_uses_calibrated_errors_and_the_mean_detection(posterior, calibration, known):
-    data, checkpoint = dataset(8, 0.05, 2), SimpleNamespace(references=posterior.references)
-    found = [detections(known, assess(posterior, calibration, dataset(5, noise, 3)), {}) for noise in (0.2, 0.3)]
-    terms = score_terms(known, data, checkpoint.references, found, "forces_uncertainty_rms")
+def test_the_score_uses_calibrated_errors_and_the_mean_detection(predictor, calibration, known):
+    data = dataset(8, 0.05, 2)
+    energies = [predictor.posterior.references.reference_energy(atoms.numbers) for atoms in data.structures]
+    found = [detections(known, assess(predictor, calibration, dataset(5, noise, 3)), {}) for noise in (0.2, 0.3)]
+    terms = score_terms(known, data, energies, found, "forces_uncertainty_rms")
     ce = known.after_quality["energy"].calibration_error.value
     assert terms["ce_energy"] == pytest.approx(math.sqrt(3 * ce), rel=0.02) and ce != known.before_quality["energy"].calibration_error.value
     aurocs = [one["forces_uncertainty_rms"].auroc for one in found]
     assert terms["auroc"] == pytest.approx(min(1.0, 2 * (1 - np.mean(aurocs))))
     spread = RELATIVE_ERROR * np.std(data.energy)  # one composition: the references are a constant
     assert terms["rmse_energy"] == pytest.approx(known.evaluation.energy.rmse / (known.evaluation.energy.rmse + spread))
-    assert score_terms(known, data, checkpoint.references, [], "forces_uncertainty_rms") is None
+    assert score_terms(known, data, energies, [], "forces_uncertainty_rms") is None
 
 
 def test_floors_are_those_of_the_two_numbers_of_structures(known):
@@ -105,7 +106,7 @@ def test_the_curves_get_before_and_after(known, calibration, monkeypatch, tmp_pa
     np.testing.assert_array_equal(after, known.after["energy"])
 
 
-def test_broken_predictions_are_alarms_not_errors(posterior, calibration, known, monkeypatch, tmp_path):
+def test_broken_predictions_are_alarms_not_errors(predictor, calibration, known, monkeypatch, tmp_path):
     full = StackPosterior.predict
 
     def broken(self, graph):
@@ -115,22 +116,22 @@ def test_broken_predictions_are_alarms_not_errors(posterior, calibration, known,
                        forces_covariance_epistemic=p.forces_covariance_epistemic * nan[:, None, None])
 
     monkeypatch.setattr(StackPosterior, "predict", broken)
-    other = assess(posterior, calibration, dataset(4, 0.05, 3))
+    other = assess(predictor, calibration, dataset(4, 0.05, 3))
     found = detections(known, other, {"forces_uncertainty_rms": 1e9})["forces_uncertainty_rms"]
     assert (found.bad, found.missed, found.alarms_other, found.auroc) == (4, 0, 1.0, 1.0)
-    assert score_terms(other, dataset(4, 0.05, 3), posterior.references, [{"forces_uncertainty_rms": found}], "forces_uncertainty_rms") is None
+    assert score_terms(other, dataset(4, 0.05, 3), np.zeros(4), [{"forces_uncertainty_rms": found}], "forces_uncertainty_rms") is None
     assert len(draw(tmp_path, {"broken": other}, calibration)) == 6
 
 
-def test_calibrating_a_broken_model_names_the_structure(posterior, monkeypatch):
+def test_calibrating_a_broken_model_names_the_structure(predictor, monkeypatch):
     full = StackPosterior.predict
     monkeypatch.setattr(StackPosterior, "predict", lambda self, graph: replace(full(self, graph), energy=np.full(graph.n_structures, np.nan)))
     with pytest.raises(ValueError, match="the energy of 12 structures, the first number 0, is not finite"):
-        calibrate(posterior, dataset(12, 0.05, 1))
+        calibrate(predictor, dataset(12, 0.05, 1))
 
 
 def test_the_model_folder_is_not_touched_by_assessing(tiny_model, tmp_path):
     copy = shutil.copytree(tiny_model, tmp_path / "model")
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
-    assess(load_stack(load_checkpoint(copy), torch.float64, torch.device("cpu")), None, dataset(2, 0.05, 2))
+    assess(StackPredictor(load_stack(load_checkpoint(copy), torch.float64, torch.device("cpu"))), None, dataset(2, 0.05, 2))
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before

@@ -10,6 +10,7 @@ from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.stats import multivariate_normal, norm
 
+from race_calc.calculator import StackPredictor
 from race_calc.checkpoint import load_checkpoint
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.evaluate import evaluate_dataset
@@ -51,7 +52,7 @@ def mixed():
 
 
 def test_equals_sums_over_single_structures(posterior, mixed):
-    found = evaluate_dataset(posterior, mixed)
+    found = evaluate_dataset(StackPredictor(posterior), mixed)
     singles = [posterior.predict(from_atoms(atoms, 4.0)) for atoms in mixed.structures]
     d_energy = np.array([e - p.energy[0] for e, p in zip(mixed.energy, singles)])
     per_atom = d_energy / [len(atoms) for atoms in mixed.structures]
@@ -87,10 +88,10 @@ def test_equals_sums_over_single_structures(posterior, mixed):
 
 def test_batches_change_nothing_and_progress_counts_structures(posterior, mixed):
     calls = []
-    one = evaluate_dataset(posterior, mixed, batch=1, progress=lambda *done: calls.append(done))
+    one = evaluate_dataset(StackPredictor(posterior), mixed, batch=1, progress=lambda *done: calls.append(done))
     assert calls == [(i, 6) for i in range(1, 7)]
-    all_at_once = evaluate_dataset(posterior, mixed, batch=10_000)
-    some = evaluate_dataset(posterior, mixed, batch=6)
+    all_at_once = evaluate_dataset(StackPredictor(posterior), mixed, batch=10_000)
+    some = evaluate_dataset(StackPredictor(posterior), mixed, batch=6)
     for other in (one, some):
         assert other.energy.rmse == pytest.approx(all_at_once.energy.rmse, rel=1e-10)
         assert other.forces.nll == pytest.approx(all_at_once.forces.nll, rel=1e-10)
@@ -103,19 +104,19 @@ def test_perfect_labels_have_no_error(posterior):
     for atoms in frames:
         p = posterior.predict(from_atoms(atoms, 4.0))
         atoms.calc = SinglePointCalculator(atoms, energy=p.energy[0], forces=p.forces, stress=p.stress[0])
-    found = evaluate_dataset(posterior, dataset_from_atoms(frames))
+    found = evaluate_dataset(StackPredictor(posterior), dataset_from_atoms(frames))
     assert max(found.energy.rmse, found.forces.rmse, found.stress.rmse) < 1e-9
     assert set(found.energy.coverage.values()) == {1.0}
 
 
 def test_molecules_have_no_stress(posterior):
-    found = evaluate_dataset(posterior, dataset_from_atoms([labelled(molecule("H2O"), 0)]))
+    found = evaluate_dataset(StackPredictor(posterior), dataset_from_atoms([labelled(molecule("H2O"), 0)]))
     assert found.stress is None and found.stresses == 0
 
 
 def test_single_member_gives_aleatoric_uncertainty_only(posterior, mixed):
     single = replace(posterior, parameters=select_members(posterior.parameters, [0]))
-    found = evaluate_dataset(single, mixed)
+    found = evaluate_dataset(StackPredictor(single), mixed)
     assert found.energy.sigma > 0 and np.isfinite(found.forces.nll)
     assert found.stress.rmse > 0 and found.stress.sigma is None
     assert set(found.scores) == {"energy_uncertainty_per_atom", "forces_uncertainty_max", "forces_uncertainty_rms"}
@@ -125,7 +126,7 @@ def test_what_the_posterior_does_not_give_is_none(posterior, mixed, monkeypatch)
     full = StackPosterior.predict
     strip = dict(energy_aleatoric=None, forces_covariance_aleatoric=None, bald_energy=None, bald_forces=None, n_members=1)
     monkeypatch.setattr(StackPosterior, "predict", lambda self, graph: replace(full(self, graph), **strip))
-    found = evaluate_dataset(posterior, mixed)
+    found = evaluate_dataset(StackPredictor(posterior), mixed)
     for quality in (found.energy, found.forces, found.stress):
         assert quality.rmse > 0 and quality.sigma is None and quality.nll is None and quality.coverage is None
     assert found.scores == {}
@@ -135,16 +136,16 @@ def test_two_members_without_aleatoric_part_have_no_density(posterior, mixed, mo
     full = StackPosterior.predict
     strip = dict(energy_aleatoric=None, forces_covariance_aleatoric=None, bald_energy=None, bald_forces=None)
     monkeypatch.setattr(StackPosterior, "predict", lambda self, graph: replace(full(self, graph), **strip))
-    found = evaluate_dataset(posterior, mixed)
+    found = evaluate_dataset(StackPredictor(posterior), mixed)
     assert found.forces.nll == np.inf and found.forces.sigma > 0
     assert np.isfinite(found.energy.nll)
 
 
 def test_unknown_element(posterior):
     with pytest.raises(ValueError, match="does not know the element N"):
-        evaluate_dataset(posterior, dataset_from_atoms([labelled(molecule("NH3"), 0)]))
+        evaluate_dataset(StackPredictor(posterior), dataset_from_atoms([labelled(molecule("NH3"), 0)]))
 
 
 def test_empty_data_set(posterior, mixed):
     with pytest.raises(ValueError, match="no structures"):
-        evaluate_dataset(posterior, mixed.subset([]))
+        evaluate_dataset(StackPredictor(posterior), mixed.subset([]))

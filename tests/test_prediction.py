@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from race_calc.prediction import Prediction, principal_std
+from race_calc.prediction import QUANTITIES, Prediction, available, principal_std, quantities
 
 
 def make(n_members=3, aleatoric=True, seed=0):
@@ -46,6 +46,30 @@ def test_one_member_without_an_aleatoric_part_claims_no_certainty():
     assert p.energy_variance is None and p.energy_uncertainty is None
     assert p.forces_covariance is None and p.forces_uncertainty is None
     assert p.stress_uncertainty is None
+
+
+def test_a_variance_of_unknown_kind_is_a_total_without_parts():
+    whole = make()
+    given = dict(energy=whole.energy, forces=whole.forces, batch=whole.batch, energy_unsplit=whole.energy_variance)
+    p = Prediction(**given, forces_covariance_unsplit=whole.forces_covariance, rotates=False)
+    assert available(p) == {"energy", "free_energy", "forces", "calibrated", "energy_uncertainty", "forces_uncertainty",
+                            "forces_covariance"}
+    np.testing.assert_array_equal(p.energy_uncertainty, whole.energy_uncertainty)
+    np.testing.assert_array_equal(p.forces_covariance, whole.forces_covariance)
+    assert p.stress_uncertainty is None and p.value("energies") is None and p.value("forces_uncertainty_epistemic") is None
+    with pytest.raises(ValueError, match="energy_unsplit and parts"):
+        Prediction(**given, energy_aleatoric=whole.energy_aleatoric)
+
+
+@pytest.mark.parametrize("members, aleatoric", [(3, True), (3, False), (1, True), (1, False)])
+def test_available_is_what_has_a_value(members, aleatoric):
+    p = make(members, aleatoric)
+    assert {name for name in QUANTITIES if p.value(name) is not None} == available(p) <= set(QUANTITIES)
+    fields = [name for name, value in vars(p).items() if value is not None]
+    assert quantities(fields, members) == available(p)
+    assert ("energy_uncertainty_epistemic" in available(p)) is (members > 1)
+    assert ("forces_uncertainty_aleatoric" in available(p)) is aleatoric
+    np.testing.assert_array_equal(p.value("free_energy"), p.energy)
 
 
 def test_is_frozen():

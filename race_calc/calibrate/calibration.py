@@ -32,7 +32,7 @@ from race_calc.calibrate.recalibration import (
     size_scale,
 )
 from race_calc.calibrate.residuals import Residuals
-from race_calc.prediction import Prediction
+from race_calc.prediction import Prediction, available
 
 FEW_FOR_ENERGIES, FEW_FOR_FORCES = 3, 5  # members without an aleatoric part, for which mean d²/σ² does not exist
 
@@ -106,17 +106,15 @@ class Calibration:
         """
         if prediction.calibrated:
             raise ValueError("the prediction is calibrated already: apply a calibration to what the posterior predicts")
-        found = {"calibrated": True}
+        factors = {}
         if self.energy is not None:
-            found["energy_epistemic"] = self.energy.epistemic * prediction.energy_epistemic
-            if prediction.energy_aleatoric is not None:
-                found["energy_aleatoric"] = self.energy.aleatoric * prediction.energy_aleatoric
+            factors |= {"energy_epistemic": self.energy.epistemic, "energy_unsplit": self.energy.epistemic,
+                        "energy_aleatoric": self.energy.aleatoric}
         if self.forces is not None:
-            for name in ("forces_covariance_epistemic", "forces_covariance_aleatoric"):
-                if getattr(prediction, name) is not None:
-                    found[name] = self.forces.scale * getattr(prediction, name)
-        scaled = replace(prediction, **found)
-        if self.energy is None or prediction.bald_energy is None:
+            factors |= {f"forces_covariance_{part}": self.forces.scale for part in ("epistemic", "unsplit", "aleatoric")}
+        found = {name: factor * getattr(prediction, name) for name, factor in factors.items() if getattr(prediction, name) is not None}
+        scaled = replace(prediction, calibrated=True, **found)
+        if self.energy is None or "bald_energy" not in available(prediction):
             return scaled
         with np.errstate(invalid="ignore", divide="ignore"):
             change = 0.5 * np.log(scaled.energy_variance / prediction.energy_variance / self.energy.aleatoric)

@@ -21,37 +21,34 @@ AUROC               auroc                   2 (1 − AUROC), at most 1
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 CE_MAX = sum((j / 100) ** 2 for j in range(1, 100)) / 99
 
 
-def unified_terms(
-    *,
-    rmse_energy: float,
-    rmse_forces: float,
-    ce_energy: float,
-    ce_forces: float,
-    auroc: float,
-    reference_energy: float,
-    reference_forces: float,
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Errors:
+    """RMSE in any unit, calibration errors (`race_calc.calibrate.metrics.level_error`), of energies and of forces."""
+
+    rmse_energy: float
+    rmse_forces: float
+    ce_energy: float
+    ce_forces: float
+
+
+def unified_terms(errors: Errors, auroc: float, reference_energy: float, reference_forces: float) -> dict[str, float]:
     """The five terms, each 0 (perfect) to 1 (useless), by name; errors in the units of their references.
 
     An infinite RMSE gives 1. Raises ValueError for numbers that cannot be: a negative or NaN RMSE, a reference that is
     not positive and finite, a calibration error outside 0 … CE_MAX, an AUROC outside 0 … 1.
     """
     return {
-        "rmse_energy": _error_term("energies", rmse_energy, reference_energy),
-        "rmse_forces": _error_term("forces", rmse_forces, reference_forces),
-        "ce_energy": math.sqrt(_within("calibration error of energies", ce_energy, CE_MAX) / CE_MAX),
-        "ce_forces": math.sqrt(_within("calibration error of forces", ce_forces, CE_MAX) / CE_MAX),
+        "rmse_energy": _error_term("energies", errors.rmse_energy, reference_energy),
+        "rmse_forces": _error_term("forces", errors.rmse_forces, reference_forces),
+        "ce_energy": math.sqrt(_within("calibration error of energies", errors.ce_energy, CE_MAX) / CE_MAX),
+        "ce_forces": math.sqrt(_within("calibration error of forces", errors.ce_forces, CE_MAX) / CE_MAX),
         "auroc": min(1.0, 2.0 * (1.0 - _within("AUROC", auroc, 1.0))),
     }
-
-
-def unified_score(**numbers: float) -> float:
-    """Mean of `unified_terms`, which takes the same arguments: 0 (perfect) to 1 (useless). Raises ValueError as they do."""
-    return mean_term(unified_terms(**numbers))
 
 
 def mean_term(terms: Mapping[str, float]) -> float:

@@ -25,6 +25,7 @@ def calibrate(
     from rich.progress import Progress
     from rich.text import Text
 
+    from race_calc.calculator import StackPredictor
     from race_calc.checkpoint import hash_weights, load_checkpoint, save_calibration
     from race_calc.cli.calibrate_report import floor_line, small_set_warnings, summary_table
     from race_calc.cli.info import wide_console
@@ -43,12 +44,12 @@ def calibrate(
         raise PermissionError(f"{model} cannot be written to: copy the model folder and calibrate the copy")
     dataset = read_dataset(data, frames)
     console = wide_console()
-    for warning in check_held_back(checkpoint, dataset) + small_set_warnings(len(dataset)):
+    for warning in check_held_back(checkpoint.data.get("structures"), dataset) + small_set_warnings(len(dataset)):
         console.print(Text(f"Warning: {warning}.", style="yellow"))
-    posterior = load_stack(checkpoint, torch.float64, torch_device(device))
+    predictor = StackPredictor(load_stack(checkpoint, torch.float64, torch_device(device)))
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("predicting", total=len(dataset))
-        found, raw = calibrate(posterior, dataset, lambda done, _: bar.update(task, completed=done))
+        found, raw = calibrate(predictor, dataset, lambda done, _: bar.update(task, completed=done))
     residuals = residuals_of(raw, dataset)
     for warning in doubts(found, residuals):
         console.print(Text(f"Warning: {warning}.", style="yellow"))

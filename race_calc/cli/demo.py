@@ -83,6 +83,7 @@ def repository() -> Path:
 def live_line(plan):
     """A callback that shows the run: one line that is rewritten in a terminal, else a line every 50 steps."""
     from race_calc.md.demo_run import target_temperature
+    from race_calc.ood.scores import SCORES
 
     terminal = sys.stdout.isatty()
 
@@ -93,9 +94,9 @@ def live_line(plan):
             f"step {record.step:5d}/{plan.steps}  T {record.temperature:5.0f} K "
             f"(thermostat {target_temperature(plan, record.step):4.0f} K)"
         )
-        for name, criterion in (("force σ", "forces_uncertainty_rms"), ("largest", "forces_uncertainty_max")):
-            if criterion in record.scores:
-                text += f"  {name} {record.scores[criterion]:6.3f} eV/Å"
+        for row in sorted(SCORES.values(), key=lambda row: row.worst_atom):  # of the structure, then of an atom
+            if row.short is not None and row.name in record.scores:
+                text += f"  {row.short} {record.scores[row.name]:6.3f} {row.unit}"
         print(f"\r{text}" if terminal else text, end="" if terminal else "\n", flush=True)
 
     return show

@@ -9,8 +9,9 @@ from ase.data import covalent_radii
 
 from race_calc.md.demo_run import COLD, FIGURE, FLAGGED, HOT, LOG, TIMESTEP, TRAJECTORY, DemoOutcome, target_temperature
 from race_calc.md.monitor import Violation
+from race_calc.md.record import SIGMA
+from race_calc.ood.scores import SCORES
 from race_calc.report.figure import RunTrace, ScoreTrace, run_figure, save_figure
-from race_calc.report.labels import LABELS, with_unit
 from race_calc.report.molecule import Molecule
 
 
@@ -19,18 +20,18 @@ def draw_figure(outcome: DemoOutcome, out: Path) -> list[Path]:
     frame = ase.io.read(out / TRAJECTORY, index=-1)
     molecule = None
     halt = outcome.halt
-    if "forces_uncertainty_max" in frame.arrays:
+    if SIGMA in frame.arrays:
         molecule = Molecule(
             symbols=frame.get_chemical_symbols(),
             positions=frame.positions,
             radii=covalent_radii[frame.numbers],
-            values=frame.arrays["forces_uncertainty_max"],
+            values=frame.arrays[SIGMA],
             label="standard deviation σ of the force (eV/Å)",
             ringed=halt.atom_index if halt else None,
         )
     caption = f"{'Halt' if halt else 'End'}: step {outcome.steps}, {outcome.steps * TIMESTEP:g} fs"
     if halt and halt.atom_index is not None:
-        caption += f"\nringed: {_atom(halt)}, {LABELS[halt.criterion][0]}"
+        caption += f"\nringed: {_atom(halt)}, {SCORES[halt.criterion].label}"
     return save_figure(run_figure(read_trace(outcome, out / LOG), molecule, caption), out / FIGURE)
 
 
@@ -43,7 +44,8 @@ def read_trace(outcome: DemoOutcome, log: Path) -> RunTrace:
         acting = [{v["criterion"] for v in step["violations"] if v["action"] in ("flag", "halt")} for step in steps]
         scores.append(
             ScoreTrace(
-                *LABELS[name],
+                SCORES[name].label,
+                SCORES[name].unit,
                 values=np.array([float(step["scores"][name]) for step in steps]),
                 threshold=criterion["threshold"],
                 acted=np.array([name in names for names in acting]),
@@ -105,22 +107,21 @@ def file_lines(outcome: DemoOutcome, out: Path) -> list[str]:
     return [
         *lines,
         f"Look at the molecule: ase gui {out / TRAJECTORY}",
-        '  it opens at the last frame; View > Colors ... > By user-defined "forces_uncertainty_max" (eV/Å)',
+        f'  it opens at the last frame; View > Colors ... > By user-defined "{SIGMA}" (eV/Å)',
         '  or "bald_forces" (nat): green is certain, pink uncertain (of the frame shown).',
     ]
 
 
 def _reason(violation: Violation) -> str:
-    what = "energy" if "energy" in violation.criterion else "forces"
+    what = SCORES[violation.criterion].of
     if violation.atom_index is not None:
-        what = f"force on {_atom(violation)}"
+        what = f"{'force' if what == 'forces' else what} on {_atom(violation)}"
     return f"The model no longer knew the {what}: {_value(violation)}."
 
 
 def _value(violation: Violation) -> str:
-    name = violation.criterion
-    value, threshold = with_unit(name, violation.value), with_unit(name, violation.threshold)
-    return f"{LABELS[name][0]} {value}, above its threshold of {threshold}"
+    row = SCORES[violation.criterion]
+    return f"{row.label} {row.text(violation.value)}, above its threshold of {row.text(violation.threshold)}"
 
 
 def _atom(violation: Violation) -> str:

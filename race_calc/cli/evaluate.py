@@ -8,7 +8,9 @@ import typer
 from race_calc.cli.app import command
 
 if TYPE_CHECKING:
+    from race_calc.assessment import Assessment, Comparison
     from race_calc.data.dataset import Dataset
+    from race_calc.uncertainty.predictor import Predictor
 
 
 @command("evaluate")
@@ -28,20 +30,10 @@ def evaluate(
 
     Where the model is calibrated, uncertainties are shown before and after.
     """
-    import math
-
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import MofNCompleteColumn, Progress
-    from rich.text import Text
-
-    from race_calc.assessment import assess, detections, score_terms
+    from race_calc.assessment import compare
     from race_calc.calculator import RACECalculator
     from race_calc.cli.evaluate_json import write_json
-    from race_calc.cli.evaluate_report import print_tables, score_line
-    from race_calc.cli.info import wide_console
     from race_calc.data.dataset import read_dataset
-    from race_calc.md.monitor import default_criteria
 
     for folder in (figures, None if json is None else json.parent):
         if folder is not None:
@@ -54,36 +46,60 @@ def evaluate(
     sets = {name: read_dataset(name) for name in (data, *ood)}
     if select is not None:
         sets = {name: select_frames(dataset, select, name) for name, dataset in sets.items()}
+    found, references = assessed(calculator, sets), calculator.checkpoint.references
+    compared = compare(calculator, sets, found, [references.reference_energy(atoms.numbers) for atoms in sets[data].structures])
+    show(compared, select)
+    if json is not None:
+        write_json(json, compared, {"model": str(model), "dtype": dtype, "select": select})
+        print(f"All numbers are in {json}")
+    if figures is not None:
+        from race_calc.cli.evaluate_figures import draw
+
+        for path in draw(figures, dict(zip(short_names(list(found)), found.values())), calculator.calibration):
+            print(f"Figure: {path}")
+
+
+def assessed(predictor: "Predictor", sets: "dict[str, Dataset]") -> "dict[str, Assessment]":
+    """Every data set, with the predictor's calibration; a bar shows how far it is.
+
+    Raises ValueError, naming the file, where the predictor does.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import MofNCompleteColumn, Progress
+
+    from race_calc.assessment import assess
+    from race_calc.uncertainty.predictor import calibration_of
+
     found = {}
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         for name, dataset in sets.items():
             task = bar.add_task(escape(Path(name).name), total=len(dataset))
             try:
-                found[name] = assess(calculator.posterior, calculator.calibration, dataset,
+                found[name] = assess(predictor, calibration_of(predictor), dataset,
                                      lambda done, _, task=task: bar.update(task, completed=done))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-    known = found[data]
-    detected = {name: detections(known, one, calculator.thresholds) for name, one in found.items() if name != data}
-    short = dict(zip(found, short_names(list(found))))
-    frames = math.inf if calculator.calibration is None else calculator.calibration.frames
-    console = wide_console()
-    print_tables(console, {short[name]: one for name, one in found.items()}, {short[name]: one for name, one in detected.items()},
-                 calculator.calibration is not None, frames, select)
-    criterion = default_criteria(known.evaluation.scores, calculator.thresholds)[0].name if known.evaluation.scores else ""
-    terms = score_terms(known, sets[data], calculator.checkpoint.references, list(detected.values()), criterion)
-    if terms is not None:
-        console.print(Text(score_line(terms, criterion)))
-    if json is not None:
-        write_json(json, found, sets, detected, calculator.calibration, terms,
-                   {"model": str(model), "dtype": dtype, "select": select})
-        print(f"All numbers are in {json}")
-    if figures is not None:
-        from race_calc.cli.evaluate_figures import draw
+    return found
 
-        for path in draw(figures, {short[name]: one for name, one in found.items()}, calculator.calibration):
-            print(f"Figure: {path}")
+
+def show(compared: "Comparison", select: str | None) -> None:
+    """All tables, and the unified score; `select`: which frames they are of."""
+    import math
+
+    from rich.text import Text
+
+    from race_calc.cli.evaluate_report import print_tables, score_line
+    from race_calc.cli.info import wide_console
+
+    console, calibration = wide_console(), compared.calibration
+    short = dict(zip(compared.found, short_names(list(compared.found))))
+    print_tables(console, {short[name]: one for name, one in compared.found.items()},
+                 {short[name]: one for name, one in compared.detected.items()},
+                 calibration is not None, math.inf if calibration is None else calibration.frames, select)
+    if compared.terms is not None:
+        console.print(Text(score_line(compared.terms, compared.criterion)))
 
 
 def select_frames(dataset: "Dataset", condition: str, source: str) -> "Dataset":

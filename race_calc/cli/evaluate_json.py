@@ -8,32 +8,31 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from race_calc import __version__
-from race_calc.assessment import Assessment, Detection
-from race_calc.calibrate.calibration import Calibration
+from race_calc.assessment import Assessment, Comparison
 from race_calc.calibrate.groups import by_element, by_size, size_bounds
 from race_calc.calibrate.metrics import LEVELS, calibration_floor
 from race_calc.calibrate.reliability import Reliability
 from race_calc.calibrate.score import mean_term
-from race_calc.checkpoint import write_atomically
-from race_calc.data.dataset import Dataset, data_hash
+from race_calc.data.dataset import data_hash
+from race_calc.data.files import write_atomically
 from race_calc.evaluate import Evaluation, Quality
 
 
-def write_json(path: Path, found: dict[str, Assessment], sets: dict[str, Dataset], detected: dict[str, dict[str, Detection]],
-               calibration: Calibration | None, terms: dict[str, float] | None, run: dict[str, str | None]) -> None:
+def write_json(path: Path, compared: Comparison, run: dict[str, str | None]) -> None:
     """Everything that the tables show, and the intervals of all numbers that have one; `run`: model, select and dtype."""
+    found, calibration = compared.found, compared.calibration
     bounds = size_bounds([a.raw.force_size for a in found.values()])
     frames = math.inf if calibration is None else calibration.frames
-    sections = [{"file": name, "sha256": data_hash(sets[name]), **numbers(a.evaluation), **_reliability(a, frames), **_groups(a, bounds)}
-                for name, a in found.items()]
+    sections = [{"file": name, "sha256": data_hash(compared.sets[name]), **numbers(a.evaluation), **_reliability(a, frames),
+                 **_groups(a, bounds)} for name, a in found.items()]
     first = next(iter(found))
     content = {"race_calc": __version__, **run, "calibrated": calibration is not None,
                "calibration_sha256": None if calibration is None else calibration.data_hash, "data": sections}
-    if detected:
+    if compared.detected:
         content["detection"] = {"in_distribution": first, "out_of_distribution": {
-            name: {score: asdict(d) for score, d in one.items()} for name, one in detected.items()}}
-    if terms is not None:
-        content["unified_score"] = {"score": mean_term(terms), "terms": terms}
+            name: {score: asdict(d) for score, d in one.items()} for name, one in compared.detected.items()}}
+    if compared.terms is not None:
+        content["unified_score"] = {"score": mean_term(compared.terms), "terms": compared.terms}
     write_atomically(path, (json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 

@@ -40,7 +40,8 @@ def print_tables(console: Console, found: dict[str, Assessment], detected: dict[
     console.print(elements(found))
     console.print(sizes(found))
     for name, one in detected.items():
-        console.print(detection_table(next(iter(found)), name, one))
+        if one:  # a model without uncertainty has no score
+            console.print(detection_table(next(iter(found)), name, one))
     console.print(Text(NOTES, style="dim"))
 
 

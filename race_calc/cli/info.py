@@ -91,9 +91,9 @@ def threshold_lines(checkpoint: "Checkpoint") -> dict[str, str]:
     thresholds = checkpoint.thresholds if checkpoint.calibration is None else checkpoint.calibration.thresholds
     if not thresholds:
         return {"none": "give thresholds by hand"}
-    from race_calc.report.labels import LABELS
+    from race_calc.ood.scores import SCORES
 
-    return {name: f"{value:.4g} {LABELS.get(name, ('', ''))[1]}".rstrip() for name, value in thresholds.items()}
+    return {name: f"{value:.4g} {SCORES[name].unit if name in SCORES else ''}".rstrip() for name, value in thresholds.items()}
 
 
 def training_lines(checkpoint: "Checkpoint") -> dict[str, str]:

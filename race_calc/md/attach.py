@@ -23,6 +23,7 @@ from race_calc.md.record import (
     record_line,
 )
 from race_calc.ood.scores import all_scores, available_criteria
+from race_calc.uncertainty.predictor import thresholds_of
 
 logger = logging.getLogger("race_calc.monitor")
 
@@ -35,7 +36,7 @@ class UncertaintyMonitor:
     >>> print(monitor.halt_reason)
 
     dynamics: an ASE dynamics or optimiser, also on a filter or a NEB, whose atoms have
-    a `race_calc.RACECalculator`; of a NEB every image with one is checked and the worst
+    a `race_calc.RACECalculator` or another predictor; of a NEB every image with one is checked and the worst
     counts. criteria: None takes `default_criteria`. logfile: JSON lines, appended, one
     per checked step. flagged: extxyz file to which frames of a "flag" or "halt" are
     appended, None for none. interval: check every so many steps (`consecutive` counts
@@ -77,8 +78,8 @@ class UncertaintyMonitor:
         if interval < 1:
             raise ValueError(f"interval must be at least 1, got {interval}")
         _, atoms = monitored_images(dynamics)[0]
-        available = available_criteria(atoms.calc.prediction(atoms))
-        thresholds = getattr(atoms.calc, "thresholds", None) or {}
+        available = available_criteria(atoms.calc.prediction(atoms), [atoms])
+        thresholds = thresholds_of(atoms.calc)
         if criteria is None:
             criteria = default_criteria(available, thresholds)
         self.dynamics = dynamics
@@ -106,15 +107,15 @@ class UncertaintyMonitor:
         if self._is_judged(images):
             return
         predictions = {image: atoms.calc.prediction(atoms) for image, atoms in images}
+        atoms_of = dict(images)
         scores = {
-            image: {name: _first(*value) for name, value in all_scores(p).items()}
+            image: {name: _first(*value) for name, value in all_scores(p, [atoms_of[image]]).items()}
             for image, p in predictions.items()
         }
         worst = {name: max(scores, key=lambda image: _rank(scores[image][name][0])) for name in scores[images[0][0]]}
         worst_scores = {name: scores[image][name] for name, image in worst.items()}
         decision, self.state = decide(self.criteria, worst_scores, self.state, self.dynamics.nsteps)
 
-        atoms_of = dict(images)
         violations = tuple(_locate(v, worst[v.criterion], atoms_of) for v in decision.violations)
         decision = replace(decision, violations=violations)
         self.record = MonitorRecord(

@@ -1,10 +1,10 @@
 """When does a score become a violation, and what follows. Pure decisions, NumPy only."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from race_calc.ood.scores import CRITERIA, check_available
+from race_calc.ood.scores import CRITERIA, SCORES, check_available
 
 ACTIONS = ("log", "flag", "halt")  # from mild to severe
 HALT_AFTER = 200  # checks: if each step of 0.5 fs is checked 100 fs, longer than scores remember (`docs/calibration.md`)
@@ -131,7 +131,16 @@ def decide(
     return Decision(tuple(violations), max(taken, key=ACTIONS.index, default=None)), MonitorState(tuple(counts))
 
 
-def default_criteria(available: Sequence[str], thresholds: Mapping[str, float]) -> tuple[Criterion, ...]:
+def default_scores(available: Collection[str], thresholds: Mapping[str, float]) -> list[str]:
+    """The scores that `default_criteria` watches first: the first kind that is available, better with a stored threshold; [] for none."""
+    groups = [[f"forces_uncertainty_{kind}{suffix}" for kind in ("rms", "max")] for suffix in ("_epistemic", "")]
+    groups += [[ENERGY], ["energy_uncertainty_per_atom"]]
+    offered = [names for names in groups if set(names) <= set(available)]
+    known = [[name for name in names if name in thresholds] for names in offered]
+    return next(filter(None, known + offered), [])
+
+
+def default_criteria(available: Collection[str], thresholds: Mapping[str, float]) -> tuple[Criterion, ...]:
     """Criteria for a posterior that gives these scores; `thresholds`: what "auto" stands for, where it is known.
 
     Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole
@@ -143,12 +152,8 @@ def default_criteria(available: Sequence[str], thresholds: Mapping[str, float]) 
 
     Raises ValueError when the posterior gives no uncertainty at all.
     """
-    groups = [[f"forces_uncertainty_{kind}{suffix}" for kind in ("rms", "max")] for suffix in ("_epistemic", "")]
-    groups += [[ENERGY], ["energy_uncertainty_per_atom"]]
-    offered = [names for names in groups if set(names) <= set(available)]
-    known = [[name for name in names if name in thresholds] for names in offered]
-    names = next(filter(None, known + offered), None)
-    if names is None:
+    names = default_scores(available, thresholds)
+    if not names:
         raise ValueError(
             "this model gives no uncertainty to monitor (one member and no variance head); "
             "use an ensemble or a model with the 'energy' or 'joint' head"
@@ -157,13 +162,13 @@ def default_criteria(available: Sequence[str], thresholds: Mapping[str, float]) 
     if ENERGY in available and ENERGY in thresholds and ENERGY not in names:
         found.append(Criterion(ENERGY, "auto", "flag"))
     found += [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
-    if names[0] in thresholds and not names[0].startswith("forces_uncertainty_max"):
+    if names[0] in thresholds and not SCORES[names[0]].worst_atom:
         found.append(Criterion(names[0], SEVERE * thresholds[names[0]], "halt"))
     return tuple(found)
 
 
 def resolve(
-    criteria: Sequence[Criterion], available: Sequence[str], thresholds: Mapping[str, float]
+    criteria: Sequence[Criterion], available: Collection[str], thresholds: Mapping[str, float]
 ) -> tuple[Criterion, ...]:
     """Put numbers in the place of "auto".
 

@@ -11,8 +11,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.md.monitor import Decision
 from race_calc.ood.scores import all_scores
-from race_calc.prediction import Prediction, principal_std
+from race_calc.prediction import Prediction, available, principal_std
 
+SIGMA = "forces_uncertainty_max"  # array of a frame
 _CALCULATOR_KEYS = ("energy", "free_energy", "forces", "stress", "energies", "stresses")
 
 
@@ -63,17 +64,16 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     for key in _CALCULATOR_KEYS:  # the extxyz writer refuses to hold them twice
         frame.info.pop(key, None)
         frame.arrays.pop(key, None)
-    covariance = prediction.forces_covariance
-    if covariance is not None:
-        frame.set_array("forces_uncertainty_max", principal_std(covariance))
-        frame.set_array("forces_covariance", covariance.reshape(-1, 9))
-    if prediction.bald_forces is not None:
+    given = available(prediction)
+    if "forces_covariance" in given:
+        frame.set_array(SIGMA, principal_std(prediction.forces_covariance))
+        frame.set_array("forces_covariance", prediction.forces_covariance.reshape(-1, 9))
+    if "bald_forces" in given:
         frame.set_array("bald_forces", prediction.bald_forces)
-    if prediction.energy_uncertainty is not None:
-        frame.info["energy_uncertainty"] = float(prediction.energy_uncertainty[0])
-    if prediction.bald_energy is not None:
-        frame.info["bald_energy"] = float(prediction.bald_energy[0])
-    for name, (values, _) in all_scores(prediction).items():
+    for name in ("energy_uncertainty", "bald_energy"):
+        if name in given:
+            frame.info[name] = float(prediction.value(name)[0])
+    for name, (values, _) in all_scores(prediction, [atoms]).items():
         frame.info[f"score_{name}"] = float(values[0])
     frame.info["calibrated"] = prediction.calibrated
     results = {"energy": float(prediction.energy[0]), "forces": prediction.forces.copy()}

@@ -9,15 +9,19 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from race_calc.calibrate.metrics import NOMINAL_LEVELS, level_error
-from race_calc.calibrate.score import CE_MAX, unified_score, unified_terms
+from race_calc.calibrate.score import CE_MAX, Errors, mean_term, unified_terms
 
 PERFECT = {"rmse_energy": 0.0, "rmse_forces": 0.0, "ce_energy": 0.0, "ce_forces": 0.0, "auroc": 1.0}
 WORST = {"rmse_energy": math.inf, "rmse_forces": math.inf, "ce_energy": CE_MAX, "ce_forces": CE_MAX, "auroc": 0.0}
 REFERENCE = {"reference_energy": 0.007, "reference_forces": 0.03}
 
 
+def terms(auroc, reference_energy, reference_forces, **errors):
+    return unified_terms(Errors(**errors), auroc, reference_energy, reference_forces)
+
+
 def score(**changed):
-    return unified_score(**{**PERFECT, **REFERENCE, **changed})
+    return mean_term(terms(**{**PERFECT, **REFERENCE, **changed}))
 
 
 def test_ends():
@@ -36,7 +40,7 @@ def test_known_values():
     half = np.mean((norm.cdf(0.5 * norm.ppf(NOMINAL_LEVELS)) - NOMINAL_LEVELS) ** 2)
     given = {"rmse_energy": 0.007, "rmse_forces": 0.015, "ce_energy": half, "ce_forces": CE_MAX / 4, "auroc": 0.9}
     expected = {"rmse_energy": 1 / 2, "rmse_forces": 1 / 3, "ce_energy": 0.1983, "ce_forces": 1 / 2, "auroc": 0.2}
-    assert unified_terms(**given, **REFERENCE) == pytest.approx(expected, abs=1e-4)
+    assert terms(**given, **REFERENCE) == pytest.approx(expected, abs=1e-4)
     assert score(**given) == pytest.approx(sum(expected.values()) / 5, abs=1e-4)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from race_calc.cli import app
 from race_calc.cli.evaluate import select_frames, short_names
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.ood.detection import auroc
+from race_calc.posterior.stack import StackPosterior
 
 
 def frames(name="CH3CH2OH", n=3, noise=0.05, **info):
@@ -169,6 +171,15 @@ def test_one_structure_and_no_other_set(tiny_model, tmp_path):
     result = run(tiny_model, tmp_path / "one.xyz", "--json", tmp_path / "one.json", "--figures", tmp_path)
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "one.json").read_text())["data"][0]["calibration_before"]["energy"]["calibration_error"]["low"] is None
+
+
+def test_without_uncertainty_there_is_no_score_to_tell_the_data_apart(tiny_model, files, monkeypatch):
+    full = StackPosterior.predict
+    strip = dict(energy_aleatoric=None, forces_covariance_aleatoric=None, bald_energy=None, bald_forces=None, n_members=1)
+    monkeypatch.setattr(StackPosterior, "predict", lambda self, graph: replace(full(self, graph), **strip))
+    result = run(tiny_model, files / "cold.xyz", "--ood", files / "hot.xyz")
+    assert result.exit_code == 0, result.output
+    assert "Forces by size" in result.output and "told from" not in result.output
 
 
 def test_missing_model(files):

@@ -68,7 +68,7 @@ def test_the_order_of_atoms_in_the_batch_does_not_matter():
 @pytest.mark.parametrize(
     ("members", "aleatoric", "expected"),
     [
-        (3, True, CRITERIA),
+        (3, True, tuple(CRITERIA)),
         (3, False, tuple(n for n in CRITERIA if "bald" not in n)),
         (1, True, ("energy_uncertainty_per_atom", "forces_uncertainty_max", "forces_uncertainty_rms")),
         (1, False, ()),

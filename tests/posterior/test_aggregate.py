@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
 from race_calc.posterior.aggregate import aggregate
+from race_calc.prediction import available
 
 BATCH = np.array([0, 0, 0, 1, 1])
 VOIGT = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
@@ -95,7 +96,7 @@ def test_covariances_and_bald_under_rotation_and_reflection(seed):
 
 def test_one_member_has_no_epistemic_part_and_no_bald():
     p = aggregate(**outputs(members=1))
-    assert not p.has_epistemic
+    assert not any(name.endswith("_epistemic") for name in available(p))
     np.testing.assert_array_equal(p.energy_epistemic, 0.0)
     np.testing.assert_array_equal(p.forces_covariance_epistemic, 0.0)
     np.testing.assert_array_equal(p.stress_covariance_epistemic, 0.0)
@@ -181,7 +182,7 @@ def test_forces_known_only_in_the_mean():
     np.testing.assert_allclose(p.forces, whole.forces, rtol=1e-12)
     np.testing.assert_allclose(p.stress, whole.stress, rtol=1e-12)
     np.testing.assert_allclose(p.energy_epistemic, whole.energy_epistemic, rtol=1e-12)
-    assert p.bald_energy is not None and p.has_epistemic and not p.has_epistemic_forces
+    assert {"bald_energy", "energy_uncertainty_epistemic"} <= available(p) and "forces_covariance_epistemic" not in available(p)
     for name in ("forces_covariance_epistemic", "stress_covariance_epistemic", "bald_forces", "forces_members",
                  "stress_covariance", "forces_covariance", "forces_uncertainty"):
         assert getattr(p, name) is None, name

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from race_calc.ood.scores import SCORES
 from race_calc.report.figure import RunTrace, ScoreTrace, run_figure, save_figure
-from race_calc.report.labels import LABELS
 from race_calc.report.molecule import Molecule, bonds, principal_view
 
 
 def score(values, threshold=1.0, action="flag", name="bald_forces_max"):
-    return ScoreTrace(*LABELS[name], values=values, threshold=threshold, acted=values > threshold, action=action)
+    return ScoreTrace(SCORES[name].label, SCORES[name].unit, values=values, threshold=threshold, acted=values > threshold, action=action)
 
 
 @pytest.fixture

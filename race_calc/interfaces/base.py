@@ -1,0 +1,98 @@
+"""An ASE calculator around a Prediction: what all potentials with uncertainties share. Imports no torch."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes, all_properties
+from ase.outputs import Properties
+
+from race_calc.calibrate.calibration import Calibration
+from race_calc.prediction import QUANTITIES, Prediction, available
+from race_calc.uncertainty.predictor import BATCH
+
+
+class PredictingCalculator(Calculator):
+    """An ASE calculator, and a `race_calc.uncertainty.predictor.Predictor`, from one method.
+
+    A subclass gives `_raw(atoms)`, the uncalibrated Prediction of one structure, and says in the constructor which quantities
+    that will have: `race_calc.prediction.quantities` tells them from the fields that it fills. One that can do many structures
+    at once overrides `raw_predictions` too. `results` holds what the Prediction gives, by the names in
+    `race_calc.prediction.QUANTITIES`.
+
+    `thresholds`: what "auto" means for each criterion of the monitor, without a calibration. `calibration`: what is applied to
+    the uncertainties, or None; an attribute that can be set before the first calculation.
+    """
+
+    ignored_changes = {"initial_magmoms", "initial_charges"}
+
+    def __init__(self, quantities: Collection[str], thresholds: Mapping[str, float] | None = None, calibration: Calibration | None = None):
+        super().__init__()
+        self.implemented_properties = [name for name in QUANTITIES if name in quantities]
+        self.calibration = calibration
+        self._thresholds = dict(thresholds or {})
+        self._prediction: Prediction | None = None
+
+    def _raw(self, atoms: Atoms) -> Prediction:
+        """The Prediction of one structure, as the potential is, without a calibration. Raises ValueError where there is none."""
+        raise NotImplementedError(f"{type(self).__name__} must say how it predicts: define _raw(atoms)")
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """What "auto" means for each criterion of the monitor, from the calibration or else as given."""
+        return dict(self._thresholds if self.calibration is None else self.calibration.thresholds)
+
+    def prediction(self, atoms: Atoms | None = None) -> Prediction:
+        """The whole Prediction for `atoms` (default: the last ones); evaluates the model only if it is not current.
+
+        Raises ValueError when there are no atoms yet.
+        """
+        if atoms is None and self.atoms is None:
+            raise ValueError("nothing was calculated yet: give atoms")
+        self.get_property("energy", atoms)
+        return self._prediction
+
+    def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
+        """Uncalibrated, one structure after the other; `results` and the current structure stay as they are."""
+        return map(self._raw, structures)
+
+    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
+        """Predict once and fill `results` with everything that gives."""
+        self.results, self._prediction = {}, None  # nothing stale if this fails
+        super().calculate(atoms, properties, system_changes)
+        raw = self._raw(self.atoms)
+        self._prediction = raw if self.calibration is None else self.calibration.apply(raw)
+        known = results_of(self._prediction)
+        self.results = {name: known[name] for name in self.implemented_properties if name in known}
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
+        """As in ASE; a stress that the structure does not have is refused without evaluating the model again."""
+        current = self.results and (atoms is None or not self.check_state(atoms))
+        if current and name in self.implemented_properties and name not in self.results:
+            raise PropertyNotImplementedError(f"{name} needs a periodic cell with a volume")
+        return super().get_property(name, atoms, allow_calculation)
+
+    def set(self, **changes):
+        """Refuses changes: everything is fixed when the calculator is made."""
+        if changes:
+            raise ValueError(f"cannot change {', '.join(changes)} of a {type(self).__name__}: make a new one")
+        return super().set()
+
+    def reset(self) -> None:
+        super().reset()
+        self._prediction = None
+
+    def export_properties(self) -> Properties:
+        """The results that have a standard ASE name."""
+        return Properties({name: value for name, value in self.results.items() if name in all_properties})
+
+
+def results_of(prediction: Prediction) -> dict[str, float | bool | np.ndarray]:
+    """A Prediction of one structure as ASE results; keys and units as in `race_calc.calculator.RACECalculator`."""
+    given, found = available(prediction), {}
+    for name, axis in QUANTITIES.items():
+        if name in given:
+            value = prediction.value(name)
+            value = value if axis is None else np.take(value, 0, axis)
+            found[name] = value if isinstance(value, bool) else float(value) if np.ndim(value) == 0 else np.array(value)
+    return found

@@ -1,0 +1,50 @@
+"""What monitor, calibration and evaluation need of a potential. Imports no torch, and whoever serves it need not."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from race_calc.prediction import Prediction
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from race_calc.calibrate.calibration import Calibration
+
+BATCH = 256  # atoms that are predicted together, unless another number is given
+
+
+class Predictor(Protocol):
+    """A potential that knows its uncertainty; `race_calc.interfaces.base.PredictingCalculator` is one for ASE too.
+
+    Optional, and asked for by the functions below: `raw_predictions(structures, batch)`, an iterator over many structures in
+    their order, never calibrated, each Prediction with the next one or more of them, together at most `batch` atoms unless one
+    alone has more; `thresholds`, criterion of the monitor → what "auto" stands for; `calibration`, what recalibrates
+    `prediction`. Both raise ValueError for a structure that cannot be predicted.
+    """
+
+    def prediction(self, atoms: "Atoms") -> Prediction: ...
+
+
+def raw_predictions(predictor: Predictor, structures: Iterable["Atoms"], batch: int = BATCH) -> Iterator[Prediction]:
+    """Of all structures, together where the predictor can do that; never calibrated.
+
+    Raises ValueError where only calibrated predictions can be had.
+    """
+    if hasattr(predictor, "raw_predictions"):
+        yield from predictor.raw_predictions(structures, batch)
+        return
+    for atoms in structures:
+        found = predictor.prediction(atoms)
+        if found.calibrated:
+            raise ValueError(f"{type(predictor).__name__} gives calibrated predictions only: it needs raw_predictions as well")
+        yield found
+
+
+def calibration_of(predictor: Predictor) -> "Calibration | None":
+    """What recalibrates its predictions, if anything does."""
+    return getattr(predictor, "calibration", None)
+
+
+def thresholds_of(predictor: Predictor) -> Mapping[str, float]:
+    """Criterion → what "auto" stands for; empty where nothing is known."""
+    return getattr(predictor, "thresholds", None) or {}
