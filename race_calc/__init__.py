@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from race_calc.calculator import RACECalculator
     from race_calc.md.attach import UncertaintyMonitor
+    from race_calc.md.log import read_log
     from race_calc.md.monitor import Criterion
     from race_calc.prediction import Prediction
 
@@ -15,8 +16,9 @@ _HOME = {
     "UncertaintyMonitor": "race_calc.md.attach",
     "Criterion": "race_calc.md.monitor",
     "Prediction": "race_calc.prediction",
+    "read_log": "race_calc.md.log",
 }
-__all__ = ["Criterion", "Prediction", "RACECalculator", "UncertaintyMonitor"]
+__all__ = ["Criterion", "Prediction", "RACECalculator", "UncertaintyMonitor", "read_log"]
 
 
 def __getattr__(name: str):

@@ -1,6 +1,5 @@
 """What the demo tells at its end: the figure and the closing lines."""
 
-import json
 from pathlib import Path
 
 import ase.io
@@ -8,6 +7,7 @@ import numpy as np
 from ase.data import covalent_radii
 
 from race_calc.md.demo_run import COLD, FIGURE, FLAGGED, HOT, LOG, TIMESTEP, TRAJECTORY, DemoOutcome, target_temperature
+from race_calc.md.log import read_log
 from race_calc.md.monitor import Violation
 from race_calc.md.record import SIGMA
 from race_calc.ood.scores import SCORES
@@ -31,38 +31,37 @@ def draw_figure(outcome: DemoOutcome, out: Path) -> list[Path]:
         )
     caption = f"{'Halt' if halt else 'End'}: step {outcome.steps}, {outcome.steps * TIMESTEP:g} fs"
     if halt and halt.atom_index is not None:
-        caption += f"\nringed: {_atom(halt)}, {SCORES[halt.criterion].label}"
+        caption += f"\nringed: {_atom(halt)}" + (f", {SCORES[halt.criterion].label}" if halt.message is None else "")
     return save_figure(run_figure(read_trace(outcome, out / LOG), molecule, caption), out / FIGURE)
 
 
 def read_trace(outcome: DemoOutcome, log: Path) -> RunTrace:
-    """The monitor's JSON lines as arrays."""
-    start, *steps = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    time = np.array([float(step["time"]) for step in steps])
-    scores = []
-    for name, criterion in {c["name"]: c for c in reversed(start["criteria"])}.items():  # a panel for each score, by its first criterion
-        acting = [{v["criterion"] for v in step["violations"] if v["action"] in ("flag", "halt")} for step in steps]
-        scores.append(
-            ScoreTrace(
-                SCORES[name].label,
-                SCORES[name].unit,
-                values=np.array([float(step["scores"][name]) for step in steps]),
-                threshold=criterion["threshold"],
-                acted=np.array([name in names for names in acting]),
-                action=criterion["action"],
-            )
+    """The last run in the monitor's log."""
+    run = read_log(log)[-1]
+    acting = [{v["criterion"] for v in violations if v["action"] in ("flag", "halt")} for violations in run.violations]
+    first = {criterion["name"]: criterion for criterion in reversed(run.criteria)}  # a panel for each score, by its first criterion
+    scores = [
+        ScoreTrace(
+            SCORES[name].label,
+            SCORES[name].unit,
+            values=run.scores[name],
+            threshold=criterion["threshold"],
+            acted=np.array([name in names for names in acting]),
+            action=criterion["action"],
         )
-    heating = min(outcome.plan.rest * TIMESTEP, time[-1])
-    phases = [(time[0], heating, f"{COLD:.0f} K")]
-    if time[-1] > heating:
-        phases.append((heating, time[-1], "heating"))
+        for name, criterion in first.items()
+    ]
+    heating = min(outcome.plan.rest * TIMESTEP, run.time[-1])
+    phases = [(run.time[0], heating, f"{COLD:.0f} K")]
+    if run.time[-1] > heating:
+        phases.append((heating, run.time[-1], "heating"))
     return RunTrace(
-        time=time,
-        temperature=np.array([float(step["temperature"]) for step in steps]),
-        target=np.array([target_temperature(outcome.plan, step["step"]) for step in steps]),
+        time=run.time,
+        temperature=run.temperature,
+        target=np.array([target_temperature(outcome.plan, step) for step in run.step]),
         scores=scores,
         phases=phases,
-        halt=time[-1] if outcome.halt else None,
+        halt=run.time[-1] if outcome.halt else None,
     )
 
 
@@ -103,7 +102,7 @@ def file_lines(outcome: DemoOutcome, out: Path) -> list[str]:
     """Which files there are and how to look at them."""
     lines = [f"Figure: {out / FIGURE}.png and .pdf", f"Log of the monitor: {out / LOG}"]
     if outcome.alarms:
-        lines.append(f"Flagged frames: {out / FLAGGED}")
+        lines.append(f"Flagged frames, those that differ: {out / FLAGGED}")
     return [
         *lines,
         f"Look at the molecule: ase gui {out / TRAJECTORY}",
@@ -113,6 +112,8 @@ def file_lines(outcome: DemoOutcome, out: Path) -> list[str]:
 
 
 def _reason(violation: Violation) -> str:
+    if violation.message is not None:
+        return f"The structure broke: {violation.message}."
     what = SCORES[violation.criterion].of
     if violation.atom_index is not None:
         what = f"{'force' if what == 'forces' else what} on {_atom(violation)}"

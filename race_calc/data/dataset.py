@@ -17,6 +17,9 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from race_calc.data.npz import read_npz
 
+PREDICTED = "predicted"  # info["labels"] of frames whose energy and forces are a model's own
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """B structures with labels.
@@ -106,12 +109,18 @@ def dataset_from_atoms(frames: Sequence[Atoms], source: str = "the list of struc
     Labels are taken from ``atoms.calc.results``, so constraints do not change the forces.
     The stress is dropped where the cell has no volume. ``source`` names the data in errors.
 
-    Raises ``ValueError`` (naming the frame) for: no frames, no atoms, no energy or forces,
+    Raises ``ValueError`` (naming the frame) for: no frames, no atoms, no energy or forces, labels that are predictions,
     unknown elements, numbers that are not finite, forces of a wrong shape, a periodic
     direction without a cell vector.
     """
     labelled = []
     for i, atoms in enumerate(frames):
+        if atoms.info.get("labels") == PREDICTED:
+            raise ValueError(
+                f"the labels of frame {i} of {source} are predictions of a model (info labels={PREDICTED}), such as the "
+                "monitor saves them: nothing can be learned from them, compute energy and forces with the reference "
+                "method, store those, and remove the key"
+            )
         results = {} if atoms.calc is None else atoms.calc.results
         missing = [key for key in ("energy", "forces") if results.get(key) is None]
         if missing and len(atoms):

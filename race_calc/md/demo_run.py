@@ -86,7 +86,7 @@ def run_demo(
         alarms.extend(v for v in record.decision.violations if v.action in ("flag", "halt"))
         callback(record)
 
-    monitor = UncertaintyMonitor(dyn, logfile=out / LOG, flagged=out / FLAGGED, callback=note)
+    monitor = UncertaintyMonitor(dyn, logfile=out / LOG, flagged=out / FLAGGED, callback=note, quiet=1)
     record_uncertainties(dyn, out / TRAJECTORY, interval=FRAME_INTERVAL)
     dyn.attach(lambda: dyn.set_temperature(temperature_K=target_temperature(plan, dyn.nsteps + 1)))
     dyn.run(plan.steps)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from race_calc.ood.scores import CRITERIA, SCORES, check_available
 
@@ -47,7 +47,8 @@ class Violation:
     """A score above its threshold, or not finite.
 
     action is None until `consecutive` violations in a row are reached (see `Criterion`). atom_index and
-    element belong to the worst atom of a maximum over atoms; image to a NEB.
+    element belong to the worst atom of a maximum over atoms; image to a NEB. message: in the place of value and threshold,
+    for what is no score (an exploded structure).
     """
 
     step: int
@@ -59,8 +60,11 @@ class Violation:
     action: str | None = None
     in_a_row: int = 1
     image: int | None = None
+    message: str | None = None
 
     def __str__(self):
+        if self.message is not None:
+            return f"{self.action} at step {self.step}: {self.message}" + ("" if self.image is None else f" (image {self.image})")
         where = ""
         if self.atom_index is not None:
             where = f" at atom {self.atom_index}" + (f" ({self.element})" if self.element else "")
@@ -85,7 +89,20 @@ class Decision:
     """All violations of a step, and the most severe action to take (None: go on)."""
 
     violations: tuple[Violation, ...] = ()
-    action: str | None = None
+
+    @property
+    def action(self) -> str | None:
+        return max((v.action for v in self.violations if v.action is not None), key=ACTIONS.index, default=None)
+
+    @property
+    def halting(self) -> Violation | None:
+        """The first violation that asks for a halt."""
+        return next((v for v in self.violations if v.action == "halt"), None)
+
+    @property
+    def acting(self) -> tuple[Violation, ...]:
+        """The violations for which the frame is to be saved."""
+        return tuple(v for v in self.violations if v.action in ("flag", "halt"))
 
 
 def decide(
@@ -127,8 +144,17 @@ def decide(
                 in_a_row=counts[-1],
             )
         )
-    taken = [v.action for v in violations if v.action is not None]
-    return Decision(tuple(violations), max(taken, key=ACTIONS.index, default=None)), MonitorState(tuple(counts))
+    return Decision(tuple(violations)), MonitorState(tuple(counts))
+
+
+def silenced(decision: Decision) -> Decision:
+    """The same violations without an action."""
+    return Decision(tuple(replace(v, action=None) for v in decision.violations))
+
+
+def accepted(criteria: Sequence[Criterion], seen: Mapping[str, float]) -> tuple[Criterion, ...]:
+    """The criteria with thresholds raised to the largest scores `seen`; none is lowered."""
+    return tuple(replace(c, threshold=max(c.threshold, seen.get(c.name, c.threshold))) for c in criteria)
 
 
 def default_scores(available: Collection[str], thresholds: Mapping[str, float]) -> list[str]:

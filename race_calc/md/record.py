@@ -1,7 +1,5 @@
 """Frames and log lines that carry their uncertainties. Uses ASE."""
 
-import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import ase.io
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from race_calc.data.dataset import PREDICTED
 from race_calc.md.monitor import Decision
 from race_calc.ood.scores import all_scores
 from race_calc.prediction import Prediction, available, principal_std
@@ -33,6 +32,15 @@ class MonitorRecord:
     scores: dict[str, float]
     decision: Decision
 
+    def line(self) -> dict:
+        """The record for the log, see `race_calc.md.log`."""
+        content = {"event": "step", **asdict(self)}
+        content["violations"] = content.pop("decision")["violations"]
+        content["action"] = self.decision.action
+        if self.decision.halting is not None:
+            content["message"] = str(self.decision.halting)
+        return content
+
 
 def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     """A copy of the atoms with the prediction on it, in a form extxyz keeps.
@@ -46,6 +54,7 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     info energy_uncertainty       float    eV       std of the total energy
     info bald_energy              float    nat
     info calibrated               bool              whether these uncertainties are calibrated
+    info labels                                     PREDICTED: energy, forces and stress are no reference
     info score_<criterion>        float             see race_calc.ood.scores
     calculator                                      energy, forces, stress
     ============================= ======== ======== ====================================
@@ -76,6 +85,7 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     for name, (values, _) in all_scores(prediction, [atoms]).items():
         frame.info[f"score_{name}"] = float(values[0])
     frame.info["calibrated"] = prediction.calibrated
+    frame.info["labels"] = PREDICTED
     results = {"energy": float(prediction.energy[0]), "forces": prediction.forces.copy()}
     if prediction.stress is not None:
         results["stress"] = prediction.stress[0].copy()
@@ -130,47 +140,3 @@ def monitored_images(dynamics) -> list[tuple[int | None, Atoms]]:
             f"but the calculator is {', '.join(kinds)}"
         )
     return offered
-
-
-def record_line(record: MonitorRecord) -> str:
-    """One JSON line. Numbers that are not finite become the strings "nan", "inf", "-inf"."""
-    line = {"event": "step", **asdict(record)}
-    decision = line.pop("decision")
-    line["violations"] = decision["violations"]
-    line["action"] = decision["action"]
-    if decision["action"] == "halt":
-        line["message"] = str(halting(record.decision))
-    return json_line(line)
-
-
-def halting(decision: Decision):
-    """The first violation that asks for a halt, or None."""
-    return next((v for v in decision.violations if v.action == "halt"), None)
-
-
-def json_line(content) -> str:
-    """Strict JSON on one line."""
-    return json.dumps(_strict(content), allow_nan=False)
-
-
-def append_line(path: str | Path, line: str) -> None:
-    """Append a line and hand it to the operating system at once.
-
-    A last line that a killed run left without its end is closed first.
-    """
-    with open(path, "ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(line.encode() + b"\n")
-
-
-def _strict(value):
-    if isinstance(value, dict):
-        return {key: _strict(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(float(value))
-    return value

@@ -14,6 +14,7 @@ from fake_calculator import water
 
 from race_calc.md.attach import UncertaintyMonitor
 from race_calc.md.monitor import Criterion
+from race_calc.md.saving import Spacing
 
 FORCE = "forces_uncertainty_max_epistemic"
 
@@ -50,7 +51,7 @@ def test_one_model_evaluation_per_step_and_one_line_per_check(tmp_path):
     atoms = water()
     log = tmp_path / "monitor.jsonl"
     dyn = langevin(atoms)
-    monitor = UncertaintyMonitor(dyn, [Criterion("bald_forces_max", 1e9)], logfile=log, interval=5)
+    monitor = UncertaintyMonitor(dyn, [Criterion("bald_forces_max", 1e9)], logfile=log, interval=5, quiet=1)
     dyn.run(20)
     assert atoms.calc.evaluations == 21
     start, *steps = lines(log)
@@ -114,7 +115,7 @@ def test_a_halted_run_goes_on_with_its_counts_and_its_file(tmp_path):
     log = tmp_path / "m.jsonl"
     dyn = langevin(atoms)
     monitor = UncertaintyMonitor(
-        dyn, [Criterion(FORCE, 0.0, "halt", consecutive=3)], logfile=log, flagged=None
+        dyn, [Criterion(FORCE, 0.0, "halt", consecutive=3)], logfile=log, flagged=None, quiet=1
     )
     atoms.positions += 0.01
     dyn.run(50)
@@ -124,7 +125,8 @@ def test_a_halted_run_goes_on_with_its_counts_and_its_file(tmp_path):
     monitor.criteria = (Criterion(FORCE, 1e9, "halt", consecutive=3),)
     dyn.run(50)
     assert dyn.nsteps == 53 and monitor.halt_reason is None
-    assert [line["step"] for line in lines(log)[1:]] == list(range(54))
+    assert [line["step"] for line in lines(log) if line["event"] == "step"] == list(range(54))
+    assert [(line["step"], line["why"]) for line in lines(log) if line["event"] == "criteria"] == [(3, "set")]
 
 
 def test_a_frame_at_step_0_is_judged_once(tmp_path):
@@ -144,12 +146,12 @@ def test_a_second_run_appends_even_after_a_killed_one(tmp_path):
     log = tmp_path / "m.jsonl"
     for _ in range(2):
         dyn = langevin(water())
-        UncertaintyMonitor(dyn, [Criterion(FORCE, 1e9)], logfile=log)
+        UncertaintyMonitor(dyn, [Criterion(FORCE, 1e9)], logfile=log, quiet=1)
         dyn.run(2)
     assert [line["event"] for line in lines(log)] == ["start", "step", "step", "step"] * 2
     log.write_text(log.read_text() + '{"event": "st')
     dyn = langevin(water())
-    UncertaintyMonitor(dyn, [Criterion(FORCE, 1e9)], logfile=log)
+    UncertaintyMonitor(dyn, [Criterion(FORCE, 1e9)], logfile=log, quiet=1)
     dyn.run(1)
     text = log.read_text().splitlines()
     assert text[8] == '{"event": "st'
@@ -165,7 +167,8 @@ def test_not_finite_halts_and_stays_strict_json(tmp_path):
     assert dyn.nsteps == 4 and np.isnan(monitor.halt_reason.value)
     assert (monitor.halt_reason.atom_index, monitor.halt_reason.element) == (2, "H")
     assert lines(log)[-1]["scores"]["forces_uncertainty_max"] == "nan"
-    assert np.isnan(read(flagged).arrays["forces_uncertainty_max"][2])
+    assert "force of atom 2 (H) is not finite" in str(monitor.halt_reason)
+    assert not flagged.exists()  # nothing to learn from
 
 
 def test_log_and_flag_do_not_stop_the_run(tmp_path):
@@ -173,7 +176,7 @@ def test_log_and_flag_do_not_stop_the_run(tmp_path):
     records = []
     dyn = langevin(water())
     criteria = [Criterion("forces_uncertainty_max", 0.0, "log"), Criterion("bald_energy", 1e-4, "flag")]
-    UncertaintyMonitor(dyn, criteria, flagged=flagged, callback=records.append)
+    UncertaintyMonitor(dyn, criteria, flagged=flagged, callback=records.append, spacing=Spacing(0, 0))
     dyn.run(30)
     assert dyn.nsteps == 30 and len(records) == 31
     acting = [r.step for r in records if r.decision.action == "flag"]

@@ -115,7 +115,7 @@ def test_calibration_statistics_and_monitor(potential, tmp_path, capsys):
     atoms.calc = calculator
     atoms.set_momenta(np.zeros((4, 3)))
     dynamics = VelocityVerlet(atoms, 1e-3)  # atom 0 is pushed to another, the others stay
-    monitor = UncertaintyMonitor(dynamics, logfile=tmp_path / "log.jsonl", flagged=None)
+    monitor = UncertaintyMonitor(dynamics, logfile=tmp_path / "log.jsonl", flagged=None, quiet=1)
     assert {c.name for c in monitor.criteria} >= {compared.criterion}
     dynamics.insert_observer(lambda: atoms.positions.__setitem__(0, atoms.positions[0] + [0.0, 0.05, 0.05]), 0)
     dynamics.run(25)

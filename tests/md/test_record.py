@@ -73,7 +73,7 @@ def test_what_the_posterior_does_not_give_is_left_out():
     atoms = molecule("H2O")
     frame = annotate(atoms, HarmonicEnsemble(atoms, springs=(1.0,), aleatoric=False).prediction(atoms))
     assert not {"bald_forces", "forces_covariance", "forces_uncertainty_max"} & set(frame.arrays)
-    assert frame.info == {"calibrated": False}
+    assert frame.info == {"calibrated": False, "labels": "predicted"}
 
 
 def test_a_prediction_of_other_atoms_is_refused():

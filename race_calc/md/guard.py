@@ -1,0 +1,53 @@
+"""Structures that have plainly exploded: no model need be asked. Uses ASE and SciPy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
+from scipy.spatial import cKDTree
+
+from race_calc.prediction import Prediction
+
+CLOSEST = 0.5  # sums of covalent radii: no bond is shorter, whatever the temperature
+
+
+@dataclass(frozen=True)
+class Explosion:
+    """What is wrong, in words; the atom it is seen at, or None; the distance of two atoms in sums of covalent radii, else NaN."""
+
+    message: str
+    atom_index: int | None
+    value: float = float("nan")
+
+
+def explosion(atoms: Atoms, prediction: Prediction) -> Explosion | None:
+    """None for a structure in one piece: all numbers finite, no two atoms closer than CLOSEST sums of covalent radii (periodic
+    images included)."""
+    for name, values in (("position", atoms.positions), ("force", prediction.forces)):
+        broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(broken):
+            return Explosion(f"the {name} of atom {broken[0]} ({atoms.symbols[broken[0]]}) is not finite", int(broken[0]))
+    if not np.isfinite(prediction.energy).all():
+        return Explosion("the energy is not finite", None)
+    return _too_close(atoms)
+
+
+def _too_close(atoms: Atoms) -> Explosion | None:
+    radii = covalent_radii[atoms.numbers]
+    reach = float(2 * CLOSEST * radii.max())
+    if atoms.pbc.any():
+        one, other, distance = neighbor_list("ijd", atoms, reach)
+    else:  # fifty times faster
+        one, other = cKDTree(atoms.positions).query_pairs(reach, output_type="ndarray").T
+        distance = np.linalg.norm(atoms.positions[one] - atoms.positions[other], axis=1)
+    if not len(distance):
+        return None
+    ratio = distance / (radii[one] + radii[other])
+    k = int(np.argmin(ratio))
+    if ratio[k] >= CLOSEST:
+        return None
+    i, j = int(one[k]), int(other[k])
+    return Explosion(f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) are {distance[k]:.2f} Å apart, less than "
+                     f"{CLOSEST:g} of the sum of their covalent radii: the structure has exploded", i, float(ratio[k]))

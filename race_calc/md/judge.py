@@ -1,0 +1,78 @@
+"""One check of a run: from what its images predict to a record. Uses ASE."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ase import Atoms, units
+
+from race_calc.md.guard import CLOSEST, explosion
+from race_calc.md.monitor import Criterion, Decision, MonitorState, Violation, decide, silenced
+from race_calc.md.record import MonitorRecord
+from race_calc.ood.scores import all_scores
+from race_calc.prediction import Prediction
+
+STRUCTURE = "structure"  # what an exploded structure violates, in the place of a score
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What there is to judge: the dynamics, and atoms and predictions by image (None where there is no NEB)."""
+
+    dynamics: Any
+    atoms: dict[int | None, Atoms]
+    predictions: dict[int | None, Prediction]
+
+
+def judge(seen: Sight, criteria: Sequence[Criterion], state: MonitorState, silent: bool) -> tuple[MonitorRecord, MonitorState]:
+    """The record, and the violations in a row after it. `silent`: scores have no consequence, explosions have.
+
+    Raises ValueError as `decide` does.
+    """
+    step = seen.dynamics.nsteps
+    scores = {image: {name: _first(*value) for name, value in all_scores(p, [seen.atoms[image]]).items()}
+              for image, p in seen.predictions.items()}
+    names = scores[next(iter(scores))]
+    worst = {name: max(scores, key=lambda image: _rank(scores[image][name][0])) for name in names}
+    worst_scores = {name: scores[image][name] for name, image in worst.items()}
+    decision, state = decide(criteria, worst_scores, state, step)
+    if silent:
+        decision = silenced(decision)
+    violations = [_locate(v, worst[v.criterion], seen) for v in decision.violations]
+    record = MonitorRecord(
+        step=step,
+        **_clock(seen),
+        energy=max(float(p.energy[0]) for p in seen.predictions.values()),
+        scores={name: value for name, (value, _) in worst_scores.items()},
+        decision=Decision((*_exploded(seen), *violations)),
+    )
+    return record, state
+
+
+def _exploded(seen: Sight) -> list[Violation]:
+    found = {image: explosion(atoms, seen.predictions[image]) for image, atoms in seen.atoms.items()}
+    return [
+        _locate(Violation(seen.dynamics.nsteps, STRUCTURE, one.value, CLOSEST, one.atom_index, action="halt", message=one.message), image, seen)
+        for image, one in found.items() if one is not None
+    ]
+
+
+def _first(values, atom_index) -> tuple[float, int | None]:
+    return float(values[0]), None if atom_index is None else int(atom_index[0])
+
+
+def _rank(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
+
+
+def _locate(violation: Violation, image: int | None, seen: Sight) -> Violation:
+    index = violation.atom_index
+    return replace(violation, image=image, element=None if index is None else seen.atoms[image][index].symbol)
+
+
+def _clock(seen: Sight) -> dict[str, float | None]:
+    if not hasattr(seen.dynamics, "get_time"):
+        return {"time": None, "temperature": None}
+    atoms = next(iter(seen.atoms.values()))
+    return {"time": float(seen.dynamics.get_time() / units.fs), "temperature": float(atoms.get_temperature())}
