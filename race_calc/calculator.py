@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 
-from race_calc.checkpoint import Checkpoint, load_checkpoint
+from race_calc.checkpoint import Checkpoint, hash_weights, load_checkpoint
 from race_calc.device import torch_device
 from race_calc.graph import batches, from_atoms, from_atoms_with_skin
 from race_calc.interfaces.base import PredictingCalculator
@@ -76,6 +77,8 @@ class RACECalculator(PredictingCalculator):
         if calibrated and self.checkpoint.calibration is None:
             raise ValueError(f"{model} has no calibration: run `race-calc calibrate` on it, or leave out calibrated=True")
         super().__init__(offered(self.checkpoint, members, forces_epistemic), self.checkpoint.thresholds, self.checkpoint.calibration)
+        self.model_hash = hash_weights(model)
+        self.elements = tuple(chemical_symbols[z] for z in self.checkpoint.model.species)
         self.parameters.update(model=str(model), dtype=dtype)
         self._pairs: SkinList | None = None
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save
 
 from race_calc.calibrate.calibration import Calibration
-from race_calc.calibrate.storage import from_dict, to_dict
-from race_calc.data.files import write_atomically
+from race_calc.calibrate.storage import read_calibration
+from race_calc.data.files import read_json, write_atomically
 from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters, is_last_layer, n_members, offset_names, parameter_shapes
@@ -26,7 +26,6 @@ FORMAT_VERSION = 3  # 2: short-range repulsion; 3: members that share a trunk, l
 SHARED_TRUNK = ("shallow-ensemble", "llpr")  # posteriors whose members differ in their last layers only
 LAST_LAYER_COVARIANCE = "last_layer_covariance"
 WEIGHTS, CONFIG, CARD, CALIBRATION = "weights.safetensors", "config.json", "card.md", "calibration.json"
-CALIBRATION_FORMAT, CALIBRATION_VERSION = "race_calc calibration", 1
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
 
 
@@ -110,13 +109,6 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
     write_atomically(folder / CARD, card.encode())
 
 
-def save_calibration(folder: str | Path, calibration: Calibration, weights_sha256: str) -> None:
-    """Write, or replace, the calibration of the model in `folder`; `weights_sha256`: `hash_weights` when it was loaded."""
-    folder = Path(folder)
-    content = {"format": CALIBRATION_FORMAT, "version": CALIBRATION_VERSION, "weights_sha256": weights_sha256, **to_dict(calibration)}
-    write_atomically(folder / CALIBRATION, (json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-
 def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     """Read a model folder written by `save_checkpoint`; nothing in it is executed. `calibration`: also what calibrates it.
 
@@ -129,7 +121,10 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: it is not a complete model folder, copy it again")
-    config = _read_json(folder / CONFIG, FORMAT, FORMAT_VERSION)
+    try:
+        config = read_json(folder / CONFIG, FORMAT, FORMAT_VERSION)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
     try:
         references = References.from_dict(config["references"])
         settings = _model_config(config["model"], config["version"])
@@ -163,34 +158,16 @@ def _read_calibration(folder: Path) -> Calibration | None:
     path = folder / CALIBRATION
     if not path.exists():
         return None
-    content = _read_json(path, CALIBRATION_FORMAT, CALIBRATION_VERSION)
-    if content.get("weights_sha256") != hash_weights(folder):
-        raise CheckpointError(f"{path} belongs to other weights: remove it and run race-calc calibrate, or copy the folder again")
     try:
-        return from_dict(content)
+        return read_calibration(path, hash_weights(folder))
     except ValueError as error:
-        raise CheckpointError(f"{path} cannot be used: {error}; or remove it to use the model uncalibrated") from None
+        raise CheckpointError(f"{error}; or remove it to use the model uncalibrated") from None
 
 
 def hash_weights(folder: str | Path) -> str:
     """SHA-256 (hex) of the weights of the model in `folder`."""
     with open(Path(folder) / WEIGHTS, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_json(path: Path, kind: str, newest: int) -> dict:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): copy the model folder again") from None
-    if not isinstance(config, dict) or config.get("format") != kind:
-        raise CheckpointError(f'{path} is not a {kind}: the key "format" must be "{kind}"')
-    version = config.get("version")
-    if not isinstance(version, int) or version < 1:
-        raise CheckpointError(f"{path} has no usable format version ({version!r}): copy the model folder again")
-    if version > newest:
-        raise CheckpointError(f"{path} has format version {version}, this race_calc reads up to {newest}: upgrade race_calc")
-    return config
 
 
 def _read_weights(path: Path, plan: Plan, members: int, posterior: str) -> tuple[Parameters, np.ndarray | None]:

@@ -1,12 +1,39 @@
-"""A calibration as plain JSON types and back."""
+"""A calibration as plain JSON types and back, and its file."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 
 from race_calc.calibrate.calibration import Calibration, EnergyCalibration, ForceCalibration
 from race_calc.calibrate.conformal import ConformalQuantile
 from race_calc.calibrate.recalibration import LevelMap
+from race_calc.data.files import read_json, write_atomically
+
+FORMAT, VERSION = "race_calc calibration", 1
+
+
+def write_calibration(path: str | Path, calibration: Calibration, model_hash: str | None = None) -> None:
+    """Write, or replace, the file in one step. `model_hash`: of the model that it belongs to, where that has one."""
+    content = {"format": FORMAT, "version": VERSION, "weights_sha256": model_hash, **to_dict(calibration)}
+    write_atomically(Path(path), (json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_calibration(path: str | Path, model_hash: str | None = None) -> Calibration:
+    """What `write_calibration` wrote. `model_hash`: refuse the calibration of another model, where both tell their hash.
+
+    Raises FileNotFoundError where there is no file, ValueError for one that is damaged, of a newer version or of another model.
+    """
+    path = Path(path)
+    content = read_json(path, FORMAT, VERSION)
+    stored = content.get("weights_sha256")
+    if model_hash is not None and stored != model_hash:
+        raise ValueError(f"{path} belongs to other weights: run race-calc calibrate again, or copy the file again")
+    try:
+        return from_dict(content)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from None
 
 
 def to_dict(calibration: Calibration) -> dict:

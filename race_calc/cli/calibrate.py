@@ -7,55 +7,70 @@ from typing import Annotated
 import typer
 
 from race_calc.cli.app import command
+from race_calc.cli.factory import HELP, calculator_from, model_and_data
 
 
 @command("calibrate")
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="folder of the model; its calibration is written or replaced")],
-    data: Annotated[str, typer.Argument(help="file with energies and forces of structures that were not trained on")],
+    model: Annotated[str, typer.Argument(help="folder of the model; its calibration is written or replaced")],
+    data: Annotated[str | None, typer.Argument(help="file with energies and forces of structures that were not trained on")] = None,
     frames: Annotated[str, typer.Option(help="which frames of the file, as in ASE: 450: or ::2")] = ":",
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    calculator: Annotated[str | None, typer.Option(help=HELP)] = None,
+    out: Annotated[Path | None, typer.Option(help="with --calculator: the file to write, such as calibration.json")] = None,
 ) -> None:
     """Give the uncertainties an honest scale, and the monitor thresholds with a stated rate of false alarms.
 
     The data must be of the kind on which the model is to be trusted; RACECalculator then uses the calibration.
     """
-    import torch
     from rich.console import Console
     from rich.progress import Progress
     from rich.text import Text
 
-    from race_calc.calculator import StackPredictor
-    from race_calc.checkpoint import hash_weights, load_checkpoint, save_calibration
+    from race_calc.calibrate.storage import write_calibration
     from race_calc.cli.calibrate_report import floor_line, small_set_warnings, summary_table
     from race_calc.cli.info import wide_console
     from race_calc.data.dataset import read_dataset
-    from race_calc.device import torch_device
     from race_calc.evaluate import residuals_of
-    from race_calc.memory import keep_freed_memory
     from race_calc.ood.thresholds import FALSE_ALARM_RATE
-    from race_calc.posterior.stack import load_stack
     from race_calc.recalibrate import calibrate, check_held_back, doubts
 
-    keep_freed_memory()
-    checkpoint = load_checkpoint(model, calibration=False)  # whatever is there is replaced
-    weights = hash_weights(model)
-    if not os.access(model, os.W_OK):
-        raise PermissionError(f"{model} cannot be written to: copy the model folder and calibrate the copy")
+    folder, data = model_and_data(model, data, calculator)
+    if folder is None:
+        predictor, known, path = calculator_from(calculator), None, out
+        if path is None:
+            raise ValueError("with --calculator say where the calibration goes: --out calibration.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        if out is not None:
+            raise ValueError("--out goes with --calculator: the calibration of a model is kept in its folder")
+        predictor, known, path = _of_folder(folder, device)
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path.parent} cannot be written to: copy the model folder and calibrate the copy")
     dataset = read_dataset(data, frames)
     console = wide_console()
-    for warning in check_held_back(checkpoint.data.get("structures"), dataset) + small_set_warnings(len(dataset)):
+    for warning in check_held_back(known, dataset) + small_set_warnings(len(dataset)):
         console.print(Text(f"Warning: {warning}.", style="yellow"))
-    predictor = StackPredictor(load_stack(checkpoint, torch.float64, torch_device(device)))
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("predicting", total=len(dataset))
         found, raw = calibrate(predictor, dataset, lambda done, _: bar.update(task, completed=done))
     residuals = residuals_of(raw, dataset)
     for warning in doubts(found, residuals):
         console.print(Text(f"Warning: {warning}.", style="yellow"))
-    save_calibration(model, found, weights)
+    write_calibration(path, found, getattr(predictor, "model_hash", None))
     console.print(summary_table(found, residuals))
     console.print(Text(floor_line(len(dataset))))
-    print(f'Thresholds ("auto") of {len(found.thresholds)} criteria, for {FALSE_ALARM_RATE:g} false alarms per independent structure: '
-          f"race-calc info {model}")
-    print(f"The calibration is in {model}; RACECalculator({str(model)!r}) uses it.")
+    alarms = f'Thresholds ("auto") of {len(found.thresholds)} criteria, for {FALSE_ALARM_RATE:g} false alarms per independent structure'
+    if folder is None:
+        print(f"{alarms}.\nThe calibration is in {path}; Committee and from_results take it as calibration={str(path)!r}.")
+    else:
+        print(f"{alarms}: race-calc info {folder}\nThe calibration is in {folder}; RACECalculator({str(folder)!r}) uses it.")
+
+
+def _of_folder(folder: Path, device: str):
+    """The predictor without a calibration, the structures that its training used, and the file of its calibration."""
+    from race_calc.calculator import RACECalculator
+    from race_calc.checkpoint import CALIBRATION
+
+    predictor = RACECalculator(folder, device, calibrated=False)  # whatever is there is replaced
+    return predictor, predictor.checkpoint.data.get("structures"), folder / CALIBRATION

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from race_calc.cli.app import command
+from race_calc.cli.factory import HELP, calculator_from, model_and_data
 
 if TYPE_CHECKING:
     from race_calc.assessment import Assessment, Comparison
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 @command("evaluate")
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="folder of the model")],
-    data: Annotated[str, typer.Argument(help="file with energies and forces of structures that the model should know")],
+    model: Annotated[str, typer.Argument(help="folder of the model")],
+    data: Annotated[str | None, typer.Argument(help="file with energies and forces of structures that the model should know")] = None,
     ood: Annotated[list[str], typer.Option(metavar="FILE", help="structures that it need not know; may be given several times")] = [],
     figures: Annotated[Path | None, typer.Option(help="also draw errors, calibration and intervals into this folder")] = None,
     json: Annotated[Path | None, typer.Option(help="also write all numbers to this file")] = None,
@@ -25,38 +26,51 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float64 or float32")] = "float64",
+    calculator: Annotated[str | None, typer.Option(help=HELP)] = None,
 ) -> None:
     """Measure a model on labelled data: errors, how far its uncertainties can be trusted, and how well they warn.
 
     Where the model is calibrated, uncertainties are shown before and after.
     """
     from race_calc.assessment import compare
-    from race_calc.calculator import RACECalculator
     from race_calc.cli.evaluate_json import write_json
     from race_calc.data.dataset import read_dataset
+    from race_calc.uncertainty.predictor import calibration_of
 
-    for folder in (figures, None if json is None else json.parent):
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    folder, data = model_and_data(model, data, calculator)
+    for place in (figures, None if json is None else json.parent):
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     if len({data, *ood}) < 1 + len(ood):
         raise ValueError("a data file is given twice: compare different ones")
-    calculator = RACECalculator(model, device, dtype)
-    if figures is not None and not any("uncertainty" in name for name in calculator.implemented_properties):
+    predictor = calculator_from(calculator) if folder is None else _of_folder(folder, device, dtype)
+    if figures is not None and folder is not None and not any("uncertainty" in name for name in predictor.implemented_properties):
         raise ValueError("this model gives no uncertainty: there is nothing to draw, leave out --figures")
     sets = {name: read_dataset(name) for name in (data, *ood)}
     if select is not None:
         sets = {name: select_frames(dataset, select, name) for name, dataset in sets.items()}
-    found, references = assessed(calculator, sets), calculator.checkpoint.references
-    compared = compare(calculator, sets, found, [references.reference_energy(atoms.numbers) for atoms in sets[data].structures])
+    found = assessed(predictor, sets)
+    if figures is not None and not found[data].before:
+        raise ValueError("this potential gives no uncertainty: there is nothing to draw, leave out --figures")
+    references = [0.0] * len(sets[data])
+    if folder is not None:
+        references = [predictor.checkpoint.references.reference_energy(atoms.numbers) for atoms in sets[data].structures]
+    compared = compare(predictor, sets, found, references)
     show(compared, select)
     if json is not None:
-        write_json(json, compared, {"model": str(model), "dtype": dtype, "select": select})
+        write_json(json, compared, {"model": calculator or model, "dtype": dtype, "select": select})
         print(f"All numbers are in {json}")
     if figures is not None:
         from race_calc.cli.evaluate_figures import draw
 
-        for path in draw(figures, dict(zip(short_names(list(found)), found.values())), calculator.calibration):
+        for path in draw(figures, dict(zip(short_names(list(found)), found.values())), calibration_of(predictor)):
             print(f"Figure: {path}")
+
+
+def _of_folder(folder: Path, device: str, dtype: str):
+    from race_calc.calculator import RACECalculator
+
+    return RACECalculator(folder, device, dtype)
 
 
 def assessed(predictor: "Predictor", sets: "dict[str, Dataset]") -> "dict[str, Assessment]":

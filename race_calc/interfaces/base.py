@@ -1,13 +1,16 @@
 """An ASE calculator around a Prediction: what all potentials with uncertainties share. Imports no torch."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes, all_properties
+from ase.data import atomic_numbers
 from ase.outputs import Properties
 
 from race_calc.calibrate.calibration import Calibration
+from race_calc.calibrate.storage import read_calibration
 from race_calc.prediction import QUANTITIES, Prediction, available
 from race_calc.uncertainty.predictor import BATCH
 
@@ -21,13 +24,19 @@ class PredictingCalculator(Calculator):
     `race_calc.prediction.QUANTITIES`.
 
     `thresholds`: what "auto" means for each criterion of the monitor, without a calibration. `calibration`: what is applied to
-    the uncertainties, or None; an attribute that can be set before the first calculation.
+    the uncertainties, the path of one that `race-calc calibrate` stored, or None; an attribute that can be set before the first
+    calculation. `model_hash`: what tells this potential from others, or None.
     """
+
+    model_hash: str | None = None
 
     ignored_changes = {"initial_magmoms", "initial_charges"}
 
-    def __init__(self, quantities: Collection[str], thresholds: Mapping[str, float] | None = None, calibration: Calibration | None = None):
+    def __init__(self, quantities: Collection[str], thresholds: Mapping[str, float] | None = None,
+                 calibration: Calibration | str | Path | None = None):
         super().__init__()
+        if isinstance(calibration, (str, Path)):
+            calibration = read_calibration(calibration, self.model_hash)
         self.implemented_properties = [name for name in QUANTITIES if name in quantities]
         self.calibration = calibration
         self._thresholds = dict(thresholds or {})
@@ -96,3 +105,9 @@ def results_of(prediction: Prediction) -> dict[str, float | bool | np.ndarray]:
             value = value if axis is None else np.take(value, 0, axis)
             found[name] = value if isinstance(value, bool) else float(value) if np.ndim(value) == 0 else np.array(value)
     return found
+
+
+def elements_of(calculator) -> tuple[str, ...] | None:
+    """Chemical symbols that a calculator says it knows (`elements`), by atomic number; None where it does not say."""
+    known = getattr(calculator, "elements", None)
+    return None if known is None else tuple(sorted(known, key=lambda symbol: atomic_numbers.get(symbol, 0)))

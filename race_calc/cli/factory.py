@@ -1,0 +1,41 @@
+"""Foreign potentials on the command line: --calculator "module:function"."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+HELP = 'in place of MODEL: "module:function" that makes a calculator with uncertainties (Committee, from_results); this runs your code'
+
+
+def calculator_from(spec: str):
+    """What the function makes; modules are looked for in the current folder too. Importing and calling it runs its code.
+
+    Raises ValueError for a text of another form, a module that cannot be imported, a function that is not there or fails, and
+    for what has no predictions.
+    """
+    module, colon, function = spec.partition(":")
+    if not (module and colon and function):
+        raise ValueError(f'--calculator is {spec!r}: write "module:function", for example my_potentials:committee')
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        made = getattr(import_module(module), function)()
+    except Exception as error:  # whatever the user's code raises
+        raise ValueError(f"--calculator {spec}: {type(error).__name__}: {error} (modules are looked for in {Path.cwd()} and where "
+                         "Python finds its packages)") from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    if not callable(getattr(made, "prediction", None)):
+        raise ValueError(f"--calculator {spec} made a {type(made).__name__}, which has no predictions: wrap it in race_calc.Committee or "
+                         "race_calc.from_results")
+    return made
+
+
+def model_and_data(model: str, data: str | None, calculator: str | None) -> tuple[Path | None, str]:
+    """The arguments MODEL DATA, or DATA alone beside --calculator. Raises ValueError for one too few or too many."""
+    if calculator is None:
+        if data is None:
+            raise ValueError("give the folder of the model and a data file, or --calculator and a data file")
+        return Path(model), data
+    if data is not None:
+        raise ValueError("--calculator stands in the place of the model: give the data file only")
+    return None, model
