@@ -43,6 +43,15 @@ def imported(path: Path) -> set[str]:
     return found
 
 
+def literals(path: Path) -> dict[str, int]:
+    """Every string in the code of a file but docstrings → the line it was last seen on."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    docstrings = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+    return {node.value: node.lineno for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings}
+
+
 @pytest.mark.parametrize("room", FORBIDDEN)
 def test_imports_point_one_way(room):
     target = PACKAGE / room
@@ -55,3 +64,14 @@ def test_decisions_and_statistics_need_neither_torch_nor_ase():
     program = f"import importlib, sys; [importlib.import_module(n) for n in {names}]; print({{'torch', 'ase'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_only_posterior_names_a_posterior():
+    """What a method does is told by its object (`race_calc.posterior.base`), so its name stands in its own room only."""
+    from race_calc.posterior.base import BUILT_IN
+
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if (PACKAGE / "posterior") not in path.parents:
+            named = {name: line for name, line in literals(path).items() if name in BUILT_IN}
+            assert not named, f"{path.relative_to(PACKAGE)}: {named}"
+    assert set(BUILT_IN) & set(literals(PACKAGE / "posterior" / "base.py"))  # the test finds what is there
