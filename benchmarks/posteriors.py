@@ -24,7 +24,7 @@ from race_calc.data.dataset import read_dataset
 from race_calc.evaluate import evaluate_dataset
 from race_calc.graph import from_atoms
 from race_calc.memory import keep_freed_memory
-from race_calc.model.parameters import select_members
+from race_calc.model.parameters import select_members, shares_trunk
 from race_calc.ood.detection import auroc
 from race_calc.posterior.stack import load_stack
 from race_calc.train.loop import train
@@ -77,7 +77,7 @@ def costs(data: Path, runs: Path, rounds: int) -> dict[str, dict[str, float]]:
         if kind == "single":
             checkpoint = replace(checkpoint, parameters=select_members(checkpoint.parameters, [0]))
         steps[row] = (lambda s=load_stack(checkpoint, torch.float64, CPU): s.predict(graph))
-        if checkpoint.posterior in ("llpr", "shallow-ensemble"):
+        if shares_trunk(checkpoint.parameters):
             cheap = load_stack(checkpoint, torch.float64, CPU, forces_epistemic=False)
             steps[f"{row}, forces_epistemic=False"] = lambda s=cheap: s.predict(graph)
     return {

@@ -16,7 +16,7 @@ from race_calc.checkpoint import load_checkpoint
 from race_calc.memory import keep_freed_memory
 from race_calc.train.config import parse_config
 from race_calc.train.files import STATE_FILE
-from race_calc.train.finish import finish, fit_posterior
+from race_calc.train.finish import Request, finish, fit_posterior
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 
@@ -52,7 +52,7 @@ def make(case: str, base: Path, data: Path, folder: Path) -> None:
         return
     if case in POST_HOC:
         of, method = POST_HOC[case]
-        fit_posterior(load_checkpoint(folder.parent / of), method, data, folder, 16, 0, 0, CPU)
+        fit_posterior(load_checkpoint(folder.parent / of), Request(method), data, folder, CPU)
         return
     config = configuration(case, base)
     prepared = prepare(config, data)

@@ -20,10 +20,10 @@ from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters, is_last_layer, n_members, offset_names, parameter_shapes
 from race_calc.model.plan import READOUT_HIDDEN, Plan, make_plan
 from race_calc.model.race import Race
+from race_calc.posterior.base import Noise, Posterior, by_name
 
 FORMAT = "race_calc checkpoint"
 FORMAT_VERSION = 3  # 2: short-range repulsion; 3: members that share a trunk, label noise, last-layer covariance
-SHARED_TRUNK = ("shallow-ensemble", "llpr")  # posteriors whose members differ in their last layers only
 LAST_LAYER_COVARIANCE = "last_layer_covariance"
 WEIGHTS, CONFIG, CARD, CALIBRATION = "weights.safetensors", "config.json", "card.md", "calibration.json"
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
@@ -31,18 +31,6 @@ UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³",
 
 class CheckpointError(ValueError):
     """A model folder that cannot be used; the message says what is wrong and what to do."""
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Variances of the labels: of a total energy per atom, eV², and of a force component, (eV/Å)²."""
-
-    energy: float
-    forces: float
-
-    def __post_init__(self):
-        if not all(isinstance(value, float) and 0 < value < float("inf") for value in (self.energy, self.forces)):
-            raise ValueError(f"the noise is {self.energy!r}, {self.forces!r}: variances are finite numbers > 0")
 
 
 @dataclass(frozen=True)
@@ -55,12 +43,12 @@ class Checkpoint:
     model       plan, species, scale and average number of neighbours
     references  E0 of the species and shift per atom, eV
     parameters  name → (M, …), the stack of parameter sets; (1, …) for a shared trunk
-    posterior   its name: mve, deep-ensemble, swag, ivon, laplace, llpr or shallow-ensemble
+    posterior   its name in the registry (`race_calc.posterior.base`)
     thresholds  criterion of the monitor → value that "auto" stands for, of uncalibrated scores
     training    record of the training: configuration, seeds, best epochs, validation errors
     data        hashes of the data and its structures, and the split (indices and seed)
     noise       variances of the labels where the head predicts none, or None
-    last_layer  covariance (L, L) of the last-layer weights (llpr), or None
+    last_layer  covariance (L, L) of the last-layer weights where the posterior has it, or None
     calibration what `race-calc calibrate` found, or None
     =========== ============================================================================
     """
@@ -113,7 +101,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     """Read a model folder written by `save_checkpoint`; nothing in it is executed. `calibration`: also what calibrates it.
 
     Raises FileNotFoundError when the folder or one of its files is missing, CheckpointError when a file is
-    damaged, incomplete or of a newer format version.
+    damaged, incomplete or of a newer format version, or no posterior of its name is registered.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -128,8 +116,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     try:
         references = References.from_dict(config["references"])
         settings = _model_config(config["model"], config["version"])
-        posterior = config["posterior"]
-        members, name = posterior["members"], posterior["name"]
+        members, posterior = config["posterior"]["members"], by_name(config["posterior"]["name"])
         neighbours = float(config["average_neighbours"])
         extra = {key: dict(config[key]) for key in ("thresholds", "training", "data")}
         noise = None if config["version"] < 3 or config["noise"] is None else Noise(**config["noise"])
@@ -138,9 +125,9 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     except (ValidationError, ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG} holds a value that cannot be used: {error}") from None
     plan = make_plan(settings, len(references.species))
-    parameters, last_layer = _read_weights(folder / WEIGHTS, plan, members, name)
+    parameters, last_layer = _read_weights(folder / WEIGHTS, plan, members, posterior)
     model = Race(plan, references.species, references.scale, neighbours)
-    return Checkpoint(model, references, parameters, name, **extra, noise=noise, last_layer=last_layer,
+    return Checkpoint(model, references, parameters, posterior.name, **extra, noise=noise, last_layer=last_layer,
                       calibration=_read_calibration(folder) if calibration else None)
 
 
@@ -170,16 +157,16 @@ def hash_weights(folder: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_weights(path: Path, plan: Plan, members: int, posterior: str) -> tuple[Parameters, np.ndarray | None]:
+def _read_weights(path: Path, plan: Plan, members: int, posterior: Posterior) -> tuple[Parameters, np.ndarray | None]:
     """The stack, and the covariance of the last-layer weights where the posterior has one."""
     try:
         tensors = load_file(path)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or truncated ({error}): copy the model folder again") from None
     shapes = parameter_shapes(plan) | {name: () for name in offset_names(plan)}
-    trunk = 1 if posterior in SHARED_TRUNK else members
+    trunk = 1 if posterior.shared_trunk else members
     expected = {name: (members if is_last_layer(name) else trunk, *shape) for name, shape in shapes.items()}
-    if posterior == "llpr":
+    if posterior.last_layer_covariance:
         expected[LAST_LAYER_COVARIANCE] = 2 * (READOUT_HIDDEN * plan.config.layers,)
     missing = sorted(set(expected) - set(tensors))
     if missing:

@@ -152,6 +152,12 @@ def test_unfit_values(model, values):
         load_checkpoint(model)
 
 
+def test_a_posterior_that_nobody_registered(model):
+    change(model, posterior={"name": "swap", "members": 2})
+    with pytest.raises(CheckpointError, match="no posterior 'swap'.*mve, deep-ensemble, swag, ivon, laplace, llpr, shallow-ensemble"):
+        load_checkpoint(model)
+
+
 @pytest.mark.parametrize("name", ["config.json", "weights.safetensors"])
 def test_missing_file(model, name):
     (model / name).unlink()

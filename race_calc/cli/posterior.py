@@ -1,6 +1,5 @@
 """race-calc posterior fit: a posterior for a model that is trained already."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,18 +11,13 @@ posterior = typer.Typer(name="posterior", help="Posteriors for models that are t
 app.add_typer(posterior)
 
 
-class Method(str, Enum):
-    laplace = "laplace"
-    llpr = "llpr"
-
-
 @command("fit", posterior)
 def fit(
     model: Annotated[Path, typer.Argument(help="folder of the model")],
-    method: Annotated[Method, typer.Option(help="laplace (needs head mse) or llpr")],
+    method: Annotated[str, typer.Option(help="what to fit, such as llpr or, for a model with head mse, laplace")],
     out: Annotated[Path, typer.Option(help="folder of the new model")],
     data: Annotated[Path, typer.Option(help="folder that the data paths of the training are relative to")],
-    members: Annotated[int, typer.Option(help="parameter sets to draw; llpr: an even number")] = 16,
+    members: Annotated[int, typer.Option(help="parameter sets to draw")] = 16,
     member: Annotated[int, typer.Option(help="which member of the model to take")] = 0,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
@@ -35,7 +29,7 @@ def fit(
     from race_calc.device import torch_device
     from race_calc.memory import keep_freed_memory
     from race_calc.train.files import STATE_FILE
-    from race_calc.train.finish import fit_posterior
+    from race_calc.train.finish import Request, fit_posterior
 
     keep_freed_memory()
     checkpoint = load_checkpoint(model, calibration=False)
@@ -44,8 +38,8 @@ def fit(
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file: give a folder as --out")
     with Progress() as bar:
-        task = bar.add_task(method.value, total=None)
-        made = fit_posterior(checkpoint, method.value, data, out, members, member, seed, torch_device(device),
+        task = bar.add_task(method, total=None)
+        made = fit_posterior(checkpoint, Request(method, members, member, seed), data, out, torch_device(device),
                              lambda done, total: bar.update(task, completed=done, total=total))
     record = made.training["posterior"]
     for name in ("prior_precision", "calibration", "force_errors_over_variances"):

@@ -25,6 +25,7 @@ def train(
     from race_calc.device import torch_device
     from race_calc.cli.progress import TrainingProgress
     from race_calc.memory import keep_freed_memory
+    from race_calc.posterior.base import by_name
     from race_calc.train.config import load_config
     from race_calc.train.finish import finish
     from race_calc.train.loop import train as run
@@ -37,6 +38,6 @@ def train(
     with TrainingProgress(settings, prepared) as progress:
         trained = run(settings, prepared, out, chosen, resume, progress)
     with Progress() as bar:
-        task = bar.add_task("posterior", total=None, visible=settings.posterior in ("laplace", "llpr"))
+        task = bar.add_task("posterior", total=None, visible=by_name(settings.posterior).post_hoc)
         finish(settings, prepared, trained, out, chosen, lambda done, total: bar.update(task, completed=done, total=total))
     print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")

@@ -17,10 +17,10 @@ come out far above the residual variances**: compare the two before trusting the
 symbol     variable                            meaning and unit
 ========== =================================== =================================================
 θ          weights (D,)                        the MAP
-h_E        energy_curvature (D,)               Σ_structures (∂E/∂θ)²/n_atoms, eV² per atom
-S_E, N_E   energy_squares, energy_count        Σ_structures ΔE²/n_atoms, number of structures
-h_F        force_curvature (D,)                Σ_components (∂F/∂θ)², (eV/Å)²
-S_F, N_F   force_squares, force_count          Σ_components ΔF², number of components
+h_E        energies.curvature (D,)             Σ_structures (∂E/∂θ)²/n_atoms, eV² per atom
+S_E, N_E   energies.squares, energies.count    Σ_structures ΔE²/n_atoms, number of structures
+h_F        forces.curvature (D,)               Σ_components (∂F/∂θ)², (eV/Å)²
+S_F, N_F   forces.squares, forces.count        Σ_components ΔF², number of components
 τ          prior_precision
 σ_E², σ_F² energy_noise, force_noise          eV² per atom, (eV/Å)²
 1/P        variance (D,)                       posterior variance of each weight
@@ -36,22 +36,29 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from race_calc.data.targets import Example
+from race_calc.model.parameters import Parameters
+from race_calc.model.race import Race, evaluate
+from race_calc.parallel import member_map
+from race_calc.posterior.base import Basis, Fitted, Noise
+from race_calc.posterior.batch import batch_of
+from race_calc.posterior.posthoc import PostHoc, mean_squares, residuals, rows_at_once
+from race_calc.posterior.state import flatten, unflatten
+
 REACH = 30.0  # nats that each logarithm may move from its start: a factor of 10¹³
 SMALLEST = 1e-12  # noise variance and mean square weight of the start, if the data say less
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Sums over all outputs of one kind: curvature h (D,) float64, sum of squared residuals S, number N."""
+    """Sums over all outputs of one kind: curvature h (D,), sum of squared residuals S, number N. `fit` makes float64 arrays of h."""
 
-    curvature: np.ndarray
+    curvature: Tensor | np.ndarray
     squares: float
     count: int
 
 
-def fit(weights: Tensor, energy_curvature: Tensor, energy_squares: float, energy_count: int,
-        force_curvature: Tensor, force_squares: float, force_count: int,
-        noises: tuple[float, float] | None = None) -> "LaplaceFit":
+def fit(weights: Tensor, energies: Observations, forces: Observations, noises: tuple[float, float] | None = None) -> "LaplaceFit":
     """The posterior with the τ, σ_E² and σ_F² that maximise log Z; symbols and units are in the module's table.
 
     `noises`: σ_E² and σ_F² where they are known, for example from held-back data; then only τ is sought.
@@ -60,8 +67,7 @@ def fit(weights: Tensor, energy_curvature: Tensor, energy_squares: float, energy
     Raises ValueError for numbers that are not finite or negative, sums without a count, and no data.
     """
     theta = weights.detach().double().cpu().numpy()
-    energies = _checked("energy", energy_curvature, energy_squares, energy_count, theta)
-    forces = _checked("force", force_curvature, force_squares, force_count, theta)
+    energies, forces = _checked("energy", energies, theta), _checked("force", forces, theta)
     observations = [kind for kind in (energies, forces) if kind.count > 0]
     if not np.isfinite(theta).all():
         raise ValueError("the weights are not finite: fit Laplace to a model that was trained to the end")
@@ -153,9 +159,9 @@ def _maximum(theta: np.ndarray, observations: Sequence[Observations], known: Seq
     return minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
 
 
-def _checked(name: str, curvature: Tensor, squares: float, count: int, theta: np.ndarray) -> Observations:
-    h = curvature.detach().double().cpu().numpy()
-    squares, count = float(squares), int(count)
+def _checked(name: str, kind: Observations, theta: np.ndarray) -> Observations:
+    h = kind.curvature.detach().double().cpu().numpy()
+    squares, count = float(kind.squares), int(kind.count)
     if h.shape != theta.shape:
         raise ValueError(f"{name}_curvature has shape {h.shape}, the weights {theta.shape}: give one number a weight")
     if not (np.isfinite(h).all() and math.isfinite(squares)):
@@ -165,3 +171,58 @@ def _checked(name: str, curvature: Tensor, squares: float, count: int, theta: np
     if count == 0 and (h.any() or squares):
         raise ValueError(f"{name}_count is 0, but its sums are not: give the number of outputs they were summed over")
     return Observations(h, squares, count)
+
+
+def squared_jacobian(model: Race, parameters: Parameters, example: Example, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Σ (∂output/∂θ)² (D,) float64 of the energy / √atoms and of the force components of one structure, M = 1."""
+    layout, _ = batch_of([example], model, parameters["embedding"].dtype, device)
+    atoms = example.graph.n_atoms
+
+    def part(chosen: Tensor) -> tuple[Tensor, Tensor]:
+        leaves = {name: value.repeat(len(chosen), *[1] * (value.dim() - 1)).requires_grad_() for name, value in parameters.items()}
+        outputs = evaluate(model, leaves, layout, training=True)
+        values = torch.cat([outputs.energy / atoms**0.5, outputs.forces.flatten(1)], dim=1)  # (rows, 1 + 3N)
+        total = values.gather(1, chosen[:, None]).sum()
+        gradients = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True, allow_unused=True)
+        squares = flatten(gradients).double().square()
+        return squares[chosen == 0].sum(0, keepdim=True), squares[chosen > 0].sum(0, keepdim=True)
+
+    parts = []
+    for chosen in torch.arange(1 + 3 * atoms, device=device).split(rows_at_once(example)):
+        parts.append(member_map(len(chosen), device)(part, chosen))
+    return tuple(torch.cat(kind).sum(0).cpu() for kind in zip(*parts))
+
+
+class Laplace(PostHoc):
+    name = "laplace"
+    heads = ("mse",)  # it finds the noises itself
+    validation_use = "The best weights were chosen on these structures, and noises may come from them."
+
+    def fit(self, one: Parameters, basis: Basis) -> Fitted:
+        """Diagonal Laplace over all weights; energies and force components are the outputs.
+
+        The diagonal of the generalised Gauss-Newton matrix of squared errors, Σ (∂output/∂θ)², with the prior precision and
+        both noises by marginal likelihood. A model with more weights than the data have outputs takes the noises from the
+        validation structures instead: a diagonal then counts more determined weights than there are outputs, and explains
+        everything as noise.
+        """
+        curvatures, squares, counts = [0.0, 0.0], np.zeros(2), np.zeros(2, dtype=int)
+        for done, example in enumerate(basis.train):
+            for k, more in enumerate(squared_jacobian(basis.model, one, example, basis.device)):
+                curvatures[k] = curvatures[k] + more
+            energy, forces = residuals(basis.model, one, example, basis.device)
+            squares += [energy**2 / example.graph.n_atoms, (forces**2).sum()]
+            counts += [1, forces.size]
+            basis.progress(done + 1, len(basis.train))
+        weights = flatten(list(one.values()))[0]
+        noises = None
+        if len(weights) > counts.sum():
+            noises = mean_squares([residuals(basis.model, one, example, basis.device) for example in basis.validation])
+        found = fit(weights, *(Observations(*sums) for sums in zip(curvatures, squares, counts)), noises)
+        record = {"prior_precision": found.prior_precision, "log_evidence": found.log_evidence, "seed": basis.seed,
+                  "noises": "validation" if noises else "marginal likelihood"}
+        sets = unflatten(sample(found, basis.members, basis.seed), basis.shapes)
+        return Fitted(sets, record, Noise(found.energy_noise, found.force_noise))
+
+
+POSTERIORS = (Laplace(),)

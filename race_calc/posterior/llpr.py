@@ -22,8 +22,19 @@ R            factor (L, L), Cov(w) = R Rᵀ         of the weights
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from race_calc.data.targets import Example
+from race_calc.model.parameters import Parameters, is_last_layer
+from race_calc.model.race import Race, evaluate
+from race_calc.parallel import member_map
+from race_calc.posterior.base import Basis, Fitted
+from race_calc.posterior.batch import batch_of
+from race_calc.posterior.posthoc import PostHoc, mean_squares, residuals, rows_at_once
+
+PRIOR = 1.0  # precision of a last-layer weight before the data: weights are drawn from N(0, 1)
 
 
 def fit(mean: Tensor, precision: Tensor, regulariser: float, validation_features: Tensor,
@@ -100,3 +111,76 @@ def sample(fit: LastLayerFit, n: int, seed: int) -> Tensor:
     z = torch.randn(n // 2, len(fit.mean), generator=generator, dtype=torch.float64).to(fit.factor.device)
     delta = z @ fit.factor.T  # (n/2, L)
     return torch.stack([fit.mean + delta, fit.mean - delta], dim=1).flatten(0, 1).to(fit.mean.dtype)
+
+
+def last_layer_features(model: Race, parameters: Parameters, example: Example, device: torch.device) -> tuple[Tensor, Tensor]:
+    """φ (L,) in eV and G (N, 3, L) in eV/Å with E = φ·w and F = G w, float64; w: last-layer weights of all layers in order."""
+    last = [name for name in parameters if is_last_layer(name)]
+    width = parameters[last[0]].shape[1]
+    size = width * len(last)
+    stack = {name: value.double().expand(size, *value.shape[1:]) for name, value in parameters.items()}
+    for k, name in enumerate(last):
+        stack[name] = torch.zeros_like(stack[name])
+        stack[name][k * width : (k + 1) * width, :, 0] = torch.eye(width, dtype=torch.float64)
+    layout, _ = batch_of([example], model, torch.float64, device)
+
+    def part(*rows: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = evaluate(model, dict(zip(stack, rows)), layout)
+        return outputs.energy[:, 0], outputs.forces
+
+    step = rows_at_once(example)
+    parts = []
+    for start in range(0, size, step):
+        rows = [value[start : start + step] for value in stack.values()]
+        parts.append(member_map(len(rows[0]), device)(part, *rows))
+    energy, forces = (torch.cat(kind) for kind in zip(*parts))
+    return energy.cpu(), forces.permute(1, 2, 0).cpu()
+
+
+class Llpr(PostHoc):
+    name = "llpr"
+    shared_trunk = last_layer_covariance = True
+    validation_use = "The best weights were chosen on these structures, which also calibrate the posterior."
+
+    def check_members(self, members: int) -> None:
+        super().check_members(members)
+        if members % 2:
+            raise ValueError("members of llpr are drawn in pairs: write an even number")
+
+    def fit(self, one: Parameters, basis: Basis) -> Fitted:
+        """Last-layer prediction rigidity, calibrated on the validation structures.
+
+        Last layers are drawn, in pairs, and share the trunk; energies keep their closed form. The calibration makes the
+        epistemic variance of energies alone explain the errors, as published: what a head predicts comes on top.
+        """
+        errors = [residuals(basis.model, one, example, basis.device) for example in basis.validation]
+        noise = mean_squares(errors)
+        mean = torch.cat([value[0, :, 0] for name, value in one.items() if is_last_layer(name)]).double().cpu()
+        precision = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+        for done, example in enumerate(basis.train):
+            features, gradients = last_layer_features(basis.model, one, example, basis.device)
+            rows = gradients.reshape(-1, len(mean))
+            precision += torch.outer(features, features) / (example.graph.n_atoms * noise[0]) + rows.T @ rows / noise[1]
+            basis.progress(done + 1, len(basis.train))
+        features, gradients = zip(*[last_layer_features(basis.model, one, example, basis.device) for example in basis.validation])
+        energy_errors, force_errors = zip(*errors)
+        found = fit(mean, precision, PRIOR, torch.stack(features), torch.tensor(energy_errors, dtype=torch.float64))
+        variances = torch.cat([force_covariance(found, g).diagonal(dim1=-2, dim2=-1).flatten() for g in gradients]).numpy()
+        ratio = float(np.mean(np.concatenate([f.ravel() for f in force_errors]) ** 2 / variances))
+        record = {"calibration": found.scale, "force_errors_over_variances": ratio, "seed": basis.seed}
+        return Fitted(with_last_layers(one, sample(found, basis.members, basis.seed)), record, last_layer=found.covariance.cpu().numpy())
+
+
+def with_last_layers(one: Parameters, draws: Tensor) -> Parameters:
+    """A stack on the trunk of the model `one` (M = 1); a row of draws (members, L): last-layer weights of all layers in order."""
+    stack, start = {}, 0
+    for name, value in one.items():
+        stack[name] = value
+        if is_last_layer(name):
+            columns = slice(start, start := start + value.shape[1])
+            stack[name] = value.repeat(len(draws), 1, 1)
+            stack[name][:, :, 0] = draws[:, columns].to(value)
+    return stack
+
+
+POSTERIORS = (Llpr(),)

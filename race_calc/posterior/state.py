@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+
+Shapes = dict[str, Sequence[int]]  # of each parameter of one member, in their order in a row of the stack
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,14 @@ class StackState:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training has come to: the stack, and what its posterior collected, a dataclass of tensors or None."""
+
+    state: StackState
+    collected: Any = None
+
+
 def initial_state(weights: Tensor) -> StackState:
     members = len(weights)
     return StackState(
@@ -74,7 +85,7 @@ def accept(state: StackState, good: Tensor, **new: Tensor) -> StackState:
     )
 
 
-def unflatten(flat: Tensor, shapes: dict[str, Sequence[int]]) -> dict[str, Tensor]:
+def unflatten(flat: Tensor, shapes: Shapes) -> dict[str, Tensor]:
     """(M, D) → name → (M, …), as views. `flatten` is its inverse."""
     sizes = [torch.Size(shape).numel() for shape in shapes.values()]
     parts = flat.split(sizes, dim=1)

@@ -21,6 +21,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from race_calc.posterior.base import Basis, Fitted, Plateau, Posterior
+from race_calc.posterior.state import StackState, Trained, unflatten
+
+RANK = 40  # deviations kept
+PLATEAU = Plateau(start=0.4, rate=0.1)  # weights are collected on it
+
 
 def empty(weights: Tensor, rank: int) -> "SwagState":
     """Nothing collected yet, for weights (D,) like these and the last `rank` deviations."""
@@ -84,3 +90,29 @@ def sample(state: SwagState, n: int, seed: int) -> Tensor:
     low_rank = z2 @ state.deviations[:held].double()  # (n, D)
     draws = state.mean + (diagonal / 2).sqrt() * z1 + low_rank / math.sqrt(2 * (held - 1))
     return draws.to(state.deviations.dtype)
+
+
+class Swag(Posterior):
+    name = "swag"
+    recipes = ("joint", "detached", "beta-nll")  # its moments are those of one loss
+    independent = False
+    plateau = PLATEAU
+    collection = SwagState
+    validation_use = "The weights are those of the last epochs."
+
+    def check_training(self, epochs: int, stress_weight: float) -> None:
+        if epochs < 4:
+            raise ValueError("posterior swag collects weights in the last 60 % of the epochs: write training.epochs: 4 or more")
+
+    def empty_collection(self, weights: Tensor) -> SwagState:
+        return empty(weights[0], RANK)
+
+    def collect(self, collected: SwagState, state: StackState, epoch: int, epochs: int) -> SwagState:
+        return collect(collected, state.weights[0]) if epoch > PLATEAU.start * epochs else collected
+
+    def parameter_sets(self, trained: Trained, basis: Basis) -> Fitted:
+        draws = sample(trained.collected, basis.members, basis.seed)
+        return Fitted(unflatten(draws, basis.shapes), {"collected": int(trained.collected.count), "seed": basis.seed})
+
+
+POSTERIORS = (Swag(),)

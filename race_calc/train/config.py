@@ -7,20 +7,11 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import Field, StrictInt, StrictStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from race_calc.model.config import ModelConfig, Settings
+from race_calc.posterior.base import DEFAULT, by_name, names
 from race_calc.train.config_errors import describe
-
-
-MEMBERS = {"mve": 1, "deep-ensemble": 10, "swag": 16, "ivon": 16, "laplace": 16, "llpr": 16, "shallow-ensemble": 16}
-HEADS = {  # what each needs of the model; the others take any
-    "ivon": ("joint",),  # its loss must be a likelihood
-    "laplace": ("mse",),  # it finds the noises itself
-    "shallow-ensemble": ("energy", "joint"),
-}
-RECIPES = {  # losses of their own, or moments that one loss must give
-    "ivon": ("joint",), "shallow-ensemble": ("joint",), "swag": ("joint", "detached", "beta-nll"),
-}
 
 
 class ConfigError(ValueError):
@@ -88,54 +79,49 @@ class TrainConfig(Settings):
 
     data: DataConfig
     model: ModelConfig = Field(default_factory=ModelConfig)
-    posterior: Literal[tuple(MEMBERS)] = Field("deep-ensemble", description=", ".join(MEMBERS))
+    posterior: str = Field(DEFAULT, description=", ".join(names()))
     members: int | None = Field(
-        None, ge=1, description="1 for mve, else a whole number >= 2 (even for llpr); left out: "
-        + ", ".join(f"{count} for {name}" for name, count in MEMBERS.items())
+        None, ge=1, description="a whole number >= 1 that suits the posterior; left out: "
+        + ", ".join(f"{by_name(name).default_members} for {name}" for name in names())
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
 
-    @field_validator("training")
-    @classmethod
-    def _fits_training(cls, training: TrainingConfig, info: ValidationInfo) -> TrainingConfig:
-        posterior = info.data.get("posterior")
-        if training.recipe not in RECIPES.get(posterior, (training.recipe,)):
-            raise ValueError(f"with posterior {posterior} write training.recipe: {' or '.join(RECIPES[posterior])}, "
-                             f"not {training.recipe}")
-        if posterior == "swag" and training.epochs < 4:
-            raise ValueError("posterior swag collects weights in the last 60 % of the epochs: write training.epochs: 4 or more")
-        if posterior == "ivon" and training.stress_weight:
-            raise ValueError("posterior ivon learns from a likelihood, which has no stress: write training.stress_weight: 0")
-        return training
-
-    @property
-    def trained(self) -> int:
-        """How many models the training optimises side by side; the posterior makes its members of them."""
-        return self.members if self.posterior == "deep-ensemble" else 1
-
     @field_validator("posterior")
     @classmethod
-    def _fits_head(cls, posterior: str, info: ValidationInfo) -> str:
-        model = info.data.get("model")  # absent when it failed its own checks
-        if model is not None and model.head not in HEADS.get(posterior, (model.head,)):
-            raise ValueError(f"with posterior {posterior} write model.head: {' or '.join(HEADS[posterior])}, not {model.head}")
+    def _is_known(cls, posterior: str, info: ValidationInfo) -> str:
+        if posterior not in names():  # also those registered after this class was made
+            raise PydanticCustomError("unknown", "no posterior has this name", {"allowed": ", ".join(names())})
+        model, heads = info.data.get("model"), by_name(posterior).heads  # no model when it failed its own checks
+        if model is not None and heads and model.head not in heads:
+            raise ValueError(f"with posterior {posterior} write model.head: {' or '.join(heads)}, not {model.head}")
         return posterior
 
     @field_validator("members")
     @classmethod
     def _fits_posterior(cls, members: int | None, info: ValidationInfo) -> int | None:
-        posterior = info.data.get("posterior")
+        if "posterior" not in info.data:
+            return members
+        posterior = by_name(info.data["posterior"])
         if members is None:
-            return MEMBERS.get(posterior)
-        if posterior == "mve" and members != 1:
-            raise ValueError("posterior mve is a single model: write members: 1")
-        if posterior == "deep-ensemble" and members < 2:
-            raise ValueError("a deep ensemble needs several members: write 2 or more, or posterior: mve")
-        if posterior not in (None, "mve") and members < 2:
-            raise ValueError(f"posterior {posterior} needs several members: write 2 or more")
-        if posterior == "llpr" and members % 2:
-            raise ValueError("members of llpr are drawn in pairs: write an even number")
+            return posterior.default_members
+        posterior.check_members(members)
         return members
+
+    @field_validator("training")
+    @classmethod
+    def _fits_training(cls, training: TrainingConfig, info: ValidationInfo) -> TrainingConfig:
+        if "posterior" in info.data:
+            posterior = by_name(info.data["posterior"])
+            if posterior.recipes and training.recipe not in posterior.recipes:
+                raise ValueError(f"with posterior {posterior.name} write training.recipe: {' or '.join(posterior.recipes)}, "
+                                 f"not {training.recipe}")
+            posterior.check_training(training.epochs, training.stress_weight)
+        return training
+
+    @property
+    def trained(self) -> int:
+        """How many models the training optimises side by side; the posterior makes its members of them."""
+        return self.members if by_name(self.posterior).independent else 1
 
 
 def load_config(path: str | Path) -> TrainConfig:

@@ -39,7 +39,8 @@ def describe(problem: Mapping[str, Any], content: Mapping, root: type[Settings])
         return key, f"{key} is missing: give {field.description}"
     reason = f" ({problem['ctx']['error']})" if problem["type"] == "value_error" else ""
     shown = repr(value) if _given(content, keys) else f"{field.default!r} (the default)"
-    return key, f"{key} = {shown} is not allowed{reason}; allowed: {field.description}"
+    allowed = problem.get("ctx", {}).get("allowed", field.description)
+    return key, f"{key} = {shown} is not allowed{reason}; allowed: {allowed}"
 
 
 def _unknown_key(key: str, root: type[Settings]) -> str:

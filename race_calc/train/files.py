@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
@@ -10,34 +9,25 @@ import torch
 from safetensors.torch import load_file, save
 
 from race_calc.checkpoint import write_atomically
-from race_calc.posterior.swag import SwagState
-from race_calc.posterior.state import StackState
+from race_calc.posterior.base import Posterior
+from race_calc.posterior.state import StackState, Trained
 
 STATE_FILE = "training_state.safetensors"
-SWAG = "swag."  # before the names of SWAG's tensors
 LOG_FILE = "training_log.jsonl"
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training has come to: the stack, and for SWAG what it collected."""
-
-    state: StackState
-    collected: SwagState | None = None
-
-
-def save_state(folder: Path, trained: Trained, epoch: int, fingerprint: str) -> None:
-    """Save what there is after `epoch` finished epochs."""
+def save_state(folder: Path, trained: Trained, epoch: int, fingerprint: str, posterior: Posterior) -> None:
+    """Save what there is after `epoch` finished epochs; tensors that were collected have the posterior's name before theirs."""
     tensors = trained.state.tensors()
     if trained.collected is not None:
-        tensors |= {SWAG + name: tensor for name, tensor in vars(trained.collected).items()}
+        tensors |= {f"{posterior.name}.{name}": tensor for name, tensor in vars(trained.collected).items()}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     run = {"epoch": epoch, "fingerprint": fingerprint}
     content = save(tensors, metadata={"run": json.dumps(run)})  # one entry: their order in the file is not fixed
     write_atomically(folder / STATE_FILE, content)
 
 
-def load_state(folder: Path, fingerprint: str, device: torch.device) -> tuple[Trained, int]:
+def load_state(folder: Path, fingerprint: str, posterior: Posterior, device: torch.device) -> tuple[Trained, int]:
     """What was saved, and the number of finished epochs.
 
     Raises FileNotFoundError where there is none, ValueError when the file is damaged or belongs to another
@@ -49,16 +39,14 @@ def load_state(folder: Path, fingerprint: str, device: torch.device) -> tuple[Tr
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             run = json.loads(file.metadata()["run"])
-        tensors = load_file(path, device=str(device))
-        swag = {name.removeprefix(SWAG): tensors.pop(name) for name in list(tensors) if name.startswith(SWAG)}
-        trained = Trained(StackState(**tensors), SwagState(**swag) if swag else None)
+        if run["fingerprint"] == fingerprint:
+            tensors, prefix = load_file(path, device=str(device)), posterior.name + "."
+            collected = {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+            state = StackState(**tensors)
+            return Trained(state, posterior.collection(**collected) if posterior.collection else None), int(run["epoch"])
     except (safetensors.SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete the folder and train again") from error
-    if run["fingerprint"] != fingerprint:
-        raise ValueError(
-            f"{folder} was trained with another configuration or other data: give another --out, or the same files"
-        )
-    return trained, int(run["epoch"])
+    raise ValueError(f"{folder} was trained with another configuration or other data: give another --out, or the same files")
 
 
 def append_log(folder: Path, record: dict) -> None:

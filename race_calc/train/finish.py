@@ -1,6 +1,6 @@
 """From the last state of a training to a model folder: parameter sets of the posterior, thresholds, a card."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -8,20 +8,17 @@ import torch
 
 from race_calc import __version__
 from race_calc.checkpoint import CARD, Checkpoint, save_checkpoint
-from race_calc.evaluate import predict_graphs, scores_of
-from race_calc.model.parameters import Parameters, expanded, n_members, select_members, shares_trunk, unstacked
-from race_calc.ood.thresholds import FALSE_ALARM_RATE, auto_thresholds
-from race_calc.parallel import member_map
-from race_calc.posterior import ivon, swag
-from race_calc.posterior.stack import StackPosterior, load_stack
-from race_calc.train.config import TrainConfig, parse_config
-from race_calc.train.files import Trained
-from race_calc.train.loop import validate
-from race_calc.posterior.state import flatten, unflatten
-from race_calc.train.posthoc import Fitted, Progress, fit_laplace, fit_llpr
 from race_calc.data.targets import Example
+from race_calc.evaluate import predict_graphs, scores_of
+from race_calc.model.parameters import Parameters, expanded, select_members, shares_trunk
+from race_calc.ood.thresholds import FALSE_ALARM_RATE, auto_thresholds
+from race_calc.posterior.base import Fitted, Progress, by_name, names
+from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.state import Trained, unflatten
+from race_calc.train.config import TrainConfig, parse_config
+from race_calc.train.context import Context, context_of
 from race_calc.train.prepare import Prepared, member_seeds, prepare
-from race_calc.train.steps import IVON_BETA2, IVON_HESSIAN, ivon_scales
+from race_calc.train.validate import errors_of
 
 
 def finish(config: TrainConfig, prepared: Prepared, trained: Trained, folder: Path,
@@ -35,7 +32,10 @@ def finish(config: TrainConfig, prepared: Prepared, trained: Trained, folder: Pa
     dead = [member for member, epoch in enumerate(state.best_epoch.tolist()) if epoch < 1]
     if dead:
         raise ValueError(f"members {dead} never had a finite validation score: lower training.learning_rate and train again")
-    fitted = parameter_sets(config, prepared, trained, device, progress)
+    context = context_of(config, prepared, device)
+    fitted = context.posterior.parameter_sets(trained, context.basis(config.members, config.training.seed, progress))
+    if context.posterior.post_hoc:
+        fitted = _beside(fitted, context, unflatten(state.best, context.shapes))
     record = {
         "race_calc": __version__,
         "torch": torch.__version__,
@@ -45,85 +45,72 @@ def finish(config: TrainConfig, prepared: Prepared, trained: Trained, folder: Pa
         "best_epochs": state.best_epoch.tolist(),
         "skipped_steps": state.skipped.tolist(),
     }
-    return write_model(config, prepared, fitted, record, folder, device)
+    return write_model(context, config, prepared, fitted, record, folder)
 
 
-def fit_posterior(checkpoint: Checkpoint, method: str, data: Path, folder: Path, members: int, member: int, seed: int,
-                  device: torch.device, progress: Progress = lambda done, total: None) -> Checkpoint:
-    """Fit `method` ("laplace" or "llpr") to one member of a trained model and write the new model to `folder`.
+@dataclass(frozen=True)
+class Request:
+    """A posterior after the training: its name, how many parameter sets, around which member, and the seed of the draws."""
+
+    method: str
+    members: int = 16
+    member: int = 0
+    seed: int = 0
+
+
+def fit_posterior(checkpoint: Checkpoint, request: Request, data: Path, folder: Path, device: torch.device,
+                  progress: Progress = lambda done, total: None) -> Checkpoint:
+    """Fit a posterior to one member of a trained model and write the new model to `folder`.
 
     `data`: the folder that the data paths of its training are relative to. Raises ValueError for data other than those of
-    the training, a member that is not there, a model whose members share a trunk, and what `parse_config` refuses.
+    the training, a member that is not there, a model whose members are not models of their own, a posterior that is not post
+    hoc, and what `parse_config` refuses.
     """
+    member, fitting = request.member, [name for name in names() if by_name(name).post_hoc]
+    if request.method not in fitting:
+        raise ValueError(f"posterior {request.method} is not fitted to a trained model: take {' or '.join(fitting)}")
     if not 0 <= member < checkpoint.members:
         raise ValueError(f"there is no member {member}: the model has {checkpoint.members}, counted from 0")
     if shares_trunk(checkpoint.parameters):
         raise ValueError(f"the model is a {checkpoint.posterior} already, its members share a trunk: take one of another posterior")
     if "config" not in checkpoint.training:
         raise ValueError("the model does not say how it was trained: only models of `race-calc train` can be fitted")
-    if checkpoint.posterior not in ("mve", "deep-ensemble"):
-        raise ValueError(f"the parameter sets of this {checkpoint.posterior} model are draws around another one: take an mve or "
-                         "deep-ensemble model")
-    before = checkpoint.training["config"]
-    config = parse_config(before | {"posterior": method, "members": members}, "the model's configuration")
-    trained_with = parse_config(before, "the model's configuration")
-    prepared = prepare(trained_with, data)
+    if not by_name(checkpoint.posterior).independent:
+        independent = " or ".join(name for name in names() if by_name(name).independent)
+        raise ValueError(f"the parameter sets of this {checkpoint.posterior} model are draws around another one: take an "
+                         f"{independent} model")
+    changes = {"posterior": request.method, "members": request.members}
+    config = parse_config(checkpoint.training["config"] | changes, "the model's configuration")
+    prepared = prepare(config, data)
     if prepared.data_hash != checkpoint.data.get("sha256"):
         raise ValueError(f"the data in {data} are not those that the model was trained on: their SHA-256 differs")
     if prepared.references != checkpoint.references or prepared.split.to_dict() != checkpoint.data.get("split"):
         raise ValueError(f"the reference energies or the split of the data in {data} are not those of the model: give the same "
                          "isolated atoms and validation set")
+    context = context_of(config, prepared, device)
     one = {name: value.to(device) for name, value in select_members(checkpoint.parameters, [member]).items()}
-    fitted = _fitted(trained_with, prepared, one, method, members, seed, device, progress)
+    fitted = context.posterior.fit(one, context.basis(request.members, request.seed, progress))
+    fitted = _beside(fitted, context, one)
     fitted = replace(fitted, record=fitted.record | {"member": member})
     of_member = {key: [checkpoint.training[key][member]] for key in ("member_seeds", "best_epochs", "skipped_steps")
                  if len(checkpoint.training.get(key, ())) == checkpoint.members}
     record = {**checkpoint.training, **of_member, "config": config.to_dict(), "date": date.today().isoformat()}
-    return write_model(config, prepared, fitted, record, folder, device)
+    return write_model(context, config, prepared, fitted, record, folder)
 
 
-def parameter_sets(config: TrainConfig, prepared: Prepared, trained: Trained, device: torch.device,
-                   progress: Progress) -> Fitted:
-    """What the posterior of the configuration makes of a training. Draws use the seed of the training."""
-    shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
-    state, collected = trained.state, trained.collected
-    best, n, seed = unflatten(state.best, shapes), config.members, config.training.seed
-    if config.posterior == "swag":
-        return Fitted(unflatten(swag.sample(collected, n, seed), shapes), {"collected": int(collected.count), "seed": seed})
-    if config.posterior == "ivon":
-        ess, decay = ivon_scales(len(prepared.train))
-        draws = ivon.sample(state.weights[0], state.second[0], ess, decay, n, seed)
-        left = IVON_HESSIAN * IVON_BETA2 ** float(state.steps[0]) / float(state.second[0].median())
-        record = {"ess": ess, "weight_decay": decay, "seed": seed, "share_of_the_start_in_the_median_curvature": left}
-        return Fitted(unflatten(draws, shapes), record)
-    if config.posterior == "shallow-ensemble":
-        return Fitted(unstacked(best), {})
-    if config.posterior in ("laplace", "llpr"):
-        return _fitted(config, prepared, best, config.posterior, n, seed, device, progress)
-    return Fitted(best, {})
+def _beside(fitted: Fitted, context: Context, one: Parameters) -> Fitted:
+    """With the errors of the model `one` (M = 1), which it is fitted to, in the record beside those of the draws."""
+    return replace(fitted, record=fitted.record | {"validation_of_the_model": errors_of(context, one)})
 
 
-def _fitted(config: TrainConfig, prepared: Prepared, one: Parameters, method: str, members: int, seed: int, device: torch.device,
-            progress: Progress) -> Fitted:
-    """Laplace or LLPR around the model `one` (M = 1), whose own errors stand in the record beside those of the draws."""
-    fitted = {"laplace": fit_laplace, "llpr": fit_llpr}[method](prepared, one, members, seed, device, progress)
-    return replace(fitted, record=fitted.record | {"validation_of_the_model": _validated(config, prepared, one, device)})
-
-
-def _validated(config: TrainConfig, prepared: Prepared, sets: Parameters, device: torch.device) -> dict:
-    """Errors of parameter sets, a row for every member, on the validation structures."""
-    shapes = {name: value.shape[1:] for name, value in sets.items()}
-    return validate(config, prepared, flatten(list(sets.values())), shapes, device, member_map(n_members(sets), device))[1]
-
-
-def write_model(config: TrainConfig, prepared: Prepared, fitted: Fitted, record: dict, folder: Path, device: torch.device) -> Checkpoint:
+def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitted: Fitted, record: dict, folder: Path) -> Checkpoint:
     """The checkpoint of a fitted posterior, measured on the validation structures, in `folder`."""
-    measured = _validated(config, prepared, expanded(fitted.parameters), device)
+    measured = errors_of(context, expanded(fitted.parameters))
     record = record | {"validation": measured, "false_alarm_rate": FALSE_ALARM_RATE, "posterior": fitted.record}
     data = {"sha256": prepared.data_hash, "split": prepared.split.to_dict(), "structures": prepared.structures}
     checkpoint = Checkpoint(prepared.model, prepared.references, fitted.parameters, config.posterior, training=record, data=data,
                             noise=fitted.noise, last_layer=fitted.last_layer)
-    posterior = load_stack(checkpoint, torch.float64, device)
+    posterior = load_stack(checkpoint, torch.float64, context.device)
     checkpoint.thresholds.update(validation_thresholds(posterior, prepared.validation))
     card = folder / CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else card_text(config, checkpoint)
@@ -137,15 +124,6 @@ def validation_thresholds(posterior: StackPosterior, examples: tuple[Example, ..
     A criterion without two positive finite scores is left out.
     """
     return auto_thresholds(scores_of(predict_graphs(posterior, (example.graph for example in examples))))
-
-
-VALIDATION_USE = {
-    None: "The best weights were chosen on these structures.",
-    "swag": "The weights are those of the last epochs.",
-    "ivon": "The weights are those of the last step.",
-    "laplace": "The best weights were chosen on these structures, and noises may come from them.",
-    "llpr": "The best weights were chosen on these structures, which also calibrate the posterior.",
-}
 
 
 def card_text(config: TrainConfig, checkpoint: Checkpoint) -> str:
@@ -166,9 +144,8 @@ Made by `race-calc {command}` of race_calc {__version__} on {checkpoint.training
   {config.model.cutoff} Å, head `{config.model.head}`.
 - Recipe: `{training.recipe}`, {training.epochs} epochs, batches of {training.batch_size}.
 - Validation RMSE of the mean of the members: {1e3 * validation["mean_energy_rmse_eV"]:.1f} meV,
-  {1e3 * validation["mean_force_rmse_eV_per_A"]:.1f} meV/Å. {VALIDATION_USE.get(config.posterior, VALIDATION_USE[None])}
+  {1e3 * validation["mean_force_rmse_eV_per_A"]:.1f} meV/Å. {by_name(config.posterior).validation_use}
 - Posterior: {", ".join(f"{name} {value}" for name, value in known.items()) or "the parameter sets that were trained"}.
 
 Known limits: not measured yet; run `race-calc evaluate` on data that the training has not seen.
 """
-

@@ -1,7 +1,7 @@
 """Momentum, gradient clipping and moving average for a stack: every member is a row and keeps its own counts."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,17 +14,26 @@ Direction = Callable[[Tensor, Tensor, Tensor, Adam], Tensor]  # weights, gradien
 MAX_BAD_STEPS = 5  # in a row; then the member goes back to its last good state with half the learning rate
 
 
-def update(state: StackState, gradients: Tensor, losses: Tensor, learning_rate: float, clip_norm: float,
-           ema_decay: float, direction: Direction = lambda weights, gradient, momentum, adam: adam(slice(None))) -> StackState:
+@dataclass(frozen=True)
+class Pace:
+    """Learning rate, longest gradient that is not scaled down, and decay of the moving average of the weights."""
+
+    rate: float
+    clip_norm: float
+    ema_decay: float
+
+
+def update(state: StackState, gradients: Tensor, losses: Tensor, pace: Pace,
+           direction: Direction = lambda weights, gradient, momentum, adam: adam(slice(None))) -> StackState:
     """One step for every member whose loss (M,) and gradient (M, D) are finite.
 
-    The gradient of each member is scaled down to `clip_norm`. A member that is not finite keeps its
+    The gradient of each member is scaled down to `pace.clip_norm`. A member that is not finite keeps its
     state; the step is counted. `direction` chooses the way from weights, gradient, Nesterov's momentum and
     Adam's direction (Kingma & Ba 2015), which is the default.
     """
     norm = gradients.norm(dim=1)
     good = torch.isfinite(norm) & torch.isfinite(losses)
-    scale = torch.clamp(clip_norm / (norm + 1e-12), max=1.0)
+    scale = torch.clamp(pace.clip_norm / (norm + 1e-12), max=1.0)
     g = torch.where(good[:, None], gradients * scale[:, None], torch.zeros_like(gradients))
     steps = state.steps + good
     first = torch.lerp(state.first, g, 1 - BETA1)
@@ -35,10 +44,10 @@ def update(state: StackState, gradients: Tensor, losses: Tensor, learning_rate: 
     def adam(columns: slice) -> Tensor:
         return (first[:, columns] / correction1) / ((second[:, columns] / correction2).sqrt() + EPSILON)
 
-    rate = (learning_rate * state.lr_factor).to(g.dtype)[:, None]
+    rate = (pace.rate * state.lr_factor).to(g.dtype)[:, None]
     weights = torch.addcmul(state.weights, direction(state.weights, g, torch.lerp(g, first, BETA1), adam), -rate)
     # the average starts like a plain mean, so that it forgets the random start
-    decay = torch.minimum((steps + 1) / (steps + 10), torch.full_like(steps, ema_decay)).to(g.dtype)[:, None]
+    decay = torch.minimum((steps + 1) / (steps + 10), torch.full_like(steps, pace.ema_decay)).to(g.dtype)[:, None]
     ema = torch.lerp(weights, state.ema, decay)
 
     return accept(state, good, weights=weights, ema=ema, first=first, second=second)

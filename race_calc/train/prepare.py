@@ -16,6 +16,7 @@ from race_calc.model.heads import initial_offsets
 from race_calc.model.parameters import Parameters, initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
+from race_calc.posterior.base import by_name
 from race_calc.repulsion import repulsion
 from race_calc.train.config import TrainConfig
 
@@ -66,7 +67,7 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
         model=model,
         references=references,
         parameters=initialise(plan, member_seeds(config), offsets,
-                              config.members if config.posterior == "shallow-ensemble" else None),
+                              config.members if by_name(config.posterior).many_last_layers else None),
         train=examples,
         validation=examples_of(validation, references, config.model.cutoff),
         split=split,

@@ -41,6 +41,8 @@ def test_fits_a_member_and_leaves_the_model_alone(trained, tmp_path):
 
 @pytest.mark.parametrize("change, message", [
     (["--method", "laplace"], "write model.head: mse, not joint"),
+    (["--method", "lapalce"], "posterior lapalce is not fitted to a trained model: take laplace or llpr"),
+    (["--method", "swag"], "take laplace or llpr"),
     (["--member", 2], "there is no member 2"),
     (["--members", 5], "even number"),
     (["--data", "nowhere"], "nowhere"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from race_calc.posterior import ivon
+from race_calc.posterior.ivon import Gaussian, Scales
 
 
 def rows(values):
@@ -17,8 +18,8 @@ def test_one_step_by_hand(clip):
     m, g, h = (0.5, -1.5), (0.2, 0.1), (0.3, 2.0)
     gradient, noise = (0.7, -0.4), (0.05, 0.02)
     steps, rate, ess, decay, beta2 = 3, 0.1, 40.0, 0.25, 0.9
-    got = ivon.update(rows(m), rows(g), rows(h), torch.tensor([float(steps)], dtype=torch.float64), rows(gradient),
-                      rows(noise), rate, ess, decay, beta2, clip)
+    now = Gaussian(rows(m), rows(g), rows(h), torch.tensor([float(steps)], dtype=torch.float64))
+    got = ivon.update(now, rows(gradient), rows(noise), rate, Scales(ess, decay, beta2, clip))
     expected = [[], [], []]
     for i in range(2):
         variance = 1 / (ess * (h[i] + decay))
@@ -36,7 +37,7 @@ def test_one_step_by_hand(clip):
 def test_clip_bounds_the_step_of_every_weight_and_nothing_else():
     zero, h = rows([0.0] * 3), rows([1.0] * 3)
     steps, gradient = torch.zeros(1, dtype=torch.float64), rows([1e6, -1e6, 0.01])
-    mean, momentum, hessian = ivon.update(zero, zero, h, steps, gradient, rows([1e-3] * 3), 0.1, 10.0, 0.5, 0.999)
+    mean, momentum, hessian = ivon.update(Gaussian(zero, zero, h, steps), gradient, rows([1e-3] * 3), 0.1, Scales(10.0, 0.5, 0.999))
     torch.testing.assert_close(mean[:, :2], rows([-0.1, 0.1]), rtol=1e-14, atol=0)  # rate · CLIP
     assert 0 < -mean[0, 2] < 0.1 * 0.01
     torch.testing.assert_close(momentum, 0.1 * gradient, rtol=1e-12, atol=0)
@@ -68,7 +69,7 @@ def run(members, steps=2500, seed=0):
         noise = ivon.deviation(hessian, ess, decay) * draws[:, step]
         gradient = (mean + noise) @ curvature - slope
         rate = 0.2 if step < 500 else 0.2 * 500 / step  # Robbins–Monro, so that the mean settles
-        mean, momentum, hessian = ivon.update(mean, momentum, hessian, taken, gradient, noise, rate, ess, decay, 0.995)
+        mean, momentum, hessian = ivon.update(Gaussian(mean, momentum, hessian, taken), gradient, noise, rate, Scales(ess, decay, 0.995))
         taken = taken + 1
         smallest = min(smallest, float((hessian + decay).min()))
         if step >= steps // 2:
@@ -105,11 +106,11 @@ def test_members_keep_their_own_steps_and_rates():
     generator = torch.Generator().manual_seed(0)
     m, g, h, gradient, noise = torch.rand(5, 2, 4, dtype=torch.float64, generator=generator).unbind()
     steps, rate = torch.tensor([0.0, 7.0], dtype=torch.float64), torch.tensor([[0.1], [0.03]], dtype=torch.float64)
-    both = ivon.update(m, g, h, steps, gradient, noise, rate, 9.0, 0.1, 0.99)
+    both = ivon.update(Gaussian(m, g, h, steps), gradient, noise, rate, Scales(9.0, 0.1, 0.99))
     for i in range(2):
         row = slice(i, i + 1)
-        alone = ivon.update(m[row], g[row], h[row], steps[row], gradient[row], noise[row], float(rate[i]), 9.0, 0.1,
-                            0.99)
+        alone = ivon.update(Gaussian(m[row], g[row], h[row], steps[row]), gradient[row], noise[row], float(rate[i]),
+                            Scales(9.0, 0.1, 0.99))
         for whole, single in zip(both, alone):
             torch.testing.assert_close(whole[row], single, rtol=1e-14, atol=0)
 
@@ -123,7 +124,7 @@ def test_the_precision_stays_positive_whatever_the_gradients():
         gradient = -noise.sign() * 10 ** (4 * torch.rand(1, 50, generator=generator, dtype=torch.float64) - 3)  # ĥ < 0
         steps = torch.tensor([float(step)], dtype=torch.float64)
         before = hessian + decay
-        mean, momentum, hessian = ivon.update(mean, momentum, hessian, steps, gradient, noise, 0.1, 100.0, decay, 0.9)
+        mean, momentum, hessian = ivon.update(Gaussian(mean, momentum, hessian, steps), gradient, noise, 0.1, Scales(100.0, decay, 0.9))
         assert (hessian + decay >= 0.5 * before * (1 - 1e-9)).all()
     assert torch.isfinite(mean).all()
 
@@ -132,8 +133,8 @@ def test_float32_stays_float32_and_moves_where_beta2_is_next_to_one():
     """A step of 1 − β₂ = 5e-6 is a few units in the last place of a float32 h: it must still add up."""
     h = torch.ones(1, 1)
     for step in range(200):
-        out = ivon.update(torch.zeros(1, 1), torch.zeros(1, 1), h, torch.zeros(1, dtype=torch.float64),
-                          torch.full((1, 1), 3.0), torch.full((1, 1), 0.1), 0.1, 10.0, 0.1, 0.999995)
+        now = Gaussian(torch.zeros(1, 1), torch.zeros(1, 1), h, torch.zeros(1, dtype=torch.float64))
+        out = ivon.update(now, torch.full((1, 1), 3.0), torch.full((1, 1), 0.1), 0.1, Scales(10.0, 0.1, 0.999995))
         assert all(tensor.dtype == torch.float32 for tensor in out)
         h = out[2]
     exact = 1.0

@@ -14,6 +14,12 @@ from race_calc.posterior.laplace import Observations
 SIGMAS = 4.5  # statistical bounds, in standard errors
 
 
+def fit_sums(weights, noises=None, **sums):
+    """`laplace.fit` with the fields of its observations by name."""
+    kinds = (Observations(*(sums[f"{kind}_{field}"] for field in ("curvature", "squares", "count"))) for kind in ("energy", "force"))
+    return laplace.fit(weights, *kinds, noises)
+
+
 class Model:
     """E = X w with noises n_atoms σ_E² and F = G w with σ_F²; XᵀN⁻¹X and GᵀG are diagonal."""
 
@@ -50,7 +56,7 @@ class Model:
         return density.logpdf(np.concatenate([self.energies, self.forces])) + 0.5 * np.log(self.atoms).sum()
 
     def sums(self, w):
-        """Arguments of `fit`, by name."""
+        """Arguments of `fit_sums`, by name."""
         tensor = torch.from_numpy
         return dict(
             weights=tensor(w),
@@ -92,7 +98,7 @@ def test_fit_and_map_together_are_the_exact_posterior_and_the_exact_maximum():
     model = Model(5, 30, 45)
     w = model.exact(1.0, 1.0, 1.0)[0]
     for _ in range(25):
-        fit = laplace.fit(**model.sums(w))
+        fit = fit_sums(**model.sums(w))
         w, covariance = model.exact(fit.prior_precision, fit.energy_noise, fit.force_noise)
     hyper = fit.prior_precision, fit.energy_noise, fit.force_noise
     np.testing.assert_allclose(fit.mean.numpy(), w, rtol=1e-8)
@@ -106,7 +112,7 @@ def test_fit_and_map_together_are_the_exact_posterior_and_the_exact_maximum():
 def test_known_noises_and_prior_are_recovered():
     size, structures, components = 150, 600, 1200
     model = Model(size, structures, components, seed=3, tau=4.0, energy_noise=0.02, force_noise=0.5)
-    fit = laplace.fit(**model.sums(model.exact(4.0, 0.02, 0.5)[0]))
+    fit = fit_sums(**model.sums(model.exact(4.0, 0.02, 0.5)[0]))
     # relative standard errors √(2/n): n the weights; the outputs, less at most one for each weight
     assert abs(fit.prior_precision / 4.0 - 1) < SIGMAS * math.sqrt(2 / size)
     assert abs(fit.energy_noise / 0.02 - 1) < SIGMAS * math.sqrt(2 / (structures - size))
@@ -118,7 +124,7 @@ def test_a_kind_that_is_absent_leaves_the_other_exact(absent):
     structures, components = (0, 40) if absent == "energy" else (40, 0)
     model = Model(5, structures, components)
     w = model.exact(2.0, 0.04, 0.3)[0]
-    fit = laplace.fit(**model.sums(w))
+    fit = fit_sums(**model.sums(w))
     assert getattr(fit, f"{absent}_noise") is None
     noise = fit.energy_noise or fit.force_noise
     s = model.sums(w)
@@ -133,7 +139,7 @@ def test_a_kind_that_is_absent_leaves_the_other_exact(absent):
                          ids=["zero weights", "no residuals"])
 def test_degenerate_data_stay_finite(change):
     sums = Model(5, 12, 18).sums(np.ones(5)) | change
-    fit = laplace.fit(**sums)
+    fit = fit_sums(**sums)
     assert fit.variance.dtype == fit.mean.dtype == sums["weights"].dtype
     assert torch.isfinite(fit.variance).all() and (fit.variance > 0).all() and math.isfinite(fit.log_evidence)
     assert min(fit.prior_precision, fit.energy_noise, fit.force_noise) > 0
@@ -143,7 +149,7 @@ def test_more_weights_than_outputs_inflate_the_noise_as_the_docstring_says():
     count, residual = 20, 1e-4
     w = torch.linspace(-1, 1, 2000, dtype=torch.float64)
     zero = torch.zeros_like(w)
-    fit = laplace.fit(w, count * torch.ones_like(w), count * residual, count, zero, 0.0, 0)
+    fit = laplace.fit(w, Observations(count * torch.ones_like(w), count * residual, count), Observations(zero, 0.0, 0))
     gamma = float((1 - fit.prior_precision * fit.variance).sum())
     assert fit.energy_noise > 1e3 * residual
     assert count * residual / fit.energy_noise == pytest.approx(count - gamma, abs=1e-3)
@@ -153,19 +159,19 @@ def test_known_noises_leave_the_prior_to_the_evidence():
     """τ is where the gradient of log Z vanishes; noises stay as given, also with more weights than outputs."""
     model = Model(5, 12, 18)
     w, _ = model.exact(2.0, 0.04, 0.3)
-    fit = laplace.fit(**model.sums(w), noises=(0.04, 0.3))
+    fit = fit_sums(**model.sums(w), noises=(0.04, 0.3))
     assert (fit.energy_noise, fit.force_noise) == (pytest.approx(0.04), pytest.approx(0.3))
     logs = np.log([fit.prior_precision, 0.04, 0.3])
     assert laplace.log_evidence(logs, w, model.observations(w))[1][0] == pytest.approx(0, abs=1e-6)
     _, covariance = model.exact(fit.prior_precision, 0.04, 0.3)
     np.testing.assert_allclose(fit.variance.numpy(), np.diag(covariance), rtol=1e-9)
     with pytest.raises(ValueError, match="variances > 0"):
-        laplace.fit(**model.sums(w), noises=(0.0, 0.3))
+        fit_sums(**model.sums(w), noises=(0.0, 0.3))
 
 
 def test_samples_have_mean_and_variance_and_obey_the_seed():
     model, n = Model(4, 12, 18), 50_000
-    fit = laplace.fit(**model.sums(model.exact(2.0, 0.04, 0.3)[0]))
+    fit = fit_sums(**model.sums(model.exact(2.0, 0.04, 0.3)[0]))
     draws = laplace.sample(fit, n, seed=4)
     assert ((draws.mean(0) - fit.mean).abs() < SIGMAS * (fit.variance / n).sqrt()).all()
     assert ((draws.var(0) / fit.variance - 1).abs() < SIGMAS * math.sqrt(2 / n)).all()
@@ -189,4 +195,4 @@ def test_input_that_cannot_be_is_an_error_with_advice(change, message):
     good = dict(weights=torch.ones(2), energy_curvature=torch.ones(2), energy_squares=1.0, energy_count=3,
                 force_curvature=torch.ones(2), force_squares=1.0, force_count=9)
     with pytest.raises(ValueError, match=message):
-        laplace.fit(**good | change)
+        fit_sums(**good | change)

@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from race_calc.model.config import ModelConfig
-from race_calc.train.config import MEMBERS, ConfigError, TrainConfig, load_config, parse_config
+from race_calc.posterior.base import by_name, names
+from race_calc.train.config import ConfigError, TrainConfig, load_config, parse_config
 
 FULL = """
 data:
@@ -188,12 +189,14 @@ def test_members_fit_the_posterior():
     assert parse_config(with_keys(members=2)).members == 2
     assert "write 2 or more" in message(with_keys(members=1))
     assert "members = 3 is not allowed (posterior mve" in message(with_keys(posterior="mve", members=3))
-    for posterior, members in MEMBERS.items():
+    for posterior in names():
+        members = {"mve": 1, "deep-ensemble": 10}.get(posterior, 16)
         head = {"laplace": "mse"}.get(posterior, "joint")
         config = parse_config(with_keys(posterior=posterior, model={"head": head}))
         assert config.members == members and config.trained == (members if posterior == "deep-ensemble" else 1)
     assert "even number" in message(with_keys(posterior="llpr", members=5))
     assert "write 2 or more" in message(with_keys(posterior="swag", members=1))
+    assert all(by_name(posterior).name == posterior for posterior in names())
 
 
 @pytest.mark.parametrize("posterior, head, allowed", [

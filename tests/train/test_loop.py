@@ -13,9 +13,12 @@ import torch
 from small_run import write_run
 
 from race_calc.checkpoint import load_checkpoint
-from race_calc.train import loop, steps
+from race_calc.posterior import swag
+from race_calc.posterior.base import by_name
+from race_calc.posterior.state import Trained
+from race_calc.train import context
 from race_calc.train.config import load_config
-from race_calc.train.files import LOG_FILE, STATE_FILE, Trained, load_state
+from race_calc.train.files import LOG_FILE, STATE_FILE, load_state
 from race_calc.train.finish import finish
 from race_calc.train.loop import learning_rate, recipe_of_epoch, train
 from race_calc.train.prepare import prepare
@@ -118,14 +121,14 @@ def test_killed_process_resumes_to_the_same_bits(tmp_path):
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch):
-    calls, true_loss = [], steps.loss
+    calls, true_loss = [], context.loss
 
     def poisoned(outputs, labels, head, settings):
         calls.append(settings.recipe)
         values = true_loss(outputs, labels, head, settings)
         return values * float("nan") if len(calls) == 2 else values
 
-    monkeypatch.setattr(steps, "loss", poisoned)
+    monkeypatch.setattr(context, "loss", poisoned)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -137,7 +140,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch
 
 
 def test_a_member_that_learned_nothing_is_not_shipped(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "loss", lambda outputs, *_: outputs.energy.sum(1) * float("nan"))
+    monkeypatch.setattr(context, "loss", lambda outputs, *_: outputs.energy.sum(1) * float("nan"))
     config, prepared, state = run(tmp_path, "out", training__epochs=1)
     assert read_log(tmp_path / "out")[0]["validation_score"] == [None, None]
     with pytest.raises(ValueError, match=r"members \[0, 1\] never had a finite"):
@@ -156,7 +159,7 @@ def test_resume_refuses_other_runs_and_damaged_states(tmp_path):
     state = tmp_path / "out" / STATE_FILE
     state.write_bytes(state.read_bytes()[:200])
     with pytest.raises(ValueError, match="damaged"):
-        load_state(tmp_path / "out", "", CPU)
+        load_state(tmp_path / "out", "", by_name("deep-ensemble"), CPU)
 
 
 def test_learning_rate(tmp_path):
@@ -165,7 +168,7 @@ def test_learning_rate(tmp_path):
     assert learning_rate(settings, 1) == pytest.approx(0.1)
     assert learning_rate(settings, 6) == pytest.approx(0.1 * 0.505)
     assert learning_rate(settings, 11) == pytest.approx(0.001)
-    assert learning_rate(settings, 4.4, collects=True) == pytest.approx(0.01) == learning_rate(settings, 9, collects=True)
+    assert learning_rate(settings, 4.4, swag.PLATEAU) == pytest.approx(0.01) == learning_rate(settings, 9, swag.PLATEAU)
 
 
 def test_warm_start_changes_its_recipe(tmp_path):

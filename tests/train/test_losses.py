@@ -16,8 +16,11 @@ from race_calc.model.likelihood import Labels, energy_nll, force_nll, squared, s
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Outputs, Race, evaluate, layout_of
+from race_calc.posterior.base import Objective
+from race_calc.posterior.ivon import likelihood
+from race_calc.posterior.shallow import shallow_loss
 from race_calc.train.config import TrainingConfig
-from race_calc.train.losses import BETA, likelihood, loss, shallow_loss
+from race_calc.train.losses import BETA, loss
 
 M, N, B = 2, 7, 3
 JOINT = TrainingConfig(recipe="joint", energy_weight=1.0, force_weight=100.0)
@@ -257,6 +260,6 @@ def test_shallow_loss_is_the_likelihood_of_the_mixture():
     e = -norm.logpdf(labels.energy, loc=energy.mean(0), scale=total.sqrt()).mean() - 0.5 * math.log(2 * math.pi)
     mean = torch.linalg.matrix_exp(s).mean(0).numpy()
     f = -np.mean([multivariate_normal.logpdf(labels.forces[i], forces[0, i], mean[i]) for i in range(N)]) - 1.5 * math.log(2 * math.pi)
-    assert shallow_loss(outputs, labels, "joint", JOINT).tolist() == pytest.approx([e + 100 * f], rel=1e-9)
+    assert shallow_loss(outputs, labels, Objective(None, "joint", 1.0, 100.0, 0.0)).tolist() == pytest.approx([e + 100 * f], rel=1e-9)
     squares = float((labels.forces - forces).pow(2).sum(-1).mean() / 2)
-    assert shallow_loss(outputs, labels, "energy", JOINT).tolist() == pytest.approx([e + 100 * squares], rel=1e-9)
+    assert shallow_loss(outputs, labels, Objective(None, "energy", 1.0, 100.0, 0.0)).tolist() == pytest.approx([e + 100 * squares], rel=1e-9)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from race_calc.posterior.state import StackState, flatten, initial_state, unflatten
-from race_calc.train.optimiser import MAX_BAD_STEPS, go_back, keep_best, update
+from race_calc.train.optimiser import MAX_BAD_STEPS, Pace, go_back, keep_best, update
 
 NO_CLIP = 1e9
 
@@ -15,7 +15,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def step(state: StackState, gradients: torch.Tensor, losses=None, rate=0.01, clip=NO_CLIP, ema=0.9) -> StackState:
     losses = torch.ones(len(gradients)) if losses is None else losses
-    return update(state, gradients, losses, rate, clip, ema)
+    return update(state, gradients, losses, Pace(rate, clip, ema))
 
 
 def run_steps(weights: torch.Tensor, gradients: torch.Tensor, **settings) -> StackState:

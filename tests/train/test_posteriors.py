@@ -15,16 +15,17 @@ from race_calc.graph import from_atoms
 from race_calc.model.parameters import initialise, select_members, shares_trunk
 from race_calc.model.race import evaluate, layout_of
 from race_calc.posterior import ivon, laplace, swag
-from race_calc.train.config import MEMBERS, load_config
-from race_calc.train.files import STATE_FILE, load_state
-from race_calc.train.finish import finish, fit_posterior
-from race_calc.train.loop import train
-from race_calc.train.losses import likelihood
-from race_calc.posterior.state import flatten, initial_state, unflatten
-from race_calc.train.posthoc import _squared_jacobian, last_layer_features
+from race_calc.posterior.base import by_name, names
 from race_calc.posterior.batch import batch_of
+from race_calc.posterior.laplace import Observations, squared_jacobian
+from race_calc.posterior.llpr import last_layer_features
+from race_calc.posterior.state import flatten, unflatten
+from race_calc.train.config import load_config
+from race_calc.train.context import context_of
+from race_calc.train.files import STATE_FILE, load_state
+from race_calc.train.finish import Request, finish, fit_posterior
+from race_calc.train.loop import one_step, train
 from race_calc.train.prepare import prepare
-from race_calc.train.steps import IVON_BETA2, IVON_HESSIAN, IVON_RATE, ivon_step
 
 CPU = torch.device("cpu")
 HEAD = {"laplace": "mse"}
@@ -43,7 +44,7 @@ def setup(folder, posterior, **changes):
 def made(tmp_path_factory):
     """Model folders by posterior, trained in five epochs."""
     found = {}
-    for posterior in MEMBERS:
+    for posterior in names():
         folder = tmp_path_factory.mktemp(posterior)
         config, prepared = setup(folder, posterior, training__epochs=5)
         finish(config, prepared, train(config, prepared, folder / "model", CPU, resume=False), folder / "model", CPU)
@@ -51,7 +52,7 @@ def made(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("posterior", MEMBERS)
+@pytest.mark.parametrize("posterior", names())
 def test_loads_drives_md_and_the_monitor(made, posterior, tmp_path):
     checkpoint = load_checkpoint(made[posterior])
     members = 1 if posterior == "mve" else 4
@@ -72,7 +73,7 @@ def test_loads_drives_md_and_the_monitor(made, posterior, tmp_path):
     assert monitor.record.scores["energy_uncertainty_per_atom"] > 0 and dynamics.nsteps == 3
 
 
-@pytest.mark.parametrize("posterior", MEMBERS)
+@pytest.mark.parametrize("posterior", names())
 def test_the_mean_energy_has_the_forces(made, posterior):
     """Fourth-order differences; the parameter sets are fixed, so the mean energy is one function."""
     atoms, h = frame(3), 1e-4
@@ -148,7 +149,7 @@ def test_laplace_curvature_is_the_squared_jacobian(made):
     config, prepared = setup(made["laplace"].parent, "laplace", training__epochs=5)
     parameters = {name: value.double() for name, value in initialise(prepared.model.plan, [5], {}).items()}
     example = prepared.train[0]
-    energy, forces = _squared_jacobian(prepared, parameters, example, CPU)
+    energy, forces = squared_jacobian(prepared.model, parameters, example, CPU)
     leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
     layout, _ = batch_of([example], prepared.model, torch.float64, CPU)
     outputs = evaluate(prepared.model, leaves, layout, training=True)
@@ -169,7 +170,7 @@ def test_last_layer_features_give_energies_and_forces(made):
     config, prepared = setup(made["llpr"].parent, "llpr", training__epochs=5)
     parameters = initialise(prepared.model.plan, [5], {"energy_var_offset": -3.0, "force_cov_offset": -2.0})
     example = prepared.train[0]
-    features, gradients = last_layer_features(prepared, parameters, example, CPU)
+    features, gradients = last_layer_features(prepared.model, parameters, example, CPU)
     weights = torch.cat([value[0, :, 0] for name, value in parameters.items() if name.endswith("readout.out")])
     layout, _ = batch_of([example], prepared.model, torch.float64, CPU)
     outputs = evaluate(prepared.model, parameters, layout)
@@ -186,17 +187,17 @@ def test_a_fit_after_the_training_is_that_of_the_training(made, method, tmp_path
     prepared = prepare(config, folder)
     finish(config, prepared, train(config, prepared, tmp_path / "base", CPU, resume=False), tmp_path / "base", CPU)
     base = load_checkpoint(tmp_path / "base")
-    found = fit_posterior(base, method, folder, tmp_path / "fitted", 4, 0, config.training.seed, CPU)
+    found = fit_posterior(base, Request(method, 4, 0, config.training.seed), folder, tmp_path / "fitted", CPU)
     for name, value in load_checkpoint(made[method]).parameters.items():
         torch.testing.assert_close(found.parameters[name], value, rtol=1e-5, atol=1e-5, msg=name)
     assert found.training["posterior"]["validation_of_the_model"]["mean_force_rmse_eV_per_A"] > 0
     with pytest.raises(ValueError, match="no member 1"):
-        fit_posterior(base, method, folder, tmp_path / "x", 4, 1, 0, CPU)
+        fit_posterior(base, Request(method, 4, 1), folder, tmp_path / "x", CPU)
     with pytest.raises(ValueError, match="share a trunk"):
-        fit_posterior(load_checkpoint(made["llpr"]), method, folder, tmp_path / "x", 4, 0, 0, CPU)
+        fit_posterior(load_checkpoint(made["llpr"]), Request(method, 4), folder, tmp_path / "x", CPU)
     write_run(folder, n=13)
     with pytest.raises(ValueError, match="not those that the model was trained on"):
-        fit_posterior(base, method, folder, tmp_path / "x", 4, 0, 0, CPU)
+        fit_posterior(base, Request(method, 4), folder, tmp_path / "x", CPU)
     write_run(folder)
 
 
@@ -207,7 +208,7 @@ def test_swag_collects_the_weights_after_the_late_epochs(tmp_path):
 
     def note(record):
         if record["kind"] == "epoch":
-            seen.append(load_state(tmp_path / "out", prepared.fingerprint, CPU)[0].state.weights[0].double())
+            seen.append(load_state(tmp_path / "out", prepared.fingerprint, by_name("swag"), CPU)[0].state.weights[0].double())
 
     trained = train(config, prepared, tmp_path / "out", CPU, False, note)
     late = torch.stack(seen[4:])
@@ -222,25 +223,26 @@ def test_swag_collects_the_weights_after_the_late_epochs(tmp_path):
 def test_one_step_of_ivon_by_hand(tmp_path):
     """The gradient of the likelihood at mean + noise, ess = number of structures, prior N(0, 1)."""
     config, prepared = setup(tmp_path, "ivon", training__dtype="float64")
-    shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
-    state = initial_state(flatten(list(prepared.parameters.values())))
-    state = replace(state, second=torch.full_like(state.second, IVON_HESSIAN))
+    context = context_of(config, prepared, CPU)
+    state = context.posterior.initial_state(flatten(list(prepared.parameters.values())))
+    assert (state.second == ivon.HESSIAN).all()
     batch = batch_of(list(prepared.train[:3]), prepared.model, torch.float64, CPU)
     draws = torch.randn(state.weights.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     settings = config.training.model_copy(update={"smoothness": 0.0, "energy_weight": 7.0, "clip_norm": 1e-3})
-    losses, new = ivon_step(config, settings, prepared, shapes, batch, 0.02, state, draws)
+    context = replace(context, training=settings)
+    losses, new = one_step(context, batch, 0.02, state, draws)
     n = len(prepared.train)
-    noise = draws / (n * (IVON_HESSIAN + 1 / n)) ** 0.5
+    noise = draws / (n * (ivon.HESSIAN + 1 / n)) ** 0.5
     weights = (state.weights + noise).requires_grad_()
-    expected = likelihood(evaluate(prepared.model, unflatten(weights, shapes), batch[0], training=True), batch[1])
+    expected = ivon.likelihood(evaluate(prepared.model, unflatten(weights, context.shapes), batch[0], training=True), batch[1])
     (gradient,) = torch.autograd.grad(expected.sum(), weights)
-    mean, momentum, curvature = ivon.update(state.weights, state.first, state.second, state.steps, gradient, noise,
-                                            0.02 * IVON_RATE, float(n), 1 / n, IVON_BETA2)
+    now, scales = ivon.Gaussian(state.weights, state.first, state.second, state.steps), ivon.Scales(float(n), 1 / n, ivon.BETA2)
+    mean, momentum, curvature = ivon.update(now, gradient, noise, 0.02 * ivon.RATE, scales)
     torch.testing.assert_close(losses, expected.detach())
     for found, value in ((new.weights, mean), (new.ema, mean), (new.first, momentum), (new.second, curvature)):
         torch.testing.assert_close(found, value)
     broken = replace(batch[1], energy=batch[1].energy * float("nan"))
-    _, kept = ivon_step(config, settings, prepared, shapes, (batch[0], broken), 0.02, state, draws)
+    _, kept = one_step(context, (batch[0], broken), 0.02, state, draws)
     assert torch.equal(kept.weights, state.weights) and torch.equal(kept.second, state.second) and kept.skipped.tolist() == [1]
 
 
@@ -268,11 +270,11 @@ def test_llpr_by_hand(made):
     e_noise, f_noise = np.mean(np.square(errors)) / 3, np.mean(squares)  # three atoms in each
     precision = np.eye(len(checkpoint.last_layer))
     for example in prepared.train:
-        phi, g = (x.numpy() for x in last_layer_features(prepared, base, example, CPU))
+        phi, g = (x.numpy() for x in last_layer_features(prepared.model, base, example, CPU))
         g = g.reshape(-1, len(phi))
         precision += np.outer(phi, phi) / (3 * e_noise) + g.T @ g / f_noise
     covariance = np.linalg.inv(precision)
-    held = np.stack([last_layer_features(prepared, base, example, CPU)[0].numpy() for example in prepared.validation])
+    held = np.stack([last_layer_features(prepared.model, base, example, CPU)[0].numpy() for example in prepared.validation])
     scale = np.mean(np.square(errors) / np.einsum("vk,kl,vl->v", held, covariance, held))
     np.testing.assert_allclose(checkpoint.last_layer, scale * covariance, rtol=1e-3, atol=1e-6 * scale * covariance.max())
     deviations = np.concatenate([(checkpoint.parameters[name][:, :, 0] - base[name][:, :, 0]).numpy() for name in out], axis=1)
@@ -288,7 +290,7 @@ def test_laplace_by_hand(made):
     base = train(config, prepared, made["laplace"].parent / "again", CPU, resume=False).state.best
     shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
     parameters = unflatten(base, shapes)
-    curvature = [sum(parts) for parts in zip(*[_squared_jacobian(prepared, parameters, e, CPU) for e in prepared.train])]
+    curvature = [sum(parts) for parts in zip(*[squared_jacobian(prepared.model, parameters, e, CPU) for e in prepared.train])]
     noises, squares = [], []
     for part in (prepared.train, prepared.validation):
         double = {name: value.double() for name, value in parameters.items()}
@@ -298,8 +300,8 @@ def test_laplace_by_hand(made):
         squares.append((energy.sum(), forces.sum()))
         noises.append((energy.mean(), forces.mean()))
     assert (checkpoint.noise.energy, checkpoint.noise.forces) == pytest.approx(noises[1], rel=1e-6)
-    fit = laplace.fit(base[0], energy_curvature=curvature[0], energy_squares=squares[0][0], energy_count=8,
-                      force_curvature=curvature[1], force_squares=squares[0][1], force_count=72, noises=noises[1])
+    energies, forces = (Observations(curvature[k], squares[0][k], count) for k, count in enumerate((8, 72)))
+    fit = laplace.fit(base[0], energies, forces, noises=noises[1])
     assert record["prior_precision"] == pytest.approx(fit.prior_precision, rel=1e-6)
     torch.testing.assert_close(flatten(list(checkpoint.parameters.values())), laplace.sample(fit, 4, config.training.seed), rtol=1e-4, atol=1e-4)
     atoms = frame(3)
@@ -311,8 +313,10 @@ def test_laplace_by_hand(made):
 
 def test_the_wanted_member_is_fitted(made, tmp_path):
     base, folder = load_checkpoint(made["deep-ensemble"]), made["deep-ensemble"].parent
-    found = fit_posterior(base, "llpr", folder, tmp_path / "new", 4, 1, 0, CPU)
+    found = fit_posterior(base, Request("llpr", 4, 1), folder, tmp_path / "new", CPU)
     for name, value in select_members(base.parameters, [1]).items():
         torch.testing.assert_close(found.parameters[name].mean(0, keepdim=True), value, rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="draws around another one"):
-        fit_posterior(load_checkpoint(made["swag"]), "llpr", made["swag"].parent, tmp_path / "x", 4, 0, 0, CPU)
+        fit_posterior(load_checkpoint(made["swag"]), Request("llpr", 4), made["swag"].parent, tmp_path / "x", CPU)
+    with pytest.raises(ValueError, match="take laplace or llpr"):
+        fit_posterior(base, Request("swag", 4), folder, tmp_path / "x", CPU)

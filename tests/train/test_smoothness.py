@@ -7,12 +7,12 @@ from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.radial import bessel, perceptron
-from race_calc.train.config import load_config
 from race_calc.posterior.state import flatten
-from race_calc.posterior.batch import batch_of
+from race_calc.train.config import load_config
+from race_calc.train.context import context_of
+from race_calc.train.loop import gradients_of
 from race_calc.train.prepare import prepare
 from race_calc.train.smoothness import roughness
-from race_calc.train.steps import gradients_of
 from small_run import write_run
 
 CONFIG = ModelConfig(hidden_irreps="4x0e+4x1o+4x2e", layers=2, features_dim=4, radial_hidden=(8, 8), cutoff=4.0, n_bessel=2)
@@ -63,10 +63,9 @@ def test_the_loss_has_it_where_the_mean_learns_from_the_likelihood(tmp_path, hea
         path = write_run(tmp_path, model__head=head, training__recipe=recipe, training__smoothness=smoothness)
         config = load_config(path)
         prepared = prepare(config, tmp_path)
-        shapes = {name: value.shape[1:] for name, value in prepared.parameters.items()}
+        context = context_of(config, prepared, torch.device("cpu"))
         weights = flatten(list(prepared.parameters.values()))
-        batch = batch_of(list(prepared.train), prepared.model, torch.float64, torch.device("cpu"))
-        found.append(gradients_of(config, config.training, prepared, weights, shapes, batch))
+        found.append(gradients_of(context, weights, context.batch(list(prepared.train), torch.float64)))
     leaves = {name: value.requires_grad_() for name, value in prepared.parameters.items()}
     prior = roughness(leaves, config.model)
     slopes = torch.autograd.grad(prior.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)

@@ -1,0 +1,79 @@
+"""What every step of a run needs, made once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from race_calc.data.targets import Example
+from race_calc.model.layout import Layout
+from race_calc.model.likelihood import Labels
+from race_calc.model.race import Race
+from race_calc.parallel import MemberMap, member_map
+from race_calc.posterior.base import Basis, Objective, Posterior, Progress, by_name
+from race_calc.posterior.batch import batch_of
+from race_calc.posterior.state import Shapes
+from race_calc.train.config import TrainConfig, TrainingConfig
+from race_calc.train.losses import loss
+from race_calc.train.prepare import Prepared
+
+Batch = tuple[Layout, Labels]
+
+
+@dataclass(frozen=True)
+class Context:
+    """A run: settings, method, model and data.
+
+    ============ ================================================================================
+    training     settings; in an epoch, with the recipe that is in force there
+    posterior    the method's object
+    model        plan, species, scale and neighbours
+    train        structures to learn from
+    validation   structures to choose the best weights on
+    shapes       of each parameter of one row of the stack, in their order
+    device       where the stack is
+    over_members shares its rows out to threads
+    ============ ================================================================================
+    """
+
+    training: TrainingConfig
+    posterior: Posterior
+    model: Race
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    shapes: Shapes
+    device: torch.device
+    over_members: MemberMap
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return getattr(torch, self.training.dtype)
+
+    @property
+    def objective(self) -> Objective:
+        training, head = self.training, self.model.plan.config.head
+
+        def plain(outputs, labels) -> Tensor:
+            return loss(outputs, labels, head, training)
+
+        return Objective(plain, head, training.energy_weight, training.force_weight, training.stress_weight)
+
+    def batch(self, examples: list[Example], dtype: torch.dtype) -> Batch:
+        return batch_of(examples, self.model, dtype, self.device)
+
+    def basis(self, members: int, seed: int, progress: Progress) -> Basis:
+        """What the parameter sets of the posterior are made from."""
+        return Basis(self.model, self.shapes, self.train, self.validation, self.device, members, seed, progress)
+
+
+def context_of(config: TrainConfig, prepared: Prepared, device: torch.device) -> Context:
+    return Context(
+        training=config.training,
+        posterior=by_name(config.posterior),
+        model=prepared.model,
+        train=prepared.train,
+        validation=prepared.validation,
+        shapes={name: value.shape[1:] for name, value in prepared.parameters.items()},
+        device=device,
+        over_members=member_map(config.trained, device),
+    )

@@ -1,0 +1,65 @@
+"""Scores and errors of a stack on the validation structures."""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from race_calc.model.parameters import Parameters, n_members
+from race_calc.model.race import evaluate
+from race_calc.parallel import member_map
+from race_calc.posterior.base import Posterior
+from race_calc.posterior.state import flatten, unflatten
+from race_calc.train.context import Context
+
+BATCH = 10  # structures
+
+
+def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
+    """Scores (M,), lower is better, and root-mean-square errors of members and of their mean on the validation set.
+
+    The score is the likelihood that the head describes (λ-weighted NLL); the force RMSE for the head `mse`.
+    """
+    objective = replace(context, training=context.training.model_copy(update={"recipe": "joint"})).objective
+    nll = torch.zeros(len(weights), dtype=torch.float64)
+    energy, forces = [], []
+    for start in range(0, len(context.validation), BATCH):
+        examples = context.validation[start : start + BATCH]
+        layout, labels = context.batch(list(examples), weights.dtype)
+
+        def errors(rows: Tensor) -> tuple[Tensor, ...]:
+            outputs = evaluate(context.model, context.posterior.stack(unflatten(rows, context.shapes)), layout)
+            score = context.posterior.score(outputs, labels, objective)
+            energy, forces = outputs.energy, outputs.forces
+            if len(energy) > len(forces):  # many last layers on one trunk: the forces are those of the mean energy
+                energy = energy.mean(0, keepdim=True)
+            return score.double(), (energy - labels.energy).double(), (forces - labels.forces).double()
+
+        score, d_energy, d_forces = (result.cpu() for result in context.over_members(errors, weights))
+        nll += score * len(examples)
+        energy.append(d_energy)
+        forces.append(d_forces)
+    d_energy, d_forces = torch.cat(energy, dim=1), torch.cat(forces, dim=1)
+    force_rmse = d_forces.pow(2).mean((1, 2)).sqrt()
+    measured = {
+        "energy_rmse_eV": numbers(d_energy.pow(2).mean(1).sqrt()),
+        "force_rmse_eV_per_A": numbers(force_rmse),
+        "mean_energy_rmse_eV": numbers(d_energy.mean(0).pow(2).mean().sqrt()[None])[0],
+        "mean_force_rmse_eV_per_A": numbers(d_forces.mean(0).pow(2).mean().sqrt()[None])[0],
+    }
+    scores = force_rmse if objective.head == "mse" else nll / len(context.validation)
+    return torch.where(torch.isfinite(scores), scores, torch.full_like(scores, float("inf"))), measured
+
+
+def errors_of(context: Context, sets: Parameters) -> dict:
+    """Errors of finished parameter sets, a row for every member, on the validation structures."""
+    shapes = {name: value.shape[1:] for name, value in sets.items()}
+    over_members = member_map(n_members(sets), context.device)
+    finished = replace(context, posterior=Posterior(), shapes=shapes, over_members=over_members)
+    return validate(finished, flatten(list(sets.values())))[1]
+
+
+def numbers(values: Tensor) -> list[float | None]:
+    """Rounded for the log; None, in JSON null, where a number is not finite."""
+    return [round(value, 6) if math.isfinite(value) else None for value in values.tolist()]
