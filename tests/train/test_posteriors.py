@@ -67,7 +67,7 @@ def test_loads_drives_md_and_the_monitor(made, posterior, tmp_path):
         assert results["energy_uncertainty_epistemic"] > 0
         assert np.linalg.eigvalsh(results["forces_covariance_epistemic"])[:, -1].max() > 0
         assert results["bald_energy"] > 0 and (results["bald_forces"] > 0).all()
-    dynamics = VelocityVerlet(atoms, 1.0 * units.fs)
+    dynamics = VelocityVerlet(atoms, 0.1 * units.fs)
     monitor = UncertaintyMonitor(dynamics, [Criterion("energy_uncertainty_per_atom", 1e6, "halt")], flagged=None)
     dynamics.run(3)
     assert monitor.record.scores["energy_uncertainty_per_atom"] > 0 and dynamics.nsteps == 3
