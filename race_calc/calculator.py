@@ -12,6 +12,7 @@ from race_calc.checkpoint import Checkpoint, load_checkpoint
 from race_calc.device import torch_device
 from race_calc.graph import from_atoms_with_skin
 from race_calc.memory import keep_freed_memory
+from race_calc.model.channels import Spread
 from race_calc.posterior.stack import load_stack
 from race_calc.prediction import Prediction
 from race_calc.skin import SkinList
@@ -38,6 +39,7 @@ class RACECalculator(Calculator):
     bald_energy, bald_forces      float,(N,) nat    mutual information of prediction and parameters
     energies_members              (M,)      eV      only with `members=True`, never calibrated
     forces_members                (M, N, 3) eV/Å    only with `members=True`, never calibrated
+    name of another output        (N, …) or …       mean over the members; `Prediction.extra` has its spread
     calibrated                    bool              whether the uncertainties of energy and forces are
                                                     recalibrated (the stress never is)
     ============================= ========= ======= ================================================
@@ -131,11 +133,11 @@ class RACECalculator(Calculator):
 
 def offered_properties(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> list[str]:
     """Names of everything that the posterior can give; members and head decide. The stress needs a volume besides."""
-    head, noise = checkpoint.model.plan.config.head, checkpoint.noise is not None
+    plan, noise = checkpoint.model.plan, checkpoint.noise is not None
     epistemic = ["_epistemic"] if checkpoint.members > 1 else []
     spread = epistemic if forces_epistemic else []
-    energy = epistemic + (["_aleatoric"] if head != "mse" or noise else [])
-    forces = spread + (["_aleatoric"] if head == "joint" or noise else [])
+    energy = epistemic + (["_aleatoric"] if plan.output("energy_var") or noise else [])
+    forces = spread + (["_aleatoric"] if plan.output("force_cov") or noise else [])
     parts = {"energy_uncertainty": energy, "forces_uncertainty": forces, "forces_covariance": forces,
              "stress_uncertainty": spread, "stress_covariance": spread}
     offered = ["energy", "free_energy", "energies", "forces", "stress", "calibrated"]
@@ -144,6 +146,7 @@ def offered_properties(checkpoint: Checkpoint, members: bool, forces_epistemic: 
         offered += [name + part for part in ([""] if total else []) + known]
     for name, known in (("bald_energy", energy), ("bald_forces", forces)):
         offered += [name] if len(known) == 2 else []
+    offered += [output.name for output in plan.outputs if not isinstance(output, Spread)]
     return offered + (["energies_members"] + (["forces_members"] if forces_epistemic else []) if members else [])
 
 
@@ -166,6 +169,7 @@ def results_of(prediction: Prediction) -> dict[str, float | np.ndarray]:
         "bald_forces": p.bald_forces,
         "energies_members": None if p.energies_members is None else p.energies_members[:, 0],
         "forces_members": p.forces_members,
+        **{name: extra.mean for name, extra in p.extra.items()},
     }
     if spread:
         found["forces_covariance_epistemic"] = p.forces_covariance_epistemic

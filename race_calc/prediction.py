@@ -1,10 +1,18 @@
 """What a posterior says about a batch of structures. NumPy only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # row and column of xx yy zz yz xz xy
+
+
+class Extra(NamedTuple):
+    """Another output: (N, …) of atoms or (B, …) of structures, in the unit of its labels."""
+
+    mean: np.ndarray
+    epistemic: np.ndarray  # variance between members of each component; zero for one member
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -32,6 +40,7 @@ class Prediction:
     forces_members                (M, N, 3), None eV/Å         forces, per member
     calibrated                    bool            -            whether the variances of energies
                                                                and forces are recalibrated
+    extra                         name → Extra                 other outputs of the head, by name
     ============================= =============== ============ ==========================
 
     With one member the epistemic arrays are zero: it was not measured. ``None``
@@ -57,6 +66,7 @@ class Prediction:
     energies_members: np.ndarray | None = None
     forces_members: np.ndarray | None = None
     calibrated: bool = False
+    extra: dict[str, Extra] = field(default_factory=dict)
 
     @property
     def has_epistemic(self) -> bool:

@@ -156,7 +156,7 @@ def validate(config: TrainConfig, prepared: Prepared, weights: Tensor, shapes: S
         def errors(rows: Tensor) -> tuple[Tensor, ...]:
             parameters = unflatten(rows, shapes)
             outputs = evaluate(prepared.model, unstacked(parameters) if shallow else parameters, layout)
-            score = (shallow_loss if shallow else loss)(outputs, labels, config.model.head, settings)
+            score = (shallow_loss if shallow else loss)(outputs, labels, prepared.model.plan, settings)
             energy = outputs.energy.mean(0, keepdim=True) if shallow else outputs.energy
             return score.double(), (energy - labels.energy).double(), (outputs.forces - labels.forces).double()
 

@@ -20,54 +20,61 @@ of a mixture   energy NLL with mean and variance of     `shallow_loss`
 
 from torch import Tensor
 
-from race_calc.model.likelihood import Labels, covariance, energy_nll, force_nll, squared, stress_squared, whitened
-from race_calc.model.race import Outputs
+from race_calc.model.likelihood import energy_nll, squared, stress_squared, whitened
+from race_calc.model.outputs import Labels, Outputs
+from race_calc.model.plan import Plan
 from race_calc.train.config import TrainingConfig
 
 
 BETA = 0.5
 
 
-def loss(outputs: Outputs, labels: Labels, head: str, training: TrainingConfig) -> Tensor:
-    """Loss of every member (M,). The sum over members is what is differentiated."""
-    d_energy = labels.energy - outputs.energy
-    d_forces = labels.forces - outputs.forces
-    detached = training.recipe == "detached" and head != "mse"
-    beta = BETA if training.recipe == "beta-nll" else 0.0
-    e_weight, f_weight = training.energy_weight, training.force_weight
+def loss(outputs: Outputs, labels: Labels, plan: Plan, training: TrainingConfig) -> Tensor:
+    """Loss of every member (M,). The sum over members is what is differentiated.
 
-    mean_energy = squared(d_energy[..., None]) if head == "mse" or detached else energy_nll(d_energy, outputs.energy_var, beta)
-    mean_forces = squared(d_forces) if head != "joint" or detached else force_nll(d_forces, outputs, beta)
-    total = e_weight * mean_energy + f_weight * mean_forces
-    if detached:
-        total = total + e_weight * energy_nll(d_energy.detach(), outputs.energy_var)
-        if head == "joint":
-            total = total + f_weight * force_nll(d_forces.detach(), outputs)
+    Energies and forces learn from the likelihood of the spread that the head predicts for them, else from squared errors;
+    other outputs have losses of their own.
+    """
+    detached = training.recipe == "detached"
+    beta = BETA if training.recipe == "beta-nll" else 0.0
+    d_energy, d_forces = labels.energy - outputs.energy, labels.forces - outputs.forces
+    means, spreads = [], []
+    for name, weight, difference, vectors in (("energy_var", training.energy_weight, d_energy, d_energy[..., None]),
+                                              ("force_cov", training.force_weight, d_forces, d_forces)):
+        spread, value = plan.output(name), outputs.heads.get(name)
+        faithful = spread is None or detached
+        means.append(weight * (squared(vectors) if faithful else spread.nll(difference, value, beta)))
+        if spread is not None and detached:
+            spreads.append(weight * spread.nll(difference.detach(), value))
+    own = [output.loss(outputs.heads[output.name], labels) for output in plan.outputs]
+    total = means[0] + means[1]
+    for more in (*spreads, *own):
+        total = total if more is None else total + more
     if training.stress_weight:
         total = total + training.stress_weight * stress_squared(outputs, labels)
     return total
 
 
-def likelihood(outputs: Outputs, labels: Labels) -> Tensor:
+def likelihood(outputs: Outputs, labels: Labels, plan: Plan) -> Tensor:
     """Negative log-likelihood of a structure, mean over structures, of each member (M,): NLL of its energy plus the sum of
     the NLL of the forces on its atoms. No weights: times the number of structures it is that of the whole set."""
-    d_forces = labels.forces - outputs.forces
-    atoms_per_structure = d_forces.shape[1] / len(labels.energy)
-    return energy_nll(labels.energy - outputs.energy, outputs.energy_var) + atoms_per_structure * force_nll(d_forces, outputs)
+    energy, forces = (plan.output(name).nll(difference, outputs.heads[name]) for name, difference in (
+        ("energy_var", labels.energy - outputs.energy), ("force_cov", labels.forces - outputs.forces)))
+    return energy + outputs.forces.shape[1] / len(labels.energy) * forces
 
 
-def shallow_loss(outputs: Outputs, labels: Labels, head: str, training: TrainingConfig) -> Tensor:
+def shallow_loss(outputs: Outputs, labels: Labels, plan: Plan, training: TrainingConfig) -> Tensor:
     """Loss (1,) of all last layers on one trunk: the likelihood of what they predict together.
 
     Energy: N(mean, variance between them + mean predicted variance). Forces: those of the mean energy and the mean
     predicted covariance; the forces of every last layer are not computed in training.
     """
     d_energy = labels.energy - outputs.energy.mean(0, keepdim=True)
-    variance = outputs.energy.var(0, correction=0) + outputs.energy_var.mean(0)
+    variance = outputs.energy.var(0, correction=0) + outputs.heads["energy_var"].mean(0)
     total = training.energy_weight * energy_nll(d_energy, variance[None])
     d_forces = labels.forces - outputs.forces  # (1, N, 3)
-    if head == "joint":
-        quadratic, log_det = whitened(d_forces, covariance(outputs).mean(0, keepdim=True))
+    if spread := plan.output("force_cov"):
+        quadratic, log_det = whitened(d_forces, spread.covariance(outputs.heads["force_cov"]).mean(0, keepdim=True))
         total = total + training.force_weight * 0.5 * (quadratic + log_det).mean(1)
     else:
         total = total + training.force_weight * squared(d_forces)

@@ -5,10 +5,11 @@ from torch import Tensor
 
 from race_calc.model.layout import Layout
 from race_calc.model.parameters import unstacked
-from race_calc.model.race import Outputs, evaluate
+from race_calc.model.outputs import Labels, Outputs
+from race_calc.model.plan import Plan
+from race_calc.model.race import evaluate
 from race_calc.posterior import ivon
 from race_calc.train.config import TrainConfig, TrainingConfig
-from race_calc.model.likelihood import Labels
 from race_calc.posterior.state import StackState, accept, flatten, unflatten
 from race_calc.train.losses import likelihood, loss, shallow_loss
 from race_calc.train.muon import muon_direction
@@ -61,16 +62,16 @@ def gradients_of(config: TrainConfig, settings: TrainingConfig, prepared: Prepar
     leaves = {name: value.detach().requires_grad_() for name, value in unflatten(weights, shapes).items()}
     stack = unstacked(leaves) if config.posterior == "shallow-ensemble" else leaves
     outputs = evaluate(prepared.model, stack, layout, training=True, detached=settings.recipe == "detached")
-    losses = _loss(config, settings, outputs, labels)
-    if weight := prior_weight(config.model.head, settings):
+    losses = _loss(config, settings, prepared.model.plan, outputs, labels)
+    if weight := prior_weight(prepared.model.plan, settings):
         losses = losses + weight * roughness(leaves, config.model)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)
     return losses.detach(), flatten(gradients)
 
 
-def _loss(config: TrainConfig, settings: TrainingConfig, outputs: Outputs, labels: Labels) -> Tensor:
+def _loss(config: TrainConfig, settings: TrainingConfig, plan: Plan, outputs: Outputs, labels: Labels) -> Tensor:
     if config.posterior == "shallow-ensemble":
-        return shallow_loss(outputs, labels, config.model.head, settings)
+        return shallow_loss(outputs, labels, plan, settings)
     if config.posterior == "ivon":
-        return likelihood(outputs, labels)
-    return loss(outputs, labels, config.model.head, settings)
+        return likelihood(outputs, labels, plan)
+    return loss(outputs, labels, plan, settings)
