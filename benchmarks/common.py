@@ -68,7 +68,7 @@ def untrained(species: tuple[int, ...], members: int, neighbours: float, **setti
     """A stack of random members: a step takes as long as with trained ones. `settings` of the model."""
     references = References(species, (0.0,) * len(species), 0.0, 1.0)
     plan = make_plan(ModelConfig(**settings), len(species))
-    offsets = initial_offsets(1e-2, 0.3)
+    offsets = initial_offsets(plan.outputs, 1e-2, 0.3)
     parameters = initialise(plan, list(range(members)), offsets)
     posterior = "deep-ensemble" if members > 1 else "mve"
     return Checkpoint(Race(plan, species, references.scale, neighbours), references, parameters, posterior)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from race_calc.calculator import RACECalculator
+    from race_calc.interfaces.committee import Committee
+    from race_calc.interfaces.from_results import from_results
     from race_calc.md.attach import UncertaintyMonitor
     from race_calc.md.log import read_log
     from race_calc.md.monitor import Criterion
@@ -14,11 +16,13 @@ __version__ = "0.1.0"
 _HOME = {
     "RACECalculator": "race_calc.calculator",
     "UncertaintyMonitor": "race_calc.md.attach",
+    "Committee": "race_calc.interfaces.committee",
     "Criterion": "race_calc.md.monitor",
+    "from_results": "race_calc.interfaces.from_results",
     "Prediction": "race_calc.prediction",
     "read_log": "race_calc.md.log",
 }
-__all__ = ["Criterion", "Prediction", "RACECalculator", "UncertaintyMonitor", "read_log"]
+__all__ = ["Committee", "Criterion", "Prediction", "RACECalculator", "UncertaintyMonitor", "from_results", "read_log"]
 
 
 def __getattr__(name: str):

@@ -13,6 +13,7 @@ from race_calc.device import torch_device
 from race_calc.graph import batches, from_atoms, from_atoms_with_skin
 from race_calc.interfaces.base import PredictingCalculator
 from race_calc.memory import keep_freed_memory
+from race_calc.model.channels import Spread
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.prediction import Prediction, quantities
 from race_calc.skin import SkinList
@@ -40,6 +41,7 @@ class RACECalculator(PredictingCalculator):
     bald_energy, bald_forces      float,(N,) nat    mutual information of prediction and parameters
     energies_members              (M,)      eV      only with `members=True`, never calibrated
     forces_members                (M, N, 3) eV/Å    only with `members=True`, never calibrated
+    name of another output        (N, …) or …       mean over the members; `Prediction.extra` has its spread
     calibrated                    bool              whether the uncertainties of energy and forces are
                                                     recalibrated (the stress never is)
     ============================= ========= ======= ================================================
@@ -106,16 +108,16 @@ class StackPredictor:
 
 def offered(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> frozenset[str]:
     """All that the posterior can give; members and head decide. The stress needs a volume besides."""
-    head, noise, several = checkpoint.model.plan.config.head, checkpoint.noise is not None, checkpoint.members > 1
+    plan, noise, several = checkpoint.model.plan, checkpoint.noise is not None, checkpoint.members > 1
     given = {"energies", "stress"}
     given |= {"energy_epistemic"} if several else set()
-    given |= {"energy_aleatoric"} if head != "mse" or noise else set()
+    given |= {"energy_aleatoric"} if plan.output("energy_var") or noise else set()
     given |= {"forces_covariance_epistemic", "stress_covariance_epistemic"} if several and forces_epistemic else set()
-    given |= {"forces_covariance_aleatoric"} if head == "joint" or noise else set()
+    given |= {"forces_covariance_aleatoric"} if plan.output("force_cov") or noise else set()
     for name, part in (("bald_energy", "energy"), ("bald_forces", "forces_covariance")):
         given |= {name} if {f"{part}_epistemic", f"{part}_aleatoric"} <= given else set()
     given |= {"energies_members"} | ({"forces_members"} if forces_epistemic else set()) if members else set()
-    return quantities(given, checkpoint.members)
+    return quantities(given, checkpoint.members) | {output.name for output in plan.outputs if not isinstance(output, Spread)}
 
 
 def _dtype(name: str) -> torch.dtype:

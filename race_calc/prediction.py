@@ -1,7 +1,8 @@
 """What a posterior says about a batch of structures, and which quantities that gives. NumPy only."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,13 @@ QUANTITIES = {  # all that can be given, by the names of the ASE results and in 
     **{name + part: None if name.startswith("forces") else 0 for name in SPREADS for part in ("", "_epistemic", "_aleatoric")},
     "bald_energy": 0, "bald_forces": None, "energies_members": 1, "forces_members": None,
 }  # fmt: skip
+
+
+class Extra(NamedTuple):
+    """Another output: (N, …) of atoms or (B, …) of structures, in the unit of its labels."""
+
+    mean: np.ndarray
+    epistemic: np.ndarray  # variance between members of each component; zero for one member
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,6 +52,7 @@ class Prediction:
                                                                and forces are recalibrated
     rotates                       bool            -            whether the covariances of forces turn with
                                                                the structure; not if known by component
+    extra                         name → Extra                 other outputs of the head, by name
     ============================= =============== ============ ==========================
 
     With one member the epistemic arrays are zero: it was not measured. ``None`` means that the posterior does not give
@@ -72,6 +81,7 @@ class Prediction:
     forces_members: np.ndarray | None = None
     calibrated: bool = False
     rotates: bool = True
+    extra: dict[str, Extra] = field(default_factory=dict)
 
     def __post_init__(self):
         for start in ("energy", "forces_covariance"):

@@ -11,6 +11,7 @@ from ase.neighborlist import neighbor_list
 
 from race_calc.graph import average_neighbours, collate, from_atoms
 from race_calc.model.config import ModelConfig
+from race_calc.model.layout import Numerics
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, layout_of
 
@@ -106,4 +107,4 @@ def test_an_unknown_element_is_named(symbols, unknown):
     atoms = Atoms(symbols)
     atoms.positions[:, 0] = np.arange(len(atoms))
     with pytest.raises(ValueError, match=rf"does not know the element {unknown}; it was trained on H, C"):
-        layout_of(model, from_atoms(atoms, CUTOFF), torch.float64, torch.device("cpu"))
+        layout_of(model, from_atoms(atoms, CUTOFF), Numerics(torch.float64, torch.device("cpu")))

@@ -33,7 +33,7 @@ class Dataset:
     stress     B arrays (3, 3) float64, or ``None``  eV/Å^3, ASE sign
     ========== ===================================== ==========
 
-    ``Atoms.info`` is kept (labels such as a temperature), constraints are not.
+    ``Atoms.info`` and ``Atoms.arrays`` are kept (a temperature, charges of the atoms), constraints are not.
     """
 
     structures: tuple[Atoms, ...]
@@ -202,6 +202,9 @@ def _checked(labelled: list[tuple], source: str) -> Dataset:
         where = f"frame {i} of {source}"
         atoms = original.copy()
         atoms.set_constraint()
+        results = {} if original.calc is None else original.calc.results
+        for name in results.keys() & {"charges", "magmoms"}:  # arrays in a file that ASE's readers take for results
+            atoms.arrays.setdefault(name, np.array(results[name]))
         if len(atoms) == 0:
             raise ValueError(f"{where} has no atoms: remove it")
         if atoms.numbers.min() < 1 or atoms.numbers.max() >= len(chemical_symbols):

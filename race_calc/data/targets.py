@@ -1,8 +1,10 @@
 """What a model learns from: graphs with the labels that are left for the network."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from ase import Atoms
 
 from race_calc.data.dataset import Dataset
 from race_calc.data.references import References
@@ -17,12 +19,34 @@ class Example:
     energy: float
     forces: np.ndarray
     virial: np.ndarray  # (3, 3) eV, NaN where there is no stress
+    extra: dict[str, np.ndarray] = field(default_factory=dict)  # name of a label → (N, k) of atoms or (1, k) of the structure
 
 
-def examples_of(dataset: Dataset, references: References, cutoff: float) -> tuple[Example, ...]:
+def examples_of(dataset: Dataset, references: References, cutoff: float, labels: Sequence[str] = ()) -> tuple[Example, ...]:
+    """`labels`: keys of what is learned besides energies, forces and stress. Raises ValueError where one is missing."""
     examples = []
-    for atoms, energy, forces, stress in zip(dataset.structures, dataset.energy, dataset.forces, dataset.stress):
+    extra = extra_labels(dataset, labels, "the data set")
+    for atoms, energy, forces, stress, more in zip(dataset.structures, dataset.energy, dataset.forces, dataset.stress, extra):
         virial = np.full((3, 3), np.nan) if stress is None else stress * atoms.get_volume()
         energy = float(energy) - references.reference_energy(atoms.numbers)
-        examples.append(Example(from_atoms(atoms, cutoff), energy, forces, virial))
+        examples.append(Example(from_atoms(atoms, cutoff), energy, forces, virial, more))
     return tuple(examples)
+
+
+def extra_labels(dataset: Dataset, labels: Sequence[str], source: str) -> list[dict[str, np.ndarray]]:
+    """`Example.extra` of every structure. Raises ValueError naming the frame of `source` where one is missing or not finite."""
+    return [{name: _label(atoms, name, f"frame {i} of {source}") for name in labels} for i, atoms in enumerate(dataset.structures)]
+
+
+def _label(atoms: Atoms, name: str, where: str) -> np.ndarray:
+    """(N, k) from `atoms.arrays` or (1, k) from `atoms.info`."""
+    if name in atoms.arrays:
+        values = np.asarray(atoms.arrays[name], dtype=np.float64).reshape(len(atoms), -1)
+    elif name in atoms.info:
+        values = np.asarray(atoms.info[name], dtype=np.float64).reshape(1, -1)
+    else:
+        raise ValueError(f"{where} has no {name}, which model.head learns from: store it as an array of the atoms or in info; found "
+                         f"arrays {sorted(atoms.arrays)} and info keys {sorted(atoms.info)}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{where}: {name} not finite (NaN or infinite): repair or remove this frame")
+    return values

@@ -37,7 +37,7 @@ class PredictingCalculator(Calculator):
         super().__init__()
         if isinstance(calibration, (str, Path)):
             calibration = read_calibration(calibration, self.model_hash)
-        self.implemented_properties = [name for name in QUANTITIES if name in quantities]
+        self.implemented_properties = [*filter(set(quantities).__contains__, QUANTITIES), *sorted(set(quantities) - set(QUANTITIES))]
         self.calibration = calibration
         self._thresholds = dict(thresholds or {})
         self._prediction: Prediction | None = None
@@ -98,7 +98,7 @@ class PredictingCalculator(Calculator):
 
 def results_of(prediction: Prediction) -> dict[str, float | bool | np.ndarray]:
     """A Prediction of one structure as ASE results; keys and units as in `race_calc.calculator.RACECalculator`."""
-    given, found = available(prediction), {}
+    given, found = available(prediction), {name: np.array(extra.mean) for name, extra in prediction.extra.items()}
     for name, axis in QUANTITIES.items():
         if name in given:
             value = prediction.value(name)

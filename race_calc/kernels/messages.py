@@ -7,21 +7,19 @@ written down at the top of messages.c.
 
 import ctypes
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from race_calc.kernels.build import NoCompiler, library
-from race_calc.model.angular import clebsch_gordan
+from race_calc.kernels.recipe import Recipe, recipe
 from race_calc.model.plan import LayerPlan
 from race_calc.parallel import run_parts
-
-PATH = np.dtype([(name, np.int32) for name in ("l1", "l3", "source", "target", "channels", "r", "o", "k", "again")])
 
 
 class Task(ctypes.Structure):
@@ -54,57 +52,11 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The paths of a layer, all or those into some of its irreps, as the kernels read them; arrays of constants."""
+class PathWeights:
+    """Path weights `rows` (M, E/2, W); or with a `table` (M, knots, W) the places on it, `rows` (M, E/2, 1) float64."""
 
-    paths: np.ndarray
-    couplings: np.ndarray
-    first_coupling: np.ndarray
-    n_k: int
-    sources: tuple[tuple[int, int], ...]  # (2 l + 1, channels) of each u
-    targets: tuple[tuple[int, int], ...]  # the same of each sum
-    source_width: np.ndarray
-    target_width: np.ndarray
-    target_channels: np.ndarray
-    radial_width: int
-    part: Callable[[tuple[int, ...]], "Recipe"]  # the paths into these targets only
-
-
-@lru_cache(maxsize=None)
-def recipe(layer: LayerPlan, l_max: int, real: str, live: tuple[int, ...] | None = None) -> Recipe:
-    """Offsets of every path in radial weights and sums, and the Clebsch-Gordan coefficients, sparse.
-
-    `live`: only the paths into these target irreps; None: all.
-    """
-    live = tuple(range(len(layer.outputs))) if live is None else live
-    coupling = np.dtype([("k", np.int32), ("y", np.int32), ("value", np.float32 if real == "float" else np.float64)])
-    paths, couplings, at, channels, r = [], [], {}, [0] * len(layer.outputs), 0
-    n_k = 0
-    for path in layer.paths:
-        l1, l3, width = layer.inputs[path.source].l, layer.outputs[path.target].l, layer.up[path.source]
-        k, again = -1, False
-        if path.l2 and path.target in live:
-            again = (l1, path.l2, l3) in at
-            if not again:
-                at[l1, path.l2, l3] = n_k
-                for (a, y, b), value in np.ndenumerate(clebsch_gordan(l1, path.l2, l3)):
-                    if abs(value) > 1e-12:
-                        couplings.append((n_k + a * (2 * l3 + 1) + b, path.l2**2 + y, value))
-                n_k += (2 * l1 + 1) * (2 * l3 + 1)
-            k = at[l1, path.l2, l3]
-        if path.target in live:
-            paths.append((l1, l3, path.source, live.index(path.target), width, r, channels[path.target], k, again))
-        channels[path.target] += width
-        r += width
-    sources = tuple((2 * ir.l + 1, up) for ir, up in zip(layer.inputs, layer.up))
-    targets = tuple((2 * layer.outputs[t].l + 1, channels[t]) for t in live)
-    couplings = np.array(sorted(couplings, key=lambda c: (c[1], c[0])), dtype=coupling)
-    first_coupling = np.searchsorted(couplings["y"], np.arange((l_max + 1) ** 2 + 1))
-    return Recipe(
-        np.array(paths, dtype=PATH), couplings, first_coupling.astype(np.int64), n_k, sources, targets,
-        np.array([k * c for k, c in sources], dtype=np.int32), np.array([k * c for k, c in targets], dtype=np.int32),
-        np.array([c for _, c in targets], dtype=np.int32), r, partial(recipe, layer, l_max, real),
-    )
+    rows: Tensor
+    table: Tensor | None = None
 
 
 def kernels_usable(device: torch.device) -> bool:
@@ -129,18 +81,17 @@ def _build_problem() -> str | None:
     return None
 
 
-def message_sums(layer: LayerPlan, at: Neighbours, harmonics: Tensor, radial: Tensor, table: Tensor | None,
-                 features: Sequence[Tensor], training: bool) -> list[Tensor]:
+def message_sums(layer: LayerPlan, at: Neighbours, harmonics: Tensor, weights: PathWeights, features: Sequence[Tensor],
+                 training: bool) -> list[Tensor]:
     """Σ_j of the messages, one (M, N, 2 l3 + 1, channels of all its paths) per target irrep.
 
-    harmonics (M, E, n_y), shared by the members (expanded). radial: path weights (M, E/2, W), or with a `table`
-    (M, rows, W) the place on it (M, E/2, 1), float64. features: (M, N, 2 l + 1, C) per source. `training`: the
+    harmonics (M, E, n_y), shared by the members (expanded). features: (M, N, 2 l + 1, C) per source. `training`: the
     gradient to the harmonics is needed only where the graph of the first backward pass is kept.
     """
     constants = recipe(layer, math.isqrt(harmonics.shape[-1]) - 1, _real(features[0]))
-    _check(constants, harmonics, radial, table, features)
+    _check(constants, harmonics, weights, features)
     features = [x.contiguous() for x in features]  # here, so that their graph is kept
-    return list(_Sums.apply(constants, at, training, table, harmonics, radial, *features))
+    return list(_Sums.apply(constants, at, training, weights.table, harmonics, weights.rows, *features))
 
 
 class _Sums(torch.autograd.Function):
@@ -148,7 +99,7 @@ class _Sums(torch.autograd.Function):
     def forward(ctx, recipe, at, training, table, harmonics, radial, *features):
         m, n = features[0].shape[:2]
         sums = [features[0].new_empty(m, n, k, c) for k, c in recipe.targets]
-        _run("forward", recipe, at, harmonics, radial, table, features, sums)
+        _run("forward", recipe, at, _read(harmonics, PathWeights(radial, table), features) | {"g": sums})
         ctx.static = recipe, at, training, table
         ctx.save_for_backward(harmonics, radial, *features)
         ctx.set_materialize_grads(False)
@@ -175,8 +126,8 @@ class _Gradients(torch.autograd.Function):
         d_harmonics = harmonics.new_empty(harmonics.shape) if geometry else None
         d_radial = radial.new_zeros(radial.shape)
         d_features = [torch.zeros_like(x) for x in features]
-        _run("backward", recipe, at, harmonics, radial, table, features, sums, d_y=d_harmonics, d_u=d_features,
-             **{"d_radial" if table is None else "d_place": d_radial})
+        _run("backward", recipe, at, _read(harmonics, PathWeights(radial, table), features) | {
+            "g": sums, "d_y": d_harmonics, "d_u": d_features, "d_radial" if table is None else "d_place": d_radial})
         ctx.static, ctx.count, ctx.once = (recipe, at), count, table is not None
         ctx.save_for_backward(*sums, harmonics, radial, *features)
         return (d_harmonics, d_radial, *d_features) if geometry else (d_radial, *d_features)
@@ -192,9 +143,9 @@ class _Gradients(torch.autograd.Function):
         d_sums = [torch.empty_like(g) for g in sums]
         d_radial = radial.new_zeros(radial.shape)
         d_features = [torch.zeros_like(x) for x in features]
-        _run("twice", recipe, at, harmonics, radial, None, features, sums, d_radial=d_radial, d_u=d_features,
-             h_y=h_harmonics.contiguous(), h_radial=h_radial.contiguous(), h_u=[h.contiguous() for h in h_features],
-             d_g=d_sums)
+        _run("twice", recipe, at, _read(harmonics, PathWeights(radial), features) | {
+            "g": sums, "d_radial": d_radial, "d_u": d_features, "h_y": h_harmonics.contiguous(),
+            "h_radial": h_radial.contiguous(), "h_u": [h.contiguous() for h in h_features], "d_g": d_sums})
         return (None, None, None, None, None, *d_sums, None, d_radial, *d_features)
 
 
@@ -204,10 +155,10 @@ def _real(x: Tensor) -> str:
     return "float" if x.dtype == torch.float32 else "double"
 
 
-def _check(recipe: Recipe, harmonics: Tensor, radial: Tensor, table: Tensor | None, features: Sequence[Tensor]) -> None:
+def _check(recipe: Recipe, harmonics: Tensor, given: PathWeights, features: Sequence[Tensor]) -> None:
     """Raise ValueError where the kernels would read other memory than was meant."""
-    dtype = features[0].dtype
-    weights = radial if table is None else table
+    dtype, table = features[0].dtype, given.table
+    weights = given.rows if table is None else table
     if weights.shape[-1] != recipe.radial_width or harmonics.dtype != dtype or weights.dtype != dtype:
         raise ValueError(f"radial weights {tuple(weights.shape)} {weights.dtype}, harmonics {harmonics.dtype} and features "
                          f"{dtype} do not fit a layer with {recipe.radial_width} path weights")
@@ -215,27 +166,35 @@ def _check(recipe: Recipe, harmonics: Tensor, radial: Tensor, table: Tensor | No
         return
     if table.dim() != 3 or len(table) != len(features[0]) or table.shape[1] < 6 or not table[0].is_contiguous():
         raise ValueError(f"a radial table has the shape (members, 6 rows or more, path weights), not {tuple(table.shape)}")
-    if radial.dtype != torch.float64:
+    if given.rows.dtype != torch.float64:
         raise ValueError("places on a radial table must be float64")
 
 
-def _run(name: str, recipe: Recipe, at: Neighbours, harmonics: Tensor, radial: Tensor, table: Tensor | None,
-         features: Sequence[Tensor], sums: Sequence[Tensor], **more) -> None:
+Tensors = dict[str, Tensor | Sequence[Tensor] | None]  # by the names of their fields in `Task`; None: not wanted
+
+
+def _read(harmonics: Tensor, weights: PathWeights, features: Sequence[Tensor]) -> Tensors:
+    """What every kernel reads; of what the members share one row."""
+    tensors = {"y": harmonics[:1].contiguous() if harmonics.stride(0) == 0 else harmonics.contiguous(), "u": features}
+    if weights.table is None:
+        return tensors | {"radial": weights.rows.contiguous()}
+    return tensors | {"table": weights.table, "place": weights.rows[:1].contiguous()}
+
+
+def _run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
+    """The kernel `name` of messages.c, the members or the atoms shared out to threads."""
+    tensors = tensors | {"first": at.first, "neighbour": at.neighbour, "pair": at.pair}
+    y, table, features = tensors["y"], tensors.get("table"), tensors["u"]
     kernel = getattr(library(_real(features[0])), name)
-    shared = harmonics.stride(0) == 0
-    y = harmonics[:1].contiguous() if shared else harmonics.contiguous()
-    radial = radial[:1].contiguous() if table is not None else radial.contiguous()  # places are shared
     members, atoms = features[0].shape[:2]
-    tensors = {"y": y, "first": at.first, "neighbour": at.neighbour, "pair": at.pair, "u": features, "g": sums, **more}
-    tensors |= {"radial": radial} if table is None else {"table": table, "place": radial}
     arrays = {name: getattr(recipe, name) for name in
               ("paths", "couplings", "first_coupling", "source_width", "target_width", "target_channels")}
     scalars = dict(
-        members=members, atoms=atoms, edges=len(at.neighbour), pairs=radial.shape[1], n_paths=len(recipe.paths),
-        n_couplings=len(recipe.couplings), n_k=recipe.n_k, n_y=harmonics.shape[-1], n_targets=len(sums),
+        members=members, atoms=atoms, edges=len(at.neighbour), pairs=tensors["radial" if table is None else "place"].shape[1],
+        n_paths=len(recipe.paths), n_couplings=len(recipe.couplings), n_k=recipe.n_k, n_y=y.shape[-1], n_targets=len(tensors["g"]),
         radial_width=recipe.radial_width, rows=0 if table is None else table.shape[1],
         table_member=0 if table is None else table.stride(0),
-        y_member=0 if shared else y[0].numel(), **{key: value.ctypes.data for key, value in arrays.items()},
+        y_member=0 if len(y) == 1 else y[0].numel(), **{key: value.ctypes.data for key, value in arrays.items()},
     )
     parts = min(at.threads, max(members, atoms))
     by_members = members >= parts

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from race_calc.model.angular import clebsch_gordan
 from race_calc.model.derivatives import forces_and_virial
-from race_calc.model.layout import Layout
+from race_calc.model.layout import Geometry, Layout
+from race_calc.model.outputs import Outputs
 from race_calc.model.parameters import Parameters
-from race_calc.model.race import Energies, Outputs, Race, energies_of, evaluate, geometry, outputs_of
+from race_calc.model.race import Energies, Race, energies_of, evaluate, geometry, outputs_of
 
 Evaluate = Callable[[Parameters, Layout], Outputs]
 MOST_VERSIONS = 64  # of all models in a process; beyond, structures of a new pattern are evaluated without compiling
@@ -29,7 +30,7 @@ class _Step(torch.nn.Module):
 
     def forward(self, parameters: Parameters, layout: Layout, angular: list[Tensor], radial: list[Tensor]):
         def total(angular, radial):
-            found = energies_of(self.model, parameters, layout, angular, radial)
+            found = energies_of(self.model, parameters, Geometry(layout, angular, radial))
             return found.total, {name: value for name, value in vars(found).items() if value is not None}
 
         gradients, energies = torch.func.grad(total, argnums=(0, 1), has_aux=True)(angular, radial)
@@ -60,15 +61,15 @@ def compiled_evaluate(model: Race, backend: str = "inductor") -> Evaluate:
     def run(parameters: Parameters, layout: Layout) -> Outputs:
         if not layout.blocks[0].width:  # no pairs: nothing to gain
             return evaluate(model, parameters, layout)
-        angular, radial = geometry(parameters, layout)
+        around = geometry(parameters, layout)
         for value in parameters.values():
             dynamo.mark_static(value)
         # without duck shapes: that two sizes are equal once does not mean that they always are
         with torch.no_grad(), dynamo.config.patch({limit: MOST_VERSIONS}), shapes_config.patch(use_duck_shape=False):
             try:
-                energies, (forces, virial) = compiled(parameters, layout, angular, radial)
+                energies, derivatives = compiled(parameters, layout, around.angular, around.radial)
             except dynamo.exc.FailOnRecompileLimitHit:
                 return evaluate(model, parameters, layout)
-            return outputs_of(parameters, layout, Energies(**energies), forces, virial)
+            return outputs_of(model, parameters, layout, Energies(**energies), derivatives)
 
     return run

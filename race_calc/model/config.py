@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 from e3nn.o3 import Irreps
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+import race_calc.model.heads  # noqa: F401  (registers the heads)
+from race_calc.model.channels import channels_of, heads, outputs_of_head
+
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -39,7 +42,7 @@ class ModelConfig(Settings):
     n_bessel: int = Field(8, ge=1, description="a whole number >= 1")
     cutoff: float = Field(5.0, gt=0.0, description="a number > 0, in Å")
     repulsion: Literal["zbl", "none"] = Field("zbl", description="zbl or none (short-range repulsion of nuclei)")
-    head: Literal["mse", "energy", "joint"] = Field("joint", description="mse, energy or joint")
+    head: str = Field("joint", description="mse, energy or joint")
     force_covariance: Literal["matrix-log", "cholesky"] = Field(
         "matrix-log", description="matrix-log or cholesky"
     )
@@ -59,15 +62,23 @@ class ModelConfig(Settings):
             raise ValueError(f"l = {irreps.lmax} is too high: remove irreps with l > 3")
         return text
 
+    @field_validator("head")
+    @classmethod
+    def _known(cls, head: str) -> str:
+        if head not in heads():
+            raise ValueError(f"the heads are {', '.join(heads())}")
+        return head
+
     @field_validator("force_covariance")
     @classmethod
     def _needs_2e(cls, covariance: str, info: ValidationInfo) -> str:
-        irreps = info.data.get("hidden_irreps")  # absent when it failed its own check
-        if irreps is None or info.data.get("head") != "joint" or covariance != "matrix-log":
+        irreps, head = info.data.get("hidden_irreps"), info.data.get("head")  # absent when they failed their own check
+        if irreps is None or head is None or "2e" in Irreps(irreps):
             return covariance
-        if "2e" not in Irreps(irreps):
+        reads = {form: "2e" in [c.irrep for c in channels_of(outputs_of_head(head, form))] for form in (covariance, "cholesky")}
+        if reads[covariance]:
             raise ValueError(
-                f"head joint with matrix-log reads the covariance from 2e, and model.hidden_irreps = "
-                f"{irreps} has none: add for example 32x2e there, or set force_covariance: cholesky"
+                f"head {head} with {covariance} reads 2e, and model.hidden_irreps = {irreps} has none: add for example 32x2e there"
+                + ("" if reads["cholesky"] else ", or set force_covariance: cholesky")
             )
         return covariance

@@ -1,4 +1,4 @@
-"""Readouts of a layer and what their outputs mean: energies, energy variances, force covariances.
+"""Outputs beside the energy and the heads that they make: energy variances and force covariances.
 
 Energy variance of a structure: Σ_i softplus(mean over layers of o_i + offset), size-extensive.
 Force covariance, `matrix-log`: Σ_i = exp(S_i) with the symmetric S_i built from 1×0e (trace) and 1×2e
@@ -7,56 +7,106 @@ the laboratory frame (the paper's form; does not rotate).
 """
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from race_calc.model.angular import clebsch_gordan
-from race_calc.model.parameters import Parameters
-from race_calc.model.plan import LayerPlan
-from race_calc.model.radial import scaled_silu
+from race_calc.model.channels import Channel, Output, Spread, register_head
+from race_calc.model.likelihood import energy_nll, vector_nll, whitened
 
 CHOLESKY_JITTER = 1e-6  # (eV/Å)²: (1 meV/Å)², below the noise of converged DFT forces; the authors' 1e-3 hides it
 
 
-def readout(layer: LayerPlan, at: str, parameters: Parameters, features: list[Tensor],
-            detached: bool) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Scalar outputs (M, N, K) of a layer, the components (M, N, 5) of its 2e output, or None, and the last-layer
-    features (M, N, 64): the outputs are these times `readout.out` / 8. Of a shared trunk the latter two have one row.
+class EnergyVariance(Spread):
+    """σ² (M, B) in eV²: positive variances of the atoms, summed."""
 
-    `detached`: gradients of all outputs but the energy stop at the layer's features and at the hidden
-    layer that they share with the energy.
-    """
-    by_key = {ir.key: h for ir, h in zip(layer.outputs, features)}
-    scalars = by_key[0, 1].squeeze(2)  # (M, N, C)
-    hidden = scaled_silu(_dense(scalars, parameters[f"{at}.readout.hidden"]))
-    weight = parameters[f"{at}.readout.out"]
-    if detached:
-        out = torch.cat([_dense(hidden, weight[:, :, :1]), _dense(hidden.detach(), weight[:, :, 1:])], dim=-1)
-    else:
-        out = _dense(hidden, weight)
-    if f"{at}.readout.tensor" not in parameters:
-        return out, None, hidden
-    tensors = by_key[2, 1]  # (M, N, 5, C)
-    if detached:
-        scalars, tensors = scalars.detach(), tensors.detach()
-    gates = scaled_silu(_dense(scalars, parameters[f"{at}.readout.gates"]))
-    m, n = scalars.shape[:2]
-    gated = _dense(tensors.reshape(m, n * 5, -1), parameters[f"{at}.readout.gated"]).view(m, n, 5, -1)
-    gated = gated * gates[:, :, None, :]
-    return out, _dense(gated.reshape(m, n * 5, -1), parameters[f"{at}.readout.tensor"]).view(m, n, 5), hidden
+    name, offset, per_structure = "energy_var", "energy_var_offset", True
+    channels = (Channel("energy_var"),)
+
+    def start(self, energy_var_per_atom: float, force_var: float) -> float:
+        """The inverse of softplus."""
+        variance = max(energy_var_per_atom, 1e-12)
+        return math.log(math.expm1(variance)) if variance < 30 else variance
+
+    def value(self, channels: dict[str, Tensor], offset: Tensor) -> Tensor:
+        return softplus(channels["energy_var"][..., 0] + offset[:, None])
+
+    def nll(self, difference: Tensor, value: Tensor, beta: float = 0.0) -> Tensor:
+        return energy_nll(difference, value, beta)
 
 
-def _dense(x: Tensor, weight: Tensor) -> Tensor:
-    """(M, n, C) · (M, C, C') / √C; x may be one for all members."""
-    return torch.bmm(x.expand(len(weight), -1, -1), weight) / weight.shape[1] ** 0.5
+class ForceCovariance(Spread):
+    """Σ (M, N, 3, 3) in (eV/Å)², from what a form stores."""
+
+    name, offset = "force_cov", "force_cov_offset"
+
+    def start(self, energy_var_per_atom: float, force_var: float) -> float:
+        return math.log(max(force_var, 1e-12))
 
 
-def atom_energy_variance(mean_output: Tensor, offset: Tensor) -> Tensor:
-    """Positive variances (M, N) in eV² whose sum over the atoms is the energy variance. `offset` (M,)."""
-    return softplus(mean_output + offset[:, None])
+class MatrixLog(ForceCovariance):
+    """Stores S = log Σ."""
+
+    channels = Channel("force_cov_trace"), Channel("force_cov_tensor", "2e")
+
+    def value(self, channels: dict[str, Tensor], offset: Tensor) -> Tensor:
+        return log_covariance(channels["force_cov_trace"][..., 0], channels["force_cov_tensor"][..., 0], offset)
+
+    def nll(self, difference: Tensor, value: Tensor, beta: float = 0.0) -> Tensor:
+        """Σ⁻¹ = exp(-S) and log det Σ = tr S: no decomposition is needed."""
+        inverse = torch.linalg.matrix_exp(-value)
+        quadratic = torch.einsum("mni,mnij,mnj->mn", difference, inverse, difference)
+        return vector_nll(quadratic, value.diagonal(dim1=-2, dim2=-1).sum(-1), beta)
+
+    def covariance(self, value: Tensor) -> Tensor:
+        return torch.linalg.matrix_exp(value)
+
+    def members(self, value: np.ndarray) -> np.ndarray:
+        """NaN where an entry is not finite."""
+        finite = np.isfinite(value).all(axis=(-2, -1), keepdims=True)
+        values, axes = np.linalg.eigh(np.where(finite, value, 0.0))  # eigh may raise on NaN
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.where(finite, (axes * np.exp(values)[..., None, :]) @ axes.swapaxes(-1, -2), np.nan)
+
+
+class Cholesky(ForceCovariance):
+    """Stores the lower triangle L of Σ = L Lᵀ + jitter."""
+
+    channels = (Channel("force_cov_triangle", width=6),)
+
+    def value(self, channels: dict[str, Tensor], offset: Tensor) -> Tensor:
+        """The diagonal through exp."""
+        invariants = channels["force_cov_triangle"]  # (M, N, 6)
+        x, y, z = torch.exp(invariants[..., :3] + offset[:, None, None] / 2).unbind(-1)
+        zero = torch.zeros_like(x)
+        a, b, c = invariants[..., 3:].unbind(-1)
+        return torch.stack([x, zero, zero, a, y, zero, b, c, z], dim=-1).unflatten(-1, (3, 3))
+
+    def nll(self, difference: Tensor, value: Tensor, beta: float = 0.0) -> Tensor:
+        return vector_nll(*whitened(difference, self.covariance(value)), beta)
+
+    def covariance(self, value: Tensor) -> Tensor:
+        return value @ value.transpose(-1, -2) + CHOLESKY_JITTER * torch.eye(3, dtype=value.dtype, device=value.device)
+
+    def members(self, value: np.ndarray) -> np.ndarray:
+        return value @ value.swapaxes(-1, -2) + CHOLESKY_JITTER * np.eye(3)
+
+
+ENERGY_VARIANCE = EnergyVariance()
+FORCE_COVARIANCE = {"matrix-log": MatrixLog(), "cholesky": Cholesky()}  # by `model.force_covariance`
+register_head("mse")
+register_head("energy", ENERGY_VARIANCE)
+register_head("joint", ENERGY_VARIANCE, FORCE_COVARIANCE)
+
+
+def initial_offsets(outputs: Iterable[Output], energy_var_per_atom: float, force_var: float) -> dict[str, float]:
+    """Offsets at which outputs start at the residual variances of the data (eV² per atom, (eV/Å)²)."""
+    return {output.offset: output.start(energy_var_per_atom, force_var) for output in outputs if output.offset}
 
 
 def log_covariance(trace_part: Tensor, tensor_part: Tensor, offset: Tensor) -> Tensor:
@@ -70,19 +120,3 @@ def log_covariance(trace_part: Tensor, tensor_part: Tensor, offset: Tensor) -> T
 def _traceless_basis():
     """(5, 3, 3): the symmetric traceless matrix of each 2e component, as in e3nn's CartesianTensor("ij=ji")."""
     return clebsch_gordan(1, 1, 2).transpose(2, 0, 1)
-
-
-def cholesky_factor(invariants: Tensor, offset: Tensor) -> Tensor:
-    """Lower triangle (M, N, 3, 3) in eV/Å from six invariants (M, N, 6); the diagonal through exp. `offset` (M,)."""
-    diagonal = torch.exp(invariants[..., :3] + offset[:, None, None] / 2)
-    zero = torch.zeros_like(diagonal[..., 0])
-    a, b, c = invariants[..., 3:].unbind(-1)
-    x, y, z = diagonal.unbind(-1)
-    return torch.stack([x, zero, zero, a, y, zero, b, c, z], dim=-1).unflatten(-1, (3, 3))
-
-
-def initial_offsets(energy_var_per_atom: float, force_var: float) -> dict[str, float]:
-    """Offsets at which the heads start at the residual variances of the data (eV² per atom, (eV/Å)²)."""
-    energy_var_per_atom = max(energy_var_per_atom, 1e-12)
-    inverse_softplus = math.log(math.expm1(energy_var_per_atom)) if energy_var_per_atom < 30 else energy_var_per_atom
-    return {"energy_var_offset": inverse_softplus, "force_cov_offset": math.log(max(force_var, 1e-12))}

@@ -10,6 +10,7 @@ message           m_ij = [u_j ‖ (u_j ⊗ Y(r_ij))] ⊙ MLP(B(r_ij))        `_a
 aggregate         A_i = Lin_down(Σ_j m_ij) / n̄                         `interaction`
 restratify        b_i = Lin(a_i ⊗ A_i) = W_z A_i                       `_per_species`
 residual          h_i ← b_i + W_skip[z] h_i                            `_per_species`
+readout           o_i = Lin(SiLU(Lin(h_i))), of 2e through a gate      `readout`
 ================= ==================================================== ======================
 
 a_i depends on the species only, so the tensor product with it is one matrix W_z per species.
@@ -20,25 +21,27 @@ restratification of many-body message passing.
 import torch
 from torch import Tensor
 
-from race_calc.kernels.messages import message_sums
+from race_calc.kernels.messages import PathWeights, message_sums
 from race_calc.model.angular import coupling_matrix
-from race_calc.model.layout import Block, Layout
+from race_calc.model.channels import ENERGY
+from race_calc.model.layout import Block, Geometry, Layout
 from race_calc.model.parameters import Parameters, radial_weights
 from race_calc.model.plan import LayerPlan
-from race_calc.model.radial import perceptron
+from race_calc.model.radial import perceptron, scaled_silu
 
 Features = list[Tensor]
 
 
-def interaction(layer: LayerPlan, at: str, parameters: Parameters, layout: Layout, features: Features,
-                angular: list[Tensor], radial: list[Tensor], neighbours: float, training: bool) -> Features:
-    """h of the next layer. `angular` (M, P, (l_max+1)²) and `radial` (M, P, n_bessel), one per block."""
+def interaction(layer: LayerPlan, at: str, parameters: Parameters, features: Features, around: Geometry,
+                neighbours: float) -> Features:
+    """h of the next layer."""
+    layout, angular, radial = around.layout, around.angular, around.radial
     u = [_linear(h, parameters[f"{at}.up.{ir.name}"]) for h, ir in zip(features, layer.inputs)]
     mlp = radial_weights(parameters, at)
     if layout.edges is not None:
         table = parameters.get(f"{at}.table")
-        weights = perceptron(radial[0], mlp) if table is None else radial[0]
-        per_block = [message_sums(layer, layout.edges, angular[0], weights, table, u, training)]
+        weights = PathWeights(perceptron(radial[0], mlp) if table is None else radial[0], table)
+        per_block = [message_sums(layer, layout.edges, angular[0], weights, u, around.training)]
     else:
         per_block = [
             _aggregate(layer, block, u, perceptron(basis, mlp), y)
@@ -56,6 +59,36 @@ def interaction(layer: LayerPlan, at: str, parameters: Parameters, layout: Layou
             a, weight = torch.cat([a, h], dim=-1), torch.cat([weight, skip], dim=2)
         out.append(_per_species(a, weight, layout))
     return out
+
+
+def readout(layer: LayerPlan, at: str, parameters: Parameters, features: Features,
+            detached: bool) -> tuple[dict[str, Tensor], Tensor]:
+    """Irrep → columns of all its channels, 0e (M, N, K) and where it is read and alive 2e (M, N, 5, K); and the last-layer
+    features (M, N, 64): the 0e are these times `readout.out` / 8. Of a shared trunk the latter two have one row.
+
+    `detached`: gradients of all outputs but the energy stop at the layer's features and at the hidden
+    layer that they share with the energy.
+    """
+    by_key = {ir.key: h for ir, h in zip(layer.outputs, features)}
+    scalars = by_key[0, 1].squeeze(2)  # (M, N, C)
+    hidden = scaled_silu(_dense(scalars, parameters[f"{at}.readout.hidden"]))
+    weight = parameters[f"{at}.readout.out"]
+    if detached:
+        own = ENERGY.width
+        out = torch.cat([_dense(hidden, weight[:, :, :own]), _dense(hidden.detach(), weight[:, :, own:])], dim=-1)
+    else:
+        out = _dense(hidden, weight)
+    if f"{at}.readout.tensor" not in parameters:
+        return {"0e": out}, hidden
+    tensors = by_key[2, 1]  # (M, N, 5, C)
+    if detached:
+        scalars, tensors = scalars.detach(), tensors.detach()
+    gates = scaled_silu(_dense(scalars, parameters[f"{at}.readout.gates"]))
+    m, n = scalars.shape[:2]
+    gated = _dense(tensors.reshape(m, n * 5, -1), parameters[f"{at}.readout.gated"]).view(m, n, 5, -1)
+    gated = gated * gates[:, :, None, :]
+    tensor = _dense(gated.reshape(m, n * 5, -1), parameters[f"{at}.readout.tensor"]).view(m, n, 5, -1)
+    return {"0e": out, "2e": tensor}, hidden
 
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -103,3 +136,8 @@ def _sum_over_neighbours(messages: Tensor, angular: Tensor, l1: int, l2: int | N
         coupling = y @ coupling_matrix(l1, l2, l3, y)  # (M, P, (2 l1 + 1)(2 l3 + 1))
     coupling = coupling.reshape(m * n, block.width * k, 2 * l3 + 1)
     return torch.bmm(coupling.transpose(1, 2), messages.view(m * n, block.width * k, c)).view(m, n, 2 * l3 + 1, c)
+
+
+def _dense(x: Tensor, weight: Tensor) -> Tensor:
+    """(M, n, C) · (M, C, C') / √C; x may be one for all members."""
+    return torch.bmm(x.expand(len(weight), -1, -1), weight) / weight.shape[1] ** 0.5

@@ -86,40 +86,80 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Dtypes:
-    """Of the angular and the radial basis that the model reads, and of the derivatives that finish its forces."""
+class Geometry:
+    """A layout and its bases, expanded along the member axis: the leaves, one of each per block, of the pass that gives forces."""
 
-    angular: torch.dtype
-    radial: torch.dtype
-    derivatives: torch.dtype
+    layout: Layout
+    angular: list[Tensor]  # (M, P, (l_max+1)²)
+    radial: list[Tensor]  # (M, P, n_bessel)
+    training: bool = False  # gradients to the parameters are wanted, too
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How the geometry is laid out. At prediction the chain rule to the positions is finished in float64 whatever the dtype."""
+
+    dtype: torch.dtype  # of the network
+    device: torch.device
+    padded: bool = True  # for torch's own operations, else for the kernels
+    blocks: int = MAX_BLOCKS  # padded: at most so many (and one of atoms without neighbours, unless it is 1)
+    table_knots: int = 0  # of the tables that the parameters have, 0 for none
+    training: bool = False  # derivatives in the dtype of the network
+
+    def tensor(self, values: np.ndarray, field: str = "") -> Tensor:
+        """Whole numbers as int64; floats in the dtype of this field of `Block`."""
+        exact = self.table_knots if field == "radial" else field != "angular" and not self.training
+        floats = torch.float64 if exact else self.dtype
+        return torch.as_tensor(values, dtype=floats if values.dtype.kind == "f" else torch.int64, device=self.device)
 
 
 Basis = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # distances (E,) in Å → (E, k) and derivatives (E, k)
+Fields = dict[str, np.ndarray]  # of a Block, float64
 
 
-def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, basis: Basis,
-                dtypes: Dtypes, device: torch.device, padded: bool, blocks: int = MAX_BLOCKS) -> Layout:
-    """Sort, pad and differentiate the geometry of `graph`. `species` (N,) holds species indices.
-
-    `padded`: in at most `blocks` blocks (and one of atoms without neighbours, unless it is 1), else one without padding.
-
-    Everything is computed in float64 and cast at the end.
-    """
-    centre, neighbour = graph.edge_index
+def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, basis: Basis, numerics: Numerics) -> Layout:
+    """Sort, pad and differentiate the geometry of `graph`, in float64, cast at the end. `species` (N,) holds species indices."""
+    centre, _ = graph.edge_index
     degree = np.bincount(centre, minlength=graph.n_atoms)
-    order = np.argsort(degree, kind="stable") if padded else np.arange(graph.n_atoms)
-    rank = _inverse(order)
+    order = np.argsort(degree, kind="stable") if numerics.padded else np.arange(graph.n_atoms)
+    rank, tensor = _inverse(order), numerics.tensor
     first_edge = np.concatenate([[0], np.cumsum(degree)])
+    first = None if numerics.padded else first_of_pairs(graph.pair)
+    fields = _edge_fields(graph, rank, l_max, basis, slice(None) if first is None else first)
 
+    def block(start: int, stop: int, width: int | None, fields: Fields) -> Block:
+        tensors = {name: tensor(values, name) for name, values in fields.items()}
+        return Block(start, stop, width, **tensors, first=None if first is None else tensor(first))
+
+    if numerics.padded:
+        blocks = tuple(block(start, stop, *_padded(fields, start, degree[order[start:stop]], first_edge[order[start:stop]]))
+                       for start, stop in _cuts(degree[order], numerics.blocks))
+    else:
+        blocks = (block(0, graph.n_atoms, None, fields),)
+    by_species = np.argsort(species[order], kind="stable")
+    return Layout(
+        blocks=blocks,
+        rank=tensor(rank),
+        species=tensor(species[order]),
+        by_species=tensor(by_species),
+        from_species=tensor(_inverse(by_species)),
+        counts=tuple(int(c) for c in np.bincount(species, minlength=n_species)),
+        batch=tensor(graph.batch[order]),
+        n_structures=graph.n_structures,
+        edges=None if numerics.padded else Neighbours(tensor(first_edge), blocks[0].neighbour, tensor(graph.pair)),
+    )
+
+
+def _edge_fields(graph: Graph, rank: np.ndarray, l_max: int, basis: Basis, rows: np.ndarray | slice) -> Fields:
+    """Fields of every edge; the radial ones of the edges `rows`."""
     vectors = graph.edge_vectors
     distance = np.linalg.norm(vectors, axis=1)
     unit = vectors / distance[:, None]
     angular, solid = harmonics(unit, l_max)
     projector = (np.eye(3) - unit[:, :, None] * unit[:, None, :]) / distance[:, None, None]
-    first = None if padded else first_of_pairs(graph.pair)
-    rows = slice(None) if padded else first
     radial, slope = basis(distance[rows])
-    fields = {
+    centre, neighbour = graph.edge_index
+    return {
         "centre": rank[centre],
         "neighbour": rank[neighbour],
         "vectors": vectors,
@@ -129,41 +169,18 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
         "radial_jac": slope[:, :, None] * unit[rows, None, :],
     }
 
-    def tensor(values: np.ndarray, dtype: torch.dtype = torch.int64) -> Tensor:
-        return torch.as_tensor(values, dtype=dtype, device=device)
 
-    def tensors(fields: dict[str, np.ndarray]) -> dict[str, Tensor]:
-        known = {"angular": dtypes.angular, "radial": dtypes.radial}
-        return {name: tensor(values, known.get(name, dtypes.derivatives) if values.dtype.kind == "f" else torch.int64)
-                for name, values in fields.items()}
-
-    done = []
-    if not padded:
-        done.append(Block(0, graph.n_atoms, None, **tensors(fields), first=tensor(first)))
-    for start, stop in _cuts(degree[order], blocks) if padded else []:
-        atoms = order[start:stop]
-        width = int(degree[atoms[-1]])
-        filled = np.arange(width) < degree[atoms][:, None]  # (n, width)
-        edges = (first_edge[atoms][:, None] + np.arange(width))[filled]
-        slots = {}
-        for name, values in fields.items():
-            slots[name] = np.zeros((filled.size,) + values.shape[1:], dtype=values.dtype)
-            slots[name][filled.ravel()] = values[edges]
-        slots["centre"] = np.repeat(np.arange(start, stop), width)
-        done.append(Block(start, stop, width, **tensors(slots), first=None))
-
-    by_species = np.argsort(species[order], kind="stable")
-    return Layout(
-        blocks=tuple(done),
-        rank=tensor(rank),
-        species=tensor(species[order]),
-        by_species=tensor(by_species),
-        from_species=tensor(_inverse(by_species)),
-        counts=tuple(int(c) for c in np.bincount(species, minlength=n_species)),
-        batch=tensor(graph.batch[order]),
-        n_structures=graph.n_structures,
-        edges=None if padded else Neighbours(tensor(first_edge), done[0].neighbour, tensor(graph.pair)),
-    )
+def _padded(fields: Fields, start: int, degree: np.ndarray, first_edge: np.ndarray) -> tuple[int, Fields]:
+    """Slots for each atom from `start` on, as many as the last of them has edges, and their fields."""
+    width = int(degree[-1])
+    filled = np.arange(width) < degree[:, None]  # (n, width)
+    edges = (first_edge[:, None] + np.arange(width))[filled]
+    slots = {}
+    for name, values in fields.items():
+        slots[name] = np.zeros((filled.size,) + values.shape[1:], dtype=values.dtype)
+        slots[name][filled.ravel()] = values[edges]
+    slots["centre"] = np.repeat(np.arange(start, start + len(degree)), width)
+    return width, slots
 
 
 def _inverse(permutation: np.ndarray) -> np.ndarray:

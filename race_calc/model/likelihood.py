@@ -6,7 +6,7 @@ Energy terms are means over structures (total energy), force terms means over at
 method         formula                                  here
 ============== ======================================== =============================
 energy NLL     ½ [d² / σ² + log σ²]                     `energy_nll`
-force NLL      ½ [dᵀ Σ⁻¹ d + log det Σ]                 `force_nll`
+force NLL      ½ [dᵀ Σ⁻¹ d + log det Σ]                 `vector_nll`
 MSE            the same with σ² = 1, Σ = 1              `squared`
 β-NLL          energy NLL · ⌊σ²⌋^β, force NLL           `beta` of the two
                · ⌊det Σ⌋^(β/3), no gradient through
@@ -14,23 +14,10 @@ MSE            the same with σ² = 1, Σ = 1              `squared`
 ============== ======================================== =============================
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from race_calc.model.heads import CHOLESKY_JITTER
-from race_calc.model.race import Outputs
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Energies (B,) eV less references and repulsion, forces (N, 3) eV/Å, virials (B, 3, 3) eV with NaN where unknown."""
-
-    energy: Tensor
-    forces: Tensor
-    virial: Tensor
-    volume: Tensor
+from race_calc.model.outputs import Labels, Outputs
 
 
 def squared(difference: Tensor) -> Tensor:
@@ -44,27 +31,10 @@ def energy_nll(difference: Tensor, variance: Tensor, beta: float = 0.0) -> Tenso
     return (each * variance.detach() ** beta if beta else each).mean(1)
 
 
-def force_nll(difference: Tensor, outputs: Outputs, beta: float = 0.0) -> Tensor:
-    """Mean over atoms of the 3-D Gaussian NLL without the constant: d (M, N, 3) eV/Å → (M,). `beta` of the β-NLL.
-
-    For Σ = exp(S): Σ⁻¹ = exp(-S) and log det Σ = tr S; no decomposition is needed.
-    """
-    if outputs.log_cov is not None:
-        inverse = torch.linalg.matrix_exp(-outputs.log_cov)
-        quadratic = torch.einsum("mni,mnij,mnj->mn", difference, inverse, difference)
-        log_det = outputs.log_cov.diagonal(dim1=-2, dim2=-1).sum(-1)
-    else:
-        quadratic, log_det = whitened(difference, covariance(outputs))
+def vector_nll(quadratic: Tensor, log_det: Tensor, beta: float = 0.0) -> Tensor:
+    """Mean over atoms of the 3-D Gaussian NLL without the constant, of dᵀ Σ⁻¹ d and log det Σ (M, N) → (M,). `beta` of the β-NLL."""
     each = 0.5 * (quadratic + log_det)
     return (each * (log_det.detach() * (beta / 3)).exp() if beta else each).mean(1)
-
-
-def covariance(outputs: Outputs) -> Tensor:
-    """Σ (M, N, 3, 3) in (eV/Å)²."""
-    if outputs.log_cov is not None:
-        return torch.linalg.matrix_exp(outputs.log_cov)
-    eye = torch.eye(3, dtype=outputs.factor.dtype, device=outputs.factor.device)
-    return outputs.factor @ outputs.factor.transpose(-1, -2) + CHOLESKY_JITTER * eye
 
 
 def whitened(difference: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,25 +33,23 @@ def parameter_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
             if ir.key in sources:
                 shapes[f"{at}.skip.{ir.name}"] = (plan.n_species, sources[ir.key].mul, ir.mul)
         channels = {ir.key: ir.mul for ir in layer.outputs}
-        gated = plan.tensor and (2, 1) in channels
+        gated = plan.columns("2e") and (2, 1) in channels
         shapes[f"{at}.readout.hidden"] = (channels[0, 1], READOUT_HIDDEN)
-        shapes[f"{at}.readout.out"] = (READOUT_HIDDEN, plan.n_scalars)
+        shapes[f"{at}.readout.out"] = (READOUT_HIDDEN, plan.columns("0e"))
         if gated:
             shapes[f"{at}.readout.gates"] = (channels[0, 1], READOUT_GATED)
             shapes[f"{at}.readout.gated"] = (channels[2, 1], READOUT_GATED)
-            shapes[f"{at}.readout.tensor"] = (READOUT_GATED, 1)
+            shapes[f"{at}.readout.tensor"] = (READOUT_GATED, plan.columns("2e"))
     return shapes
 
 
 def offset_names(plan: Plan) -> tuple[str, ...]:
-    """Learnable offsets of the variance heads, one number per member each."""
-    return {"mse": (), "energy": ("energy_var_offset",), "joint": ("energy_var_offset", "force_cov_offset")}[
-        plan.config.head
-    ]
+    """Learnable offsets of the outputs, one number per member each."""
+    return tuple(output.offset for output in plan.outputs if output.offset)
 
 
 def initialise(plan: Plan, seeds: list[int], offsets: dict[str, float], last_layers: int | None = None) -> Parameters:
-    """Draw M = len(seeds) members, float64 on the CPU. `offsets` gives the start of every variance offset.
+    """Draw M = len(seeds) members, float64 on the CPU. `offsets` gives the start of every offset of the outputs.
 
     `last_layers`: draw a mean and so many deviations of every last layer, an axis after that of the members (`unstacked`).
     """

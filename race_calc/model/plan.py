@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from e3nn import o3
 
+from race_calc.model.channels import Channel, Output, channels_of, outputs_of_head
 from race_calc.model.config import ModelConfig
 
 READOUT_HIDDEN = 64  # scalars of the readout's hidden layer
@@ -56,20 +57,29 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole model as a list of layers; `n_scalars` outputs per atom, and one 2e if `tensor`."""
+    """The whole model as a list of layers, and what is read from each: `channels`, in the order of the columns of an irrep."""
 
     config: ModelConfig
     n_species: int
     layers: tuple[LayerPlan, ...]
-    n_scalars: int
-    tensor: bool
+    outputs: tuple[Output, ...]  # besides the energy
+    channels: tuple[Channel, ...]
+
+    def output(self, name: str) -> Output | None:
+        """The output of that name; None for a head without it."""
+        return next((output for output in self.outputs if output.name == name), None)
+
+    def columns(self, irrep: str) -> int:
+        """Width of all channels of an irrep."""
+        return sum(channel.width for channel in self.channels if channel.irrep == irrep)
 
 
 def make_plan(config: ModelConfig, n_species: int) -> Plan:
     """Alive irreps forward from the scalars of the embedding and backward from what the readouts need."""
     hidden = [Irrep(ir.l, ir.p, mul) for mul, ir in o3.Irreps(config.hidden_irreps).regroup()]
-    tensor = config.head == "joint" and config.force_covariance == "matrix-log"
-    read = {(0, 1), (2, 1)} if tensor else {(0, 1)}
+    outputs = outputs_of_head(config.head, config.force_covariance)
+    channels = channels_of(outputs)
+    read = {(ir.l, ir.p) for ir in (o3.Irrep(channel.irrep) for channel in channels)}
 
     reachable = [{(0, 1)}]
     for _ in range(config.layers):
@@ -85,11 +95,10 @@ def make_plan(config: ModelConfig, n_species: int) -> Plan:
     layers = []
     inputs = (Irrep(0, 1, config.features_dim),)
     for layer in range(config.layers):
-        outputs = tuple(ir for ir in hidden if ir.key in needed[layer] & reachable[layer + 1])
-        layers.append(_layer_plan(inputs, outputs, {ir.key: ir.mul for ir in hidden}, config.l_max))
-        inputs = outputs
-    scalars = {"mse": 1, "energy": 2, "joint": 3 if tensor else 8}[config.head]
-    return Plan(config, n_species, tuple(layers), scalars, tensor)
+        kept = tuple(ir for ir in hidden if ir.key in needed[layer] & reachable[layer + 1])
+        layers.append(_layer_plan(inputs, kept, {ir.key: ir.mul for ir in hidden}, config.l_max))
+        inputs = kept
+    return Plan(config, n_species, tuple(layers), outputs, channels)
 
 
 def _couples(a: tuple[int, int], b: tuple[int, int], l_max: int) -> bool:

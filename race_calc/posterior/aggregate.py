@@ -1,35 +1,54 @@
 """From the outputs of M members to one Prediction. NumPy only."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from race_calc.posterior.bald import bald_energy, bald_forces
-from race_calc.prediction import VOIGT, Prediction
+from race_calc.prediction import VOIGT, Extra, Prediction
 
 
-def aggregate(
-    energy: np.ndarray,
-    atom_energy: np.ndarray,
-    forces: np.ndarray,
-    stress: np.ndarray | None,
-    energy_var: np.ndarray | None,
-    force_cov: np.ndarray | None,
-    batch: np.ndarray,
-    energy_epistemic: np.ndarray | None = None,
-) -> Prediction:
-    """Law of total variance over the members (Willow et al., Eq. 27), in float64.
+@dataclass(frozen=True, eq=False)
+class MemberOutputs:
+    """What M members say of B structures with N atoms, in float64.
 
     ================ ==================== ========= ======================================
-    argument         shape                unit      symbol
+    field            shape                unit      symbol
     ================ ==================== ========= ======================================
     energy           (M, B)               eV        μ_m
-    atom_energy      (M, N)               eV
+    atom_energy      (M, N) or None       eV
     forces           (M, N, 3)            eV/Å      F_m; one row: the mean, the members' own are not known
     stress           (M, B, 3, 3) or None eV/Å³     symmetric, ASE sign; one row as above
     energy_var       (M, B) or None       eV²       σ²_m
     force_cov        (M, N, 3, 3) or None (eV/Å)²   Σ_m
     batch            (N,)                 -         structure of each atom, 0 … B−1
     energy_epistemic (B,) or None         eV²       in closed form, in place of the members' spread
+    extra            name → (M, …)                  other outputs
     ================ ==================== ========= ======================================
+
+    Raises ValueError when the shapes do not fit together.
+    """
+
+    energy: np.ndarray
+    forces: np.ndarray
+    batch: np.ndarray
+    atom_energy: np.ndarray | None = None
+    stress: np.ndarray | None = None
+    energy_var: np.ndarray | None = None
+    force_cov: np.ndarray | None = None
+    energy_epistemic: np.ndarray | None = None
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("energy", "atom_energy", "forces", "stress", "energy_var", "force_cov"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else np.asarray(value, dtype=np.float64))
+        object.__setattr__(self, "batch", np.asarray(self.batch))
+        _check_shapes(self)
+
+
+def aggregate(members: MemberOutputs) -> Prediction:
+    """Law of total variance over the members (Willow et al., Eq. 27), in float64.
 
     E = mean μ_m; epistemic = mean (μ_m − E)², the *population* variance (divided by
     M, ddof 0, as in the paper); aleatoric = mean σ²_m. Forces: epistemic =
@@ -38,42 +57,44 @@ def aggregate(
     forces and stress, None, where the members' own are not known.
 
     Values that are not finite pass through; they never raise.
-    Raises ValueError when the shapes do not fit together.
     """
-    energy, atom_energy, forces = _float64(energy), _float64(atom_energy), _float64(forces)
-    stress, energy_var, force_cov = _float64(stress), _float64(energy_var), _float64(force_cov)
-    batch = np.asarray(batch)
-    _check_shapes(energy, atom_energy, forces, stress, energy_var, force_cov, batch)
+    energy, forces = members.energy, members.forces
     n_members = len(energy)
-
     with np.errstate(invalid="ignore", over="ignore"):
-        mean_energy = energy.mean(axis=0)  # (B,)
-        if energy_epistemic is None:
-            energy_epistemic = ((energy - mean_energy) ** 2).mean(axis=0)  # (B,)
+        mean_energy, energy_epistemic = _mean_and_variance(energy)  # (B,)
+        if members.energy_epistemic is not None:
+            energy_epistemic = members.energy_epistemic
         mean_forces, forces_epistemic = _mean_and_covariance(forces)  # (N, 3), (N, 3, 3)
         mean_stress = stress_epistemic = None
-        if stress is not None:
-            mean_stress, stress_epistemic = _mean_and_covariance(_voigt(stress))  # (B, 6), (B, 6, 6)
+        if members.stress is not None:
+            mean_stress, stress_epistemic = _mean_and_covariance(_voigt(members.stress))  # (B, 6), (B, 6, 6)
         spread = len(forces) == n_members
         if not spread:
             forces_epistemic = stress_epistemic = None
         return Prediction(
             energy=mean_energy,
-            energies=atom_energy.mean(axis=0),
+            energies=_mean(members.atom_energy),
             forces=mean_forces,
             stress=mean_stress,
             energy_epistemic=energy_epistemic,
-            energy_aleatoric=_mean(energy_var),
+            energy_aleatoric=_mean(members.energy_var),
             forces_covariance_epistemic=forces_epistemic,
-            forces_covariance_aleatoric=_mean(force_cov),
+            forces_covariance_aleatoric=_mean(members.force_cov),
             stress_covariance_epistemic=stress_epistemic,
-            bald_energy=bald_energy(energy_epistemic, energy_var) if n_members > 1 else None,
-            bald_forces=bald_forces(forces_epistemic, force_cov) if n_members > 1 and spread else None,
-            batch=batch,
+            bald_energy=bald_energy(energy_epistemic, members.energy_var) if n_members > 1 else None,
+            bald_forces=bald_forces(forces_epistemic, members.force_cov) if n_members > 1 and spread else None,
+            batch=members.batch,
             n_members=n_members,
             energies_members=energy,
             forces_members=forces if spread else None,
+            extra={name: Extra(*_mean_and_variance(values)) for name, values in members.extra.items()},
         )
+
+
+def _mean_and_variance(members):
+    """(M, …) -> mean and population variance (…)."""
+    mean = members.mean(axis=0)
+    return mean, ((members - mean) ** 2).mean(axis=0)
 
 
 def _mean_and_covariance(members):
@@ -93,26 +114,24 @@ def _mean(members):
     return None if members is None else members.mean(axis=0)
 
 
-def _float64(values):
-    return None if values is None else np.asarray(values, dtype=np.float64)
-
-
-def _check_shapes(energy, atom_energy, forces, stress, energy_var, force_cov, batch):
+def _check_shapes(found):
+    energy, batch = found.energy, found.batch
     if energy.ndim != 2 or len(energy) == 0:
         raise ValueError(f"energy must have shape (M, B) with M ≥ 1, got {energy.shape}")
     if batch.ndim != 1 or batch.dtype.kind not in "iu":
         raise ValueError(f"batch must be integers of shape (N,), got {batch.dtype} {batch.shape}")
     members, structures = energy.shape
     atoms = len(batch)
-    known = 1 if len(forces) == 1 else members
+    known = 1 if len(found.forces) == 1 else members
     expected = {
-        "atom_energy": (atom_energy, (members, atoms)),
-        "forces": (forces, (known, atoms, 3)),
-        "stress": (stress, (known, structures, 3, 3)),
-        "energy_var": (energy_var, (members, structures)),
-        "force_cov": (force_cov, (members, atoms, 3, 3)),
+        "atom_energy": (members, atoms),
+        "forces": (known, atoms, 3),
+        "stress": (known, structures, 3, 3),
+        "energy_var": (members, structures),
+        "force_cov": (members, atoms, 3, 3),
     }
-    for name, (values, shape) in expected.items():
+    for name, shape in expected.items():
+        values = getattr(found, name)
         if values is not None and values.shape != shape:
             raise ValueError(
                 f"{name} must have shape {shape}, got {values.shape} "

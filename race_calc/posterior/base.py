@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 
 from race_calc.data.targets import Example
-from race_calc.model.likelihood import Labels
+from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import Parameters
-from race_calc.model.race import Outputs, Race
+from race_calc.model.plan import Plan
+from race_calc.model.race import Race
 from race_calc.posterior.state import Shapes, StackState, Trained, initial_state, unflatten
 
 DEFAULT = "deep-ensemble"
@@ -64,7 +65,7 @@ class Objective:
     """What the configuration makes of errors: `plain`, outputs and labels → (M,), is the loss of its head and recipe."""
 
     plain: Callable[[Outputs, Labels], Tensor]
-    head: str
+    plan: Plan
     energy_weight: float
     force_weight: float
     stress_weight: float

@@ -6,8 +6,8 @@ import torch
 from race_calc.data.targets import Example
 from race_calc.graph import collate
 from race_calc.kernels.messages import kernels_usable
-from race_calc.model.layout import Layout
-from race_calc.model.likelihood import Labels
+from race_calc.model.layout import Layout, Numerics
+from race_calc.model.outputs import Labels
 from race_calc.model.race import Race, layout_of
 
 
@@ -23,6 +23,6 @@ def batch_of(examples: list[Example], model: Race, dtype: torch.dtype, device: t
         forces=tensor(np.concatenate([example.forces for example in examples])),
         virial=tensor(np.stack([example.virial for example in examples])),
         volume=tensor(graph.volume),
+        extra={name: tensor(np.concatenate([example.extra[name] for example in examples])) for name in examples[0].extra},
     )
-    padded = not kernels_usable(device)
-    return layout_of(model, graph, dtype, device, padded, training=True), labels
+    return layout_of(model, graph, Numerics(dtype, device, padded=not kernels_usable(device), training=True)), labels

@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from race_calc.model.likelihood import Labels, energy_nll, force_nll
-from race_calc.model.race import Outputs
+from race_calc.model.outputs import Labels, Outputs
+from race_calc.model.plan import Plan
 from race_calc.posterior.base import Basis, Fitted, Objective, Posterior, Step
 from race_calc.posterior.state import StackState, Trained, accept, initial_state, unflatten
 
@@ -95,12 +95,12 @@ def scales_of(structures: int) -> Scales:
     return Scales(float(structures), 1.0 / structures, BETA2)
 
 
-def likelihood(outputs: Outputs, labels: Labels) -> Tensor:
+def likelihood(outputs: Outputs, labels: Labels, plan: Plan) -> Tensor:
     """Negative log-likelihood of a structure, mean over structures, of each member (M,): NLL of its energy plus the sum of
     the NLL of the forces on its atoms. No weights: times the number of structures it is that of the whole set."""
-    d_forces = labels.forces - outputs.forces
-    atoms_per_structure = d_forces.shape[1] / len(labels.energy)
-    return energy_nll(labels.energy - outputs.energy, outputs.energy_var) + atoms_per_structure * force_nll(d_forces, outputs)
+    energy, forces = (plan.output(name).nll(difference, outputs.heads[name]) for name, difference in (
+        ("energy_var", labels.energy - outputs.energy), ("force_cov", labels.forces - outputs.forces)))
+    return energy + outputs.forces.shape[1] / len(labels.energy) * forces
 
 
 class Ivon(Posterior):
@@ -120,7 +120,7 @@ class Ivon(Posterior):
         return replace(initial_state(weights), second=torch.full_like(weights, HESSIAN))
 
     def loss(self, outputs: Outputs, labels: Labels, objective: Objective) -> Tensor:
-        return likelihood(outputs, labels)
+        return likelihood(outputs, labels, objective.plan)
 
     def step(self, old: StackState, step: Step) -> tuple[Tensor, StackState]:
         """No weight moves more than the rate (CLIP), so gradients are not scaled down, which would hide the curvature; a step

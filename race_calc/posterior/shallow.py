@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from race_calc.model.likelihood import Labels, covariance, energy_nll, squared, stress_squared, whitened
+from race_calc.model.likelihood import energy_nll, squared, stress_squared, whitened
+from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import Parameters, unstacked
-from race_calc.model.race import Outputs
 from race_calc.posterior.base import Basis, Fitted, Objective, Posterior
 from race_calc.posterior.state import Trained, unflatten
 
@@ -16,11 +16,11 @@ def shallow_loss(outputs: Outputs, labels: Labels, objective: Objective) -> Tens
     predicted covariance; the forces of every last layer are not computed in training.
     """
     d_energy = labels.energy - outputs.energy.mean(0, keepdim=True)
-    variance = outputs.energy.var(0, correction=0) + outputs.energy_var.mean(0)
+    variance = outputs.energy.var(0, correction=0) + outputs.heads["energy_var"].mean(0)
     total = objective.energy_weight * energy_nll(d_energy, variance[None])
     d_forces = labels.forces - outputs.forces  # (1, N, 3)
-    if objective.head == "joint":
-        quadratic, log_det = whitened(d_forces, covariance(outputs).mean(0, keepdim=True))
+    if spread := objective.plan.output("force_cov"):
+        quadratic, log_det = whitened(d_forces, spread.covariance(outputs.heads["force_cov"]).mean(0, keepdim=True))
         total = total + objective.force_weight * 0.5 * (quadratic + log_det).mean(1)
     else:
         total = total + objective.force_weight * squared(d_forces)

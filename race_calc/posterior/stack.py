@@ -11,13 +11,13 @@ from race_calc.data.references import References
 from race_calc.graph import Graph
 from race_calc.kernels.messages import kernels_usable, why_not
 from race_calc.model.compiled import Evaluate, compiled_evaluate
-from race_calc.model.heads import CHOLESKY_JITTER
-from race_calc.model.layout import MAX_BLOCKS, Layout
+from race_calc.model.layout import MAX_BLOCKS, Layout, Numerics
+from race_calc.model.outputs import Outputs
 from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
-from race_calc.model.race import Outputs, Race, evaluate, layout_of
+from race_calc.model.race import Race, evaluate, layout_of
 from race_calc.model.table import table_knots, tabulated
 from race_calc.parallel import member_map, one_main_thread
-from race_calc.posterior.aggregate import aggregate
+from race_calc.posterior.aggregate import MemberOutputs, aggregate
 from race_calc.prediction import Prediction
 from race_calc.repulsion import Repulsion, repulsion
 
@@ -53,8 +53,9 @@ class StackPosterior:
         Raises ValueError for an element that the model does not know.
         """
         first = self.parameters["embedding"]
-        layout = layout_of(self.model, graph, first.dtype, first.device, padded=not self.kernels,
-                           table_knots=table_knots(self.parameters), blocks=MAX_BLOCKS if self.compiled is None else 1)
+        layout = layout_of(self.model, graph, Numerics(
+            first.dtype, first.device, not self.kernels, MAX_BLOCKS if self.compiled is None else 1, table_knots(self.parameters)
+        ))
         with torch.no_grad():
             outputs = self._outputs(layout)
         config = self.model.plan.config
@@ -72,10 +73,11 @@ class StackPosterior:
             with one_main_thread() if few else nullcontext():
                 return evaluate(self.model, self.parameters, replace(layout, edges=replace(layout.edges, threads=threads)))
 
-        def part(*rows: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-            return tuple(vars(evaluate(self.model, dict(zip(self.parameters, rows)), layout)).values())
+        def part(*rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(evaluate(self.model, dict(zip(self.parameters, rows)), layout).flat().values())
 
-        return Outputs(*member_map(self.members, torch.device("cpu"))(part, *self.parameters.values()))
+        tensors = member_map(self.members, torch.device("cpu"))(part, *self.parameters.values())
+        return Outputs.of_flat(tensors, [output.name for output in self.model.plan.outputs])
 
     def _prediction(self, outputs: Outputs, graph: Graph, known: Repulsion | None) -> Prediction:
         per_atom, forces, virial = self.references.per_atom(graph.numbers), array(outputs.forces), array(outputs.virial)
@@ -87,25 +89,26 @@ class StackPosterior:
         if (volume > 0).any():
             with np.errstate(divide="ignore", invalid="ignore"):
                 stress = virial / np.where(volume > 0, volume, np.nan)[:, None, None]
-        energy_var, force_cov = array(outputs.energy_var), force_covariance(array(outputs.log_cov), array(outputs.factor))
+        heads = {output.name: output.members(array(outputs.heads[output.name])) for output in self.model.plan.outputs}
         if self.noise is not None:
             members, atoms = outputs.atom_energy.shape
-            energy_var = np.broadcast_to(self.noise.energy * np.diff(graph.ptr), (members, graph.n_structures))
-            force_cov = np.broadcast_to(self.noise.forces * np.eye(3), (members, atoms, 3, 3))
+            heads["energy_var"] = np.broadcast_to(self.noise.energy * np.diff(graph.ptr), (members, graph.n_structures))
+            heads["force_cov"] = np.broadcast_to(self.noise.forces * np.eye(3), (members, atoms, 3, 3))
         epistemic = None
         if self.last_layer is not None:
             features = array(outputs.features[0])
             epistemic = np.einsum("bk,kl,bl->b", features, self.last_layer, features)
-        return aggregate(
-            array(outputs.energy) + per_structure,
-            array(outputs.atom_energy) + per_atom,
-            forces,
-            stress,
-            energy_var,
-            force_cov,
-            graph.batch,
-            epistemic,
-        )
+        return aggregate(MemberOutputs(
+            energy=array(outputs.energy) + per_structure,
+            atom_energy=array(outputs.atom_energy) + per_atom,
+            forces=forces,
+            stress=stress,
+            energy_var=heads.pop("energy_var", None),
+            force_cov=heads.pop("force_cov", None),
+            batch=graph.batch,
+            energy_epistemic=epistemic,
+            extra=heads,
+        ))
 
 
 def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, compile: bool | None = None,
@@ -133,20 +136,5 @@ def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device,
                           kernels, compiled, checkpoint.noise, checkpoint.last_layer)
 
 
-def force_covariance(log_cov: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray | None:
-    """Σ_m (M, N, 3, 3) in (eV/Å)² from the float64 `Outputs` of that name; None for heads without it.
-
-    NaN where an entry is not finite.
-    """
-    if log_cov is not None:
-        finite = np.isfinite(log_cov).all(axis=(-2, -1), keepdims=True)
-        values, axes = np.linalg.eigh(np.where(finite, log_cov, 0.0))  # eigh may raise on NaN
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.where(finite, (axes * np.exp(values)[..., None, :]) @ axes.swapaxes(-1, -2), np.nan)
-    if factor is not None:
-        return factor @ factor.swapaxes(-1, -2) + CHOLESKY_JITTER * np.eye(3)
-    return None
-
-
-def array(tensor: torch.Tensor | None) -> np.ndarray | None:
-    return None if tensor is None else tensor.double().cpu().numpy()
+def array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.double().cpu().numpy()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from race_calc.data.targets import Example
 from race_calc.model.layout import Layout
-from race_calc.model.likelihood import Labels
+from race_calc.model.outputs import Labels
 from race_calc.model.race import Race
 from race_calc.parallel import MemberMap, member_map
 from race_calc.posterior.base import Basis, Objective, Posterior, Progress, by_name
@@ -51,12 +51,12 @@ class Context:
 
     @property
     def objective(self) -> Objective:
-        training, head = self.training, self.model.plan.config.head
+        training, plan = self.training, self.model.plan
 
         def plain(outputs, labels) -> Tensor:
-            return loss(outputs, labels, head, training)
+            return loss(outputs, labels, plan, training)
 
-        return Objective(plain, head, training.energy_weight, training.force_weight, training.stress_weight)
+        return Objective(plain, plan, training.energy_weight, training.force_weight, training.stress_weight)
 
     def batch(self, examples: list[Example], dtype: torch.dtype) -> Batch:
         return batch_of(examples, self.model, dtype, self.device)

@@ -119,7 +119,7 @@ def gradients_of(context: Context, weights: Tensor, batch: Batch) -> tuple[Tenso
     leaves = {name: value.detach().requires_grad_() for name, value in unflatten(weights, context.shapes).items()}
     outputs = evaluate(context.model, posterior.stack(leaves), layout, training=True, detached=settings.recipe == "detached")
     losses = posterior.loss(outputs, labels, context.objective)
-    if weight := prior_weight(config.head, settings):
+    if weight := prior_weight(context.model.plan, settings):
         losses = losses + weight * roughness(leaves, config)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)
     return losses.detach(), flatten(gradients)

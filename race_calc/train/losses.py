@@ -18,29 +18,36 @@ others         a posterior's own                        `race_calc.posterior`
 
 from torch import Tensor
 
-from race_calc.model.likelihood import Labels, energy_nll, force_nll, squared, stress_squared
-from race_calc.model.race import Outputs
+from race_calc.model.likelihood import energy_nll, squared, stress_squared
+from race_calc.model.outputs import Labels, Outputs
+from race_calc.model.plan import Plan
 from race_calc.train.config import TrainingConfig
 
 
 BETA = 0.5
 
 
-def loss(outputs: Outputs, labels: Labels, head: str, training: TrainingConfig) -> Tensor:
-    """Loss of every member (M,). The sum over members is what is differentiated."""
-    d_energy = labels.energy - outputs.energy
-    d_forces = labels.forces - outputs.forces
-    detached = training.recipe == "detached" and head != "mse"
-    beta = BETA if training.recipe == "beta-nll" else 0.0
-    e_weight, f_weight = training.energy_weight, training.force_weight
+def loss(outputs: Outputs, labels: Labels, plan: Plan, training: TrainingConfig) -> Tensor:
+    """Loss of every member (M,). The sum over members is what is differentiated.
 
-    mean_energy = squared(d_energy[..., None]) if head == "mse" or detached else energy_nll(d_energy, outputs.energy_var, beta)
-    mean_forces = squared(d_forces) if head != "joint" or detached else force_nll(d_forces, outputs, beta)
-    total = e_weight * mean_energy + f_weight * mean_forces
-    if detached:
-        total = total + e_weight * energy_nll(d_energy.detach(), outputs.energy_var)
-        if head == "joint":
-            total = total + f_weight * force_nll(d_forces.detach(), outputs)
+    Energies and forces learn from the likelihood of the spread that the head predicts for them, else from squared errors;
+    other outputs have losses of their own.
+    """
+    detached = training.recipe == "detached"
+    beta = BETA if training.recipe == "beta-nll" else 0.0
+    d_energy, d_forces = labels.energy - outputs.energy, labels.forces - outputs.forces
+    means, spreads = [], []
+    for name, weight, difference, vectors in (("energy_var", training.energy_weight, d_energy, d_energy[..., None]),
+                                              ("force_cov", training.force_weight, d_forces, d_forces)):
+        spread, value = plan.output(name), outputs.heads.get(name)
+        faithful = spread is None or detached
+        means.append(weight * (squared(vectors) if faithful else spread.nll(difference, value, beta)))
+        if spread is not None and detached:
+            spreads.append(weight * spread.nll(difference.detach(), value))
+    own = [output.loss(outputs.heads[output.name], labels) for output in plan.outputs]
+    total = means[0] + means[1]
+    for more in (*spreads, *own):
+        total = total if more is None else total + more
     if training.stress_weight:
         total = total + training.stress_weight * stress_squared(outputs, labels)
     return total

@@ -10,8 +10,9 @@ import numpy as np
 from race_calc.data.dataset import Dataset, check_same_elements, data_hash, geometry_hashes, read_dataset
 from race_calc.data.references import References, fit_references, read_isolated_atoms
 from race_calc.data.split import Split, apply_split, make_split
-from race_calc.data.targets import Example, examples_of
+from race_calc.data.targets import Example, examples_of, extra_labels
 from race_calc.graph import average_neighbours, from_atoms
+from race_calc.model.channels import outputs_of_head
 from race_calc.model.heads import initial_offsets
 from race_calc.model.parameters import Parameters, initialise
 from race_calc.model.plan import make_plan
@@ -41,7 +42,10 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
 
     Raises FileNotFoundError or ValueError for data that is missing or cannot be used.
     """
+    outputs = outputs_of_head(config.model.head, config.model.force_covariance)
+    labels = [output.label for output in outputs if output.label]
     whole = read_dataset(folder / config.data.train)
+    extra_labels(whole, labels, config.data.train)  # names frames as the file has them
     if isinstance(config.data.validation, int):
         split = make_split(len(whole), config.data.validation, config.training.seed, config.data.validation_from)
         train, validation = apply_split(whole, split)
@@ -49,27 +53,29 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
     else:
         split = make_split(len(whole), 0, config.training.seed)
         train, validation = whole, read_dataset(folder / config.data.validation)
+        extra_labels(validation, labels, config.data.validation)
         digest = hashlib.sha256((data_hash(train) + data_hash(validation)).encode()).hexdigest()
     check_same_elements(train, validation)
     if config.model.repulsion == "zbl":
         train, validation = (without_repulsion(part, config.model.cutoff) for part in (train, validation))
     isolated = config.data.isolated_atoms
     references = fit_references(train, read_isolated_atoms(folder / isolated) if isolated else None)
-    examples = examples_of(train, references, config.model.cutoff)
+    examples = examples_of(train, references, config.model.cutoff, labels)
     plan = make_plan(config.model, len(references.species))
     neighbours = average_neighbours([example.graph for example in examples])
     model = Race(plan, references.species, references.scale, neighbours)
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
-    offsets = initial_offsets(float(np.mean(residual**2)), references.scale**2)
+    offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2)
     run = json.dumps([config.to_dict(), references.to_dict(), OPTIMISER], sort_keys=True)
-    fingerprint = hashlib.sha256((run + digest).encode()).hexdigest()
+    extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
+    fingerprint = hashlib.sha256((run + digest).encode() + extra).hexdigest()
     return Prepared(
         model=model,
         references=references,
         parameters=initialise(plan, member_seeds(config), offsets,
                               config.members if by_name(config.posterior).many_last_layers else None),
         train=examples,
-        validation=examples_of(validation, references, config.model.cutoff),
+        validation=examples_of(validation, references, config.model.cutoff, labels),
         split=split,
         data_hash=digest,
         structures={name: " ".join(geometry_hashes(part)) for name, part in (("train", train), ("validation", validation))},

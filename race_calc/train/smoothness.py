@@ -20,6 +20,7 @@ from torch import Tensor
 
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters, radial_weights
+from race_calc.model.plan import Plan
 from race_calc.model.radial import bessel, perceptron
 from race_calc.train.config import TrainingConfig
 
@@ -27,12 +28,12 @@ NEAREST, SPACING = 0.5, 0.1  # Å
 FEWEST = 8  # points, for very short cutoffs
 
 
-def prior_weight(head: str, training: TrainingConfig) -> float:
+def prior_weight(plan: Plan, training: TrainingConfig) -> float:
     """`training.smoothness` where the mean learns from the joint likelihood, else 0. `training.recipe`: the one in force.
 
     Likelihoods grow like 1/σ² while the errors fall; a weight that is mild beside them outweighs squared errors.
     """
-    return training.smoothness if training.recipe == "joint" and head == "joint" else 0.0
+    return training.smoothness if training.recipe == "joint" and plan.output("force_cov") else 0.0
 
 
 def roughness(parameters: Parameters, config: ModelConfig) -> Tensor:

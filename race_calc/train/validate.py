@@ -19,7 +19,7 @@ BATCH = 10  # structures
 def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
     """Scores (M,), lower is better, and root-mean-square errors of members and of their mean on the validation set.
 
-    The score is the likelihood that the head describes (λ-weighted NLL); the force RMSE for the head `mse`.
+    The score is the likelihood that the head describes (λ-weighted NLL); the force RMSE for a head that gives nothing but energies.
     """
     objective = replace(context, training=context.training.model_copy(update={"recipe": "joint"})).objective
     nll = torch.zeros(len(weights), dtype=torch.float64)
@@ -48,7 +48,7 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
         "mean_energy_rmse_eV": numbers(d_energy.mean(0).pow(2).mean().sqrt()[None])[0],
         "mean_force_rmse_eV_per_A": numbers(d_forces.mean(0).pow(2).mean().sqrt()[None])[0],
     }
-    scores = force_rmse if objective.head == "mse" else nll / len(context.validation)
+    scores = nll / len(context.validation) if objective.plan.outputs else force_rmse
     return torch.where(torch.isfinite(scores), scores, torch.full_like(scores, float("inf"))), measured
 
 

@@ -16,7 +16,7 @@ from race_calc.calibrate.metrics import chi_square_pit, gaussian_nll, level_erro
 from race_calc.calibrate.recalibration import RATIOS, part_scales
 from race_calc.calibrate.reliability import calibrated_levels, inside, nominal_levels, reliability
 from race_calc.calibrate.storage import from_dict, to_dict
-from race_calc.posterior.aggregate import aggregate
+from race_calc.posterior.aggregate import MemberOutputs, aggregate
 from race_calc.posterior.bald import bald_energy
 
 BIG = {"structures": 2000, "atoms": 3}
@@ -25,7 +25,7 @@ BIG = {"structures": 2000, "atoms": 3}
 def prediction(members=4, seed=1, aleatoric=True, energies=1.0):
     rng = np.random.default_rng(seed)
     root = rng.normal(size=(members, 5, 3, 3))
-    return aggregate(
+    return aggregate(MemberOutputs(
         energy=energies * rng.normal(size=(members, 2)),
         atom_energy=rng.normal(size=(members, 5)),
         forces=rng.normal(size=(members, 5, 3)),
@@ -33,7 +33,7 @@ def prediction(members=4, seed=1, aleatoric=True, energies=1.0):
         energy_var=rng.uniform(0.1, 1.0, size=(members, 2)) if aleatoric else None,
         force_cov=root @ root.swapaxes(-1, -2) + 0.1 * np.eye(3) if aleatoric else None,
         batch=np.array([0, 0, 0, 1, 1]),
-    )
+    ))
 
 
 def test_known_factors_are_found():
@@ -99,7 +99,7 @@ def test_bald_of_the_energy_is_that_of_the_calibrated_variances():
     rng = np.random.default_rng(0)
     calibration = fit_calibration(residuals(energy_factor=0.1))
     energies, variances = rng.normal(size=(4, 7)), rng.uniform(0.1, 1.0, size=(4, 7))
-    p = aggregate(energies, rng.normal(size=(4, 7)), rng.normal(size=(4, 7, 3)), None, variances, None, np.arange(7))
+    p = aggregate(MemberOutputs(energies, rng.normal(size=(4, 7)), rng.normal(size=(4, 7, 3)), None, variances, None, np.arange(7)))
     expected = bald_energy(calibration.energy.epistemic * energies.var(axis=0), calibration.energy.aleatoric * variances)
     np.testing.assert_allclose(calibration.apply(p).bald_energy, expected, atol=1e-12)
 

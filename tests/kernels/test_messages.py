@@ -8,8 +8,9 @@ import torch
 from ase.build import bulk, molecule
 
 from race_calc.graph import collate, from_atoms
-from race_calc.kernels.messages import message_sums, why_not
+from race_calc.kernels.messages import PathWeights, message_sums, why_not
 from race_calc.model.config import ModelConfig
+from race_calc.model.layout import Numerics
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, evaluate, layout_of
@@ -17,7 +18,7 @@ from race_calc.model.table import table_knots, tabulated
 
 CPU = torch.device("cpu")
 OFFSETS = {"energy_var_offset": -6.0, "force_cov_offset": -4.0}
-FIELDS = ("energy", "forces", "virial", "energy_var", "log_cov")
+FIELDS = ("energy", "forces", "virial", "energy_var", "force_cov")
 
 
 def make(irreps: str, species: tuple[int, ...], **settings) -> Race:
@@ -34,7 +35,7 @@ def kernels():
 
 def close(a, b, tolerance: float = 1e-12) -> bool:
     return all(
-        (getattr(a, name) - getattr(b, name)).abs().max() <= tolerance * getattr(b, name).abs().max() for name in FIELDS
+        (a[name] - b[name]).abs().max() <= tolerance * b[name].abs().max() for name in FIELDS
     )
 
 
@@ -48,7 +49,7 @@ def test_many_edges(irreps):
     stack = initialise(model.plan, [0, 1], OFFSETS)
     graph = from_atoms(atoms, 4.0)
     assert graph.edge_index.shape[1] > 3 * 1024
-    torchs, kernels = (evaluate(model, stack, layout_of(model, graph, torch.float64, CPU, padded=p)) for p in (True, False))
+    torchs, kernels = (evaluate(model, stack, layout_of(model, graph, Numerics(torch.float64, CPU, padded=p))) for p in (True, False))
     assert close(kernels, torchs)
 
 
@@ -60,7 +61,7 @@ def test_shared_work(members, tables):
     stack = initialise(model.plan, list(range(members)), OFFSETS)
     stack = tabulated(stack, model.plan.config) if tables else stack
     graph = collate([from_atoms(molecule(name), 4.0) for name in ("CH3CH2OH", "H2O")])
-    layout = layout_of(model, graph, torch.float64, CPU, padded=False, table_knots=table_knots(stack))
+    layout = layout_of(model, graph, Numerics(torch.float64, CPU, padded=False, table_knots=table_knots(stack)))
     alone = evaluate(model, stack, layout)
     for threads in (2, 3, 40):
         assert close(evaluate(model, stack, replace(layout, edges=replace(layout.edges, threads=threads))), alone, 1e-13)
@@ -74,9 +75,9 @@ def test_training_gradients_are_those_of_torch():
     found = []
     for padded in (True, False):
         leaves = {name: value.clone().requires_grad_() for name, value in stack.items()}
-        layout = layout_of(model, graph, torch.float64, CPU, padded=padded, training=True)
+        layout = layout_of(model, graph, Numerics(torch.float64, CPU, padded=padded, training=True))
         out = evaluate(model, leaves, layout, training=True)
-        loss = out.forces.pow(2).sum() + out.energy.sum() + out.log_cov.pow(2).sum() + out.virial.sum()
+        loss = out.forces.pow(2).sum() + out.energy.sum() + out["force_cov"].pow(2).sum() + out.virial.sum()
         found.append(torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True))
     for name, a, b in zip(stack, *found):
         assert (a - b).abs().max() <= 1e-11 * a.abs().max(), name
@@ -89,7 +90,7 @@ def test_sums_without_a_gradient_are_skipped(live):
     model = make("5x0e+4x1o+3x2e", (1, 6, 8), l_max=2)
     layer = model.plan.layers[1]
     graph = from_atoms(molecule("CH3CH2OH"), 4.0)
-    layout = layout_of(model, graph, torch.float64, CPU, padded=False, training=True)
+    layout = layout_of(model, graph, Numerics(torch.float64, CPU, padded=False, training=True))
     draw = torch.Generator().manual_seed(0)
     leaves = [torch.randn(2, len(graph.pair) // 2, layer.radial_width, generator=draw, dtype=torch.float64)]
     leaves += [torch.randn(2, graph.n_atoms, 2 * ir.l + 1, up, generator=draw, dtype=torch.float64)
@@ -98,7 +99,7 @@ def test_sums_without_a_gradient_are_skipped(live):
     for all_of_them in (False, True):
         radial, *features = [leaf.clone().requires_grad_() for leaf in leaves]
         harmonics = layout.blocks[0].angular.expand(2, -1, -1).requires_grad_()
-        sums = message_sums(layer, layout.edges, harmonics, radial, None, features, True)
+        sums = message_sums(layer, layout.edges, harmonics, PathWeights(radial), features, True)
         total = sum((value**3).sum() * (k in live) for k, value in enumerate(sums) if all_of_them or k in live)
         first = torch.autograd.grad(total, [harmonics, radial, *features], create_graph=True)
         second = torch.autograd.grad(sum((g**2).sum() for g in first), [radial, *features])
@@ -110,7 +111,7 @@ def test_sums_without_a_gradient_are_skipped(live):
 def test_a_table_of_another_model_is_refused():
     model = make("4x0e+2x1o+2x2e", (1, 6, 8), l_max=2)
     stack = tabulated(initialise(model.plan, [0, 1], OFFSETS), model.plan.config)
-    layout = layout_of(model, from_atoms(molecule("CO"), 4.0), torch.float64, CPU, padded=False, table_knots=table_knots(stack))
+    layout = layout_of(model, from_atoms(molecule("CO"), 4.0), Numerics(torch.float64, CPU, padded=False, table_knots=table_knots(stack)))
     for wrong in (stack["layers.1.table"][:1], stack["layers.1.table"][:, :5], stack["layers.1.table"][:, None]):
         with pytest.raises(ValueError, match="radial table has the shape"):
             evaluate(model, stack | {"layers.1.table": wrong}, layout)
@@ -120,7 +121,7 @@ def test_an_atom_without_neighbours():
     model = make("4x0e+2x1o+2x2e", (1, 6, 8), l_max=2)
     stack = initialise(model.plan, [0, 1], OFFSETS)
     graph = collate([from_atoms(atoms, 4.0) for atoms in (molecule("H"), molecule("CO"))])
-    torchs, kernels = (evaluate(model, stack, layout_of(model, graph, torch.float64, CPU, padded=p)) for p in (True, False))
+    torchs, kernels = (evaluate(model, stack, layout_of(model, graph, Numerics(torch.float64, CPU, padded=p))) for p in (True, False))
     assert close(kernels, torchs) and not kernels.forces[:, 0].any()
 
 

@@ -19,7 +19,7 @@ from race_calc.data.dataset import dataset_from_atoms
 from race_calc.evaluate import predict_dataset, residuals_of
 from race_calc.interfaces.base import PredictingCalculator
 from race_calc.md.attach import UncertaintyMonitor
-from race_calc.posterior.aggregate import aggregate
+from race_calc.posterior.aggregate import MemberOutputs, aggregate
 from race_calc.prediction import Prediction, available, quantities
 from race_calc.recalibrate import calibrate
 
@@ -41,9 +41,9 @@ class Committee(PredictingCalculator):
             member.calculate(atoms, ["energy", "forces", "stress"], ["positions"])
             each.append(dict(member.results))
         full = [r["stress"][[[0, 5, 4], [5, 1, 3], [4, 3, 2]]] for r in each]
-        return aggregate(energy=np.array([[r["energy"]] for r in each]), atom_energy=np.array([r["energies"] for r in each]),
-                         forces=np.array([r["forces"] for r in each]), stress=np.array(full)[:, None], energy_var=None, force_cov=None,
-                         batch=np.zeros(len(atoms), dtype=np.int64))
+        return aggregate(MemberOutputs(
+            energy=np.array([[r["energy"]] for r in each]), atom_energy=np.array([r["energies"] for r in each]),
+            forces=np.array([r["forces"] for r in each]), stress=np.array(full)[:, None], batch=np.zeros(len(atoms), dtype=np.int64)))
 
 
 class Claimed(PredictingCalculator):

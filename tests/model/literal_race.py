@@ -125,12 +125,12 @@ class LiteralRace(torch.nn.Module):
         if self.config.head == "joint" and self.config.force_covariance == "matrix-log":
             trace, tensor = mean[:, 2] + self.offset_force, mean[:, 3:]
             irreps = torch.cat([math.sqrt(3) * trace[:, None], tensor], dim=1)  # 0e is eye / √3
-            result["log_cov"] = CartesianTensor("ij=ji").to_cartesian(irreps)
+            result["force_cov"] = CartesianTensor("ij=ji").to_cartesian(irreps)
         elif self.config.head == "joint":
             lower = torch.zeros(len(mean), 3, 3)
             lower[:, [0, 1, 2], [0, 1, 2]] = torch.exp(mean[:, 2:5] + self.offset_force / 2)
             lower[:, [1, 2, 2], [0, 0, 1]] = mean[:, 5:8]
-            result["factor"] = lower
+            result["force_cov"] = lower
         return result
 
 

@@ -7,8 +7,8 @@ from ase.build import molecule
 
 from race_calc.graph import Graph, collate, from_atoms
 from race_calc.model.config import ModelConfig
-from race_calc.model.heads import initial_offsets
-from race_calc.model.layout import Layout
+from race_calc.model.heads import ENERGY_VARIANCE, FORCE_COVARIANCE, initial_offsets
+from race_calc.model.layout import Layout, Numerics
 from race_calc.model.parameters import Parameters, initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Outputs, Race, evaluate, layout_of
@@ -17,7 +17,7 @@ CUTOFF = 4.5
 SPECIES = (1, 6, 8)
 CELL = np.array([[2.9, 0.1, 0.0], [0.7, 3.1, 0.2], [-0.4, 0.6, 2.8]])  # triclinic, shorter than the cutoff
 PLACES = [[0.1, 0.2, 0.3], [0.55, 0.6, 0.7], [0.2, 0.8, 0.1]]
-OFFSETS = initial_offsets(1e-2, 0.3)
+OFFSETS = initial_offsets((ENERGY_VARIANCE, FORCE_COVARIANCE["matrix-log"]), 1e-2, 0.3)
 
 
 def ethanol() -> Atoms:
@@ -76,7 +76,7 @@ PATH = {"padded": True}  # set by the fixture `both_paths`
 
 
 def layout_on(model: Race, graph: Graph, dtype: torch.dtype = torch.float64) -> Layout:
-    return layout_of(model, graph, dtype, torch.device("cpu"), padded=PATH["padded"])
+    return layout_of(model, graph, Numerics(dtype, torch.device("cpu"), padded=PATH["padded"]))
 
 
 def run_model(model: Race, parameters: Parameters, *structures: Atoms, training: bool = False) -> Outputs:

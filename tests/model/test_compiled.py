@@ -9,6 +9,7 @@ from physics_cases import CUTOFF, crystal, draw, ethanol, make_model
 from race_calc.graph import from_atoms
 from race_calc.model import compiled
 from race_calc.model.compiled import compiled_evaluate
+from race_calc.model.layout import Numerics
 from race_calc.model.race import evaluate, layout_of
 
 CPU = torch.device("cpu")
@@ -23,7 +24,7 @@ def test_equal_for_other_sizes_without_compiling_again(head, layers, capsys):
     run = compiled_evaluate(model, backend="aot_eager")
     with torch._dynamo.config.patch(error_on_recompile=True):
         for atoms in (three_of_each(3.0), three_of_each(2.5), crystal() * (2, 2, 1), with_a_lone_atom()):
-            layout = layout_of(model, from_atoms(atoms, CUTOFF), torch.float64, CPU, blocks=1)
+            layout = layout_of(model, from_atoms(atoms, CUTOFF), Numerics(torch.float64, CPU, blocks=1))
             assert len(layout.blocks) == 1
             check(run(parameters, layout), evaluate(model, parameters, layout))
     assert capsys.readouterr().err.count("torch compiles") == 1
@@ -38,14 +39,14 @@ def test_more_kinds_of_structures_than_torch_keeps(monkeypatch):
     run = compiled_evaluate(model, backend="eager")
     for formula in ("H2", "OH", "CO", "C2", "H2O", "CO2"):
         atoms = Atoms(formula, positions=np.random.default_rng(0).normal(size=(len(Atoms(formula)), 3)))
-        layout = layout_of(model, from_atoms(atoms, CUTOFF), torch.float64, CPU, blocks=1)
+        layout = layout_of(model, from_atoms(atoms, CUTOFF), Numerics(torch.float64, CPU, blocks=1))
         check(run(parameters, layout), evaluate(model, parameters, layout))
 
 
 def test_a_single_atom_compiles_nothing(capsys):
     model = make_model()
     parameters = draw(model, [0])
-    layout = layout_of(model, from_atoms(ethanol()[:1], CUTOFF), torch.float64, CPU, blocks=1)
+    layout = layout_of(model, from_atoms(ethanol()[:1], CUTOFF), Numerics(torch.float64, CPU, blocks=1))
     check(compiled_evaluate(model)(parameters, layout), evaluate(model, parameters, layout))
     assert capsys.readouterr().err == ""
 
@@ -61,8 +62,6 @@ def with_a_lone_atom() -> Atoms:
 
 
 def check(found, expected):
-    for name, value in vars(expected).items():
-        if value is None:
-            assert getattr(found, name) is None
-        else:
-            torch.testing.assert_close(getattr(found, name), value, rtol=1e-12, atol=1e-12)
+    assert found.flat().keys() == expected.flat().keys()
+    for name, value in expected.flat().items():
+        torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-12)

@@ -63,23 +63,23 @@ def test_virial_and_stress(structure):
 def test_training_mode_gives_the_same_outputs():
     atoms = [ethanol(), crystal()]
     plain, training = run_model(MODEL, STACK, *atoms), run_model(MODEL, STACK, *atoms, training=True)
-    for name in ("energy", "forces", "virial", "energy_var", "log_cov"):
-        assert deviation(getattr(plain, name), getattr(training, name).detach()) < 1e-12, name
-        assert not getattr(plain, name).requires_grad, name
+    for name in ("energy", "forces", "virial", "energy_var", "force_cov"):
+        assert deviation(plain[name], training[name].detach()) < 1e-12, name
+        assert not plain[name].requires_grad, name
 
 
 def test_parameter_gradients_of_all_outputs():
     """The second derivatives behind force and stress training, along a random direction of the parameters."""
     rng = torch.Generator().manual_seed(2)
     atoms = [ethanol(), crystal()]
-    names = ("energy", "forces", "virial", "energy_var", "log_cov")
+    names = ("energy", "forces", "virial", "energy_var", "force_cov")
     mix = {n: torch.randn(v.shape, generator=rng, dtype=v.dtype)
-           for n, v in ((n, getattr(run_model(MODEL, STACK, *atoms), n)) for n in names)}
+           for n, v in ((n, run_model(MODEL, STACK, *atoms)[n]) for n in names)}
     direction = {n: torch.randn(v.shape, generator=rng, dtype=v.dtype) for n, v in STACK.items()}
 
     def value(parameters, training=False):
         outputs = run_model(MODEL, parameters, *atoms, training=training)
-        return sum((mix[name] * getattr(outputs, name)).sum() for name in names)
+        return sum((mix[name] * outputs[name]).sum() for name in names)
 
     leaves = {name: value.clone().requires_grad_() for name, value in STACK.items()}
     gradients = torch.autograd.grad(value(leaves, training=True), list(leaves.values()))

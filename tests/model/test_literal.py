@@ -58,15 +58,15 @@ def compare(config: ModelConfig, atoms: Atoms) -> dict[str, float]:
     layout = layout_on(model, from_atoms(atoms, config.cutoff))
     mine, theirs = evaluate(model, parameters, layout), run_literal(literal, atoms)
     deviations = {}
-    for name in ("energy", "forces", "virial", "energy_var", "log_cov", "factor"):
-        value = getattr(mine, name)
+    for name in ("energy", "forces", "virial", "energy_var", "force_cov"):
+        value = mine.flat().get(name)
         assert (value is None) == (name not in theirs), name
         if value is not None:
             assert value[0].shape in (theirs[name].shape, (1, *theirs[name].shape)), name  # one structure
             assert theirs[name].abs().max() > 1e-3, f"{name} is zero: nothing is compared"
             deviations[name] = float((value[0] - theirs[name]).abs().max() / theirs[name].abs().max())
-    if mine.log_cov is not None:  # the traceless part is small beside the trace: compare it on its own
-        a, b = _traceless(mine.log_cov[0]), _traceless(theirs["log_cov"])
+    if plan.columns("2e"):  # the traceless part is small beside the trace: compare it on its own
+        a, b = _traceless(mine["force_cov"][0]), _traceless(theirs["force_cov"])
         assert b.abs().max() > 1e-3 or config.l_max == 0
         deviations["traceless"] = float((a - b).abs().max() / b.abs().max().clamp(min=1e-5))
     print(config.hidden_irreps, config.l_max, {name: f"{value:.1e}" for name, value in deviations.items()})

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("both_paths")
 TIGHT = 1e-12
 MODEL = make_model()
 STACK = draw(MODEL, [0, 1, 2])
-FIELDS = ("energy", "atom_energy", "forces", "virial", "energy_var", "log_cov")
+FIELDS = ("energy", "atom_energy", "forces", "virial", "energy_var", "force_cov")
 SUMMED = ("energy", "atom_energy", "forces", "virial")  # in float64 whatever the dtype
 PER_STRUCTURE = ("energy", "virial", "energy_var")
 
@@ -25,8 +25,8 @@ def test_batch_equals_singles():
     batch = run_model(MODEL, STACK, *structures)
     singles = [run_model(MODEL, STACK, atoms) for atoms in structures]
     for name in FIELDS:
-        together = torch.cat([getattr(single, name) for single in singles], dim=1)
-        assert deviation(getattr(batch, name), together) < TIGHT, name
+        together = torch.cat([single[name] for single in singles], dim=1)
+        assert deviation(batch[name], together) < TIGHT, name
     start = 0
     for k, atoms in enumerate(structures):  # each within its own largest component, too
         part = slice(start, start + len(atoms))
@@ -60,7 +60,7 @@ def test_each_member_equals_its_own_run():
     for m in range(3):
         alone = run_model(MODEL, select_members(STACK, [m]), *structures)
         for name in FIELDS:
-            assert deviation(getattr(alone, name)[0], getattr(stack, name)[m]) < TIGHT, name
+            assert deviation(alone[name][0], stack[name][m]) < TIGHT, name
 
 
 def test_members_do_not_feel_each_other():
@@ -70,8 +70,8 @@ def test_members_do_not_feel_each_other():
         value[1] = float("nan")
     good, bad = run_model(MODEL, STACK, ethanol()), run_model(MODEL, broken, ethanol())
     for name in FIELDS:
-        assert torch.equal(getattr(good, name)[[0, 2]], getattr(bad, name)[[0, 2]]), name
-        assert torch.isnan(getattr(bad, name)[1]).all(), name
+        assert torch.equal(good[name][[0, 2]], bad[name][[0, 2]]), name
+        assert torch.isnan(bad[name][1]).all(), name
 
 
 def test_initialise_depends_on_the_seed_of_the_member_only():
@@ -99,6 +99,6 @@ def test_float32_stays_close():
         for t in (torch.float32, torch.float64)
     ]
     for name in FIELDS:
-        single, double = (getattr(o, name) for o in outputs)
+        single, double = (o[name] for o in outputs)
         assert single.dtype == (torch.float64 if name in SUMMED else torch.float32)
         assert deviation(single.double(), double) < 1e-4, name

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
-from race_calc.posterior.aggregate import aggregate
+from race_calc.posterior.aggregate import MemberOutputs, aggregate
 from race_calc.prediction import available
 
 BATCH = np.array([0, 0, 0, 1, 1])
@@ -48,7 +48,7 @@ def voigt_rotation(q):
 @given(st.integers(2, 6), st.integers(0, 10_000))
 def test_means_and_population_covariances(members, seed):
     o = outputs(members, seed)
-    p = aggregate(**o)
+    p = aggregate(MemberOutputs(**o))
     assert p.n_members == members
     np.testing.assert_allclose(p.energy, o["energy"].mean(0), rtol=1e-14)
     np.testing.assert_allclose(p.energies, o["atom_energy"].mean(0), rtol=1e-12)
@@ -69,7 +69,7 @@ def test_means_and_population_covariances(members, seed):
 
 
 def test_total_is_epistemic_plus_aleatoric():
-    p = aggregate(**outputs())
+    p = aggregate(MemberOutputs(**outputs()))
     np.testing.assert_array_equal(p.energy_variance, p.energy_epistemic + p.energy_aleatoric)
     np.testing.assert_array_equal(
         p.forces_covariance, p.forces_covariance_epistemic + p.forces_covariance_aleatoric
@@ -83,7 +83,7 @@ def test_covariances_and_bald_under_rotation_and_reflection(seed):
     turned = o | dict(
         forces=o["forces"] @ q.T, stress=q @ o["stress"] @ q.T, force_cov=q @ o["force_cov"] @ q.T
     )
-    p, r = aggregate(**o), aggregate(**turned)
+    p, r = aggregate(MemberOutputs(**o)), aggregate(MemberOutputs(**turned))
     for name in ("forces_covariance_epistemic", "forces_covariance_aleatoric"):
         np.testing.assert_allclose(getattr(r, name), q @ getattr(p, name) @ q.T, atol=1e-12)
     t = voigt_rotation(q)
@@ -95,7 +95,7 @@ def test_covariances_and_bald_under_rotation_and_reflection(seed):
 
 
 def test_one_member_has_no_epistemic_part_and_no_bald():
-    p = aggregate(**outputs(members=1))
+    p = aggregate(MemberOutputs(**outputs(members=1)))
     assert not any(name.endswith("_epistemic") for name in available(p))
     np.testing.assert_array_equal(p.energy_epistemic, 0.0)
     np.testing.assert_array_equal(p.forces_covariance_epistemic, 0.0)
@@ -105,7 +105,7 @@ def test_one_member_has_no_epistemic_part_and_no_bald():
 
 
 def test_what_is_not_given_is_none():
-    p = aggregate(**outputs() | dict(stress=None, energy_var=None, force_cov=None))
+    p = aggregate(MemberOutputs(**outputs() | dict(stress=None, energy_var=None, force_cov=None)))
     for name in (
         "stress",
         "stress_covariance_epistemic",
@@ -122,7 +122,7 @@ def test_float32_is_summed_in_float64():
     o = outputs() | dict(energy=np.full((10, 2), -17660.125, dtype=np.float32))
     for name in ("atom_energy", "forces", "stress", "energy_var", "force_cov"):
         o[name] = np.concatenate([o[name]] * 3)[:10].astype(np.float32)
-    p = aggregate(**o)
+    p = aggregate(MemberOutputs(**o))
     assert p.energy.dtype == p.forces_covariance.dtype == np.float64
     np.testing.assert_array_equal(p.energy, -17660.125)
     np.testing.assert_array_equal(p.energy_epistemic, 0.0)
@@ -133,7 +133,7 @@ def test_a_broken_member_passes_through_and_stays_with_its_structure(bad):
     o = outputs()
     o["forces"][1, 4] = bad
     o["energy"][1, 1] = bad
-    p = aggregate(**o)
+    p = aggregate(MemberOutputs(**o))
     assert not np.isfinite(p.energy_epistemic[1]) and np.isfinite(p.energy_epistemic[0])
     assert not np.isfinite(p.bald_energy[1]) and np.isfinite(p.bald_energy[0])
     np.testing.assert_array_equal(np.isfinite(p.bald_forces), [True] * 4 + [False])
@@ -152,14 +152,14 @@ def test_a_broken_member_passes_through_and_stays_with_its_structure(bad):
 )
 def test_shapes_that_do_not_fit_are_named(change):
     with pytest.raises(ValueError, match=next(iter(change))):
-        aggregate(**outputs() | change)
+        aggregate(MemberOutputs(**outputs() | change))
 
 
 def test_totals_and_bald_against_monte_carlo():
     """Draws from the mixture of members: choose one, then draw from its Gaussian. The covariance of the draws is the total;
     BALD is the entropy of the Gaussian of that covariance, as minus its mean log-density over draws, less the members'."""
     o, n = outputs(4, seed=2), 200_000
-    p = aggregate(**o)
+    p = aggregate(MemberOutputs(**o))
     rng = np.random.default_rng(0)
     chosen = rng.integers(4, size=n)
     energy = o["energy"][chosen, 0] + np.sqrt(o["energy_var"][chosen, 0]) * rng.normal(size=n)
@@ -176,9 +176,9 @@ def test_totals_and_bald_against_monte_carlo():
 
 def test_forces_known_only_in_the_mean():
     o = outputs(4)
-    whole = aggregate(**o)
+    whole = aggregate(MemberOutputs(**o))
     mean = {name: o[name].mean(0, keepdims=True) for name in ("forces", "stress")}
-    p = aggregate(**(o | mean))
+    p = aggregate(MemberOutputs(**(o | mean)))
     np.testing.assert_allclose(p.forces, whole.forces, rtol=1e-12)
     np.testing.assert_allclose(p.stress, whole.stress, rtol=1e-12)
     np.testing.assert_allclose(p.energy_epistemic, whole.energy_epistemic, rtol=1e-12)
@@ -191,7 +191,7 @@ def test_forces_known_only_in_the_mean():
 
 def test_an_epistemic_energy_in_closed_form_takes_the_place_of_the_spread():
     o = outputs(4)
-    p = aggregate(**o, energy_epistemic=np.array([0.5, 2.0]))
+    p = aggregate(MemberOutputs(**o, energy_epistemic=np.array([0.5, 2.0])))
     np.testing.assert_array_equal(p.energy_epistemic, [0.5, 2.0])
     expected = 0.5 * (np.log(o["energy_var"].mean(0) + [0.5, 2.0]) - np.log(o["energy_var"]).mean(0))
     np.testing.assert_allclose(p.bald_energy, expected, rtol=1e-12)

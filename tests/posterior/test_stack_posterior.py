@@ -12,10 +12,11 @@ from race_calc.checkpoint import Checkpoint
 from race_calc.data.references import References
 from race_calc.graph import from_atoms
 from race_calc.model.config import ModelConfig
+from race_calc.model.heads import FORCE_COVARIANCE
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, evaluate
-from race_calc.posterior.stack import StackPosterior, force_covariance, load_stack
+from race_calc.posterior.stack import StackPosterior, load_stack
 
 VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
@@ -103,17 +104,16 @@ def test_force_covariances_are_matrix_exponentials_and_squares():
     s = s + s.swapaxes(-1, -2)
     s[0, 0] = 0.3 * np.eye(3)  # equal eigenvalues
     expected = torch.linalg.matrix_exp(torch.from_numpy(s)).numpy()
-    np.testing.assert_allclose(force_covariance(s, None), expected, rtol=1e-12, atol=1e-12 * expected.max())
+    np.testing.assert_allclose(FORCE_COVARIANCE["matrix-log"].members(s), expected, rtol=1e-12, atol=1e-12 * expected.max())
     factor = np.tril(rng.normal(size=(2, 5, 3, 3)))
     squares = np.einsum("mnik,mnjk->mnij", factor, factor) + 1e-6 * np.eye(3)
-    np.testing.assert_allclose(force_covariance(None, factor), squares, rtol=1e-13)
-    assert force_covariance(None, None) is None
+    np.testing.assert_allclose(FORCE_COVARIANCE["cholesky"].members(factor), squares, rtol=1e-13)
 
 
 def test_a_broken_covariance_is_nan_and_spoils_no_other():
     s = np.tile(np.diag([0.0, 1.0, 2.0]), (1, 4, 1, 1))
     s[0, 1, 0, 0], s[0, 2, 1, 2] = np.nan, np.inf
     s[0, 3] *= 1e6
-    found = force_covariance(s, None)
+    found = FORCE_COVARIANCE["matrix-log"].members(s)
     np.testing.assert_allclose(found[0, 0], np.diag(np.exp([0.0, 1.0, 2.0])), rtol=1e-14)
     assert np.isnan(found[0, 1]).all() and np.isnan(found[0, 2]).all() and not np.isfinite(found[0, 3]).all()

@@ -123,9 +123,9 @@ def test_killed_process_resumes_to_the_same_bits(tmp_path):
 def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch):
     calls, true_loss = [], context.loss
 
-    def poisoned(outputs, labels, head, settings):
+    def poisoned(outputs, labels, plan, settings):
         calls.append(settings.recipe)
-        values = true_loss(outputs, labels, head, settings)
+        values = true_loss(outputs, labels, plan, settings)
         return values * float("nan") if len(calls) == 2 else values
 
     monkeypatch.setattr(context, "loss", poisoned)

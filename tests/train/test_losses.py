@@ -11,11 +11,13 @@ from scipy.stats import multivariate_normal, norm
 
 from race_calc.graph import collate, from_atoms
 from race_calc.model.config import ModelConfig
-from race_calc.model.heads import CHOLESKY_JITTER, initial_offsets
-from race_calc.model.likelihood import Labels, energy_nll, force_nll, squared, stress_squared
+from race_calc.model.heads import CHOLESKY_JITTER, FORCE_COVARIANCE, initial_offsets
+from race_calc.model.layout import Numerics
+from race_calc.model.likelihood import energy_nll, squared, stress_squared
+from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
-from race_calc.model.race import Outputs, Race, evaluate, layout_of
+from race_calc.model.race import Race, evaluate, layout_of
 from race_calc.posterior.base import Objective
 from race_calc.posterior.ivon import likelihood
 from race_calc.posterior.shallow import shallow_loss
@@ -23,6 +25,8 @@ from race_calc.train.config import TrainingConfig
 from race_calc.train.losses import BETA, loss
 
 M, N, B = 2, 7, 3
+PLAN = {head: make_plan(ModelConfig(head=head), 2) for head in ("mse", "energy", "joint")}
+MATRIX_LOG, CHOLESKY = FORCE_COVARIANCE["matrix-log"], FORCE_COVARIANCE["cholesky"]
 JOINT = TrainingConfig(recipe="joint", energy_weight=1.0, force_weight=100.0)
 DETACHED = TrainingConfig(recipe="detached", energy_weight=1.0, force_weight=100.0)
 
@@ -34,9 +38,9 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 def outputs_of(**given) -> Outputs:
     """Outputs with zero means where nothing is given."""
     zero = dict(energy=torch.zeros(M, B), atom_energy=torch.zeros(M, N), forces=torch.zeros(M, N, 3),
-                virial=torch.zeros(M, B, 3, 3), energy_var=None, log_cov=None, factor=None,
-                features=torch.zeros(M, B, 1))
-    return Outputs(**{name: given.get(name, value if value is None else value.double()) for name, value in zero.items()})
+                virial=torch.zeros(M, B, 3, 3), features=torch.zeros(M, B, 1))
+    heads = {name: value for name, value in given.items() if name not in zero}
+    return Outputs(**{name: given.get(name, value.double()) for name, value in zero.items()}, heads=heads)
 
 
 def labels_of(**given) -> Labels:
@@ -59,15 +63,15 @@ def test_energy_nll_is_that_of_scipy():
 def test_force_nll_is_that_of_scipy(form):
     d, s = normal(M, N, 3), symmetric()
     if form == "matrix-log":
-        outputs, covariance = outputs_of(log_cov=s), torch.linalg.matrix_exp(s)
+        value, covariance = s, torch.linalg.matrix_exp(s)
     else:
         factor = s.tril(-1) + torch.diag_embed(s.diagonal(dim1=-2, dim2=-1).exp())
-        outputs = outputs_of(factor=factor)
+        value = factor
         covariance = factor @ factor.transpose(-1, -2) + CHOLESKY_JITTER * torch.eye(3)
     expected = [
         np.mean([-multivariate_normal.logpdf(d[m, i], cov=covariance[m, i]) for i in range(N)]) for m in range(M)
     ]
-    np.testing.assert_allclose(force_nll(d, outputs), np.array(expected) - 1.5 * math.log(2 * math.pi), rtol=1e-9)
+    np.testing.assert_allclose(FORCE_COVARIANCE[form].nll(d, value), np.array(expected) - 1.5 * math.log(2 * math.pi), rtol=1e-9)
 
 
 def test_unit_covariances_give_the_mse():
@@ -75,15 +79,15 @@ def test_unit_covariances_give_the_mse():
     means = dict(energy=normal(M, B), forces=normal(M, N, 3, seed=1))
     labels = labels_of(energy=normal(B, seed=2), forces=normal(N, 3, seed=3))
     ones, zeros = torch.ones(M, B).double(), torch.zeros(M, N, 3, 3).double()
-    joint, variance = outputs_of(**means, energy_var=ones, log_cov=zeros), normal(M, B, seed=4).exp()
-    mse = loss(outputs_of(**means), labels, "mse", JOINT)
+    joint, variance = outputs_of(**means, energy_var=ones, force_cov=zeros), normal(M, B, seed=4).exp()
+    mse = loss(outputs_of(**means), labels, PLAN["mse"], JOINT)
     by_hand = 0.5 * ((labels.energy - means["energy"]) ** 2).mean(1)
     by_hand = by_hand + 100 * 0.5 * ((labels.forces - means["forces"]) ** 2).sum(-1).mean(1)
     torch.testing.assert_close(mse, by_hand)
-    torch.testing.assert_close(loss(joint, labels, "joint", JOINT), mse)
-    torch.testing.assert_close(loss(joint, labels, "energy", JOINT), mse)
-    joint = outputs_of(**means, energy_var=variance, log_cov=zeros)
-    torch.testing.assert_close(loss(joint, labels, "joint", JOINT), loss(joint, labels, "energy", JOINT))
+    torch.testing.assert_close(loss(joint, labels, PLAN["joint"], JOINT), mse)
+    torch.testing.assert_close(loss(joint, labels, PLAN["energy"], JOINT), mse)
+    joint = outputs_of(**means, energy_var=variance, force_cov=zeros)
+    torch.testing.assert_close(loss(joint, labels, PLAN["joint"], JOINT), loss(joint, labels, PLAN["energy"], JOINT))
 
 
 @pytest.mark.parametrize("training", [JOINT, DETACHED], ids=["joint", "detached"])
@@ -99,8 +103,8 @@ def test_weights_do_not_move_the_optimum_of_a_variance(training, weight):
 
     def gradients(shift: float) -> tuple[torch.Tensor, torch.Tensor]:
         free = [(x + shift).clone().requires_grad_() for x in (log_cov, log_var)]
-        outputs = outputs_of(log_cov=free[0].expand(M, N, 3, 3), energy_var=free[1].exp().expand(M, B))
-        return torch.autograd.grad(loss(outputs, labels, "joint", training).sum(), free)
+        outputs = outputs_of(force_cov=free[0].expand(M, N, 3, 3), energy_var=free[1].exp().expand(M, B))
+        return torch.autograd.grad(loss(outputs, labels, PLAN["joint"], training).sum(), free)
 
     for gradient, reference in zip(gradients(0.0), gradients(0.1)):
         assert gradient.abs().max() < 1e-12 * weight
@@ -111,7 +115,7 @@ def test_weights_do_not_move_the_optimum_of_a_variance(training, weight):
 def test_gradient_is_finite_where_the_eigenvalues_are_equal(s):
     log_cov = (s * torch.eye(3).double()).expand(M, N, 3, 3).clone().requires_grad_()
     d = normal(M, N, 3)
-    gradient = torch.autograd.grad(force_nll(d, outputs_of(log_cov=log_cov)).sum(), log_cov)[0]
+    gradient = torch.autograd.grad(MATRIX_LOG.nll(d, log_cov).sum(), log_cov)[0]
     outer = torch.einsum("mni,mnj->mnij", d, d)  # closed form: ½ (1 - e^{-s} d dᵀ) / N
     torch.testing.assert_close(gradient, 0.5 * (torch.eye(3) - math.exp(-s) * outer) / N, rtol=1e-10, atol=1e-12)
 
@@ -126,7 +130,7 @@ def test_stress_counts_only_where_it_is_known():
     none = stress_squared(outputs, labels_of(virial=torch.full((B, 3, 3), float("nan")).double()))
     assert torch.equal(none, torch.zeros(M).double())
     weighted = JOINT.model_copy(update={"stress_weight": 7.0})
-    total = loss(outputs, labels_of(virial=labels, volume=volume), "mse", weighted)
+    total = loss(outputs, labels_of(virial=labels, volume=volume), PLAN["mse"], weighted)
     torch.testing.assert_close(total, 7 * expected)
 
 
@@ -144,13 +148,13 @@ def case():
     """A joint model of two members with labels on a molecule and a crystal."""
     config = ModelConfig(hidden_irreps="4x0e+3x1o+3x2e", l_max=2, layers=3, features_dim=5, radial_hidden=(6,), cutoff=4.0)
     model = Race(make_plan(config, 2), (1, 8), 1.0, 5.0)
-    parameters = initialise(model.plan, [0, 1], initial_offsets(1e-2, 0.1))
+    parameters = initialise(model.plan, [0, 1], initial_offsets(model.plan.outputs, 1e-2, 0.1))
     parameters = {name: value.requires_grad_() for name, value in parameters.items()}
     water = molecule("H2O")
     water.rattle(0.05, seed=0)
     crystal = Atoms("OH", positions=[[0, 0, 0], [0.9, 0.4, 0.1]], cell=[[3, 0, 0], [0.5, 3.1, 0], [0, 0.2, 2.9]], pbc=True)
     graph = collate([from_atoms(water, 4.0), from_atoms(crystal, 4.0)])
-    layout = layout_of(model, graph, torch.float64, torch.device("cpu"))
+    layout = layout_of(model, graph, Numerics(torch.float64, torch.device("cpu")))
     labels = Labels(normal(2), normal(5, 3, seed=1), normal(2, 3, 3, seed=2), torch.as_tensor(graph.volume))
     return model, parameters, layout, labels
 
@@ -160,7 +164,7 @@ def gradients(case, recipe: str, head: str, **weights) -> dict[str, torch.Tensor
     model, parameters, layout, labels = case
     training = TrainingConfig(recipe=recipe, stress_weight=3.0, **weights)
     outputs = evaluate(model, parameters, layout, training=True, detached=recipe == "detached")
-    total = loss(outputs, labels, head, training).sum()
+    total = loss(outputs, labels, PLAN[head], training).sum()
     return dict(zip(parameters, torch.autograd.grad(total, list(parameters.values()), materialize_grads=True)))
 
 
@@ -199,7 +203,7 @@ def test_detached_recipe_trains_the_heads_as_the_joint_one_does(case):
 def test_members_have_their_own_loss(case):
     model, parameters, layout, labels = case
     outputs = evaluate(model, parameters, layout, training=True, detached=True)
-    losses = loss(outputs, labels, "joint", DETACHED)
+    losses = loss(outputs, labels, PLAN["joint"], DETACHED)
     assert losses.shape == (2,)
     wrt = torch.autograd.grad(losses[0], list(parameters.values()), materialize_grads=True)
     assert all(gradient[1].count_nonzero() == 0 for gradient in wrt)
@@ -210,7 +214,7 @@ def test_factors_that_cannot_be_decomposed_give_nan_for_their_member_only():
     factor = torch.eye(3, dtype=torch.float32).expand(3, 2, 3, 3).clone()
     factor[0] = float("nan")
     factor[1] = 1e4 * torch.tensor([[1.0, 0, 0], [1, 1e-9, 0], [1, 1, 1e-9]])
-    values = force_nll(torch.ones(3, 2, 3), outputs_of(factor=factor))
+    values = CHOLESKY.nll(torch.ones(3, 2, 3), factor)
     assert torch.isnan(values).tolist() == [True, True, False]
 
 
@@ -229,17 +233,17 @@ def test_beta_nll_weights_each_term_by_its_variance_and_keeps_its_minimum():
     f = normal(M, N, 3)
     whole = 0.5 * (torch.einsum("mni,mnij,mnj->mn", f, torch.linalg.matrix_exp(-s), f) + s.diagonal(dim1=-2, dim2=-1).sum(-1))
     expected = (whole * torch.linalg.det(torch.linalg.matrix_exp(s)) ** (BETA / 3)).mean(1)
-    torch.testing.assert_close(force_nll(f, outputs_of(log_cov=s), BETA), expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(MATRIX_LOG.nll(f, s, BETA), expected, rtol=1e-9, atol=1e-12)
     training = JOINT.model_copy(update={"recipe": "beta-nll"})
-    outputs, labels = outputs_of(energy_var=variance, log_cov=s), labels_of(energy=normal(B, seed=4), forces=normal(N, 3, seed=5))
-    parts = energy_nll(labels.energy - outputs.energy, variance, BETA) + 100 * force_nll(labels.forces - outputs.forces, outputs, BETA)
-    torch.testing.assert_close(loss(outputs, labels, "joint", training), parts)
+    outputs, labels = outputs_of(energy_var=variance, force_cov=s), labels_of(energy=normal(B, seed=4), forces=normal(N, 3, seed=5))
+    parts = energy_nll(labels.energy - outputs.energy, variance, BETA) + 100 * MATRIX_LOG.nll(labels.forces - outputs.forces, s, BETA)
+    torch.testing.assert_close(loss(outputs, labels, PLAN["joint"], training), parts)
 
 
 def test_likelihood_is_the_sum_over_a_structure():
     """SciPy's densities of all energies and forces, per structure, without the constants."""
     variance, s = normal(M, B, seed=1).exp(), symmetric()
-    outputs = outputs_of(energy_var=variance, log_cov=s)
+    outputs = outputs_of(energy_var=variance, force_cov=s)
     labels = labels_of(energy=normal(B, seed=2), forces=normal(N, 3, seed=3))
     for m in range(M):
         total = -sum(norm.logpdf(labels.energy[b], scale=variance[m, b].sqrt()) for b in range(B))
@@ -247,19 +251,19 @@ def test_likelihood_is_the_sum_over_a_structure():
             multivariate_normal.logpdf(labels.forces[i], cov=torch.linalg.matrix_exp(s[m, i]).numpy()) for i in range(N)
         )
         constant = 0.5 * math.log(2 * math.pi) * (B + 3 * N)
-        assert likelihood(outputs, labels)[m].item() == pytest.approx((total - constant) / B, rel=1e-10)
+        assert likelihood(outputs, labels, PLAN["joint"])[m].item() == pytest.approx((total - constant) / B, rel=1e-10)
 
 
 def test_shallow_loss_is_the_likelihood_of_the_mixture():
     """Mean and variance of all last layers for the energy, the mean covariance for the forces of the mean energy."""
     energy, variance, s = normal(M, B, seed=6), normal(M, B, seed=1).exp(), symmetric()
     forces = normal(1, N, 3, seed=7)
-    outputs = outputs_of(energy=energy, energy_var=variance, log_cov=s, forces=forces, virial=torch.zeros(1, B, 3, 3).double())
+    outputs = outputs_of(energy=energy, energy_var=variance, force_cov=s, forces=forces, virial=torch.zeros(1, B, 3, 3).double())
     labels = labels_of(energy=normal(B, seed=2), forces=normal(N, 3, seed=3))
     total = energy.var(0, correction=0) + variance.mean(0)
     e = -norm.logpdf(labels.energy, loc=energy.mean(0), scale=total.sqrt()).mean() - 0.5 * math.log(2 * math.pi)
     mean = torch.linalg.matrix_exp(s).mean(0).numpy()
     f = -np.mean([multivariate_normal.logpdf(labels.forces[i], forces[0, i], mean[i]) for i in range(N)]) - 1.5 * math.log(2 * math.pi)
-    assert shallow_loss(outputs, labels, Objective(None, "joint", 1.0, 100.0, 0.0)).tolist() == pytest.approx([e + 100 * f], rel=1e-9)
+    assert shallow_loss(outputs, labels, Objective(None, PLAN["joint"], 1.0, 100.0, 0.0)).tolist() == pytest.approx([e + 100 * f], rel=1e-9)
     squares = float((labels.forces - forces).pow(2).sum(-1).mean() / 2)
-    assert shallow_loss(outputs, labels, Objective(None, "energy", 1.0, 100.0, 0.0)).tolist() == pytest.approx([e + 100 * squares], rel=1e-9)
+    assert shallow_loss(outputs, labels, Objective(None, PLAN["energy"], 1.0, 100.0, 0.0)).tolist() == pytest.approx([e + 100 * squares], rel=1e-9)

@@ -12,6 +12,7 @@ from small_run import frame, write_run
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
 from race_calc.checkpoint import load_checkpoint
 from race_calc.graph import from_atoms
+from race_calc.model.layout import Numerics
 from race_calc.model.parameters import initialise, select_members, shares_trunk
 from race_calc.model.race import evaluate, layout_of
 from race_calc.posterior import ivon, laplace, swag
@@ -138,7 +139,7 @@ def test_llpr_energy_variance_is_the_closed_form(made):
     assert found["energies_members"].mean() == pytest.approx(found["energy"], abs=1e-9)
     checkpoint, stack = load_checkpoint(made["llpr"]), atoms.calc.posterior
     graph = from_atoms(atoms, 4.0)
-    layout = layout_of(stack.model, graph, torch.float64, CPU)
+    layout = layout_of(stack.model, graph, Numerics(torch.float64, CPU))
     features = evaluate(stack.model, {k: v.double() for k, v in checkpoint.parameters.items()}, layout).features[0, 0].numpy()
     expected = np.sqrt(features @ checkpoint.last_layer @ features)
     assert found["energy_uncertainty_epistemic"] == pytest.approx(expected, rel=1e-6)
@@ -234,7 +235,8 @@ def test_one_step_of_ivon_by_hand(tmp_path):
     n = len(prepared.train)
     noise = draws / (n * (ivon.HESSIAN + 1 / n)) ** 0.5
     weights = (state.weights + noise).requires_grad_()
-    expected = ivon.likelihood(evaluate(prepared.model, unflatten(weights, context.shapes), batch[0], training=True), batch[1])
+    outputs = evaluate(prepared.model, unflatten(weights, context.shapes), batch[0], training=True)
+    expected = ivon.likelihood(outputs, batch[1], prepared.model.plan)
     (gradient,) = torch.autograd.grad(expected.sum(), weights)
     now, scales = ivon.Gaussian(state.weights, state.first, state.second, state.steps), ivon.Scales(float(n), 1 / n, ivon.BETA2)
     mean, momentum, curvature = ivon.update(now, gradient, noise, 0.02 * ivon.RATE, scales)

@@ -1,0 +1,66 @@
+"""What the C kernels must know of a layer: its paths and couplings as arrays of constants."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import numpy as np
+
+from race_calc.model.angular import clebsch_gordan
+from race_calc.model.plan import LayerPlan
+
+PATH = np.dtype([(name, np.int32) for name in ("l1", "l3", "source", "target", "channels", "r", "o", "k", "again")])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The paths of a layer, all or those into some of its irreps, as the kernels read them; arrays of constants."""
+
+    paths: np.ndarray
+    couplings: np.ndarray
+    first_coupling: np.ndarray
+    n_k: int
+    sources: tuple[tuple[int, int], ...]  # (2 l + 1, channels) of each u
+    targets: tuple[tuple[int, int], ...]  # the same of each sum
+    source_width: np.ndarray
+    target_width: np.ndarray
+    target_channels: np.ndarray
+    radial_width: int
+    part: Callable[[tuple[int, ...]], "Recipe"]  # the paths into these targets only
+
+
+@lru_cache(maxsize=None)
+def recipe(layer: LayerPlan, l_max: int, real: str, live: tuple[int, ...] | None = None) -> Recipe:
+    """Offsets of every path in radial weights and sums, and the Clebsch-Gordan coefficients, sparse.
+
+    `live`: only the paths into these target irreps; None: all.
+    """
+    live = tuple(range(len(layer.outputs))) if live is None else live
+    coupling = np.dtype([("k", np.int32), ("y", np.int32), ("value", np.float32 if real == "float" else np.float64)])
+    paths, couplings, at, channels, r = [], [], {}, [0] * len(layer.outputs), 0
+    n_k = 0
+    for path in layer.paths:
+        l1, l3, width = layer.inputs[path.source].l, layer.outputs[path.target].l, layer.up[path.source]
+        k, again = -1, False
+        if path.l2 and path.target in live:
+            again = (l1, path.l2, l3) in at
+            if not again:
+                at[l1, path.l2, l3] = n_k
+                for (a, y, b), value in np.ndenumerate(clebsch_gordan(l1, path.l2, l3)):
+                    if abs(value) > 1e-12:
+                        couplings.append((n_k + a * (2 * l3 + 1) + b, path.l2**2 + y, value))
+                n_k += (2 * l1 + 1) * (2 * l3 + 1)
+            k = at[l1, path.l2, l3]
+        if path.target in live:
+            paths.append((l1, l3, path.source, live.index(path.target), width, r, channels[path.target], k, again))
+        channels[path.target] += width
+        r += width
+    sources = tuple((2 * ir.l + 1, up) for ir, up in zip(layer.inputs, layer.up))
+    targets = tuple((2 * layer.outputs[t].l + 1, channels[t]) for t in live)
+    couplings = np.array(sorted(couplings, key=lambda c: (c[1], c[0])), dtype=coupling)
+    first_coupling = np.searchsorted(couplings["y"], np.arange((l_max + 1) ** 2 + 1))
+    return Recipe(
+        np.array(paths, dtype=PATH), couplings, first_coupling.astype(np.int64), n_k, sources, targets,
+        np.array([k * c for k, c in sources], dtype=np.int32), np.array([k * c for k, c in targets], dtype=np.int32),
+        np.array([c for _, c in targets], dtype=np.int32), r, partial(recipe, layer, l_max, real),
+    )

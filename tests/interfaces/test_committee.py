@@ -1,0 +1,125 @@
+"""Committees of ASE's own potentials: means, disagreement, one evaluation a step, members that fail."""
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+from ase.calculators.morse import MorsePotential
+from ase.md.verlet import VelocityVerlet
+
+from race_calc import Committee, Criterion, RACECalculator, UncertaintyMonitor
+
+
+def lennard_jones(epsilons=(0.9, 1.0, 1.2)):
+    return [LennardJones(epsilon=0.01 * e, sigma=3.4, rc=8.0, smooth=True) for e in epsilons]
+
+
+def argon(rattle=0.1):
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
+    atoms.rattle(rattle, seed=1)
+    return atoms
+
+
+class Counting(LennardJones):
+    evaluations = 0
+
+    def calculate(self, *args, **kwargs):
+        self.evaluations += 1
+        super().calculate(*args, **kwargs)
+
+
+class Broken(MorsePotential):
+    """A member that gives what it should not."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.change(self.results)
+
+
+def test_mean_and_covariance_by_hand():
+    atoms = argon()
+    members = lennard_jones()
+    alone = [(m.get_potential_energy(atoms), m.get_forces(atoms), m.get_stress(atoms)) for m in members]
+    atoms.calc = Committee(lennard_jones())
+    energy, forces, stress = (np.array([one[k] for one in alone]) for k in range(3))
+    assert atoms.get_potential_energy() == pytest.approx(energy.mean(), rel=1e-12)
+    np.testing.assert_allclose(atoms.get_forces(), forces.mean(axis=0), atol=1e-14)
+    np.testing.assert_allclose(atoms.get_stress(), stress.mean(axis=0), atol=1e-14)
+    results = atoms.calc.results
+    assert results["energy_uncertainty"] == pytest.approx(energy.std(), rel=1e-9)
+    d = forces - forces.mean(axis=0)
+    expected = np.einsum("mni,mnj->nij", d, d) / 3
+    np.testing.assert_allclose(results["forces_covariance"], expected, atol=1e-16)
+    np.testing.assert_allclose(results["forces_covariance_epistemic"], expected, atol=1e-16)
+    np.testing.assert_allclose(results["stress_uncertainty"], stress.std(axis=0), atol=1e-14)
+    np.testing.assert_allclose(results["energies_members"], energy, rtol=1e-12)
+    np.testing.assert_allclose(results["forces_members"], forces, atol=1e-14)
+    assert "bald_energy" not in results and not any("aleatoric" in name for name in results)
+
+
+def test_members_are_evaluated_once_per_step_and_the_monitor_halts(tmp_path):
+    atoms = argon(0.01)
+    members = [Counting(epsilon=0.01 * e, sigma=3.4, rc=8.0, smooth=True) for e in (0.9, 1.0, 1.1)]
+    atoms.calc = Committee(members)
+    dyn = VelocityVerlet(atoms, 2 * units.fs)
+    monitor = UncertaintyMonitor(dyn, [Criterion("forces_uncertainty_max_epistemic", 0.003)], flagged=tmp_path / "f.xyz")
+    dyn.run(10)
+    assert [m.evaluations for m in members] == [11, 11, 11] and monitor.halt_reason is None
+    dyn.atoms.set_cell(atoms.cell * 0.8, scale_atoms=True)
+    dyn.run(10)
+    assert monitor.halt_reason.criterion == "forces_uncertainty_max_epistemic" and (tmp_path / "f.xyz").exists()
+
+
+def test_a_molecule_has_no_stress():
+    atoms = molecule("H2O")
+    atoms.calc = Committee([EMT(), EMT()])
+    atoms.get_forces()
+    assert "stress" not in atoms.calc.results
+    assert atoms.calc.results["energy_uncertainty"] == 0.0
+
+
+@pytest.mark.parametrize(("calculators", "message"), [
+    ([EMT()], "committee of 1"), ([], "committee of 0"), ([EMT()] * 2, "given twice"),
+])
+def test_committees_that_are_none(calculators, message):
+    with pytest.raises(ValueError, match=message):
+        Committee(calculators)
+
+
+def test_members_know_the_same_elements(tiny_model):
+    class Other(EMT):
+        elements = ("H", "O")
+
+    with pytest.raises(ValueError, match=r"member 1 .*Other.* knows the elements H, O.*RACECalculator.* H, C, O.*same"):
+        Committee([RACECalculator(tiny_model), Other()])
+    atoms = molecule("CH4")
+    atoms.calc = Committee([EMT(), EMT()])
+    atoms.symbols[0] = "Si"
+    with pytest.raises(ValueError, match=r"member 0 of the committee \(EMT\) failed: NotImplementedError"):
+        atoms.get_potential_energy()
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda r: r.update(forces=r["forces"][:1]), r"member 1 .*Broken.* gave forces of the shape \(1, 3\), expected \(2, 3\)"),
+    (lambda r: r.update(energy=np.nan), "member 1 .*Broken.* gave energy that are not finite"),
+    (lambda r: r["forces"].__setitem__((0, 0), np.inf), "member 1 .*Broken.* gave forces that are not finite"),
+    (lambda r: 1 / 0, "member 1 .*Broken.* failed: ZeroDivisionError"),
+])
+def test_the_failing_member_is_named(change, message):
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 1.0]])
+    atoms.calc = Committee([MorsePotential(), Broken(change)])
+    with pytest.raises(ValueError, match=message):
+        atoms.get_forces()
+
+
+def test_race_models_can_be_members_too(tiny_model):
+    atoms = molecule("CH3CH2OH")
+    single = RACECalculator(tiny_model)
+    atoms.calc = Committee([single, RACECalculator(tiny_model)])
+    assert atoms.get_potential_energy() == pytest.approx(single.get_potential_energy(atoms))
