@@ -17,19 +17,19 @@ import torch
 from common import arguments
 from runs import CPU, ROWS
 
-from race_calc.assessment import Assessment, assess, detections
-from race_calc.calculator import StackPredictor
-from race_calc.calibrate.calibration import fit_calibration
-from race_calc.calibrate.conformal import coverage_band
-from race_calc.calibrate.metrics import calibration_floor, gaussian_nll, level_error, mahalanobis, rmse, vector_nll
-from race_calc.calibrate.recalibration import covariance_scale, variance_scale
-from race_calc.calibrate.reliability import calibrated_levels, nominal_levels
-from race_calc.checkpoint import load_checkpoint
+from race_calc.evaluate.assessment import Assessment, assess, detections
+from race_calc.interfaces.calculator import StackPredictor
+from race_calc.uncertainty.calibration import fit_calibration
+from race_calc.uncertainty.conformal import coverage_band
+from race_calc.uncertainty.metrics import calibration_floor, gaussian_nll, level_error, mahalanobis, rmse, vector_nll
+from race_calc.uncertainty.scaling import covariance_scale, variance_scale
+from race_calc.evaluate.reliability import calibrated_levels, nominal_levels
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.data.dataset import read_dataset
-from race_calc.memory import keep_freed_memory
+from race_calc.model.memory import keep_freed_memory
 from race_calc.model.parameters import select_members
 from race_calc.posterior.stack import load_stack
-from race_calc.recalibrate import calibrate
+from race_calc.evaluate.calibrate import calibrate
 
 SYSTEMS = {  # name → known, others
     "3bpa": ("id_300K", ("ood_600K", "ood_1200K")),

@@ -13,7 +13,7 @@ import torch
 from ase import Atoms, units
 from ase.io import read
 
-from race_calc.checkpoint import Checkpoint
+from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import initial_offsets

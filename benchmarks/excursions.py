@@ -12,7 +12,7 @@ from ase.md.langevin import Langevin
 from common import MODEL, arguments, report, start
 
 from race_calc import RACECalculator
-from race_calc.ood.scores import score
+from race_calc.uncertainty.scores import score
 
 SCORE = "forces_uncertainty_rms_epistemic"
 

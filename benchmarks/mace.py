@@ -18,7 +18,7 @@ import torch
 from common import MODEL, arguments, interleaved, report, start, untrained
 
 from race_calc import RACECalculator
-from race_calc.checkpoint import save_checkpoint
+from race_calc.posterior.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv-mace" / "bin" / "python"

@@ -12,8 +12,8 @@ import torch
 import yaml
 from common import MODEL, arguments
 
-from race_calc.checkpoint import load_checkpoint
-from race_calc.memory import keep_freed_memory
+from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.model.memory import keep_freed_memory
 from race_calc.train.config import parse_config
 from race_calc.train.files import STATE_FILE
 from race_calc.train.finish import Request, finish, fit_posterior

@@ -28,15 +28,15 @@ def tiny_model(tmp_path_factory) -> Path:
     import torch
     from ase.build import molecule
 
-    from race_calc.checkpoint import Checkpoint, save_checkpoint
+    from race_calc.posterior.checkpoint import Checkpoint, save_checkpoint
     from race_calc.data.references import References
-    from race_calc.graph import collate, from_atoms
+    from race_calc.data.graph import collate, from_atoms
     from race_calc.model.config import ModelConfig
     from race_calc.model.parameters import initialise
     from race_calc.model.plan import make_plan
     from race_calc.model.race import Race
-    from race_calc.ood.scores import all_scores
-    from race_calc.ood.thresholds import auto_thresholds
+    from race_calc.uncertainty.scores import all_scores
+    from race_calc.uncertainty.thresholds import auto_thresholds
     from race_calc.posterior.stack import load_stack
 
     config = ModelConfig(

@@ -1,59 +1,104 @@
-"""Imports point one way (docs/architecture.md), and what should need only NumPy does."""
+"""The rooms: who may import whom, followed to the end; what needs no torch; names that live in one place."""
 
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from race_calc.ood.scores import CRITERIA
-from race_calc.prediction import QUANTITIES
+from race_calc.uncertainty.prediction import QUANTITIES
+from race_calc.uncertainty.scores import CRITERIA
 
-PACKAGE = Path(__file__).parent.parent / "race_calc"
-FORBIDDEN = {
-    "graph.py": ("model", "data", "train", "posterior", "md", "cli", "calculator"),
-    "neighbours.py": ("graph", "model", "data", "train", "posterior", "md", "cli", "calculator"),
-    "skin.py": ("graph", "model", "data", "train", "posterior", "md", "cli", "calculator"),
-    "repulsion.py": ("model", "data", "train", "posterior", "md", "cli", "calculator"),
-    "model": ("data", "train", "posterior", "calibrate", "ood", "md", "report", "cli", "calculator", "checkpoint"),
-    "kernels": ("data", "train", "posterior", "calibrate", "ood", "md", "report", "cli", "calculator", "checkpoint"),
-    "data": ("model", "train", "posterior", "calibrate", "ood", "md", "report", "cli", "calculator"),
-    "prediction.py": ("graph", "model", "data", "train", "posterior", "calibrate", "ood", "md", "report", "cli"),
-    "posterior": ("train", "calibrate", "ood", "md", "report", "cli", "calculator"),
-    "ood": ("graph", "model", "data", "train", "posterior", "md", "report", "cli", "calculator"),
-    "calibrate": ("graph", "model", "data", "train", "posterior", "md", "report", "cli", "calculator"),
-    "train": ("md", "report", "cli", "calculator"),
-    "md": ("graph", "model", "data", "train", "posterior", "interfaces", "cli"),
-    "uncertainty": ("graph", "model", "data", "train", "posterior", "md", "report", "interfaces", "evaluate", "cli", "calculator"),
-    "interfaces": ("train", "md", "report", "evaluate", "cli", "calculator"),
-    "evaluate.py": ("model", "train", "posterior", "md", "report", "interfaces", "cli", "calculator", "checkpoint"),
-    "assessment.py": ("model", "train", "posterior", "report", "interfaces", "cli", "calculator", "checkpoint"),
-    "recalibrate.py": ("model", "train", "posterior", "report", "interfaces", "cli", "calculator", "checkpoint"),
-    "report": ("graph", "model", "data", "train", "posterior", "md", "cli", "calculator"),
-    "calculator.py": ("train", "md", "report", "cli"),
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "race_calc"
+DATA, UNCERTAINTY = {"data"}, {"data", "uncertainty"}
+POSTERIOR = UNCERTAINTY | {"model", "posterior"}
+MAY_IMPORT = {  # room → rooms that its files may reach, directly or through others; its own is always one of them
+    "data": set(),
+    "uncertainty": DATA,
+    "model": UNCERTAINTY,
+    "posterior": UNCERTAINTY | {"model"},
+    "evaluate": UNCERTAINTY,
+    "md": UNCERTAINTY,
+    "interfaces": POSTERIOR,
+    "train": POSTERIOR | {"evaluate"},
+    "report": POSTERIOR | {"evaluate", "md"},
+    "cli": POSTERIOR | {"evaluate", "md", "interfaces", "train", "report"},
 }
-NUMPY_ONLY = [
-    "prediction", "posterior.aggregate", "posterior.bald", "ood.scores", "ood.thresholds", "ood.detection",
-    "calibrate.metrics", "calibrate.bootstrap", "calibrate.ranking", "calibrate.recalibration", "calibrate.conformal",
-    "calibrate.score", "calibrate.residuals", "calibrate.calibration", "calibrate.storage", "calibrate.cross_fit",
-    "calibrate.reliability", "calibrate.groups", "md.monitor", "uncertainty.predictor",
-]
-NO_TORCH = [  # what serves a potential of others; and the whole of these folders
-    "evaluate", "assessment", "recalibrate", "graph", "interfaces.base", "cli.evaluate", "cli.evaluate_json", "cli.evaluate_report",
-    "cli.evaluate_figures", "cli.calibrate_report", "cli.demo_report",
-]
-NO_TORCH_ROOMS = ("data", "ood", "calibrate", "md", "report", "uncertainty")
+NO_TORCH = ("data", "uncertainty", "evaluate", "md")
 
 
-def imported(path: Path) -> set[str]:
-    """First part, below race_calc, of everything that a file imports from the package."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        found |= {name.split(".")[1] for name in names if name.startswith("race_calc.")}
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
+
+
+MODULES = modules()
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Modules of the package that a file imports, wherever in the file it does."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else node.module for alias in node.names}
+    return frozenset(name for name in found if name in MODULES) - {module, "race_calc"}
+
+
+def reached(module: str) -> set[str]:
+    """All modules that importing this one may bring in."""
+    found, todo = set(), [module]
+    while todo:
+        for name in imports(todo.pop()) - found:
+            found.add(name)
+            todo.append(name)
+    return found
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+ROOMED = [name for name in MODULES if name.count(".") and not name.endswith("__main__")]
+
+
+def test_there_are_ten_rooms():
+    entries = {path.name for path in PACKAGE.iterdir()} - {"__init__.py", "__main__.py", "py.typed", "__pycache__"}
+    assert entries == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_imports_point_one_way(name):
+    for module in filter(lambda m: room(m) == name, ROOMED):
+        wrong = {other for other in reached(module) if room(other) not in MAY_IMPORT[name] | {name}}
+        assert not wrong, f"{module} reaches {sorted(wrong)}"
+
+
+def test_no_file_imports_itself_by_a_detour():
+    assert [module for module in ROOMED if module in reached(module)] == []
+
+
+def run(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_rooms_without_torch():
+    names = [name for name in ROOMED if room(name) in NO_TORCH]
+    assert run(f"import importlib, sys; [importlib.import_module(n) for n in {names}]; print('torch' in sys.modules)") == "False"
+
+
+def test_decisions_and_statistics_need_numpy_only():
+    names = [name for name in ROOMED if room(name) == "uncertainty"]
+    program = f"import importlib, sys; [importlib.import_module(n) for n in {names}]; print({{'torch', 'ase'}} & set(sys.modules))"
+    assert run(program) == "set()"
 
 
 def literals(path: Path) -> dict[str, int]:
@@ -65,32 +110,10 @@ def literals(path: Path) -> dict[str, int]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings}
 
 
-@pytest.mark.parametrize("room", FORBIDDEN)
-def test_imports_point_one_way(room):
-    target = PACKAGE / room
-    for path in [target] if target.is_file() else sorted(target.rglob("*.py")):
-        assert not imported(path) & set(FORBIDDEN[room]), path.relative_to(PACKAGE)
-
-
-def test_decisions_and_statistics_need_neither_torch_nor_ase():
-    names = [f"race_calc.{name}" for name in NUMPY_ONLY]
-    program = f"import importlib, sys; [importlib.import_module(n) for n in {names}]; print({{'torch', 'ase'}} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
-def test_a_potential_of_others_needs_no_torch():
-    files = [path for room in NO_TORCH_ROOMS for path in (PACKAGE / room).glob("*.py")]
-    names = NO_TORCH + [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in files]
-    program = f"import importlib, sys; [importlib.import_module('race_calc.' + n) for n in {names}]; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
 def test_criteria_are_named_in_their_rows_only():
     """Besides the rule of the monitor's default, and the array of a frame that has the name of a criterion."""
     names = set(CRITERIA) - set(QUANTITIES)
-    allowed = {"ood/scores.py", "md/monitor.py", "md/record.py"}
+    allowed = {"uncertainty/scores.py", "uncertainty/decisions.py", "md/record.py"}
     for path in PACKAGE.rglob("*.py"):
         texts = {node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)}
         assert path.relative_to(PACKAGE).as_posix() in allowed or not names & texts, path

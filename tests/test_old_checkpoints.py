@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from race_calc import RACECalculator
-from race_calc.checkpoint import FORMAT_VERSION, load_checkpoint
+from race_calc.posterior.checkpoint import FORMAT_VERSION, load_checkpoint
 
 FOLDERS = Path(__file__).parent / "old_checkpoints"
 

@@ -36,6 +36,3 @@ def command(name: str, group: typer.Typer = app) -> Callable:
         return function
 
     return register
-
-
-from race_calc.cli import calibrate, demo, evaluate, info, posterior, train  # noqa: E402, F401  (each registers its command)

@@ -27,13 +27,13 @@ def calibrate(
     from rich.progress import Progress
     from rich.text import Text
 
-    from race_calc.calibrate.storage import write_calibration
-    from race_calc.cli.calibrate_report import floor_line, small_set_warnings, summary_table
+    from race_calc.uncertainty.storage import write_calibration
+    from race_calc.report.calibration import floor_line, small_set_warnings, summary_table
     from race_calc.cli.info import wide_console
     from race_calc.data.dataset import read_dataset
-    from race_calc.evaluate import residuals_of
-    from race_calc.ood.thresholds import FALSE_ALARM_RATE
-    from race_calc.recalibrate import calibrate, check_held_back, doubts
+    from race_calc.evaluate.predict import residuals_of
+    from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE
+    from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts
 
     folder, data = model_and_data(model, data, calculator)
     if folder is None:
@@ -69,8 +69,8 @@ def calibrate(
 
 def _of_folder(folder: Path, device: str):
     """The predictor without a calibration, the structures that its training used, and the file of its calibration."""
-    from race_calc.calculator import RACECalculator
-    from race_calc.checkpoint import CALIBRATION
+    from race_calc.interfaces.calculator import RACECalculator
+    from race_calc.posterior.checkpoint import CALIBRATION
 
     predictor = RACECalculator(folder, device, calibrated=False)  # whatever is there is replaced
     return predictor, predictor.checkpoint.data.get("structures"), folder / CALIBRATION

@@ -25,9 +25,9 @@ def demo(
 
     import ase.io
 
-    from race_calc.calculator import RACECalculator
-    from race_calc.cli.demo_report import closing_lines, draw_figure, file_lines
-    from race_calc.md.demo_run import TIMESTEP, demo_plan, run_demo
+    from race_calc.interfaces.calculator import RACECalculator
+    from race_calc.report.demo import closing_lines, draw_figure, file_lines
+    from race_calc.md.run import TIMESTEP, demo_plan, run_demo
 
     logging.getLogger("race_calc.monitor").addHandler(logging.NullHandler())  # the closing lines tell of the halt
     began = time.monotonic()
@@ -82,8 +82,8 @@ def repository() -> Path:
 
 def live_line(plan):
     """A callback that shows the run: one line that is rewritten in a terminal, else a line every 50 steps."""
-    from race_calc.md.demo_run import target_temperature
-    from race_calc.ood.scores import SCORES
+    from race_calc.md.run import target_temperature
+    from race_calc.uncertainty.scores import SCORES
 
     terminal = sys.stdout.isatty()
 

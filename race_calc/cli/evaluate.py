@@ -9,7 +9,7 @@ from race_calc.cli.app import command
 from race_calc.cli.factory import HELP, calculator_from, model_and_data
 
 if TYPE_CHECKING:
-    from race_calc.assessment import Assessment, Comparison
+    from race_calc.evaluate.assessment import Assessment, Comparison
     from race_calc.data.dataset import Dataset
     from race_calc.uncertainty.predictor import Predictor
 
@@ -32,8 +32,8 @@ def evaluate(
 
     Where the model is calibrated, uncertainties are shown before and after.
     """
-    from race_calc.assessment import compare
-    from race_calc.cli.evaluate_json import write_json
+    from race_calc.evaluate.assessment import compare
+    from race_calc.report.evaluation_json import write_json
     from race_calc.data.dataset import read_dataset
     from race_calc.uncertainty.predictor import calibration_of
 
@@ -61,14 +61,14 @@ def evaluate(
         write_json(json, compared, {"model": calculator or model, "dtype": dtype, "select": select})
         print(f"All numbers are in {json}")
     if figures is not None:
-        from race_calc.cli.evaluate_figures import draw
+        from race_calc.report.evaluation_figures import draw
 
         for path in draw(figures, dict(zip(short_names(list(found)), found.values())), calibration_of(predictor)):
             print(f"Figure: {path}")
 
 
 def _of_folder(folder: Path, device: str, dtype: str):
-    from race_calc.calculator import RACECalculator
+    from race_calc.interfaces.calculator import RACECalculator
 
     return RACECalculator(folder, device, dtype)
 
@@ -82,7 +82,7 @@ def assessed(predictor: "Predictor", sets: "dict[str, Dataset]") -> "dict[str, A
     from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress
 
-    from race_calc.assessment import assess
+    from race_calc.evaluate.assessment import assess
     from race_calc.uncertainty.predictor import calibration_of
 
     found = {}
@@ -104,7 +104,7 @@ def show(compared: "Comparison", select: str | None) -> None:
 
     from rich.text import Text
 
-    from race_calc.cli.evaluate_report import print_tables, score_line
+    from race_calc.report.evaluation import print_tables, score_line
     from race_calc.cli.info import wide_console
 
     console, calibration = wide_console(), compared.calibration

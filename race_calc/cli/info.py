@@ -10,7 +10,7 @@ from race_calc.cli.app import command
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from race_calc.checkpoint import Checkpoint
+    from race_calc.posterior.checkpoint import Checkpoint
 
 
 @command("info")
@@ -19,7 +19,7 @@ def info(model: Annotated[Path, typer.Argument(help="folder of the model")]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    from race_calc.checkpoint import load_checkpoint
+    from race_calc.posterior.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(model)
     sections = {
@@ -91,7 +91,7 @@ def threshold_lines(checkpoint: "Checkpoint") -> dict[str, str]:
     thresholds = checkpoint.thresholds if checkpoint.calibration is None else checkpoint.calibration.thresholds
     if not thresholds:
         return {"none": "give thresholds by hand"}
-    from race_calc.ood.scores import SCORES
+    from race_calc.uncertainty.scores import SCORES
 
     return {name: f"{value:.4g} {SCORES[name].unit if name in SCORES else ''}".rstrip() for name, value in thresholds.items()}
 

@@ -8,7 +8,7 @@ from ase import Atoms
 
 from race_calc.data.dataset import Dataset
 from race_calc.data.references import References
-from race_calc.graph import Graph, from_atoms
+from race_calc.data.graph import Graph, from_atoms
 
 
 @dataclass(frozen=True)

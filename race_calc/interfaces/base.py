@@ -9,9 +9,9 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.data import atomic_numbers
 from ase.outputs import Properties
 
-from race_calc.calibrate.calibration import Calibration
-from race_calc.calibrate.storage import read_calibration
-from race_calc.prediction import QUANTITIES, Prediction, available
+from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.storage import read_calibration
+from race_calc.uncertainty.prediction import QUANTITIES, Prediction, available
 from race_calc.uncertainty.predictor import BATCH
 
 
@@ -19,9 +19,9 @@ class PredictingCalculator(Calculator):
     """An ASE calculator, and a `race_calc.uncertainty.predictor.Predictor`, from one method.
 
     A subclass gives `_raw(atoms)`, the uncalibrated Prediction of one structure, and says in the constructor which quantities
-    that will have: `race_calc.prediction.quantities` tells them from the fields that it fills. One that can do many structures
+    that will have: `race_calc.uncertainty.prediction.quantities` tells them from the fields that it fills. One that can do many structures
     at once overrides `raw_predictions` too. `results` holds what the Prediction gives, by the names in
-    `race_calc.prediction.QUANTITIES`.
+    `race_calc.uncertainty.prediction.QUANTITIES`.
 
     `thresholds`: what "auto" means for each criterion of the monitor, without a calibration. `calibration`: what is applied to
     the uncertainties, the path of one that `race-calc calibrate` stored, or None; an attribute that can be set before the first
@@ -97,7 +97,7 @@ class PredictingCalculator(Calculator):
 
 
 def results_of(prediction: Prediction) -> dict[str, float | bool | np.ndarray]:
-    """A Prediction of one structure as ASE results; keys and units as in `race_calc.calculator.RACECalculator`."""
+    """A Prediction of one structure as ASE results; keys and units as in `race_calc.interfaces.calculator.RACECalculator`."""
     given, found = available(prediction), {name: np.array(extra.mean) for name, extra in prediction.extra.items()}
     for name, axis in QUANTITIES.items():
         if name in given:

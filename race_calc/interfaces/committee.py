@@ -8,9 +8,9 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from race_calc.interfaces.base import PredictingCalculator, elements_of
-from race_calc.posterior.aggregate import MemberOutputs, aggregate
-from race_calc.prediction import Prediction, quantities
-from race_calc.calibrate.calibration import Calibration
+from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
+from race_calc.uncertainty.prediction import Prediction, quantities
+from race_calc.uncertainty.calibration import Calibration
 
 
 class Committee(PredictingCalculator):

@@ -9,9 +9,9 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from race_calc.interfaces.base import PredictingCalculator
-from race_calc.posterior.aggregate import MemberOutputs, aggregate
-from race_calc.prediction import Prediction, available
-from race_calc.calibrate.calibration import Calibration
+from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
+from race_calc.uncertainty.prediction import Prediction, available
+from race_calc.uncertainty.calibration import Calibration
 
 AGREE = 1e-3  # relative: the mean of the members must be the calculator's own energy and forces
 

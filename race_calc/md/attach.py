@@ -14,11 +14,11 @@ from ase.optimize.sciopt import Converged, SciPyOptimizer
 
 from race_calc.md.judge import STRUCTURE, Sight, judge
 from race_calc.md.log import LOG_VERSION, append_line, json_line
-from race_calc.md.monitor import Criterion, MonitorState, Violation, accepted, default_criteria, resolve
+from race_calc.uncertainty.decisions import Criterion, MonitorState, Violation, accepted, default_criteria, resolve
 from race_calc.md.record import MonitorRecord, annotate, append_frame, monitored_images
 from race_calc.md.saving import SavedFrames, Spacing
-from race_calc.ood.scores import available_criteria
-from race_calc.prediction import Prediction
+from race_calc.uncertainty.scores import available_criteria
+from race_calc.uncertainty.prediction import Prediction
 from race_calc.uncertainty.predictor import thresholds_of
 
 logger = logging.getLogger("race_calc.monitor")

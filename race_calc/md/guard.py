@@ -8,7 +8,7 @@ from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 from scipy.spatial import cKDTree
 
-from race_calc.prediction import Prediction
+from race_calc.uncertainty.prediction import Prediction
 
 CLOSEST = 0.5  # sums of covalent radii: no bond is shorter, whatever the temperature
 

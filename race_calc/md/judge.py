@@ -8,10 +8,10 @@ from typing import Any
 from ase import Atoms, units
 
 from race_calc.md.guard import CLOSEST, explosion
-from race_calc.md.monitor import Criterion, Decision, MonitorState, Violation, decide, silenced
+from race_calc.uncertainty.decisions import Criterion, Decision, MonitorState, Violation, decide, silenced
 from race_calc.md.record import MonitorRecord
-from race_calc.ood.scores import all_scores
-from race_calc.prediction import Prediction
+from race_calc.uncertainty.scores import all_scores
+from race_calc.uncertainty.prediction import Prediction
 
 STRUCTURE = "structure"  # what an exploded structure violates, in the place of a score
 

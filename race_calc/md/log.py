@@ -40,7 +40,7 @@ class LoggedRun:
     energy      (T,)                  eV
     scores      name → (T,)                NaN where a step has no such score
     action      T of None, log, flag, halt what the monitor did
-    violations  T tuples of dicts          fields of `race_calc.md.monitor.Violation`
+    violations  T tuples of dicts          fields of `race_calc.uncertainty.decisions.Violation`
     events      dicts                      all other lines
     =========== ===================== ==== ================================================================
     """

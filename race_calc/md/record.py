@@ -8,9 +8,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.data.dataset import PREDICTED
-from race_calc.md.monitor import Decision
-from race_calc.ood.scores import all_scores
-from race_calc.prediction import Prediction, available, principal_std
+from race_calc.uncertainty.decisions import Decision
+from race_calc.uncertainty.scores import all_scores
+from race_calc.uncertainty.prediction import Prediction, available, principal_std
 
 SIGMA = "forces_uncertainty_max"  # array of a frame
 _CALCULATOR_KEYS = ("energy", "free_energy", "forces", "stress", "energies", "stresses")
@@ -55,7 +55,7 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     info bald_energy              float    nat
     info calibrated               bool              whether these uncertainties are calibrated
     info labels                                     PREDICTED: energy, forces and stress are no reference
-    info score_<criterion>        float             see race_calc.ood.scores
+    info score_<criterion>        float             see race_calc.uncertainty.scores
     calculator                                      energy, forces, stress
     ============================= ======== ======== ====================================
 

@@ -21,7 +21,7 @@ restratification of many-body message passing.
 import torch
 from torch import Tensor
 
-from race_calc.kernels.messages import PathWeights, message_sums
+from race_calc.model.kernels.messages import PathWeights, message_sums
 from race_calc.model.angular import coupling_matrix
 from race_calc.model.channels import ENERGY
 from race_calc.model.layout import Block, Geometry, Layout

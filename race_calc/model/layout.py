@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from race_calc.graph import Graph
-from race_calc.kernels.messages import Neighbours
+from race_calc.data.graph import Graph
+from race_calc.model.kernels.messages import Neighbours
 from race_calc.model.angular import harmonics
-from race_calc.neighbours import first_of_pairs
+from race_calc.data.neighbours import first_of_pairs
 
 MAX_BLOCKS = 4
 

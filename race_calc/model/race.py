@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from race_calc.graph import Graph
+from race_calc.data.graph import Graph
 from race_calc.model.channels import by_name
 from race_calc.model.derivatives import forces_and_virial, geometry_gradients
 from race_calc.model.interaction import interaction, readout
@@ -25,7 +25,7 @@ class Race:
 
     species: atomic numbers in the order of the species index. scale: s in eV, the unit of the readouts.
     neighbours: n̄, average number of neighbours. References (E0, shift) are not part of it: all energies
-    here are what the network gives; see `race_calc.data.references` and `race_calc.repulsion`.
+    here are what the network gives; see `race_calc.data.references` and `race_calc.model.repulsion`.
     """
 
     plan: Plan

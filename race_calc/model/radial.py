@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from race_calc.envelope import envelope
+from race_calc.model.cutoff import envelope
 
 SILU_GAIN = 1.6791767923989418  # e3nn's number that makes the second moment of SiLU(N(0, 1)) one
 
@@ -13,7 +13,7 @@ SILU_GAIN = 1.6791767923989418  # e3nn's number that makes the second moment of 
 def bessel(x: np.ndarray, n_bessel: int) -> tuple[np.ndarray, np.ndarray]:
     """B_n(x) = √2 sin(nπx)/x · u(x), n = 1 … n_bessel, of x = r / r_c (E,), with dB_n/dx.
 
-    u: `race_calc.envelope`; value, slope and curvature vanish at x = 1. Returns two arrays (E, n_bessel).
+    u: `race_calc.model.cutoff`; value, slope and curvature vanish at x = 1. Returns two arrays (E, n_bessel).
     """
     k = np.pi * np.arange(1, n_bessel + 1)
     x = x[:, None]

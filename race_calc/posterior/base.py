@@ -107,7 +107,7 @@ class Basis:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A stack of parameter sets and what belongs to it; see `race_calc.checkpoint.Checkpoint`. record: for the card."""
+    """A stack of parameter sets and what belongs to it; see `race_calc.posterior.checkpoint.Checkpoint`. record: for the card."""
 
     parameters: Parameters
     record: dict

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from race_calc.data.targets import Example
-from race_calc.graph import collate
-from race_calc.kernels.messages import kernels_usable
+from race_calc.data.graph import collate
+from race_calc.model.kernels.messages import kernels_usable
 from race_calc.model.layout import Layout, Numerics
 from race_calc.model.outputs import Labels
 from race_calc.model.race import Race, layout_of

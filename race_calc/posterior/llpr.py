@@ -29,7 +29,7 @@ from torch import Tensor
 from race_calc.data.targets import Example
 from race_calc.model.parameters import Parameters, is_last_layer
 from race_calc.model.race import Race, evaluate
-from race_calc.parallel import member_map
+from race_calc.model.parallel import member_map
 from race_calc.posterior.base import Basis, Fitted
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.posthoc import PostHoc, mean_squares, residuals, rows_at_once

@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from race_calc.checkpoint import Checkpoint, Noise
+from race_calc.posterior.checkpoint import Checkpoint, Noise
 from race_calc.data.references import References
-from race_calc.graph import Graph
-from race_calc.kernels.messages import kernels_usable, why_not
+from race_calc.data.graph import Graph
+from race_calc.model.kernels.messages import kernels_usable, why_not
 from race_calc.model.compiled import Evaluate, compiled_evaluate
 from race_calc.model.layout import MAX_BLOCKS, Layout, Numerics
 from race_calc.model.outputs import Outputs
 from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
 from race_calc.model.race import Race, evaluate, layout_of
 from race_calc.model.table import table_knots, tabulated
-from race_calc.parallel import member_map, one_main_thread
-from race_calc.posterior.aggregate import MemberOutputs, aggregate
-from race_calc.prediction import Prediction
-from race_calc.repulsion import Repulsion, repulsion
+from race_calc.model.parallel import member_map, one_main_thread
+from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
+from race_calc.uncertainty.prediction import Prediction
+from race_calc.model.repulsion import Repulsion, repulsion
 
 
 FEW_ATOMS = 50  # below, threads share each kernel; above, each takes members: Python hands over too slowly for small ones

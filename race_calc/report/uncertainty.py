@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 from scipy.special import ndtri
 
-from race_calc.calibrate.metrics import NOMINAL_LEVELS, observed_levels
+from race_calc.uncertainty.metrics import NOMINAL_LEVELS, observed_levels
 from race_calc.report.figure import BLUE, ORANGE, STYLE, VERMILION
 
 COLOURS = (BLUE, ORANGE, VERMILION, "#CC79A7", "#009E73")  # Okabe and Ito; the first is in distribution

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from race_calc import __version__
-from race_calc.checkpoint import CARD, Checkpoint, save_checkpoint
+from race_calc.posterior.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.data.targets import Example
-from race_calc.evaluate import predict_graphs, scores_of
+from race_calc.evaluate.predict import predict_graphs, scores_of
 from race_calc.model.parameters import Parameters, expanded, select_members, shares_trunk
-from race_calc.ood.thresholds import FALSE_ALARM_RATE, auto_thresholds
+from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, auto_thresholds
 from race_calc.posterior.base import Fitted, Progress, by_name, names
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.posterior.state import Trained, unflatten

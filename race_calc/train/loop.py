@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from race_calc.checkpoint import WEIGHTS
+from race_calc.posterior.checkpoint import WEIGHTS
 from race_calc.model.race import evaluate
 from race_calc.posterior.base import Plateau, Step
 from race_calc.posterior.state import StackState, Trained, flatten, unflatten

@@ -11,14 +11,14 @@ from race_calc.data.dataset import Dataset, check_same_elements, data_hash, geom
 from race_calc.data.references import References, fit_references, read_isolated_atoms
 from race_calc.data.split import Split, apply_split, make_split
 from race_calc.data.targets import Example, examples_of, extra_labels
-from race_calc.graph import average_neighbours, from_atoms
+from race_calc.data.graph import average_neighbours, from_atoms
 from race_calc.model.channels import outputs_of_head
 from race_calc.model.heads import initial_offsets
 from race_calc.model.parameters import Parameters, initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
 from race_calc.posterior.base import by_name
-from race_calc.repulsion import repulsion
+from race_calc.model.repulsion import repulsion
 from race_calc.train.config import TrainConfig
 
 OPTIMISER = "muon 2, ivon 2, swag 1"  # a run is resumed only by what started it

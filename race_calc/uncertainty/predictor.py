@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from race_calc.prediction import Prediction
+from race_calc.uncertainty.prediction import Prediction
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from race_calc.calibrate.calibration import Calibration
+    from race_calc.uncertainty.calibration import Calibration
 
 BATCH = 256  # atoms that are predicted together, unless another number is given
 

@@ -12,8 +12,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from typer.testing import CliRunner
 
-from race_calc.calculator import RACECalculator
-from race_calc.checkpoint import CALIBRATION, CheckpointError, load_checkpoint
+from race_calc.interfaces.calculator import RACECalculator
+from race_calc.posterior.checkpoint import CALIBRATION, CheckpointError, load_checkpoint
 from race_calc.cli import app
 from race_calc.md.attach import UncertaintyMonitor
 
@@ -186,7 +186,7 @@ def test_frames_of_a_run_say_whether_they_are_calibrated(model, data):
 
 
 def test_a_new_training_in_the_folder_removes_the_calibration(model, data):
-    from race_calc.checkpoint import save_checkpoint
+    from race_calc.posterior.checkpoint import save_checkpoint
 
     command("calibrate", model, data)
     save_checkpoint(model, load_checkpoint(model), "card")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from race_calc.cli.demo import find_model, find_start
-from race_calc.cli.demo_report import closing_lines, file_lines
-from race_calc.md.demo_run import OUTPUTS, DemoOutcome, DemoPlan
-from race_calc.md.monitor import Violation
+from race_calc.report.demo import closing_lines, file_lines
+from race_calc.md.run import OUTPUTS, DemoOutcome, DemoPlan
+from race_calc.uncertainty.decisions import Violation
 
 MODEL = Path(__file__).parents[2] / "models" / "3bpa-de"
 needs_model = pytest.mark.skipif(

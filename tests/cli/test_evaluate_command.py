@@ -11,11 +11,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from typer.testing import CliRunner
 
-from race_calc.calculator import RACECalculator
+from race_calc.interfaces.calculator import RACECalculator
 from race_calc.cli import app
 from race_calc.cli.evaluate import select_frames, short_names
 from race_calc.data.dataset import dataset_from_atoms
-from race_calc.ood.detection import auroc
+from race_calc.uncertainty.detection import auroc
 from race_calc.posterior.stack import StackPosterior
 
 

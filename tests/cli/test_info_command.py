@@ -6,7 +6,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from race_calc.checkpoint import load_checkpoint
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.cli import app
 
 

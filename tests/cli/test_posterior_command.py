@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from race_calc.checkpoint import load_checkpoint
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.cli import app
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "train"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = "from race_calc.kernels.build import library; library('float'); print('built')"
+PROGRAM = "from race_calc.model.kernels.build import library; library('float'); print('built')"
 
 
 def build(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 
-from race_calc.graph import collate, from_atoms
-from race_calc.kernels.messages import PathWeights, message_sums, why_not
+from race_calc.data.graph import collate, from_atoms
+from race_calc.model.kernels.messages import PathWeights, message_sums, why_not
 from race_calc.model.config import ModelConfig
 from race_calc.model.layout import Numerics
 from race_calc.model.parameters import initialise

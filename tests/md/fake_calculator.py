@@ -6,7 +6,7 @@ from ase.build import molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from race_calc.posterior.aggregate import MemberOutputs, aggregate
+from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 
 
 class HarmonicEnsemble(Calculator):

@@ -13,7 +13,7 @@ from ase.md.verlet import VelocityVerlet
 from fake_calculator import water
 
 from race_calc.md.attach import UncertaintyMonitor
-from race_calc.md.monitor import Criterion
+from race_calc.uncertainty.decisions import Criterion
 from race_calc.md.saving import Spacing
 
 FORCE = "forces_uncertainty_max_epistemic"

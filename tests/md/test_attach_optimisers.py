@@ -13,7 +13,7 @@ from ase.optimize.sciopt import SciPyFminCG
 from fake_calculator import HarmonicEnsemble, water
 
 from race_calc.md.attach import UncertaintyMonitor
-from race_calc.md.monitor import Criterion
+from race_calc.uncertainty.decisions import Criterion
 
 FORCE = "forces_uncertainty_max_epistemic"
 

@@ -5,7 +5,7 @@ from ase.build import molecule
 from ase.io import read
 from fake_calculator import HarmonicEnsemble
 
-from race_calc.md.demo_run import DemoPlan, demo_plan, run_demo, target_temperature
+from race_calc.md.run import DemoPlan, demo_plan, run_demo, target_temperature
 
 PLAN = DemoPlan(20, 60, 20)
 NAMES = ("forces_uncertainty_rms_epistemic", "forces_uncertainty_max_epistemic")

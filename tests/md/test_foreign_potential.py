@@ -12,16 +12,16 @@ from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.verlet import VelocityVerlet
 
-from race_calc.assessment import compare
+from race_calc.evaluate.assessment import compare
 from race_calc.cli.evaluate import assessed, show
-from race_calc.cli.evaluate_json import write_json
+from race_calc.report.evaluation_json import write_json
 from race_calc.data.dataset import dataset_from_atoms
-from race_calc.evaluate import predict_dataset, residuals_of
+from race_calc.evaluate.predict import predict_dataset, residuals_of
 from race_calc.interfaces.base import PredictingCalculator
 from race_calc.md.attach import UncertaintyMonitor
-from race_calc.posterior.aggregate import MemberOutputs, aggregate
-from race_calc.prediction import Prediction, available, quantities
-from race_calc.recalibrate import calibrate
+from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
+from race_calc.uncertainty.prediction import Prediction, available, quantities
+from race_calc.evaluate.calibrate import calibrate
 
 WIDTHS = (5.6, 5.8, 6.0, 6.2, 6.4, 6.6)
 PARTS = ("energies", "stress", "energy_epistemic", "forces_covariance_epistemic", "stress_covariance_epistemic", "energies_members",

@@ -4,7 +4,7 @@ import physics_cases
 import pytest
 import torch
 
-from race_calc.kernels.messages import why_not
+from race_calc.model.kernels.messages import why_not
 
 
 @pytest.fixture(params=["torch", "kernels"], scope="module")

@@ -5,7 +5,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from race_calc.graph import Graph, collate, from_atoms
+from race_calc.data.graph import Graph, collate, from_atoms
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import ENERGY_VARIANCE, FORCE_COVARIANCE, initial_offsets
 from race_calc.model.layout import Layout, Numerics

@@ -6,7 +6,7 @@ import torch
 from ase import Atoms
 from physics_cases import CUTOFF, crystal, draw, ethanol, make_model
 
-from race_calc.graph import from_atoms
+from race_calc.data.graph import from_atoms
 from race_calc.model import compiled
 from race_calc.model.compiled import compiled_evaluate
 from race_calc.model.layout import Numerics

@@ -9,7 +9,7 @@ from ase.build import molecule
 from literal_race import convert, make_literal, run_literal
 from physics_cases import layout_on
 
-from race_calc.graph import from_atoms
+from race_calc.data.graph import from_atoms
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import offset_names, parameter_shapes
 from race_calc.model.plan import make_plan

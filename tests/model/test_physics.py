@@ -123,7 +123,7 @@ def test_no_net_force(structure):
 
 @EVERY
 def test_volume_of_the_layout(structure):
-    from race_calc.graph import from_atoms
+    from race_calc.data.graph import from_atoms
 
     atoms = STRUCTURES[structure]()
     expected = atoms.get_volume() if atoms.cell.rank == 3 and atoms.pbc.any() else 0.0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from physics_cases import CUTOFF, OFFSETS, STRUCTURES, chain, crystal, deviation, draw, ethanol, layout_on, make_model, run_model
 
-from race_calc.graph import collate, from_atoms
+from race_calc.data.graph import collate, from_atoms
 from race_calc.model.parameters import initialise, n_members, select_members
 from race_calc.model.race import evaluate
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from physics_cases import CUTOFF, crystal, deviation, draw, ethanol, make_model
 
-from race_calc.graph import collate, from_atoms
-from race_calc.kernels.messages import why_not
+from race_calc.data.graph import collate, from_atoms
+from race_calc.model.kernels.messages import why_not
 from race_calc.model.layout import Numerics
 from race_calc.model.parameters import radial_weights
 from race_calc.model.race import evaluate, layout_of

@@ -9,12 +9,12 @@ import pytest
 import torch
 from ase.io import read, write
 
-from race_calc.calculator import RACECalculator
-from race_calc.checkpoint import load_checkpoint
+from race_calc.interfaces.calculator import RACECalculator
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.data.dataset import read_dataset
 from race_calc.data.references import fit_references
 from race_calc.data.targets import examples_of
-from race_calc.graph import collate, from_atoms
+from race_calc.data.graph import collate, from_atoms
 from race_calc.model.channels import Channel, Output, outputs_of_head, register_head
 from race_calc.model.heads import ENERGY_VARIANCE, FORCE_COVARIANCE
 from race_calc.model.likelihood import squared

@@ -8,9 +8,9 @@ import torch
 from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 
-from race_calc.checkpoint import Checkpoint
+from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.data.references import References
-from race_calc.graph import from_atoms
+from race_calc.data.graph import from_atoms
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import FORCE_COVARIANCE
 from race_calc.model.parameters import initialise

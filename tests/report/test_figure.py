@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from race_calc.ood.scores import SCORES
+from race_calc.uncertainty.scores import SCORES
 from race_calc.report.figure import RunTrace, ScoreTrace, run_figure, save_figure
 from race_calc.report.molecule import Molecule, bonds, principal_view
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_run import write_run
 
-from race_calc.checkpoint import load_checkpoint
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior import swag
 from race_calc.posterior.base import by_name
 from race_calc.posterior.state import Trained

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import molecule
 from scipy.stats import multivariate_normal, norm
 
-from race_calc.graph import collate, from_atoms
+from race_calc.data.graph import collate, from_atoms
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import CHOLESKY_JITTER, FORCE_COVARIANCE, initial_offsets
 from race_calc.model.layout import Numerics

@@ -10,8 +10,8 @@ from ase.md.verlet import VelocityVerlet
 from small_run import frame, write_run
 
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
-from race_calc.checkpoint import load_checkpoint
-from race_calc.graph import from_atoms
+from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.data.graph import from_atoms
 from race_calc.model.layout import Numerics
 from race_calc.model.parameters import initialise, select_members, shares_trunk
 from race_calc.model.race import evaluate, layout_of

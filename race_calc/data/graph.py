@@ -1,0 +1,139 @@
+"""Graph: atoms and their neighbour pairs, always batched. One structure is a batch of one."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from race_calc.data.neighbours import check_structure, neighbour_pairs
+from race_calc.data.skin import SkinList, pairs_within, updated
+
+
+@dataclass(frozen=True)
+class Graph:
+    """N atoms in B structures with E directed pairs, as NumPy arrays.
+
+    =========== ============ ======= ==================================================
+    field       shape        unit    meaning
+    =========== ============ ======= ==================================================
+    numbers     (N,)                 atomic numbers
+    positions   (N, 3)       Å
+    cell        (B, 3, 3)    Å       rows are the cell vectors; zero where there are none
+    pbc         (B, 3)               periodic directions
+    edge_index  (2, E)               centre i and neighbour j, sorted by centre
+    shifts      (E, 3)               integer cell shifts: r_ij = r_j - r_i + shifts @ cell
+    pair        (E,)                 number of the undirected pair, shared by i ← j and j ← i
+    batch       (N,)                 structure of each atom
+    ptr         (B + 1,)             first atom of each structure
+    =========== ============ ======= ==================================================
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+    edge_index: np.ndarray
+    shifts: np.ndarray
+    pair: np.ndarray
+    batch: np.ndarray
+    ptr: np.ndarray
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def n_structures(self) -> int:
+        return len(self.ptr) - 1
+
+    @property
+    def volume(self) -> np.ndarray:
+        """Cell volumes (B,) in Å³; zero where a structure is not periodic or its cell has none."""
+        return np.where(self.pbc.any(axis=1), np.abs(np.linalg.det(self.cell)), 0.0)
+
+    @property
+    def edge_vectors(self) -> np.ndarray:
+        """r_ij = r_j - r_i + shift (E, 3) in Å."""
+        centre, neighbour = self.edge_index
+        shift = np.einsum("ea,eab->eb", self.shifts, self.cell[self.batch[centre]])
+        return self.positions[neighbour] - self.positions[centre] + shift
+
+
+def from_atoms(atoms: Atoms, cutoff: float) -> Graph:
+    """The graph of one structure. `cutoff` in Å. Does not change `atoms`.
+
+    Raises ValueError for an empty structure, positions that are not finite, a periodic direction
+    without a cell vector, or two atoms on one place.
+    """
+    check_structure(atoms)
+    return _graph(atoms, neighbour_pairs(atoms, cutoff))
+
+
+def from_atoms_with_skin(atoms: Atoms, cutoff: float, known: SkinList | None) -> tuple[Graph, SkinList]:
+    """The same, from the pairs of an earlier structure where these still serve, and the list for the next one."""
+    check_structure(atoms)
+    known = updated(known, atoms, cutoff)
+    return _graph(atoms, pairs_within(known, atoms, cutoff)), known
+
+
+def _graph(atoms: Atoms, pairs: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> Graph:
+    centre, neighbour, shifts, pair = pairs
+    n = len(atoms)
+    return Graph(
+        numbers=atoms.numbers.astype(np.int64),
+        positions=atoms.positions.astype(np.float64),
+        cell=atoms.cell.array.astype(np.float64)[None],
+        pbc=np.asarray(atoms.pbc)[None].copy(),
+        edge_index=np.stack([centre, neighbour]),
+        shifts=shifts,
+        pair=pair,
+        batch=np.zeros(n, dtype=np.int64),
+        ptr=np.array([0, n]),
+    )
+
+
+def collate(graphs: list[Graph]) -> Graph:
+    """One batched graph from several; the order of structures and atoms is kept."""
+    if len(graphs) == 1:
+        return graphs[0]
+    sizes = np.array([graph.n_atoms for graph in graphs])
+    ptr = np.concatenate([[0], np.cumsum(sizes)])
+    pairs_before = np.concatenate([[0], np.cumsum([len(graph.pair) // 2 for graph in graphs])])
+    n_before = np.concatenate([[0], np.cumsum([graph.n_structures for graph in graphs])])
+    return Graph(
+        numbers=np.concatenate([g.numbers for g in graphs]),
+        positions=np.concatenate([g.positions for g in graphs]),
+        cell=np.concatenate([g.cell for g in graphs]),
+        pbc=np.concatenate([g.pbc for g in graphs]),
+        edge_index=np.concatenate([g.edge_index + p for g, p in zip(graphs, ptr)], axis=1),
+        shifts=np.concatenate([g.shifts for g in graphs]),
+        pair=np.concatenate([g.pair + p for g, p in zip(graphs, pairs_before)]),
+        batch=np.concatenate([g.batch + b for g, b in zip(graphs, n_before)]),
+        ptr=np.concatenate([[0]] + [g.ptr[1:] + p for g, p in zip(graphs, ptr)]),
+    )
+
+
+def batches(graphs: Iterable[Graph], max_atoms: int) -> Iterator[Graph]:
+    """`collate` of graphs that have at most `max_atoms` atoms together, or of one that alone has more; the order is kept."""
+    together, atoms = [], 0
+    for graph in graphs:
+        if together and atoms + graph.n_atoms > max_atoms:
+            yield collate(together)
+            together, atoms = [], 0
+        together.append(graph)
+        atoms += graph.n_atoms
+    yield collate(together)
+
+
+def structures_of(graph: Graph) -> list[Atoms]:
+    """The structures of a graph, as atoms."""
+    spans = zip(graph.ptr, graph.ptr[1:], graph.cell, graph.pbc)
+    return [Atoms(graph.numbers[i:j], graph.positions[i:j], cell=cell, pbc=pbc) for i, j, cell, pbc in spans]
+
+
+def average_neighbours(graphs: list[Graph]) -> float:
+    """Mean number of neighbours per atom, n̄ of the model; at least 1."""
+    edges = sum(graph.edge_index.shape[1] for graph in graphs)
+    atoms = sum(graph.n_atoms for graph in graphs)
+    return max(edges / atoms, 1.0)

@@ -1,0 +1,197 @@
+"""All that is told about a predictor on one data set: errors, reliability, scores; and what tells data sets apart. Imports no torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.metrics import LEVELS
+from race_calc.uncertainty.ranking import force_rank_ceiling, force_rank_correlation
+from race_calc.evaluate.reliability import Reliability, calibrated_levels, inside, nominal_levels, reliability
+from race_calc.uncertainty.residuals import Residuals
+from race_calc.evaluate.unified_score import Errors, unified_terms
+from race_calc.data.dataset import Dataset
+from race_calc.evaluate.predict import Evaluation, Predicted, predict_dataset, residuals_of, summarise
+from race_calc.uncertainty.decisions import default_scores
+from race_calc.uncertainty.detection import aupr, auroc, fpr_at_95_tpr
+from race_calc.uncertainty.scores import atom_scores
+from race_calc.uncertainty.predictor import Predictor, calibration_of, thresholds_of
+
+BAD = 5.0  # times the force RMSE of the known set
+RELATIVE_ERROR = 0.05  # reference errors of the unified score, as a share of the spread of the labels
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """A model on one data set of B structures with N atoms.
+
+    ================ ==========================================================================
+    field            meaning
+    ================ ==========================================================================
+    evaluation       errors, likelihood and scores; calibrated where the model is
+    raw              Residuals before the calibration
+    calibrated       Residuals after its scaling, or None
+    before, after    quantity → levels at which references are found; after: {} without a calibration
+    before_quality   quantity → Reliability, and the same for `after`
+    after_quality
+    rank             rank correlation of √tr Σ and |ΔF| over the atoms and its ceiling, or None
+    atom_scores      name → (N,), scores of single atoms
+    ================ ==========================================================================
+    """
+
+    evaluation: Evaluation
+    raw: Residuals
+    calibrated: Residuals | None
+    before: dict[str, np.ndarray]
+    after: dict[str, np.ndarray]
+    before_quality: dict[str, Reliability]
+    after_quality: dict[str, Reliability]
+    rank: tuple[float, float] | None
+    atom_scores: dict[str, np.ndarray]
+
+    @property
+    def residuals(self) -> Residuals:
+        """As RACECalculator gives them: calibrated where there is a calibration."""
+        return self.raw if self.calibrated is None else self.calibrated
+
+    @property
+    def levels(self) -> dict[str, np.ndarray]:
+        """Likewise."""
+        return self.after or self.before
+
+    @property
+    def covered(self) -> np.ndarray | None:
+        """Which forces lie in their 90 % ellipsoids (N,), else which components in their intervals (N, 3), else None."""
+        name = next((name for name in ("ellipsoids", "forces") if name in self.levels), None)
+        return None if name is None else inside(self.levels[name], LEVELS[1], name)
+
+
+def assess(predictor: Predictor, calibration: Calibration | None, dataset: Dataset,
+           progress: Callable[[int, int], None] = lambda done, total: None) -> Assessment:
+    """Predict a data set and judge it; `calibration`: applied to raw predictions. Raises ValueError as `predict_dataset` does."""
+    predicted = predict_dataset(predictor, dataset, progress=progress)
+    raw = residuals_of(predicted, dataset)
+    if calibration is not None:
+        predicted = predicted.calibrated(calibration)
+    calibrated = None if calibration is None else calibration.scaled(raw)
+    before, after = nominal_levels(raw), {} if calibration is None else calibrated_levels(raw, calibration)
+    covariance = raw.forces_covariance
+    return Assessment(
+        evaluation=summarise(predicted, raw if calibrated is None else calibrated, dataset),
+        raw=raw,
+        calibrated=calibrated,
+        before=before,
+        after=after,
+        before_quality=reliability(before, raw.frame),
+        after_quality=reliability(after, raw.frame),
+        rank=None if covariance is None or len(covariance) < 2 else (
+            force_rank_correlation(raw.forces, covariance), force_rank_ceiling(covariance)),
+        atom_scores=_atom_scores(predicted),
+    )
+
+
+def _atom_scores(predicted: Predicted) -> dict[str, np.ndarray]:
+    each = [atom_scores(p) for p in predicted.predictions]
+    return {f"atom: {name}": np.concatenate([scores[name] for scores in each]) for name in each[0]}
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How well a score tells a data set from the known one (see `race_calc.uncertainty.detection`), and what its threshold "auto" does.
+
+    alarms_…: share of structures above the threshold in the known set and in the other. missed: structures of the other set
+    that are bad, with a force RMSE of more than BAD times that of the known set, and yet not above the threshold; bad:
+    how many there are. None where the score has no threshold.
+    """
+
+    auroc: float
+    aupr: float
+    fpr_at_95_tpr: float
+    bad: int
+    alarms_known: float | None = None
+    alarms_other: float | None = None
+    missed: int | None = None
+
+
+def detections(known: Assessment, other: Assessment, thresholds: Mapping[str, float]) -> dict[str, Detection]:
+    """Score → Detection, of structures and of atoms."""
+    found = {}
+    bad = ~(_force_rmse(other.raw) <= BAD * known.evaluation.forces.rmse)  # NaN is bad
+    for name, *scores in _pairs(known, other):
+        quality = auroc(*scores), aupr(*scores), fpr_at_95_tpr(*scores), int(bad.sum())
+        alarms = ()
+        if name in thresholds:
+            above = [~(values <= thresholds[name]) for values in scores]  # NaN is an alarm
+            alarms = float(above[0].mean()), float(above[1].mean()), int((bad & ~above[1]).sum())
+        found[name] = Detection(*quality, *alarms)
+    return found
+
+
+def _force_rmse(raw: Residuals) -> np.ndarray:
+    """Of each structure, (B,) eV/Å."""
+    return np.sqrt(np.bincount(raw.frame, (raw.forces**2).mean(axis=1)) / np.bincount(raw.frame))
+
+
+def _pairs(known: Assessment, other: Assessment):
+    for one, two in ((known.evaluation.scores, other.evaluation.scores), (known.atom_scores, other.atom_scores)):
+        for name, values in one.items():
+            yield name, values, two[name]
+
+
+def score_terms(known: Assessment, known_data: Dataset, reference_energies: Sequence[float], found: list[dict[str, Detection]],
+                criterion: str) -> dict[str, float] | None:
+    """The terms of the unified score, or None where one of them cannot be told.
+
+    Errors and calibration errors are those of the known set; calibration errors after scaling and level map where there is
+    a calibration. AUROC: mean over the other sets, of `criterion`. Reference errors: RELATIVE_ERROR of the standard deviation
+    of the energies less `reference_energies` (of the atoms of each structure, eV), and of the root mean square of the force
+    components; they depend on the data alone, so that models on the same data can be compared.
+    """
+    if not found or criterion not in found[0] or not {"energy", "forces"} <= set(known.before):
+        return None
+    energies = known_data.energy - np.asarray(reference_energies)
+    spread_energy, spread_forces = float(np.std(energies)), float(np.sqrt(np.mean(np.concatenate(known_data.forces) ** 2)))
+    if not (spread_energy > 0 and spread_forces > 0):
+        return None
+    quality = known.after_quality or known.before_quality
+    if not {"energy", "forces"} <= set(quality):
+        return None
+    if np.isnan([known.evaluation.energy.rmse, known.evaluation.forces.rmse]).any():
+        return None
+    return unified_terms(
+        Errors(known.evaluation.energy.rmse, known.evaluation.forces.rmse, quality["energy"].calibration_error.value,
+               quality["forces"].calibration_error.value),
+        auroc=float(np.mean([one[criterion].auroc for one in found])),
+        reference_energy=RELATIVE_ERROR * spread_energy,
+        reference_forces=RELATIVE_ERROR * spread_forces,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A model on the data that it should know, the first, and on others, all by file: what it has for each, and for each but
+    the first score → Detection; and the unified score's terms, or None, with the score that the monitor watches first, or ""."""
+
+    sets: dict[str, Dataset]
+    found: dict[str, Assessment]
+    detected: dict[str, dict[str, Detection]]
+    calibration: Calibration | None
+    criterion: str
+    terms: dict[str, float] | None
+
+
+def compare(predictor: Predictor, sets: dict[str, Dataset], found: dict[str, Assessment],
+            reference_energies: Sequence[float] | None = None) -> Comparison:
+    """The other data sets against the first; `found`: each with the predictor's calibration, in the order of `sets`.
+
+    `reference_energies`: eV, of the atoms of each known structure; None: there is no unified score.
+    """
+    first, *others = found
+    known, thresholds = found[first], thresholds_of(predictor)
+    detected = {name: detections(known, found[name], thresholds) for name in others}
+    criterion = next(iter(default_scores(known.evaluation.scores, thresholds)), "")
+    terms = None
+    if reference_energies is not None:
+        terms = score_terms(known, sets[first], reference_energies, list(detected.values()), criterion)
+    return Comparison(sets, found, detected, calibration_of(predictor), criterion, terms)

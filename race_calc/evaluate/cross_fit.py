@@ -1,0 +1,36 @@
+"""What a calibration is worth on structures that it was not fitted to, from one data set. NumPy and SciPy only.
+
+The data are cut into FOLDS blocks of consecutive structures (those of an MD run are correlated), each block is
+recalibrated with a fit to the others (K-fold cross-fitting; Stone 1974), and the blocks are judged together.
+"""
+
+import numpy as np
+
+from race_calc.uncertainty.calibration import fit_calibration
+from race_calc.evaluate.reliability import calibrated_levels
+from race_calc.uncertainty.residuals import Residuals
+
+FOLDS = 5
+
+
+def cross_fitted_levels(raw: Residuals) -> dict[str, np.ndarray]:
+    """`calibrated_levels` of every structure after a calibration fitted to the other blocks, in the order of `raw`.
+
+    Raises ValueError for fewer structures than FOLDS, and as `fit_calibration` does.
+    """
+    if len(raw) < FOLDS:
+        raise ValueError(f"{len(raw)} structures cannot be cut into {FOLDS} blocks: give more")
+    blocks = np.array_split(np.arange(len(raw)), FOLDS)
+    parts = []
+    for block in blocks:
+        others = np.setdiff1d(np.arange(len(raw)), block)
+        parts.append(calibrated_levels(raw.subset(block), fit_calibration(raw.subset(others))))
+    order = np.concatenate([np.flatnonzero(np.isin(raw.frame, block)) for block in blocks])  # of the atoms in the parts
+    found = {}
+    for name in set.intersection(*map(set, parts)):
+        together = np.concatenate([part[name] for part in parts])
+        found[name] = together
+        if name != "energy":
+            found[name] = np.empty_like(together)
+            found[name][order] = together
+    return found

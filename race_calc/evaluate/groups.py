@@ -1,0 +1,48 @@
+"""Errors and uncertainties of forces by element and by size of the force. NumPy and SciPy only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from race_calc.uncertainty.metrics import rmse, sharpness
+from race_calc.uncertainty.residuals import Residuals
+
+SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)  # of the atoms, between the bounds of the sizes
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some atoms of a data set: their number, RMSE of force components and root mean square of their σ (eV/Å, None where
+    there is no σ), and the share in the ellipsoid or interval of the level asked for (None likewise)."""
+
+    atoms: int
+    rmse: float
+    sigma: float | None
+    covered: float | None
+
+
+def by_element(found: Residuals, covered: np.ndarray | None) -> dict[int, Group]:
+    """Atomic number → Group, for the elements there are; `covered` (N, ...) flags of atoms or components, or None."""
+    return {int(z): group(found, found.numbers == z, covered) for z in np.unique(found.numbers)}
+
+
+def size_bounds(sizes: list[np.ndarray]) -> np.ndarray:
+    """Bounds between sizes of force (eV/Å) at fixed shares of the atoms of all data sets together; one more than the groups."""
+    return np.quantile(np.concatenate(sizes), SHARES)
+
+
+def by_size(found: Residuals, covered: np.ndarray | None, bounds: np.ndarray) -> dict[tuple[float, float], Group]:
+    """(from, to) in eV/Å → Group of the atoms with a reference force of that length; without groups that have none."""
+    place = np.clip(np.searchsorted(bounds, found.force_size, side="right") - 1, 0, len(bounds) - 2)
+    return {(float(bounds[k]), float(bounds[k + 1])): group(found, place == k, covered) for k in np.unique(place)}
+
+
+def group(found: Residuals, chosen: np.ndarray, covered: np.ndarray | None) -> Group:
+    """Of the chosen atoms, flags (N,), of which at least one is set."""
+    std = found.forces_std
+    return Group(
+        int(chosen.sum()),
+        rmse(found.forces[chosen]),
+        None if std is None else sharpness(std[chosen]),
+        None if covered is None else float(covered[chosen].mean()),
+    )

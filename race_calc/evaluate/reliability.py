@@ -1,0 +1,63 @@
+"""How often references are found where a model says, before and after its calibration. NumPy and SciPy only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from race_calc.uncertainty.bootstrap import Interval, calibration_error_interval, mean_interval
+from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, gaussian_pit, level_error, mahalanobis
+from race_calc.uncertainty.residuals import Residuals
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Of one quantity of one data set, with 95 % intervals over resampled structures (NaN for a single structure).
+
+    ================= ==========================================================================
+    field             meaning
+    ================= ==========================================================================
+    calibration_error `level_error`, 0 to 1/3; compare it with `calibration_floor`
+    coverage          level → share of references in the central interval, or in the ellipsoid
+    ================= ==========================================================================
+    """
+
+    calibration_error: Interval
+    coverage: dict[float, Interval]
+
+
+def nominal_levels(raw: Residuals) -> dict[str, np.ndarray]:
+    """Nominal levels at which references are found: "energy" (B,), "forces" (N, 3), "ellipsoids" (N,), where there are any."""
+    found = {}
+    if raw.energy_variance is not None:
+        found["energy"] = gaussian_pit(raw.energy, raw.energy_std)
+    if raw.forces_covariance is not None:
+        found["forces"] = gaussian_pit(raw.forces, raw.forces_std)
+        found["ellipsoids"] = chi_square_pit(mahalanobis(raw.forces, raw.forces_covariance))
+    return found
+
+
+def calibrated_levels(raw: Residuals, calibration: Calibration) -> dict[str, np.ndarray]:
+    """The same after scaling and level map, uniform where the calibration holds; without the quantities that it does not have."""
+    energy, forces = calibration.energy, calibration.forces
+    maps = {"energy": None if energy is None else energy.levels, "forces": None if forces is None else forces.levels,
+            "ellipsoids": None if forces is None else forces.ellipsoids}
+    return {name: maps[name].observed(levels) for name, levels in nominal_levels(calibration.scaled(raw)).items() if maps[name] is not None}
+
+
+def reliability(levels: dict[str, np.ndarray], frame: np.ndarray) -> dict[str, Reliability]:
+    """Of each quantity in `levels`; `frame` (N,) structure of each atom, 0 … B − 1."""
+    return {name: _of(values, np.arange(len(values)) if name == "energy" else frame, name) for name, values in levels.items()}
+
+
+def inside(levels: np.ndarray, level: float, name: str) -> np.ndarray:
+    """Whether references lie in the ellipsoid of this level ("ellipsoids") or in the central interval; shape of `levels`."""
+    return levels <= level if name == "ellipsoids" else np.abs(levels - 0.5) <= 0.5 * level
+
+
+def _of(levels: np.ndarray, frame: np.ndarray, name: str) -> Reliability:
+    if len(np.unique(frame)) > 1:
+        error = calibration_error_interval(levels, frame)
+        return Reliability(error, {level: mean_interval(inside(levels, level, name), frame) for level in LEVELS})
+    alone = lambda value: Interval(float(value), np.nan, np.nan)  # noqa: E731
+    return Reliability(alone(level_error(levels)), {level: alone(inside(levels, level, name).mean()) for level in LEVELS})

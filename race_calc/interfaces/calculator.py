@@ -1,0 +1,126 @@
+"""RACECalculator: a trained RACE posterior as an ASE calculator; StackPredictor: a posterior that is in no folder."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from race_calc.posterior.checkpoint import Checkpoint, hash_weights, load_checkpoint
+from race_calc.model.device import torch_device
+from race_calc.data.graph import batches, from_atoms, from_atoms_with_skin
+from race_calc.interfaces.base import PredictingCalculator
+from race_calc.model.memory import keep_freed_memory
+from race_calc.model.channels import Spread
+from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.uncertainty.prediction import Prediction, quantities
+from race_calc.data.skin import SkinList
+from race_calc.uncertainty.predictor import BATCH
+
+
+class RACECalculator(PredictingCalculator):
+    """Energy, forces, stress and their uncertainties from one evaluation of all members.
+
+    `results` after a calculation (B = 1 structure, N atoms):
+
+    ============================= ========= ======= ================================================
+    key                           shape     unit    meaning
+    ============================= ========= ======= ================================================
+    energy, free_energy           float     eV      mean over the members
+    energies                      (N,)      eV      per atom
+    forces                        (N, 3)    eV/Å    exact gradient of the mean energy
+    stress                        (6,)      eV/Å³   Voigt, ASE sign; periodic cells with a volume
+    energy_uncertainty            float     eV      standard deviation, total
+    forces_uncertainty            (N, 3)    eV/Å    standard deviation of each component, total
+    forces_covariance             (N, 3, 3) eV²/Å²  total
+    stress_uncertainty            (6,)      eV/Å³   standard deviation; epistemic part only
+    stress_covariance             (6, 6)    eV²/Å⁶  the same as a covariance
+    …_epistemic, …_aleatoric                        parts: between the members, predicted by them
+    bald_energy, bald_forces      float,(N,) nat    mutual information of prediction and parameters
+    energies_members              (M,)      eV      only with `members=True`, never calibrated
+    forces_members                (M, N, 3) eV/Å    only with `members=True`, never calibrated
+    name of another output        (N, …) or …       mean over the members; `Prediction.extra` has its spread
+    calibrated                    bool              whether the uncertainties of energy and forces are
+                                                    recalibrated (the stress never is)
+    ============================= ========= ======= ================================================
+
+    A quantity that the posterior does not give (BALD of a single member, covariances of the head `energy`)
+    is absent, and asking for it raises ASE's PropertyNotImplementedError.
+
+    Parameters: `model`, folder of a checkpoint. `device`, "cpu", "cuda", … or None: CUDA where there is one.
+    `dtype`, "float64" or "float32". `members`, also give every member's energy and forces. `compile`: on a CPU,
+    use kernels that the machine's C compiler makes on first use, once; None: where there is a compiler; False: torch's own
+    operations, about three times slower. On a GPU, True lets torch compile the model in the first step of a process, which
+    takes minutes; None and False do not. `tables`, read the radial functions from tables with the kernels (relative error
+    of the path weights below 5e-7; for models/3bpa-de 3e-10 eV per atom and 5e-6 eV/Å, `benchmarks/tables.py`).
+    `forces_epistemic`: False leaves out what needs the forces of every member (total and epistemic force covariances,
+    `bald_forces`, the stress covariance); for posteriors whose members share all but the last layer (shallow-ensemble,
+    llpr) a step then costs little more than that of one model. `calibrated`: recalibrate the uncertainties with what
+    `race-calc calibrate` stored in the model; None: where it did. The attribute `calibration` is what is applied, or None; it
+    also gives intervals (`calibration.energy.interval(0.9)`). On Linux the process keeps freed memory for the next step
+    instead of returning it (`race_calc.model.memory`).
+
+    Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, RuntimeError for `compile=True`
+    without a C compiler on a CPU, ValueError for an impossible device or dtype and for `calibrated=True` without a
+    calibration; `calculate` raises ValueError for a
+    structure that cannot be evaluated.
+    """
+
+    name = "race"
+
+    def __init__(self, model: str | Path, device: str | None = None, dtype: str = "float64", members: bool = False,
+                 compile: bool | None = None, tables: bool = True, forces_epistemic: bool = True,
+                 calibrated: bool | None = None):
+        keep_freed_memory()
+        self.checkpoint = load_checkpoint(model, calibration=calibrated is not False)
+        self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables, forces_epistemic)
+        if calibrated and self.checkpoint.calibration is None:
+            raise ValueError(f"{model} has no calibration: run `race-calc calibrate` on it, or leave out calibrated=True")
+        super().__init__(offered(self.checkpoint, members, forces_epistemic), self.checkpoint.thresholds, self.checkpoint.calibration)
+        self.model_hash = hash_weights(model)
+        self.elements = tuple(chemical_symbols[z] for z in self.checkpoint.model.species)
+        self.parameters.update(model=str(model), dtype=dtype)
+        self._pairs: SkinList | None = None
+
+    def _raw(self, atoms: Atoms) -> Prediction:
+        graph, self._pairs = from_atoms_with_skin(atoms, self.checkpoint.model.plan.config.cutoff, self._pairs)
+        return self.posterior.predict(graph)
+
+    def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
+        return StackPredictor(self.posterior).raw_predictions(structures, batch)
+
+
+@dataclass(frozen=True)
+class StackPredictor:
+    """A posterior as a `race_calc.uncertainty.predictor.Predictor`, without a calibration."""
+
+    posterior: StackPosterior
+
+    def prediction(self, atoms: Atoms) -> Prediction:
+        return next(self.raw_predictions([atoms]))
+
+    def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
+        cutoff = self.posterior.model.plan.config.cutoff
+        return map(self.posterior.predict, batches((from_atoms(atoms, cutoff) for atoms in structures), batch))
+
+
+def offered(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> frozenset[str]:
+    """All that the posterior can give; members and head decide. The stress needs a volume besides."""
+    plan, noise, several = checkpoint.model.plan, checkpoint.noise is not None, checkpoint.members > 1
+    given = {"energies", "stress"}
+    given |= {"energy_epistemic"} if several else set()
+    given |= {"energy_aleatoric"} if plan.output("energy_var") or noise else set()
+    given |= {"forces_covariance_epistemic", "stress_covariance_epistemic"} if several and forces_epistemic else set()
+    given |= {"forces_covariance_aleatoric"} if plan.output("force_cov") or noise else set()
+    for name, part in (("bald_energy", "energy"), ("bald_forces", "forces_covariance")):
+        given |= {name} if {f"{part}_epistemic", f"{part}_aleatoric"} <= given else set()
+    given |= {"energies_members"} | ({"forces_members"} if forces_epistemic else set()) if members else set()
+    return quantities(given, checkpoint.members) | {output.name for output in plan.outputs if not isinstance(output, Spread)}
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in ("float32", "float64"):
+        raise ValueError(f'dtype is {name!r}: use "float64" or "float32"')
+    return getattr(torch, name)

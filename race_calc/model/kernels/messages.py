@@ -1,0 +1,230 @@
+"""Messages summed over the neighbours, as differentiable torch functions on the C kernels (CPU).
+
+`message_sums` can be differentiated twice with respect to radial weights and features, which is what
+training on forces needs, and once with respect to the spherical harmonics. The form and its gradients are
+written down at the top of messages.c.
+"""
+
+import ctypes
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from race_calc.model.kernels.build import NoCompiler, library
+from race_calc.model.kernels.recipe import Recipe, recipe
+from race_calc.model.plan import LayerPlan
+from race_calc.model.parallel import run_parts
+
+
+class Task(ctypes.Structure):
+    """`Task` of messages.c."""
+
+    _fields_ = (
+        [(name, ctypes.c_int64) for name in (
+            "members", "atoms", "edges", "pairs", "n_paths", "n_couplings", "n_k", "n_y", "n_targets",
+            "radial_width", "rows", "table_member")]
+        + [(name, ctypes.c_void_p) for name in (
+            "paths", "couplings", "first_coupling", "first", "neighbour", "pair", "source_width", "target_width",
+            "target_channels", "y")]
+        + [("y_member", ctypes.c_int64)]
+        + [(name, ctypes.c_void_p) for name in (
+            "radial", "table", "place", "u", "g", "d_y", "d_radial", "d_place", "d_u", "h_y", "h_radial", "h_u", "d_g")]
+    )
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Edges sorted by centre: first (N + 1,), neighbour (E,), row of the radial weights (E,); int64 on the CPU.
+
+    `threads`: how many share the work of a kernel.
+    """
+
+    first: Tensor
+    neighbour: Tensor
+    pair: Tensor
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class PathWeights:
+    """Path weights `rows` (M, E/2, W); or with a `table` (M, knots, W) the places on it, `rows` (M, E/2, 1) float64."""
+
+    rows: Tensor
+    table: Tensor | None = None
+
+
+def kernels_usable(device: torch.device) -> bool:
+    """Can the kernels work here? They need a CPU and a C compiler."""
+    return why_not(device) is None
+
+
+def why_not(device: torch.device) -> str | None:
+    """What keeps the kernels from working here, in words; None if nothing does."""
+    if device.type != "cpu":
+        return f"the compiled kernels are for the CPU, not for {device}"
+    return _build_problem()
+
+
+@lru_cache(maxsize=None)
+def _build_problem() -> str | None:
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(library, ("float", "double")))
+    except NoCompiler as error:
+        return str(error)
+    return None
+
+
+def message_sums(layer: LayerPlan, at: Neighbours, harmonics: Tensor, weights: PathWeights, features: Sequence[Tensor],
+                 training: bool) -> list[Tensor]:
+    """Σ_j of the messages, one (M, N, 2 l3 + 1, channels of all its paths) per target irrep.
+
+    harmonics (M, E, n_y), shared by the members (expanded). features: (M, N, 2 l + 1, C) per source. `training`: the
+    gradient to the harmonics is needed only where the graph of the first backward pass is kept.
+    """
+    constants = recipe(layer, math.isqrt(harmonics.shape[-1]) - 1, _real(features[0]))
+    _check(constants, harmonics, weights, features)
+    features = [x.contiguous() for x in features]  # here, so that their graph is kept
+    return list(_Sums.apply(constants, at, training, weights.table, harmonics, weights.rows, *features))
+
+
+class _Sums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, recipe, at, training, table, harmonics, radial, *features):
+        m, n = features[0].shape[:2]
+        sums = [features[0].new_empty(m, n, k, c) for k, c in recipe.targets]
+        _run("forward", recipe, at, _read(harmonics, PathWeights(radial, table), features) | {"g": sums})
+        ctx.static = recipe, at, training, table
+        ctx.save_for_backward(harmonics, radial, *features)
+        ctx.set_materialize_grads(False)
+        return tuple(sums)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        recipe, at, training, table = ctx.static
+        geometry = not training or torch.is_grad_enabled()
+        live = tuple(t for t, gradient in enumerate(gradients) if gradient is not None)
+        if len(live) < len(gradients):  # the energy does not depend on what only the covariance reads
+            recipe, gradients = recipe.part(live), [gradients[t] for t in live]
+        found = _Gradients.apply(recipe, at, table, geometry, len(gradients), *gradients, *ctx.saved_tensors)
+        return (None, None, None, None, *(found if geometry else (None, *found)))
+
+
+class _Gradients(torch.autograd.Function):
+    """Gradients of <sums, g>: to the harmonics if `geometry`, to radial and features always."""
+
+    @staticmethod
+    def forward(ctx, recipe, at, table, geometry, count, *arguments):
+        sums = tuple(g.contiguous() for g in arguments[:count])
+        harmonics, radial, *features = arguments[count:]
+        d_harmonics = harmonics.new_empty(harmonics.shape) if geometry else None
+        d_radial = radial.new_zeros(radial.shape)
+        d_features = [torch.zeros_like(x) for x in features]
+        _run("backward", recipe, at, _read(harmonics, PathWeights(radial, table), features) | {
+            "g": sums, "d_y": d_harmonics, "d_u": d_features, "d_radial" if table is None else "d_place": d_radial})
+        ctx.static, ctx.count, ctx.once = (recipe, at), count, table is not None
+        ctx.save_for_backward(*sums, harmonics, radial, *features)
+        return (d_harmonics, d_radial, *d_features) if geometry else (d_radial, *d_features)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, h_harmonics, h_radial, *h_features):
+        if ctx.once:
+            raise RuntimeError("a radial table is for prediction: its gradient cannot be differentiated again")
+        recipe, at = ctx.static
+        sums = ctx.saved_tensors[: ctx.count]
+        harmonics, radial, *features = ctx.saved_tensors[ctx.count:]
+        d_sums = [torch.empty_like(g) for g in sums]
+        d_radial = radial.new_zeros(radial.shape)
+        d_features = [torch.zeros_like(x) for x in features]
+        _run("twice", recipe, at, _read(harmonics, PathWeights(radial), features) | {
+            "g": sums, "d_radial": d_radial, "d_u": d_features, "h_y": h_harmonics.contiguous(),
+            "h_radial": h_radial.contiguous(), "h_u": [h.contiguous() for h in h_features], "d_g": d_sums})
+        return (None, None, None, None, None, *d_sums, None, d_radial, *d_features)
+
+
+def _real(x: Tensor) -> str:
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"the kernels work in float32 or float64, not in {x.dtype}")
+    return "float" if x.dtype == torch.float32 else "double"
+
+
+def _check(recipe: Recipe, harmonics: Tensor, given: PathWeights, features: Sequence[Tensor]) -> None:
+    """Raise ValueError where the kernels would read other memory than was meant."""
+    dtype, table = features[0].dtype, given.table
+    weights = given.rows if table is None else table
+    if weights.shape[-1] != recipe.radial_width or harmonics.dtype != dtype or weights.dtype != dtype:
+        raise ValueError(f"radial weights {tuple(weights.shape)} {weights.dtype}, harmonics {harmonics.dtype} and features "
+                         f"{dtype} do not fit a layer with {recipe.radial_width} path weights")
+    if table is None:
+        return
+    if table.dim() != 3 or len(table) != len(features[0]) or table.shape[1] < 6 or not table[0].is_contiguous():
+        raise ValueError(f"a radial table has the shape (members, 6 rows or more, path weights), not {tuple(table.shape)}")
+    if given.rows.dtype != torch.float64:
+        raise ValueError("places on a radial table must be float64")
+
+
+Tensors = dict[str, Tensor | Sequence[Tensor] | None]  # by the names of their fields in `Task`; None: not wanted
+
+
+def _read(harmonics: Tensor, weights: PathWeights, features: Sequence[Tensor]) -> Tensors:
+    """What every kernel reads; of what the members share one row."""
+    tensors = {"y": harmonics[:1].contiguous() if harmonics.stride(0) == 0 else harmonics.contiguous(), "u": features}
+    if weights.table is None:
+        return tensors | {"radial": weights.rows.contiguous()}
+    return tensors | {"table": weights.table, "place": weights.rows[:1].contiguous()}
+
+
+def _run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
+    """The kernel `name` of messages.c, the members or the atoms shared out to threads."""
+    tensors = tensors | {"first": at.first, "neighbour": at.neighbour, "pair": at.pair}
+    y, table, features = tensors["y"], tensors.get("table"), tensors["u"]
+    kernel = getattr(library(_real(features[0])), name)
+    members, atoms = features[0].shape[:2]
+    arrays = {name: getattr(recipe, name) for name in
+              ("paths", "couplings", "first_coupling", "source_width", "target_width", "target_channels")}
+    scalars = dict(
+        members=members, atoms=atoms, edges=len(at.neighbour), pairs=tensors["radial" if table is None else "place"].shape[1],
+        n_paths=len(recipe.paths), n_couplings=len(recipe.couplings), n_k=recipe.n_k, n_y=y.shape[-1], n_targets=len(tensors["g"]),
+        radial_width=recipe.radial_width, rows=0 if table is None else table.shape[1],
+        table_member=0 if table is None else table.stride(0),
+        y_member=0 if len(y) == 1 else y[0].numel(), **{key: value.ctypes.data for key, value in arrays.items()},
+    )
+    parts = min(at.threads, max(members, atoms))
+    by_members = members >= parts
+    added = [] if by_members else [key for key in ("d_u", "d_radial", "d_place") if key in tensors]
+    own = [tensors] + [tensors | {key: _zeros_like(tensors[key]) for key in added} for _ in range(parts - 1)]
+    if by_members:
+        cuts = np.linspace(0, members, parts + 1).astype(int).tolist()
+    else:  # the same number of edges for each
+        cuts = np.searchsorted(at.first.numpy(), np.linspace(0, len(at.neighbour), parts + 1)).tolist()
+        cuts[0], cuts[-1] = 0, atoms
+
+    def work(part: int) -> int:
+        lists = {key: (ctypes.c_void_p * len(value))(*(x.data_ptr() for x in value))
+                 for key, value in own[part].items() if isinstance(value, (list, tuple))}
+        task = Task(**scalars, **{key: ctypes.addressof(value) for key, value in lists.items()},
+                    **{key: value.data_ptr() for key, value in own[part].items() if isinstance(value, Tensor)})
+        some = cuts[part : part + 2]
+        return kernel(ctypes.addressof(task), *(some if by_members else (0, members)), *((0, atoms) if by_members else some))
+
+    if any(run_parts(work, parts)):
+        raise MemoryError("a message kernel got no memory for its edges")
+    for others in own[1:]:
+        for key in added:
+            for total, part in zip(_listed(tensors[key]), _listed(others[key])):
+                total += part
+
+
+def _listed(value: Tensor | list[Tensor]) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else value
+
+
+def _zeros_like(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    return torch.zeros_like(value) if isinstance(value, Tensor) else [torch.zeros_like(x) for x in value]

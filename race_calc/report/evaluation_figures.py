@@ -1,0 +1,46 @@
+"""The figures of `race-calc evaluate`."""
+
+from pathlib import Path
+
+from scipy.special import ndtri
+
+from race_calc.evaluate.assessment import Assessment
+from race_calc.uncertainty.calibration import Calibration
+from race_calc.report.figure import save_figure
+from race_calc.report.uncertainty import Bars, Cloud, calibration_figure, error_figure, interval_figure
+
+TITLES = {"energy": "energies", "forces": "force components", "ellipsoids": "force vectors (d² against χ²)"}
+LEVEL = 0.9  # of the interval plot
+
+
+def draw(folder: Path, found: dict[str, Assessment], calibration: Calibration | None) -> list[Path]:
+    """Write the figures that the posterior allows (it gives some uncertainty), each as PNG and PDF, and return their paths."""
+    known = next(iter(found.values()))
+    paths = save_figure(error_figure(_clouds(found)), folder / "error_against_sigma")
+    panels = {TITLES[name]: {data: (a.before[name], a.after.get(name)) for data, a in found.items()} for name in known.before}
+    paths += save_figure(calibration_figure(panels), folder / "calibration_curves")
+    if "energy" in known.before:
+        rows = {data: _bars(a, calibration) for data, a in found.items()}
+        paths += save_figure(interval_figure(rows, "meV", f"{100 * LEVEL:.0f} %"), folder / "intervals")
+    return paths
+
+
+def _clouds(found: dict[str, Assessment]) -> dict[str, tuple[str, dict[str, Cloud]]]:
+    panels = {}
+    for name, unit in (("energy", "meV"), ("forces", "meV/Å")):
+        if name in next(iter(found.values())).before:
+            residuals = {data: a.residuals for data, a in found.items()}
+            title = TITLES[name] + ("" if next(iter(found.values())).calibrated is None else ", σ calibrated")
+            panels[title] = (unit, {data: Cloud(1e3 * getattr(r, name), 1e3 * getattr(r, f"{name}_std"))
+                                           for data, r in residuals.items()})
+    return panels
+
+
+def _bars(a: Assessment, calibration: Calibration | None) -> list[tuple[str, Bars]]:
+    d, z = 1e3 * a.raw.energy, float(ndtri(0.5 + 0.5 * LEVEL))
+    found = [("before calibration", Bars(d, -z * 1e3 * a.raw.energy_std, z * 1e3 * a.raw.energy_std))]
+    if calibration is not None and calibration.energy is not None:
+        std = 1e3 * a.residuals.energy_std
+        low, high = (bound * std for bound in calibration.energy.interval(LEVEL))
+        found.append(("after", Bars(d, low, high)))
+    return found

@@ -1,0 +1,139 @@
+"""From the outputs of M members to one Prediction. NumPy only."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from race_calc.uncertainty.bald import bald_energy, bald_forces
+from race_calc.uncertainty.prediction import VOIGT, Extra, Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class MemberOutputs:
+    """What M members say of B structures with N atoms, in float64.
+
+    ================ ==================== ========= ======================================
+    field            shape                unit      symbol
+    ================ ==================== ========= ======================================
+    energy           (M, B)               eV        μ_m
+    atom_energy      (M, N) or None       eV
+    forces           (M, N, 3)            eV/Å      F_m; one row: the mean, the members' own are not known
+    stress           (M, B, 3, 3) or None eV/Å³     symmetric, ASE sign; one row as above
+    energy_var       (M, B) or None       eV²       σ²_m
+    force_cov        (M, N, 3, 3) or None (eV/Å)²   Σ_m
+    batch            (N,)                 -         structure of each atom, 0 … B−1
+    energy_epistemic (B,) or None         eV²       in closed form, in place of the members' spread
+    extra            name → (M, …)                  other outputs
+    ================ ==================== ========= ======================================
+
+    Raises ValueError when the shapes do not fit together.
+    """
+
+    energy: np.ndarray
+    forces: np.ndarray
+    batch: np.ndarray
+    atom_energy: np.ndarray | None = None
+    stress: np.ndarray | None = None
+    energy_var: np.ndarray | None = None
+    force_cov: np.ndarray | None = None
+    energy_epistemic: np.ndarray | None = None
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("energy", "atom_energy", "forces", "stress", "energy_var", "force_cov"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else np.asarray(value, dtype=np.float64))
+        object.__setattr__(self, "batch", np.asarray(self.batch))
+        _check_shapes(self)
+
+
+def aggregate(members: MemberOutputs) -> Prediction:
+    """Law of total variance over the members (Willow et al., Eq. 27), in float64.
+
+    E = mean μ_m; epistemic = mean (μ_m − E)², the *population* variance (divided by
+    M, ddof 0, as in the paper); aleatoric = mean σ²_m. Forces: epistemic =
+    mean (F_m − F)(F_m − F)ᵀ and aleatoric = mean Σ_m per atom; stress likewise over
+    its six Voigt components. With M = 1 the epistemic parts are zero and BALD is None; so are the epistemic parts and BALD of
+    forces and stress, None, where the members' own are not known.
+
+    Values that are not finite pass through; they never raise.
+    """
+    energy, forces = members.energy, members.forces
+    n_members = len(energy)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean_energy, energy_epistemic = _mean_and_variance(energy)  # (B,)
+        if members.energy_epistemic is not None:
+            energy_epistemic = members.energy_epistemic
+        mean_forces, forces_epistemic = _mean_and_covariance(forces)  # (N, 3), (N, 3, 3)
+        mean_stress = stress_epistemic = None
+        if members.stress is not None:
+            mean_stress, stress_epistemic = _mean_and_covariance(_voigt(members.stress))  # (B, 6), (B, 6, 6)
+        spread = len(forces) == n_members
+        if not spread:
+            forces_epistemic = stress_epistemic = None
+        return Prediction(
+            energy=mean_energy,
+            energies=_mean(members.atom_energy),
+            forces=mean_forces,
+            stress=mean_stress,
+            energy_epistemic=energy_epistemic,
+            energy_aleatoric=_mean(members.energy_var),
+            forces_covariance_epistemic=forces_epistemic,
+            forces_covariance_aleatoric=_mean(members.force_cov),
+            stress_covariance_epistemic=stress_epistemic,
+            bald_energy=bald_energy(energy_epistemic, members.energy_var) if n_members > 1 else None,
+            bald_forces=bald_forces(forces_epistemic, members.force_cov) if n_members > 1 and spread else None,
+            batch=members.batch,
+            n_members=n_members,
+            energies_members=energy,
+            forces_members=forces if spread else None,
+            extra={name: Extra(*_mean_and_variance(values)) for name, values in members.extra.items()},
+        )
+
+
+def _mean_and_variance(members):
+    """(M, …) -> mean and population variance (…)."""
+    mean = members.mean(axis=0)
+    return mean, ((members - mean) ** 2).mean(axis=0)
+
+
+def _mean_and_covariance(members):
+    """(M, X, d) -> mean (X, d) and population covariance (X, d, d)."""
+    mean = members.mean(axis=0)
+    deviation = members - mean
+    return mean, np.einsum("mxi,mxj->xij", deviation, deviation) / len(members)
+
+
+def _voigt(stress):
+    """(..., 3, 3) -> (..., 6); the two off-diagonal copies are averaged."""
+    row, column = VOIGT
+    return 0.5 * (stress[..., row, column] + stress[..., column, row])
+
+
+def _mean(members):
+    return None if members is None else members.mean(axis=0)
+
+
+def _check_shapes(found):
+    energy, batch = found.energy, found.batch
+    if energy.ndim != 2 or len(energy) == 0:
+        raise ValueError(f"energy must have shape (M, B) with M ≥ 1, got {energy.shape}")
+    if batch.ndim != 1 or batch.dtype.kind not in "iu":
+        raise ValueError(f"batch must be integers of shape (N,), got {batch.dtype} {batch.shape}")
+    members, structures = energy.shape
+    atoms = len(batch)
+    known = 1 if len(found.forces) == 1 else members
+    expected = {
+        "atom_energy": (members, atoms),
+        "forces": (known, atoms, 3),
+        "stress": (known, structures, 3, 3),
+        "energy_var": (members, structures),
+        "force_cov": (members, atoms, 3, 3),
+    }
+    for name, shape in expected.items():
+        values = getattr(found, name)
+        if values is not None and values.shape != shape:
+            raise ValueError(
+                f"{name} must have shape {shape}, got {values.shape} "
+                f"(M = {members} members, B = {structures} structures, N = {atoms} atoms)"
+            )

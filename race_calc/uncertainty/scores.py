@@ -1,0 +1,169 @@
+"""One number per structure that says how little the model knows: a row for each criterion, at the end. NumPy only.
+
+`register(Score(...))` adds another: monitor, thresholds, tables, figures and sentences read the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from race_calc.uncertainty.prediction import Prediction, available, principal_std
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+Structures = Sequence["Atoms"] | None  # the B structures of a prediction, None where they are not known
+Values = tuple[np.ndarray, np.ndarray | None]  # values (B,) and which atom (B,), counted from 0 within its structure
+
+
+@dataclass(frozen=True)
+class Score:
+    """A criterion.
+
+    =============== ==========================================================================================
+    field           meaning
+    =============== ==========================================================================================
+    label, unit     in figures and sentences, such as "largest force σ" and "eV/Å"
+    needs           quantities of `race_calc.uncertainty.prediction.available`, and "atoms" where it needs the structures
+    values          (prediction, structures) → values (B,), larger = less known, and the worst atoms (B,) or None;
+                    NaN must win over every number, so that a broken atom is never hidden
+    of              what the model does not know when it is large, in a sentence: "energy" or "forces"
+    worst_atom      whether it is a maximum over atoms, and tells which one
+    epistemic       whether it is of the epistemic part only
+    short           name on the line of a running demo, or None: not shown there
+    =============== ==========================================================================================
+    """
+
+    name: str
+    label: str
+    unit: str
+    needs: tuple[str, ...]
+    values: Callable[[Prediction, Structures], Values]
+    of: str = "forces"
+    worst_atom: bool = False
+    epistemic: bool = False
+    short: str | None = None
+
+    def text(self, value: float) -> str:
+        """A value of it with its unit, for example "0.43 nat"."""
+        return f"{value:.3g} {self.unit}"
+
+
+SCORES: dict[str, Score] = {}  # in the order of tables and files
+CRITERIA = SCORES.keys()  # their names, of all that are registered at the moment
+
+
+def register(row: Score) -> None:
+    """Add a criterion, at the end. Raises ValueError for a name that is taken."""
+    if row.name in SCORES:
+        raise ValueError(f"there is a criterion {row.name!r} already: give another name, or unregister it first")
+    SCORES[row.name] = row
+
+
+def unregister(name: str) -> None:
+    """Remove a criterion; nothing happens where there is none."""
+    SCORES.pop(name, None)
+
+
+def available_criteria(prediction: Prediction, structures: Structures = None) -> tuple[str, ...]:
+    """The names in CRITERIA that can be told of this prediction and, where they are given, its structures."""
+    given = available(prediction) | ({"atoms"} if structures is not None else set())
+    return tuple(name for name, row in SCORES.items() if given.issuperset(row.needs))
+
+
+def score(prediction: Prediction, criterion: str, structures: Structures = None) -> Values:
+    """Values (B,) of a criterion and, for a maximum over atoms, which atom (B,); see `Score`.
+
+    Raises ValueError for an unknown criterion, or one this posterior cannot give.
+    """
+    check_available((criterion,), available_criteria(prediction, structures))
+    return SCORES[criterion].values(prediction, structures)
+
+
+def all_scores(prediction: Prediction, structures: Structures = None) -> dict[str, Values]:
+    """`score` of every available criterion, by name."""
+    return {name: SCORES[name].values(prediction, structures) for name in available_criteria(prediction, structures)}
+
+
+def atom_scores(prediction: Prediction) -> dict[str, np.ndarray]:
+    """Scores of single atoms, (N,): √(tr Σ / 3) in eV/Å and the BALD of the force in nat, where there are such."""
+    given = available(prediction)
+    found = {"forces_uncertainty_rms": np.sqrt(_mean_square(prediction, ""))} if "forces_covariance" in given else {}
+    return found | ({"bald_forces": prediction.bald_forces} if "bald_forces" in given else {})
+
+
+def check_available(wanted, available) -> None:
+    """Raise ValueError when a wanted criterion is unknown or not among the available ones."""
+    for name in wanted:
+        if name not in CRITERIA:
+            raise ValueError(f"unknown criterion {name!r}; known: {', '.join(CRITERIA)}")
+        if name not in available:
+            raise ValueError(
+                f"this posterior cannot give the criterion {name!r} (BALD needs several members "
+                "and a predicted variance, epistemic parts need several members, forces those of every member: "
+                "not with forces_epistemic=False); "
+                f"available: {', '.join(available) or 'none'}"
+            )
+
+
+def largest_atom(per_atom: np.ndarray, prediction: Prediction) -> Values:
+    """The largest of (N,) numbers in each structure, and which atom has it."""
+    values = np.empty(len(prediction.energy))
+    atoms = np.empty(len(prediction.energy), dtype=np.int64)
+    order = np.argsort(prediction.batch, kind="stable")
+    ends = np.cumsum(prediction.n_atoms)
+    for b, members in enumerate(np.split(per_atom[order], ends[:-1])):
+        atoms[b] = np.argmax(members)  # the first NaN, if there is one
+        values[b] = members[atoms[b]]
+    return values, atoms
+
+
+def mean_over_atoms(per_atom: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """The mean (B,) of (N,) numbers in each structure."""
+    return np.bincount(prediction.batch, per_atom, len(prediction.energy)) / prediction.n_atoms
+
+
+def _mean_square(prediction: Prediction, part: str) -> np.ndarray:
+    """tr Σ / 3 of every atom, (N,)."""
+    return np.trace(prediction.value("forces_covariance" + part), axis1=1, axis2=2) / 3.0
+
+
+def _energy(part: str) -> Callable[[Prediction, Structures], Values]:
+    """Standard deviation of the total energy / atoms."""
+    return lambda p, _: (p.value("energy_uncertainty" + part) / p.n_atoms, None)
+
+
+def _forces_max(part: str) -> Callable[[Prediction, Structures], Values]:
+    """Standard deviation along the longest principal axis of the force covariance, of the largest atom."""
+    return lambda p, _: largest_atom(principal_std(p.value("forces_covariance" + part)), p)
+
+
+def _forces_rms(part: str) -> Callable[[Prediction, Structures], Values]:
+    """√(mean over the atoms of tr Σ / 3): the force RMSE that the model expects."""
+
+    def values(p: Prediction, _: Structures) -> Values:
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(mean_over_atoms(_mean_square(p, part), p)), None
+
+    return values
+
+
+for _row in (
+    Score("bald_energy", "BALD of the energy", "nat", ("bald_energy",), lambda p, _: (p.bald_energy, None), "energy"),
+    Score("bald_forces_max", "largest force BALD", "nat", ("bald_forces",), lambda p, _: largest_atom(p.bald_forces, p), worst_atom=True),
+    Score("bald_forces_mean", "mean force BALD", "nat", ("bald_forces",), lambda p, _: (mean_over_atoms(p.bald_forces, p), None)),
+    Score("energy_uncertainty_per_atom", "energy σ per atom", "eV/atom", ("energy_uncertainty",), _energy(""), "energy"),
+    Score("energy_uncertainty_per_atom_epistemic", "energy σ per atom, epistemic", "eV/atom", ("energy_uncertainty_epistemic",),
+          _energy("_epistemic"), "energy", epistemic=True),
+    Score("forces_uncertainty_max", "largest force σ", "eV/Å", ("forces_covariance",), _forces_max(""), worst_atom=True, short="largest"),
+    Score("forces_uncertainty_max_epistemic", "largest force σ, epistemic", "eV/Å", ("forces_covariance_epistemic",),
+          _forces_max("_epistemic"), worst_atom=True, epistemic=True),
+    Score("forces_uncertainty_rms", "force σ of all atoms", "eV/Å", ("forces_covariance",), _forces_rms(""), short="force σ"),
+    Score("forces_uncertainty_rms_epistemic", "force σ of all atoms, epistemic", "eV/Å", ("forces_covariance_epistemic",),
+          _forces_rms("_epistemic"), epistemic=True),
+):
+    register(_row)

@@ -1,0 +1,137 @@
+"""What evaluate tells about a calibrated model comes from the right numbers, before and after."""
+
+import math
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from race_calc.evaluate.assessment import RELATIVE_ERROR, assess, detections, score_terms
+from race_calc.interfaces.calculator import StackPredictor
+from race_calc.uncertainty.metrics import calibration_floor
+from race_calc.evaluate.reliability import calibrated_levels, nominal_levels
+from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.report.evaluation_figures import _bars, draw
+from race_calc.report.evaluation import floors
+from race_calc.data.dataset import dataset_from_atoms
+from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.evaluate.calibrate import calibrate
+
+
+def dataset(n, noise, seed):
+    found = []
+    for k in range(n):
+        rng = np.random.default_rng((seed, k))
+        atoms = molecule("CH3CH2OH")
+        atoms.positions += rng.normal(scale=noise, size=atoms.positions.shape)
+        atoms.calc = SinglePointCalculator(atoms, energy=-4180.0 + 2.0 * rng.normal(), forces=rng.normal(size=(len(atoms), 3)))
+        found.append(atoms)
+    return dataset_from_atoms(found)
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_model):
+    return StackPredictor(load_stack(load_checkpoint(tiny_model), torch.float64, torch.device("cpu")))
+
+
+@pytest.fixture(scope="module")
+def calibration(predictor):
+    return calibrate(predictor, dataset(15, 0.05, 1))[0]
+
+
+@pytest.fixture(scope="module")
+def known(predictor, calibration):
+    return assess(predictor, calibration, dataset(8, 0.05, 2))
+
+
+def test_before_and_after(known, calibration):
+    np.testing.assert_allclose(known.residuals.forces_covariance, calibration.forces.scale * known.raw.forces_covariance)
+    np.testing.assert_allclose(known.residuals.energy_variance, calibration.scaled(known.raw).energy_variance)
+    for name, levels in nominal_levels(known.raw).items():
+        np.testing.assert_array_equal(known.before[name], levels)
+        np.testing.assert_array_equal(known.after[name], calibrated_levels(known.raw, calibration)[name])
+        assert not np.allclose(known.before[name], known.after[name])
+    assert known.evaluation.energy.sigma == pytest.approx(known.residuals.energy_std.mean())
+    assert known.evaluation.forces.sigma == pytest.approx(known.residuals.forces_std.mean())
+    assert known.atom_scores["atom: forces_uncertainty_rms"][5] == pytest.approx(np.sqrt(np.trace(known.residuals.forces_covariance[5]) / 3))
+
+
+def test_without_a_calibration(predictor):
+    raw = assess(predictor, None, dataset(3, 0.05, 2))
+    assert raw.after == {} and raw.residuals is raw.raw and raw.levels is raw.before
+
+
+def test_the_score_uses_calibrated_errors_and_the_mean_detection(predictor, calibration, known):
+    data = dataset(8, 0.05, 2)
+    energies = [predictor.posterior.references.reference_energy(atoms.numbers) for atoms in data.structures]
+    found = [detections(known, assess(predictor, calibration, dataset(5, noise, 3)), {}) for noise in (0.2, 0.3)]
+    terms = score_terms(known, data, energies, found, "forces_uncertainty_rms")
+    ce = known.after_quality["energy"].calibration_error.value
+    assert terms["ce_energy"] == pytest.approx(math.sqrt(3 * ce), rel=0.02) and ce != known.before_quality["energy"].calibration_error.value
+    aurocs = [one["forces_uncertainty_rms"].auroc for one in found]
+    assert terms["auroc"] == pytest.approx(min(1.0, 2 * (1 - np.mean(aurocs))))
+    spread = RELATIVE_ERROR * np.std(data.energy)  # one composition: the references are a constant
+    assert terms["rmse_energy"] == pytest.approx(known.evaluation.energy.rmse / (known.evaluation.energy.rmse + spread))
+    assert score_terms(known, data, energies, [], "forces_uncertainty_rms") is None
+
+
+def test_floors_are_those_of_the_two_numbers_of_structures(known):
+    text = floors({"known": known}, 15)
+    assert f"known {calibration_floor(math.inf, 8):.4f}, after {calibration_floor(15, 8):.4f}" in text
+
+
+def test_intervals_of_the_figure(known, calibration):
+    (before_title, before), (after_title, after) = _bars(known, calibration)
+    assert (before_title, after_title) == ("before calibration", "after")
+    np.testing.assert_allclose(before.high, 1.6449 * 1e3 * known.raw.energy_std, rtol=1e-4)
+    np.testing.assert_allclose(before.low, -before.high)
+    low, high = calibration.energy.interval(0.9)
+    np.testing.assert_allclose(after.low, low * 1e3 * known.residuals.energy_std)
+    np.testing.assert_allclose(after.high, high * 1e3 * known.residuals.energy_std)
+    assert (before.low < before.high).all() and (after.low < after.high).all()
+    np.testing.assert_array_equal(before.difference, 1e3 * known.raw.energy)
+
+
+def test_the_curves_get_before_and_after(known, calibration, monkeypatch, tmp_path):
+    seen = {}
+    monkeypatch.setattr("race_calc.report.evaluation_figures.calibration_figure", lambda panels: seen.update(panels) or "figure")
+    monkeypatch.setattr("race_calc.report.evaluation_figures.save_figure", lambda figure, stem: [stem])
+    assert len(draw(tmp_path, {"known": known}, calibration)) == 3
+    before, after = seen["energies"]["known"]
+    np.testing.assert_array_equal(before, known.before["energy"])
+    np.testing.assert_array_equal(after, known.after["energy"])
+
+
+def test_broken_predictions_are_alarms_not_errors(predictor, calibration, known, monkeypatch, tmp_path):
+    full = StackPosterior.predict
+
+    def broken(self, graph):
+        p = full(self, graph)
+        nan = np.where(np.arange(len(p.batch)) % 9 == 0, np.nan, 1.0)
+        return replace(p, energy=p.energy * np.nan, forces=p.forces * nan[:, None],
+                       forces_covariance_epistemic=p.forces_covariance_epistemic * nan[:, None, None])
+
+    monkeypatch.setattr(StackPosterior, "predict", broken)
+    other = assess(predictor, calibration, dataset(4, 0.05, 3))
+    found = detections(known, other, {"forces_uncertainty_rms": 1e9})["forces_uncertainty_rms"]
+    assert (found.bad, found.missed, found.alarms_other, found.auroc) == (4, 0, 1.0, 1.0)
+    assert score_terms(other, dataset(4, 0.05, 3), np.zeros(4), [{"forces_uncertainty_rms": found}], "forces_uncertainty_rms") is None
+    assert len(draw(tmp_path, {"broken": other}, calibration)) == 6
+
+
+def test_calibrating_a_broken_model_names_the_structure(predictor, monkeypatch):
+    full = StackPosterior.predict
+    monkeypatch.setattr(StackPosterior, "predict", lambda self, graph: replace(full(self, graph), energy=np.full(graph.n_structures, np.nan)))
+    with pytest.raises(ValueError, match="the energy of 12 structures, the first number 0, is not finite"):
+        calibrate(predictor, dataset(12, 0.05, 1))
+
+
+def test_the_model_folder_is_not_touched_by_assessing(tiny_model, tmp_path):
+    copy = shutil.copytree(tiny_model, tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    assess(StackPredictor(load_stack(load_checkpoint(copy), torch.float64, torch.device("cpu"))), None, dataset(2, 0.05, 2))
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before

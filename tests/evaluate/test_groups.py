@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+from made_up import residuals
+
+from race_calc.evaluate.groups import by_element, by_size, size_bounds
+
+
+def test_elements_against_loops():
+    raw = residuals(structures=7)
+    covered = np.random.default_rng(0).random(35) < 0.5
+    found = by_element(raw, covered)
+    assert list(found) == [1, 6, 8] and sum(g.atoms for g in found.values()) == 35
+    for z, g in found.items():
+        own = raw.numbers == z
+        assert g.rmse == pytest.approx(np.sqrt((raw.forces[own] ** 2).mean()))
+        assert g.sigma == pytest.approx(np.sqrt(np.mean([np.trace(c) / 3 for c in raw.forces_covariance[own]])))
+        assert g.covered == pytest.approx(covered[own].mean())
+
+
+def test_sizes_cover_all_atoms_and_share_bounds():
+    one, two = residuals(structures=40), residuals(structures=9, seed=1)
+    bounds = size_bounds([one.force_size, two.force_size])
+    for raw in (one, two):
+        found = by_size(raw, None, bounds)
+        assert sum(g.atoms for g in found.values()) == len(raw.forces)
+        for (low, high), g in found.items():
+            top = raw.force_size <= high if high == bounds[-1] else raw.force_size < high
+            assert g.atoms == ((raw.force_size >= low) & top).sum() and g.covered is None
+
+
+def test_equal_sizes():
+    raw = residuals(structures=4)
+    same = size_bounds([np.ones(20)])
+    found = by_size(raw.__class__(**{**raw.__dict__, "force_size": np.ones(20)}), None, same)
+    assert sum(g.atoms for g in found.values()) == 20

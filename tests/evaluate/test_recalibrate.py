@@ -1,0 +1,95 @@
+"""Checks of the calibration data, and where the thresholds come from."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from race_calc.interfaces.calculator import StackPredictor
+from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.data.dataset import dataset_from_atoms, geometry_hashes
+from race_calc.evaluate.predict import predict_dataset, residuals_of, scores_of
+from race_calc.uncertainty.thresholds import auto_thresholds
+from race_calc.posterior.stack import load_stack
+from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts
+
+
+def frames(n=12, offset=0.0, cell=None):
+    found = []
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        atoms = molecule("CH3CH2OH")
+        atoms.positions += rng.normal(scale=0.05, size=atoms.positions.shape)
+        if cell is not None:
+            atoms.set_cell(cell)
+            atoms.pbc = True
+        atoms.calc = SinglePointCalculator(atoms, energy=-4180.0 + offset + rng.normal(), forces=rng.normal(size=(len(atoms), 3)))
+        found.append(atoms)
+    return found
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_model):
+    return StackPredictor(load_stack(load_checkpoint(tiny_model), torch.float64, torch.device("cpu")))
+
+
+def test_thresholds_are_those_of_calibrated_scores(predictor):
+    found, raw = calibrate(predictor, dataset_from_atoms(frames()))
+    assert found.thresholds == auto_thresholds(scores_of(raw.calibrated(found)))
+    before = auto_thresholds(scores_of(raw))
+    for name in ("forces_uncertainty_rms", "energy_uncertainty_per_atom"):
+        assert found.thresholds[name] != pytest.approx(before[name], rel=0.01)
+    scale = np.sqrt(found.forces.scale)
+    assert found.thresholds["forces_uncertainty_max"] == pytest.approx(scale * before["forces_uncertainty_max"])
+
+
+def test_members_are_counted_where_their_spread_is_all_there_is(predictor):
+    dataset = dataset_from_atoms(frames(3))
+    raw = predict_dataset(predictor, dataset)
+    assert residuals_of(raw, dataset).forces_members is None and residuals_of(raw, dataset).energy_members is None
+    bare = replace(raw, predictions=tuple(replace(p, energy_aleatoric=None, forces_covariance_aleatoric=None) for p in raw.predictions))
+    found = residuals_of(bare, dataset)
+    assert (found.energy_members, found.forces_members, found.energy_aleatoric) == (2, 2, None)
+
+
+def test_hashes_of_places_see_every_atom_and_the_cell_but_not_the_labels():
+    one = dataset_from_atoms(frames(1))
+    last, relabelled = frames(1)[0], frames(1, offset=5.0)[0]
+    last.positions[-1, 2] += 2e-4
+    other = geometry_hashes(dataset_from_atoms([last, relabelled, *frames(1, cell=[9.0] * 3), *frames(1, cell=[9.0, 9.0, 9.1])]))
+    assert other[1] == geometry_hashes(one)[0] and len({geometry_hashes(one)[0], *other}) == 4
+    shaken = frames(1)[0]
+    shaken.positions += 1e-9
+    assert geometry_hashes(dataset_from_atoms([shaken])) == geometry_hashes(one)
+
+
+def test_overlaps():
+    dataset = dataset_from_atoms(frames())
+    hashes = geometry_hashes(dataset)
+
+    def known(train, validation):
+        return {"train": " ".join(train), "validation": " ".join(validation)}
+
+    assert check_held_back(known(["0" * 16], []), dataset) == []
+    assert "2 of 12 structures are validation" in check_held_back(known([], hashes[3:5]), dataset)[0]
+    with pytest.raises(ValueError, match="1 of 12 structures were trained on .the first is number 7"):
+        check_held_back(known(hashes[7:8], []), dataset)
+    with pytest.raises(ValueError, match="9 structures tell neither"):
+        check_held_back(None, dataset.subset(range(9)))
+
+
+def test_doubts(predictor):
+    dataset = dataset_from_atoms(frames(20))
+    found, raw = calibrate(predictor, dataset)
+    residuals = residuals_of(raw, dataset)
+    good = replace(residuals, energy=residuals.energy - residuals.energy.mean())
+    assert doubts(found, good) == []
+    assert "computed like those of the training" in doubts(found, replace(good, energy=good.energy + 100.0))[0]
+    forces, energy = good.forces.copy(), good.energy.copy()
+    forces[good.frame == 7] *= 30.0
+    energy[3] = 50.0
+    warnings = doubts(found, replace(good, forces=forces, energy=energy))
+    assert len(warnings) == 2 and "structure 3 " in warnings[0] and "structure 7 " in warnings[1]

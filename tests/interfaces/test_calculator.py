@@ -1,0 +1,225 @@
+"""RACECalculator: results, ASE rules, copies and pickles, bad input."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.filters import FrechetCellFilter
+from ase.io import read, write
+from ase.md.verlet import VelocityVerlet
+from ase.mep import NEB
+from ase.optimize import BFGS, FIRE
+from ase.units import fs
+
+from race_calc import RACECalculator
+
+
+@pytest.fixture
+def ethanol():
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+@pytest.fixture
+def crystal():
+    atoms = bulk("C", a=3.6) * (1, 1, 2)
+    atoms.rattle(0.05, seed=2)
+    return atoms
+
+
+def test_results_of_a_molecule(tiny_model, ethanol):
+    ethanol.calc = RACECalculator(tiny_model)
+    n = len(ethanol)
+    energy = ethanol.get_potential_energy()
+    results = ethanol.calc.results
+    assert isinstance(energy, float) and results["free_energy"] == energy
+    assert results["energies"].sum() == pytest.approx(energy, abs=1e-9)
+    assert isinstance(results["energy_uncertainty"], float) and isinstance(results["bald_energy"], float)
+    shapes = {"forces": (n, 3), "forces_uncertainty": (n, 3), "forces_covariance": (n, 3, 3), "bald_forces": (n,)}
+    assert {name: results[name].shape for name in shapes} == shapes
+    total = results["forces_covariance_epistemic"] + results["forces_covariance_aleatoric"]
+    assert results["forces_covariance"] == pytest.approx(total)
+    assert results["forces_uncertainty"] ** 2 == pytest.approx(np.diagonal(total, axis1=1, axis2=2))
+    with pytest.raises(PropertyNotImplementedError):
+        ethanol.get_stress()
+    assert set(results) <= set(ethanol.calc.implemented_properties)
+
+
+def test_stress_of_a_crystal(tiny_model, crystal):
+    crystal.calc = RACECalculator(tiny_model)
+    assert crystal.get_stress().shape == (6,)
+    covariance = crystal.calc.get_property("stress_covariance")
+    assert crystal.calc.get_property("stress_uncertainty") ** 2 == pytest.approx(np.diagonal(covariance))
+    assert "stress_uncertainty_aleatoric" not in crystal.calc.implemented_properties
+
+
+def test_stress_and_forces_are_derivatives(tiny_model, crystal):
+    slab = crystal.copy()
+    slab.pbc = (True, True, False)
+    slab.cell[2] = [0.3, 0.2, 9.0]
+    for atoms in (crystal, slab):
+        atoms.calc = RACECalculator(tiny_model)
+        stress, numerical = atoms.get_stress(), calculate_numerical_stress(atoms, eps=1e-5)
+        assert stress == pytest.approx(numerical, abs=1e-7 * np.abs(stress).max() + 1e-9)
+        assert atoms.get_forces() == pytest.approx(calculate_numerical_forces(atoms, eps=1e-4), abs=1e-6)
+
+
+def test_mean_of_members_and_one_evaluation(tiny_model, ethanol, monkeypatch):
+    calc = RACECalculator(tiny_model, members=True)
+    calls = []
+    predict = type(calc.posterior).predict
+    monkeypatch.setattr(type(calc.posterior), "predict", lambda self, graph: calls.append(1) or predict(self, graph))
+    ethanol.calc = calc
+    forces = ethanol.get_forces()
+    members = calc.get_property("forces_members", ethanol)
+    assert members.mean(0) == pytest.approx(forces, abs=1e-12)
+    assert calc.get_property("energies_members", ethanol).mean() == pytest.approx(ethanol.get_potential_energy())
+    assert calc.prediction(ethanol).energy[0] == ethanol.get_potential_energy()
+    assert len(calls) == 1
+    ethanol.positions[0, 0] += 0.01
+    ethanol.get_forces()
+    assert len(calls) == 2
+
+
+def test_custom_names_do_not_disturb_ase(tiny_model, ethanol, tmp_path):
+    ethanol.calc = RACECalculator(tiny_model)
+    properties = ethanol.get_properties(["energy", "forces"])
+    assert "energy_uncertainty" not in properties and properties["forces"].shape == (len(ethanol), 3)
+    for name in ("a.traj", "a.xyz", "a.json"):
+        write(tmp_path / name, ethanol)
+        assert read(tmp_path / name).get_potential_energy() == pytest.approx(ethanol.get_potential_energy())
+
+
+def test_lists_are_per_instance(tiny_model):
+    first, second = RACECalculator(tiny_model), RACECalculator(tiny_model, members=True)
+    assert "forces_members" not in first.implemented_properties
+    assert set(first.implemented_properties) < set(second.implemented_properties)
+
+
+def test_shared_copied_and_pickled(tiny_model, ethanol):
+    ethanol.calc = RACECalculator(tiny_model)
+    energy = ethanol.get_potential_energy()
+    other = ethanol.copy()
+    other.calc = ethanol.calc
+    other.rattle(0.1, seed=5)
+    assert other.get_potential_energy() != energy and ethanol.get_potential_energy() == energy
+    for twin in (copy.deepcopy(ethanol), pickle.loads(pickle.dumps(ethanol))):
+        assert twin.calc is not ethanol.calc and twin.get_potential_energy() == energy
+        twin.rattle(0.1, seed=6)
+        assert twin.get_potential_energy() != energy
+
+
+def test_float32_is_close(tiny_model, ethanol):
+    ethanol.calc = RACECalculator(tiny_model)
+    single = ethanol.copy()
+    single.calc = RACECalculator(tiny_model, dtype="float32")
+    assert single.get_potential_energy() == pytest.approx(ethanol.get_potential_energy(), abs=1e-5)
+    assert single.get_forces() == pytest.approx(ethanol.get_forces(), abs=1e-5)
+    assert single.get_forces().dtype == np.float64
+
+
+def test_works_under_ase(tiny_model, ethanol, crystal):
+    calc = RACECalculator(tiny_model)
+    ethanol.calc = crystal.calc = calc
+    VelocityVerlet(ethanol, 0.5 * fs).run(3)
+    BFGS(FrechetCellFilter(crystal), logfile=None).run(steps=2)
+    images = [ethanol.copy() for _ in range(3)]
+    images[-1].rattle(0.1, seed=3)
+    for image in images:
+        image.calc = calc
+    neb = NEB(images, allow_shared_calculator=True)
+    neb.interpolate()
+    FIRE(neb, logfile=None).run(steps=2)
+
+
+def test_one_atom_and_a_thousand(tiny_model):
+    atom = Atoms("C", calculator=RACECalculator(tiny_model))
+    assert np.isfinite(atom.get_potential_energy()) and not atom.get_forces().any()
+    assert np.isfinite(atom.calc.results["forces_covariance"]).all()
+    apart = Atoms("C2", positions=[[0, 0, 0], [50, 0, 0]], calculator=atom.calc)
+    assert apart.get_potential_energy() == pytest.approx(2 * atom.get_potential_energy(), abs=1e-9)
+    large = bulk("C", cubic=True) * (5, 5, 5)
+    large.calc = RACECalculator(tiny_model, dtype="float32")
+    assert large.get_forces() == pytest.approx(np.zeros((1000, 3)), abs=1e-4)
+
+
+BAD = [
+    (Atoms("Xe"), "does not know the element Xe"),
+    (Atoms("H2", positions=[[0, 0, 0], [np.nan, 0, 0]]), "not finite"),
+    (Atoms("H2", positions=[[0, 0, 0], [np.inf, 0, 0]]), "not finite"),
+    (Atoms("H2", positions=[[0, 0, 0], [0, 0, 0]]), "one place"),
+    (Atoms(), "no atoms"),
+    (Atoms("H2", positions=[[0, 0, 0], [0, 0, 1e7]]), "blown up"),
+    (Atoms("H2", positions=[[0, 0, 0], [0, 0, 1e7]], cell=[3, 3, 3], pbc=(1, 1, 0)), "blown up"),
+    (Atoms("H", cell=[1e-3] * 3, pbc=True), "collapsed"),
+    (Atoms("H", pbc=True), "vector is zero"),
+]
+
+
+@pytest.mark.parametrize("atoms,message", BAD)
+def test_bad_structures(tiny_model, ethanol, atoms, message):
+    calc = RACECalculator(tiny_model)
+    calc.calculate(ethanol)
+    bad = atoms.copy()
+    bad.calc = calc
+    for call in (lambda: calc.calculate(bad), lambda: calc.get_property("energy", bad), bad.get_forces):
+        with pytest.raises(ValueError, match=message):
+            call()
+    ethanol.calc = calc  # the calculator is usable afterwards
+    assert np.isfinite(ethanol.get_potential_energy())
+
+
+def test_bad_arguments(tiny_model, tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="no model folder"):
+        RACECalculator(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="config.json"):
+        RACECalculator(tmp_path / "empty")
+    with pytest.raises(ValueError, match="float64"):
+        RACECalculator(tiny_model, dtype="float16")
+    with pytest.raises(ValueError, match='use "cpu"'):
+        RACECalculator(tiny_model, device="gpu")
+    with pytest.raises(ValueError, match='use "cpu"'):
+        RACECalculator(tiny_model, device="meta")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="no CUDA GPU"):
+        RACECalculator(tiny_model, device="cuda")
+    calc = RACECalculator(tiny_model, device="cpu")
+    with pytest.raises(ValueError, match="give atoms"):
+        calc.prediction()
+    with pytest.raises(ValueError, match="cannot change dtype"):
+        calc.set(dtype="float32")
+
+
+def test_kernels_and_tables_change_nothing_but_the_time(tiny_model, crystal):
+    from race_calc.model.kernels.messages import why_not
+
+    if why_not(torch.device("cpu")):
+        pytest.skip(why_not(torch.device("cpu")))
+    found = []
+    for options in (dict(compile=False), dict(compile=True, tables=False), dict()):
+        crystal.calc = RACECalculator(tiny_model, **options)
+        crystal.get_stress()
+        found.append(crystal.calc.results)
+    plain, kernels, tables = found
+    for name, value in plain.items():
+        scale = np.abs(value).max()
+        assert np.abs(kernels[name] - value).max() <= 1e-10 * scale, name
+        assert np.abs(tables[name] - value).max() <= 1e-5 * scale, name
+
+
+def test_compiling_where_it_cannot_be_done(tiny_model, monkeypatch):
+    import race_calc.posterior.stack as stack
+
+    monkeypatch.setattr(stack, "why_not", lambda device: "no C compiler found")
+    monkeypatch.setattr(stack, "kernels_usable", lambda device: False)
+    with pytest.raises(RuntimeError, match="no C compiler"):
+        RACECalculator(tiny_model, compile=True)
+    assert not RACECalculator(tiny_model).posterior.kernels

@@ -1,0 +1,167 @@
+"""Decisions of the monitor: pure functions, no ASE."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from race_calc.uncertainty.decisions import (
+    HALT_AFTER,
+    Criterion,
+    MonitorState,
+    decide,
+    default_criteria,
+    resolve,
+)
+from race_calc.uncertainty.scores import CRITERIA
+
+
+def run(criteria, values, name="bald_energy"):
+    """Decisions for a series of values of one score."""
+    state, decisions = MonitorState(), []
+    for step, value in enumerate(values):
+        decision, state = decide(criteria, {name: (value, None)}, state, step)
+        decisions.append(decision)
+    return decisions
+
+
+def test_a_violation_says_all():
+    criterion = Criterion("bald_forces_max", 0.5, "halt")
+    decision, state = decide([criterion], {"bald_forces_max": (0.7, 4)}, MonitorState(), 12)
+    (violation,) = decision.violations
+    assert decision.action == violation.action == "halt"
+    assert (violation.step, violation.criterion, violation.value) == (12, "bald_forces_max", 0.7)
+    assert (violation.threshold, violation.atom_index, violation.in_a_row) == (0.5, 4, 1)
+    assert state == MonitorState((1,))
+    assert "halt at step 12" in str(violation) and "atom 4" in str(violation)
+
+
+def test_at_the_threshold_is_no_violation():
+    assert [d.action for d in run([Criterion("bald_energy", 1.0)], [0.0, 1.0, 1.0 + 1e-12])] == [None, None, "halt"]
+
+
+def test_k_in_a_row_and_every_further_one():
+    criteria = [Criterion("bald_energy", 1.0, "flag", consecutive=3)]
+    decisions = run(criteria, [2, 2, 0, 2, 2, 2, 2, 0, 2])
+    assert [d.action for d in decisions] == [None] * 5 + ["flag", "flag", None, None]
+    assert [v.in_a_row for d in decisions for v in d.violations] == [1, 2, 1, 2, 3, 4, 1]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_violates(value):
+    (decision,) = run([Criterion("bald_energy", 1e300)], [value])
+    assert decision.action == "halt" and len(decision.violations) == 1
+
+
+def test_the_most_severe_action_wins_and_counts_are_kept_apart():
+    criteria = [
+        Criterion("bald_energy", 1.0, "log"),
+        Criterion("bald_energy", 2.0, "flag"),
+        Criterion("bald_energy", 2.0, "halt", consecutive=2),
+    ]
+    decisions = run(criteria, [0.5, 1.5, 2.5, 2.5, 1.5])
+    assert [d.action for d in decisions] == [None, "log", "flag", "halt", "log"]
+    assert [len(d.violations) for d in decisions] == [0, 1, 3, 3, 1]
+
+
+@given(st.lists(st.floats(0, 2) | st.just(math.nan), max_size=30), st.integers(1, 4))
+def test_acts_exactly_where_the_last_k_values_violate(values, k):
+    decisions = run([Criterion("bald_energy", 1.0, "halt", k)], values)
+    bad = [not v <= 1.0 for v in values]
+    expected = ["halt" if math.isnan(v) or i + 1 >= k and all(bad[i + 1 - k : i + 1]) else None for i, v in enumerate(values)]
+    assert [d.action for d in decisions] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("bald", 1.0), "unknown criterion 'bald'; known: bald_energy"),
+        (("bald_energy", "automatic"), "'auto' or a finite number"),
+        (("bald_energy", math.nan), "finite number"),
+        (("bald_energy", math.inf), "finite number"),
+        (("bald_energy", -1.0), "≥ 0"),
+        (("bald_energy", None), "finite number"),
+        (("bald_energy", True), "finite number"),
+        (("bald_energy", 1.0, "stop"), "unknown action 'stop'; known: log, flag, halt"),
+        (("bald_energy", 1.0, "halt", 0), "integer ≥ 1"),
+        (("bald_energy", 1.0, "halt", 1.5), "integer ≥ 1"),
+    ],
+)
+def test_a_wrong_criterion_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Criterion(*arguments)
+
+
+def test_decide_refuses_what_it_cannot_judge():
+    with pytest.raises(ValueError, match="still 'auto'"):
+        run([Criterion("bald_energy")], [1.0])
+    with pytest.raises(ValueError, match="no score for 'bald_energy'; given: bald_forces_max"):
+        run([Criterion("bald_energy", 1.0)], [1.0], name="bald_forces_max")
+    with pytest.raises(ValueError, match="counts 2 criteria, but 1"):
+        decide([Criterion("bald_energy", 1.0)], {"bald_energy": (0.0, None)}, MonitorState((1, 0)), 3)
+
+
+def flag_and_halt(*names, severe=None, also=()):
+    found = [Criterion(name, "auto", "flag") for name in (*names, *also)]
+    found += [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
+    return tuple(found + ([] if severe is None else [Criterion(names[0], severe, "halt")]))
+
+
+def test_defaults():
+    everything = dict.fromkeys(CRITERIA, 1.0)
+    epistemic = ("forces_uncertainty_rms_epistemic", "forces_uncertainty_max_epistemic")
+    total = ("forces_uncertainty_rms", "forces_uncertainty_max")
+    assert default_criteria(CRITERIA, {}) == flag_and_halt(*epistemic)
+    assert default_criteria(CRITERIA, everything) == flag_and_halt(
+        *epistemic, severe=2.0, also=["energy_uncertainty_per_atom_epistemic"])
+    assert default_criteria(("energy_uncertainty_per_atom", *total), everything) == flag_and_halt(*total, severe=2.0)
+    energies = ("energy_uncertainty_per_atom", "bald_energy", "energy_uncertainty_per_atom_epistemic")
+    assert default_criteria(energies, everything) == flag_and_halt(energies[2], severe=2.0)
+    assert default_criteria(energies[:2], everything) == flag_and_halt(energies[0], severe=2.0)
+    with pytest.raises(ValueError, match="no uncertainty to monitor"):
+        default_criteria((), {})
+
+
+def test_defaults_of_models_that_store_fewer_thresholds():
+    old = {"bald_forces_max": 1.0, "forces_uncertainty_max": 1.0, "forces_uncertainty_max_epistemic": 1.0}
+    assert default_criteria(CRITERIA, old) == flag_and_halt("forces_uncertainty_max_epistemic")
+    assert default_criteria(CRITERIA, {"forces_uncertainty_max": 1.0}) == flag_and_halt("forces_uncertainty_max")
+
+
+def test_the_default_halts_on_what_stays_and_on_what_is_severe():
+    names = ("forces_uncertainty_rms", "forces_uncertainty_max")
+    criteria = resolve(default_criteria(names, dict.fromkeys(names, 1.0)), names, dict.fromkeys(names, 1.0))
+
+    def actions(rms, largest):
+        state, found = MonitorState(), []
+        for step, values in enumerate(zip(rms, largest, strict=True)):
+            decision, state = decide(criteria, {n: (v, None) for n, v in zip(names, values)}, state, step)
+            found.append(decision.action)
+        return found
+
+    stays = actions([1.1] * (HALT_AFTER + 1), [0.9] * (HALT_AFTER + 1))
+    assert stays == ["flag"] * (HALT_AFTER - 1) + ["halt"] * 2
+    assert actions([1.1, 0.9] * HALT_AFTER, [0.5] * 2 * HALT_AFTER) == ["flag", None] * HALT_AFTER
+    assert actions([0.9] * HALT_AFTER, [5.0] * HALT_AFTER) == ["flag"] * (HALT_AFTER - 1) + ["halt"]
+    assert actions([2.1], [0.0]) == ["halt"]
+
+
+def test_a_broken_score_does_not_wait_for_more():
+    criterion = Criterion("bald_forces_max", 0.5, "halt", consecutive=20)
+    decision, _ = decide([criterion], {"bald_forces_max": (float("nan"), 4)}, MonitorState(), 1)
+    assert decision.action == "halt"
+    decision, _ = decide([criterion], {"bald_forces_max": (0.6, 4)}, MonitorState(), 1)
+    assert decision.action is None and len(decision.violations) == 1
+
+
+def test_resolve():
+    criteria = [Criterion("bald_energy", "auto", "flag", 3), Criterion("bald_forces_max", 7)]
+    assert resolve(criteria, CRITERIA, {"bald_energy": 0.25}) == (
+        Criterion("bald_energy", 0.25, "flag", 3),
+        Criterion("bald_forces_max", 7, "halt"),
+    )
+    with pytest.raises(ValueError, match="stores no threshold for 'bald_energy'.*by hand"):
+        resolve(criteria, CRITERIA, {})
+    with pytest.raises(ValueError, match="cannot give the criterion 'bald_energy'.*available: forces_uncertainty_max"):
+        resolve(criteria, ("forces_uncertainty_max",), {"bald_energy": 0.25})

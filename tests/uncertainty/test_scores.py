@@ -1,0 +1,102 @@
+"""Structure scores against loops over structures."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from race_calc.uncertainty.scores import CRITERIA, all_scores, available_criteria, score
+from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
+
+BATCH = np.array([0, 0, 1, 1, 1, 2])
+
+
+def prediction(members=3, aleatoric=True, batch=BATCH):
+    rng = np.random.default_rng(5)
+    structures, atoms = batch.max() + 1, len(batch)
+    root = rng.normal(size=(members, atoms, 3, 3))
+    return aggregate(MemberOutputs(
+        energy=rng.normal(size=(members, structures)),
+        atom_energy=rng.normal(size=(members, atoms)),
+        forces=rng.normal(size=(members, atoms, 3)),
+        stress=None,
+        energy_var=rng.uniform(0.1, 1.0, size=(members, structures)) if aleatoric else None,
+        force_cov=root @ root.swapaxes(-1, -2) + 0.1 * np.eye(3) if aleatoric else None,
+        batch=batch,
+    ))
+
+
+def test_bald():
+    p = prediction()
+    np.testing.assert_array_equal(score(p, "bald_energy")[0], p.bald_energy)
+    largest, atoms = score(p, "bald_forces_max")
+    mean, no_atoms = score(p, "bald_forces_mean")
+    assert no_atoms is None
+    for b in range(3):
+        own = p.bald_forces[b == BATCH]
+        assert largest[b] == own.max() and own[atoms[b]] == own.max()
+        assert mean[b] == pytest.approx(own.mean())
+
+
+@pytest.mark.parametrize("suffix", ["", "_epistemic"])
+def test_standard_deviations(suffix):
+    p = prediction()
+    variance = p.energy_epistemic if suffix else p.energy_variance
+    covariance = p.forces_covariance_epistemic if suffix else p.forces_covariance
+    values, atoms = score(p, f"energy_uncertainty_per_atom{suffix}")
+    np.testing.assert_allclose(values, np.sqrt(variance) / [2, 3, 1])
+    assert atoms is None
+    values, atoms = score(p, f"forces_uncertainty_max{suffix}")
+    for b in range(3):
+        axes = [np.sqrt(np.linalg.eigvalsh(c)[-1]) for c in covariance[b == BATCH]]
+        assert values[b] == pytest.approx(max(axes)) and atoms[b] == np.argmax(axes)
+    values, atoms = score(p, f"forces_uncertainty_rms{suffix}")
+    assert atoms is None
+    for b in range(3):
+        components = np.diagonal(covariance[b == BATCH], axis1=1, axis2=2)
+        assert values[b] == pytest.approx(np.sqrt(components.mean()))
+
+
+def test_the_order_of_atoms_in_the_batch_does_not_matter():
+    p = prediction(batch=np.array([2, 0, 1, 1, 0, 1]))
+    values, atoms = score(p, "bald_forces_max")
+    for b in range(3):
+        own = p.bald_forces[p.batch == b]
+        assert values[b] == own.max() and atoms[b] == np.argmax(own)
+
+
+@pytest.mark.parametrize(
+    ("members", "aleatoric", "expected"),
+    [
+        (3, True, tuple(CRITERIA)),
+        (3, False, tuple(n for n in CRITERIA if "bald" not in n)),
+        (1, True, ("energy_uncertainty_per_atom", "forces_uncertainty_max", "forces_uncertainty_rms")),
+        (1, False, ()),
+    ],
+)
+def test_available_criteria(members, aleatoric, expected):
+    p = prediction(members, aleatoric)
+    assert available_criteria(p) == expected == tuple(all_scores(p))
+    for name in set(CRITERIA) - set(expected):
+        with pytest.raises(ValueError, match=f"cannot give the criterion '{name}'.*available: "):
+            score(p, name)
+
+
+def test_an_unknown_criterion_names_the_known_ones():
+    with pytest.raises(ValueError, match="'bald'.*bald_forces_max"):
+        score(prediction(), "bald")
+
+
+def test_a_broken_atom_is_not_hidden():
+    p = prediction()
+    covariance = p.forces_covariance_epistemic.copy()
+    covariance[3] = np.nan
+    bald = p.bald_forces.copy()
+    bald[3] = np.nan
+    p = replace(p, forces_covariance_epistemic=covariance, bald_forces=bald)
+    np.testing.assert_array_equal(np.isnan(score(p, "forces_uncertainty_rms")[0]), [False, True, False])
+    for name in ("forces_uncertainty_max", "forces_uncertainty_max_epistemic", "bald_forces_max"):
+        values, atoms = score(p, name)
+        np.testing.assert_array_equal(np.isnan(values), [False, True, False])
+        assert atoms[1] == 1
+    np.testing.assert_array_equal(np.isnan(score(p, "bald_forces_mean")[0]), [False, True, False])
