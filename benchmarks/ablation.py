@@ -1,6 +1,6 @@
 """What the training choices give at equal budget: the shipped 3BPA configuration with fewer members and epochs.
 
-    python benchmarks/ablation.py --data FOLDER_WITH_3BPA
+python benchmarks/ablation.py --data FOLDER_WITH_3BPA
 """
 
 from pathlib import Path
@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 from common import MODEL, arguments, report, trained
 
-from race_calc.interfaces.calculator import StackPredictor
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.predict import evaluate_dataset
+from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.memory import keep_freed_memory
 
 given = arguments(__doc__, data=".", members=2, epochs=20)

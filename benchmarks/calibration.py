@@ -17,27 +17,29 @@ import torch
 from common import arguments
 from runs import CPU, ROWS
 
+from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.assessment import Assessment, assess, detections
+from race_calc.evaluate.calibrate import calibrate
+from race_calc.evaluate.reliability import calibrated_levels, nominal_levels
 from race_calc.interfaces.calculator import StackPredictor
+from race_calc.model.memory import keep_freed_memory
+from race_calc.model.parameters import select_members
+from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.posterior.stack import load_stack
 from race_calc.uncertainty.calibration import fit_calibration
 from race_calc.uncertainty.conformal import coverage_band
 from race_calc.uncertainty.metrics import calibration_floor, gaussian_nll, level_error, mahalanobis, rmse, vector_nll
 from race_calc.uncertainty.scaling import covariance_scale, variance_scale
-from race_calc.evaluate.reliability import calibrated_levels, nominal_levels
-from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.data.dataset import read_dataset
-from race_calc.model.memory import keep_freed_memory
-from race_calc.model.parameters import select_members
-from race_calc.posterior.stack import load_stack
-from race_calc.evaluate.calibrate import calibrate
 
 SYSTEMS = {  # name → known, others
     "3bpa": ("id_300K", ("ood_600K", "ood_1200K")),
     "acac": ("id_300K", ("ood_600K",)),
     "silicon": ("liquid_test", ("liquid_sw_ood", "solid_ood")),
 }
-SCORES = {"E": ("energy_uncertainty_per_atom_epistemic", "energy_uncertainty_per_atom"),
-          "F": ("forces_uncertainty_rms_epistemic", "forces_uncertainty_rms")}
+SCORES = {
+    "E": ("energy_uncertainty_per_atom_epistemic", "energy_uncertainty_per_atom"),
+    "F": ("forces_uncertainty_rms_epistemic", "forces_uncertainty_rms"),
+}
 SPLITS = 200
 QUANTITIES = ("energy", "forces", "ellipsoids")
 
@@ -90,8 +92,11 @@ def factors(known, others: dict) -> dict:
     one, two = variance_scale(known.energy, known.energy_variance), fit_calibration(known)
     found = {"one": one, "epistemic": two.energy.epistemic, "aleatoric": two.energy.aleatoric}
     for name, raw in {"known": known, **others}.items():
-        found[name] = [gaussian_nll(raw.energy, raw.energy_variance), gaussian_nll(raw.energy, one * raw.energy_variance),
-                       gaussian_nll(raw.energy, two.scaled(raw).energy_variance)]
+        found[name] = [
+            gaussian_nll(raw.energy, raw.energy_variance),
+            gaussian_nll(raw.energy, one * raw.energy_variance),
+            gaussian_nll(raw.energy, two.scaled(raw).energy_variance),
+        ]
         if known.forces_covariance is not None and two.forces.ellipsoids is not None:
             c = covariance_scale(known.forces, known.forces_covariance)
             found[f"{name} forces"] = [vector_nll(raw.forces, raw.forces_covariance), vector_nll(raw.forces, c * raw.forces_covariance)]
@@ -105,9 +110,14 @@ def measured(predictor, sets: dict) -> dict:
     judged = {name: assess(predictor, calibration, data) for name, data in sets.items()}
     raw = {name: one.raw for name, one in judged.items()}
     detected = {name: detections(judged[first], judged[name], calibration.thresholds) for name in rest}
-    found = {"rmse": {name: [1e3 * rmse(one.energy), 1e3 * rmse(one.forces)] for name, one in raw.items()},
-             "known": random_halves(raw[first]), "others": {name: elsewhere(judged[name]) for name in rest}, "auroc": {}, "missed": None,
-             "factors": factors(raw[first], {name: raw[name] for name in rest})}
+    found = {
+        "rmse": {name: [1e3 * rmse(one.energy), 1e3 * rmse(one.forces)] for name, one in raw.items()},
+        "known": random_halves(raw[first]),
+        "others": {name: elsewhere(judged[name]) for name in rest},
+        "auroc": {},
+        "missed": None,
+        "factors": factors(raw[first], {name: raw[name] for name in rest}),
+    }
     for kind, names in SCORES.items():
         score = next((n for n in names if n in judged[first].evaluation.scores), None)
         for name in rest:
@@ -120,17 +130,24 @@ def measured(predictor, sets: dict) -> dict:
 def table(results: dict, known: str, others: tuple[str, ...]) -> str:
     number = lambda values, key: f"{values[key]:.4f}" if key in values else "–"  # noqa: E731
     arrow = lambda values, name: f"{number(values, f'CE {name} before')} → {number(values, f'CE {name} after')}"  # noqa: E731
-    lines = [f"| {known}, halves | RMSE E / F, meV, meV/Å | CE energies | CE forces | CE vectors | conformal 90 %: energies, in band, forces "
-             "| 68 / 95 % ellipsoids |\n|" + "---|" * 7]
+    lines = [
+        f"| {known}, halves | RMSE E / F, meV, meV/Å | CE energies | CE forces | CE vectors | conformal 90 %: energies, in band, forces "
+        "| 68 / 95 % ellipsoids |\n|" + "---|" * 7
+    ]
     share = lambda values, key: f"{100 * values[key]:.1f}" if key in values else "–"  # noqa: E731
     for row, found in results.items():
         v = found["known"]
         cells = [" / ".join(f"{value:.1f}" for value in found["rmse"][known])] + [arrow(v, name) for name in QUANTITIES]
-        cells += [f"{share(v, 'conformal 90 % energy')}, {share(v, 'conformal in its 99 % band')}, {share(v, 'conformal 90 % forces')}",
-                  f"{share(v, 'ellipsoids 0.68')} / {share(v, 'ellipsoids 0.95')}"]
+        cells += [
+            f"{share(v, 'conformal 90 % energy')}, {share(v, 'conformal in its 99 % band')}, {share(v, 'conformal 90 % forces')}",
+            f"{share(v, 'ellipsoids 0.68')} / {share(v, 'ellipsoids 0.95')}",
+        ]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     for name in others:
-        lines += ["", f"| {name} | RMSE E / F | CE energies | less | CE forces | less | CE vectors | AUROC E / F | rank / ceiling |\n|" + "---|" * 9]
+        lines += [
+            "",
+            f"| {name} | RMSE E / F | CE energies | less | CE forces | less | CE vectors | AUROC E / F | rank / ceiling |\n|" + "---|" * 9,
+        ]
         for row, found in results.items():
             v, cells = found["others"][name], [" / ".join(f"{value:.1f}" for value in found["rmse"][name])]
             for quantity in QUANTITIES:

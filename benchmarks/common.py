@@ -13,13 +13,13 @@ import torch
 from ase import Atoms, units
 from ase.io import read
 
-from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import initial_offsets
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
+from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.train.config import parse_config
 from race_calc.train.finish import finish

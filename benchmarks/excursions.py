@@ -39,7 +39,9 @@ flagged = scores > calculator.thresholds[SCORE]
 found = {"steps looked at": len(scores), "flagged": int(flagged.sum())}
 for name, chosen in (("flagged", flagged), ("other", ~flagged)):
     if chosen.any():
-        found |= {f"{name}: median difference, meV/Å": float(np.median(differences[chosen])),
-                  f"{name}: largest difference, meV/Å": float(differences[chosen].max())}
+        found |= {
+            f"{name}: median difference, meV/Å": float(np.median(differences[chosen])),
+            f"{name}: largest difference, meV/Å": float(differences[chosen].max()),
+        }
 found["correlation of log score and log difference"] = float(np.corrcoef(np.log(scores), np.log(differences))[0, 1])
 report(given, found)

@@ -45,8 +45,13 @@ def excursions(steps: list[int]) -> int:
 
 picoseconds = steps * TIMESTEP / 1e3
 limit = lambda k: float(chi2.ppf(0.95, 2 * k + 2) / (2 * picoseconds))  # noqa: E731
-found = {"runs": given.seeds, "picoseconds": picoseconds, "halts": halts, "halts per ps, below (95 %)": limit(halts),
-         "criteria": ", ".join(f"{c.action} after {c.consecutive} of {c.name} > {c.threshold:.3g}" for c in monitor.criteria)}
+found = {
+    "runs": given.seeds,
+    "picoseconds": picoseconds,
+    "halts": halts,
+    "halts per ps, below (95 %)": limit(halts),
+    "criteria": ", ".join(f"{c.action} after {c.consecutive} of {c.name} > {c.threshold:.3g}" for c in monitor.criteria),
+}
 for name in largest:
     counts = sum(excursions(steps) for steps in above.get(name, {}).values())
     found[f"{name}: largest / threshold"] = float(largest[name])

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from common import MODEL, arguments, report, start
 
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.data.graph import collate, from_atoms
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
 
 given = arguments(__doc__, model=str(MODEL), frames=50, rattle=0.05)
@@ -16,9 +16,7 @@ for seed in range(given.frames):
     atoms.positions += np.random.default_rng(seed).normal(scale=given.rattle, size=atoms.positions.shape)
     graphs.append(from_atoms(atoms, checkpoint.model.plan.config.cutoff))
 graph = collate(graphs)
-single, double = (
-    load_stack(checkpoint, dtype, torch.device("cpu")).predict(graph) for dtype in (torch.float32, torch.float64)
-)
+single, double = (load_stack(checkpoint, dtype, torch.device("cpu")).predict(graph) for dtype in (torch.float32, torch.float64))
 
 
 def sigma(covariances: np.ndarray) -> np.ndarray:

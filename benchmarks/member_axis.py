@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 from common import MODEL, arguments, interleaved, report, start
 
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.data.graph import from_atoms
 from race_calc.model.memory import keep_freed_memory
 from race_calc.model.parameters import select_members
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
 
 given = arguments(__doc__, model=str(MODEL), rounds=20, dtype="float64", compile="yes")
@@ -18,9 +18,7 @@ stack = load_stack(checkpoint, getattr(torch, given.dtype), torch.device("cpu"),
 singles = [replace(stack, parameters=select_members(stack.parameters, [m])) for m in range(stack.members)]
 graph = from_atoms(start(300.0, 0), stack.model.plan.config.cutoff)
 
-times = interleaved(
-    {"stack": lambda: stack.predict(graph), "singles": lambda: [single.predict(graph) for single in singles]}, given.rounds
-)
+times = interleaved({"stack": lambda: stack.predict(graph), "singles": lambda: [single.predict(graph) for single in singles]}, given.rounds)
 together, apart = times["stack"], times["singles"]
 report(
     given,

@@ -12,10 +12,7 @@ keep_freed_memory()
 shape = dict(hidden_irreps="32x0e+32x1o+16x2e", features_dim=32, radial_hidden=(32, 32), cutoff=given.cutoff)
 cpu, dtype = torch.device("cpu"), getattr(torch, given.dtype)
 graph = from_atoms(start(300.0, 0), given.cutoff)
-stacks = {
-    head: load_stack(untrained((1, 6, 7, 8), given.members, 21.0, head=head, **shape), dtype, cpu)
-    for head in ("joint", "mse")
-}
+stacks = {head: load_stack(untrained((1, 6, 7, 8), given.members, 21.0, head=head, **shape), dtype, cpu) for head in ("joint", "mse")}
 times = interleaved({head: lambda s=stack: s.predict(graph) for head, stack in stacks.items()}, given.rounds)
 report(
     given,

@@ -18,17 +18,17 @@ import torch
 from common import MODEL, arguments, interleaved, start
 from runs import CASES, CPU, POST_HOC, ROWS, configuration, make
 
-from race_calc.interfaces.calculator import StackPredictor
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.data.dataset import read_dataset
-from race_calc.evaluate.predict import evaluate_dataset
 from race_calc.data.graph import from_atoms
+from race_calc.evaluate.predict import evaluate_dataset
+from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.memory import keep_freed_memory
 from race_calc.model.parameters import select_members, shares_trunk
-from race_calc.uncertainty.detection import auroc
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
+from race_calc.uncertainty.detection import auroc
 
 SETS = ("id_300K", "ood_600K", "ood_1200K")
 BASE = MODEL / "train.yaml"
@@ -39,11 +39,16 @@ def measured(stack, sets: dict) -> dict[str, float | None]:
     for name, data in sets.items():
         evaluation = evaluate_dataset(StackPredictor(stack), data)
         for kind, quality in (("E", evaluation.energy), ("F", evaluation.forces)):
-            found |= {f"RMSE {kind} {name}": 1e3 * quality.rmse, f"NLL {kind} {name}": quality.nll,
-                      f"CE {kind} {name}": quality.calibration_error}
+            found |= {
+                f"RMSE {kind} {name}": 1e3 * quality.rmse,
+                f"NLL {kind} {name}": quality.nll,
+                f"CE {kind} {name}": quality.calibration_error,
+            }
         scores[name] = evaluation.scores
-    for kind, names in {"E": ("bald_energy", "energy_uncertainty_per_atom_epistemic", "energy_uncertainty_per_atom"),
-                        "F": ("bald_forces_max", "forces_uncertainty_max_epistemic", "forces_uncertainty_max")}.items():
+    for kind, names in {
+        "E": ("bald_energy", "energy_uncertainty_per_atom_epistemic", "energy_uncertainty_per_atom"),
+        "F": ("bald_forces_max", "forces_uncertainty_max_epistemic", "forces_uncertainty_max"),
+    }.items():
         name = next((n for n in names if n in scores["id_300K"]), None)
         found[f"AUROC {kind}"] = None if name is None else auroc(scores["id_300K"][name], scores["ood_1200K"][name])
     return found
@@ -60,6 +65,7 @@ def summary(rows: list[dict]) -> dict[str, tuple[float, float] | None]:
 
 def costs(data: Path, runs: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of one training epoch of every case, and milliseconds of a step, each in one interleaved run."""
+
     def epoch(case: str):
         config = configuration(case, BASE, epochs=1, warmup_epochs=0)
         prepared = prepare(config, data)
@@ -76,7 +82,7 @@ def costs(data: Path, runs: Path, rounds: int) -> dict[str, dict[str, float]]:
         checkpoint = load_checkpoint(runs / run)
         if kind == "single":
             checkpoint = replace(checkpoint, parameters=select_members(checkpoint.parameters, [0]))
-        steps[row] = (lambda s=load_stack(checkpoint, torch.float64, CPU): s.predict(graph))
+        steps[row] = lambda s=load_stack(checkpoint, torch.float64, CPU): s.predict(graph)
         if shares_trunk(checkpoint.parameters):
             cheap = load_stack(checkpoint, torch.float64, CPU, forces_epistemic=False)
             steps[f"{row}, forces_epistemic=False"] = lambda s=cheap: s.predict(graph)

@@ -1,6 +1,6 @@
 """The figure of docs/posteriors.md, from the results of `posteriors.py --times`.
 
-    python benchmarks/posteriors_figure.py --results runs/posteriors/results.json --out docs/figures/posteriors
+python benchmarks/posteriors_figure.py --results runs/posteriors/results.json --out docs/figures/posteriors
 """
 
 import json

@@ -11,16 +11,19 @@ from pathlib import Path
 import yaml
 from common import MODEL, arguments, report, trained
 
-from race_calc.interfaces.calculator import StackPredictor
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.predict import evaluate_dataset
+from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.memory import keep_freed_memory
 
 given = arguments(__doc__, data=".", members=2, epochs=20)
 keep_freed_memory()
 RECIPES = {
-    "joint": {}, "beta-nll": {"recipe": "beta-nll"},
-    "warm-start": {"recipe": "warm-start"}, "detached": {"recipe": "detached"}, "squared errors": None,  # head mse
+    "joint": {},
+    "beta-nll": {"recipe": "beta-nll"},
+    "warm-start": {"recipe": "warm-start"},
+    "detached": {"recipe": "detached"},
+    "squared errors": None,  # head mse
 }
 DATA = {
     "3bpa": (dict(train="3bpa/train_300K.xyz", isolated_atoms="3bpa/iso_atoms.xyz"), ("id_300K.xyz", "ood_600K.xyz", "ood_1200K.xyz"), {}),

@@ -12,8 +12,8 @@ import torch
 import yaml
 from common import MODEL, arguments
 
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.model.memory import keep_freed_memory
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.train.config import parse_config
 from race_calc.train.files import STATE_FILE
 from race_calc.train.finish import Request, finish, fit_posterior
@@ -30,9 +30,17 @@ CASES = {  # run → changes of the configuration
 }
 POST_HOC = {"laplace": ("mse", "laplace"), "llpr-mse": ("mse", "llpr"), "llpr": ("de-jef", "llpr")}  # run → (base, method)
 ROWS = {  # row of a table → (run, single members or the whole)
-    "MSE": ("mse", "single"), "MSE ensemble": ("mse", "whole"), "MVE": ("de-jef", "single"), "DE-E": ("de-e", "whole"),
-    "DE-JEF": ("de-jef", "whole"), "SWAG": ("swag", "whole"), "IVON": ("ivon", "whole"), "Laplace": ("laplace", "whole"),
-    "LLPR on MSE": ("llpr-mse", "whole"), "LLPR on MVE": ("llpr", "whole"), "shallow": ("shallow", "whole"),
+    "MSE": ("mse", "single"),
+    "MSE ensemble": ("mse", "whole"),
+    "MVE": ("de-jef", "single"),
+    "DE-E": ("de-e", "whole"),
+    "DE-JEF": ("de-jef", "whole"),
+    "SWAG": ("swag", "whole"),
+    "IVON": ("ivon", "whole"),
+    "Laplace": ("laplace", "whole"),
+    "LLPR on MSE": ("llpr-mse", "whole"),
+    "LLPR on MVE": ("llpr", "whole"),
+    "shallow": ("shallow", "whole"),
 }
 CPU = torch.device("cpu")
 
@@ -56,8 +64,14 @@ def make(case: str, base: Path, data: Path, folder: Path) -> None:
         return
     config = configuration(case, base)
     prepared = prepare(config, data)
-    trained = train(config, prepared, folder, CPU, resume=(folder / STATE_FILE).exists(),
-                    report=lambda r: print(case, r["epoch"], r["validation_score"], flush=True) if r["kind"] == "epoch" else None)
+    trained = train(
+        config,
+        prepared,
+        folder,
+        CPU,
+        resume=(folder / STATE_FILE).exists(),
+        report=lambda r: print(case, r["epoch"], r["validation_score"], flush=True) if r["kind"] == "epoch" else None,
+    )
     finish(config, prepared, trained, folder, CPU)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from common import MODEL, arguments, report, start
 
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.data.graph import collate, from_atoms
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
 
 FIRST_STEP = """
@@ -37,8 +37,12 @@ graph = collate(graphs)
 a, b = tables.predict(graph), exact.predict(graph)
 size = sum(value.numel() for name, value in tables.parameters.items() if name.endswith(".table"))
 runs = [
-    [float(x) for x in subprocess.run([sys.executable, "-c", FIRST_STEP, given.model, str(MODEL / "start.xyz")],
-                                      capture_output=True, text=True, check=True).stdout.split()]
+    [
+        float(x)
+        for x in subprocess.run(
+            [sys.executable, "-c", FIRST_STEP, given.model, str(MODEL / "start.xyz")], capture_output=True, text=True, check=True
+        ).stdout.split()
+    ]
     for _ in range(5)
 ]
 imported, loaded, stepped = np.median(runs, axis=0)

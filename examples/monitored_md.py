@@ -1,6 +1,6 @@
 """Molecular dynamics that ends when the model no longer knows the forces.
 
-    python examples/monitored_md.py [MODEL] [FOLDER] [STEPS]
+python examples/monitored_md.py [MODEL] [FOLDER] [STEPS]
 """
 
 import sys
@@ -19,9 +19,7 @@ folder = Path(folder)
 atoms = read(SHIPPED / "start.xyz")
 atoms.calc = RACECalculator(model)
 # The atoms start at rest; the thermostat brings them to 600 K within about 0.2 ps.
-dyn = Langevin(
-    atoms, 0.5 * units.fs, temperature_K=600, friction=0.02 / units.fs, fixcm=False, trajectory=str(folder / "md.traj")
-)
+dyn = Langevin(atoms, 0.5 * units.fs, temperature_K=600, friction=0.02 / units.fs, fixcm=False, trajectory=str(folder / "md.traj"))
 
 # Save a frame in which the members disagree about the force on some atom by more than the threshold stored with the model
 # ("auto"), and end the run when they disagree about the whole structure at ten steps in a row (at 300 K, where single

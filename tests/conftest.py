@@ -28,20 +28,18 @@ def tiny_model(tmp_path_factory) -> Path:
     import torch
     from ase.build import molecule
 
-    from race_calc.posterior.checkpoint import Checkpoint, save_checkpoint
-    from race_calc.data.references import References
     from race_calc.data.graph import collate, from_atoms
+    from race_calc.data.references import References
     from race_calc.model.config import ModelConfig
     from race_calc.model.parameters import initialise
     from race_calc.model.plan import make_plan
     from race_calc.model.race import Race
+    from race_calc.posterior.checkpoint import Checkpoint, save_checkpoint
+    from race_calc.posterior.stack import load_stack
     from race_calc.uncertainty.scores import all_scores
     from race_calc.uncertainty.thresholds import auto_thresholds
-    from race_calc.posterior.stack import load_stack
 
-    config = ModelConfig(
-        hidden_irreps="4x0e+4x1o+4x2e", l_max=2, layers=2, features_dim=4, radial_hidden=(8,), cutoff=4.0
-    )
+    config = ModelConfig(hidden_irreps="4x0e+4x1o+4x2e", l_max=2, layers=2, features_dim=4, radial_hidden=(8,), cutoff=4.0)
     references = References(species=(1, 6, 8), energies=(-13.6, -1029.5, -2042.0), shift=-0.1, scale=0.5)
     plan = make_plan(config, len(references.species))
     parameters = initialise(plan, [11, 12], {"energy_var_offset": -6.0, "force_cov_offset": -4.0})

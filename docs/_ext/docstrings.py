@@ -33,7 +33,7 @@ def _docstring(app, what, name, obj, options, lines):
 
 
 def _signature(app, what, name, obj, options, signature, returns):
-    tabled = what == "class" and settings_of(obj) or what == "function" and options_of(obj)
+    tabled = (what == "class" and settings_of(obj)) or (what == "function" and options_of(obj))
     return ("", None) if tabled else None
 
 

@@ -26,8 +26,8 @@ def demo(
     import ase.io
 
     from race_calc.interfaces.calculator import RACECalculator
-    from race_calc.report.demo import closing_lines, draw_figure, file_lines
     from race_calc.md.run import TIMESTEP, demo_plan, run_demo
+    from race_calc.report.demo import closing_lines, draw_figure, file_lines
 
     logging.getLogger("race_calc.monitor").addHandler(logging.NullHandler())  # the closing lines tell of the halt
     began = time.monotonic()
@@ -91,8 +91,7 @@ def live_line(plan):
         if not terminal and record.step % LINE_INTERVAL and record.decision.action != "halt":
             return
         text = (
-            f"step {record.step:5d}/{plan.steps}  T {record.temperature:5.0f} K "
-            f"(thermostat {target_temperature(plan, record.step):4.0f} K)"
+            f"step {record.step:5d}/{plan.steps}  T {record.temperature:5.0f} K (thermostat {target_temperature(plan, record.step):4.0f} K)"
         )
         for row in sorted(SCORES.values(), key=lambda row: row.worst_atom):  # of the structure, then of an atom
             if row.short is not None and row.name in record.scores:

@@ -9,8 +9,8 @@ from race_calc.cli.app import command
 from race_calc.cli.factory import HELP, calculator_from, model_and_data
 
 if TYPE_CHECKING:
-    from race_calc.evaluate.assessment import Assessment, Comparison
     from race_calc.data.dataset import Dataset
+    from race_calc.evaluate.assessment import Assessment, Comparison
     from race_calc.uncertainty.predictor import Predictor
 
 
@@ -32,9 +32,9 @@ def evaluate(
 
     Where the model is calibrated, uncertainties are shown before and after.
     """
+    from race_calc.data.dataset import read_dataset
     from race_calc.evaluate.assessment import compare
     from race_calc.report.evaluation_json import write_json
-    from race_calc.data.dataset import read_dataset
     from race_calc.uncertainty.predictor import calibration_of
 
     folder, data = model_and_data(model, data, calculator)
@@ -91,8 +91,9 @@ def assessed(predictor: "Predictor", sets: "dict[str, Dataset]") -> "dict[str, A
         for name, dataset in sets.items():
             task = bar.add_task(escape(Path(name).name), total=len(dataset))
             try:
-                found[name] = assess(predictor, calibration_of(predictor), dataset,
-                                     lambda done, _, task=task: bar.update(task, completed=done))
+                found[name] = assess(
+                    predictor, calibration_of(predictor), dataset, lambda done, _, task=task: bar.update(task, completed=done)
+                )
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
     return found
@@ -104,14 +105,19 @@ def show(compared: "Comparison", select: str | None) -> None:
 
     from rich.text import Text
 
-    from race_calc.report.evaluation import print_tables, score_line
     from race_calc.cli.info import wide_console
+    from race_calc.report.evaluation import print_tables, score_line
 
     console, calibration = wide_console(), compared.calibration
     short = dict(zip(compared.found, short_names(list(compared.found))))
-    print_tables(console, {short[name]: one for name, one in compared.found.items()},
-                 {short[name]: one for name, one in compared.detected.items()},
-                 calibration is not None, math.inf if calibration is None else calibration.frames, select)
+    print_tables(
+        console,
+        {short[name]: one for name, one in compared.found.items()},
+        {short[name]: one for name, one in compared.detected.items()},
+        calibration is not None,
+        math.inf if calibration is None else calibration.frames,
+        select,
+    )
     if compared.terms is not None:
         console.print(Text(score_line(compared.terms, compared.criterion)))
 

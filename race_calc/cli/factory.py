@@ -20,13 +20,17 @@ def calculator_from(spec: str):
     try:
         made = getattr(import_module(module), function)()
     except Exception as error:  # whatever the user's code raises
-        raise ValueError(f"--calculator {spec}: {type(error).__name__}: {error} (modules are looked for in {Path.cwd()} and where "
-                         "Python finds its packages)") from error
+        raise ValueError(
+            f"--calculator {spec}: {type(error).__name__}: {error} (modules are looked for in {Path.cwd()} and where "
+            "Python finds its packages)"
+        ) from error
     finally:
         sys.path.remove(str(Path.cwd()))
     if not callable(getattr(made, "prediction", None)):
-        raise ValueError(f"--calculator {spec} made a {type(made).__name__}, which has no predictions: wrap it in race_calc.Committee or "
-                         "race_calc.from_results")
+        raise ValueError(
+            f"--calculator {spec} made a {type(made).__name__}, which has no predictions: wrap it in race_calc.Committee or "
+            "race_calc.from_results"
+        )
     return made
 
 

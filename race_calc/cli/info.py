@@ -102,9 +102,7 @@ def training_lines(checkpoint: "Checkpoint") -> dict[str, str]:
     settings = record.get("config", {}).get("training", {})
     validation = record.get("validation", {})
     lines = {
-        "made": ", ".join(
-            part for part in (record.get("date"), _named("race_calc", record), _named("torch", record)) if part
-        ),
+        "made": ", ".join(part for part in (record.get("date"), _named("race_calc", record), _named("torch", record)) if part),
         "recipe": settings.get("recipe"),
         "epochs": settings.get("epochs"),
         "batch size": settings.get("batch_size"),

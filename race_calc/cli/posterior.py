@@ -25,9 +25,9 @@ def fit(
     """Fit a posterior to the data that the model was trained on; the model itself stays as it is."""
     from rich.progress import Progress
 
-    from race_calc.posterior.checkpoint import CARD, WEIGHTS, load_checkpoint
     from race_calc.model.device import torch_device
     from race_calc.model.memory import keep_freed_memory
+    from race_calc.posterior.checkpoint import CARD, WEIGHTS, load_checkpoint
     from race_calc.train.files import STATE_FILE
     from race_calc.train.finish import Request, fit_posterior
 
@@ -39,8 +39,14 @@ def fit(
         raise FileExistsError(f"{out} is a file: give a folder as --out")
     with Progress() as bar:
         task = bar.add_task(method, total=None)
-        made = fit_posterior(checkpoint, Request(method, members, member, seed), data, out, torch_device(device),
-                             lambda done, total: bar.update(task, completed=done, total=total))
+        made = fit_posterior(
+            checkpoint,
+            Request(method, members, member, seed),
+            data,
+            out,
+            torch_device(device),
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
     record = made.training["posterior"]
     for name in ("prior_precision", "calibration", "force_errors_over_variances"):
         if name in record:

@@ -57,10 +57,7 @@ class Dataset:
         indices = [int(i) for i in indices]
         outside = [i for i in indices if not 0 <= i < len(self)]
         if outside:
-            raise ValueError(
-                f"indices {_short(outside)} are outside this data set of {len(self)} structures: "
-                f"use 0 to {len(self) - 1}"
-            )
+            raise ValueError(f"indices {_short(outside)} are outside this data set of {len(self)} structures: use 0 to {len(self) - 1}")
         return Dataset(
             structures=tuple(self.structures[i] for i in indices),
             energy=self.energy[indices],
@@ -159,9 +156,7 @@ def structure_hashes(dataset: Dataset) -> tuple[str, ...]:
     present, the 3 x 3 stress. -0.0 counts as 0.0. ``info`` is left out.
     """
     hashes = []
-    for atoms, energy, forces, stress in zip(
-        dataset.structures, dataset.energy, dataset.forces, dataset.stress
-    ):
+    for atoms, energy, forces, stress in zip(dataset.structures, dataset.energy, dataset.forces, dataset.stress):
         digest = hashlib.sha256(np.array([len(atoms), *atoms.numbers], dtype="<i8").tobytes())
         digest.update(np.asarray(atoms.pbc, dtype="u1").tobytes())
         floats = [atoms.positions, atoms.cell.array, energy, forces]
@@ -211,10 +206,7 @@ def _checked(labelled: list[tuple], source: str) -> Dataset:
             raise ValueError(f"{where} has atoms that are no chemical element (such as X): remove them")
         flat = np.flatnonzero(atoms.pbc & ~atoms.cell.array.any(axis=1))
         if len(flat):
-            raise ValueError(
-                f"{where} is periodic along cell vector {int(flat[0])}, which is zero: "
-                "give the cell or switch pbc off"
-            )
+            raise ValueError(f"{where} is periodic along cell vector {int(flat[0])}, which is zero: give the cell or switch pbc off")
         forces = np.array(f, dtype=np.float64)
         if forces.shape != (len(atoms), 3):
             raise ValueError(f"{where}: forces have the shape {forces.shape}, expected {(len(atoms), 3)}")

@@ -23,9 +23,7 @@ def check_structure(atoms: Atoms) -> None:
         raise ValueError("the cell is not finite: the run has blown up; go back to the last good frame")
     for axis in np.flatnonzero(atoms.pbc):
         if np.linalg.norm(cell[axis]) < 1e-6:
-            raise ValueError(
-                f"pbc is set along cell vector {axis} but that vector is zero: set the cell, or atoms.pbc = False"
-            )
+            raise ValueError(f"pbc is set along cell vector {axis} but that vector is zero: set the cell, or atoms.pbc = False")
     if atoms.pbc.any() and np.linalg.svd(cell[atoms.pbc], compute_uv=False)[-1] < 1e-6:
         raise ValueError("the periodic cell vectors are linearly dependent: mend the cell")
     if not atoms.pbc.all():
@@ -65,9 +63,7 @@ def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray
                 f"{cutoff} Å: the cell has collapsed or has another unit; go back to the last good frame"
             )
     pairs = vesin.NeighborList(cutoff=float(cutoff), full_list=False, sorted=True)
-    one, other, shifts, distance = pairs.compute(
-        points=atoms.positions, box=cell, periodic=np.asarray(atoms.pbc), quantities="ijSd"
-    )
+    one, other, shifts, distance = pairs.compute(points=atoms.positions, box=cell, periodic=np.asarray(atoms.pbc), quantities="ijSd")
     check_distances(atoms, one, other, distance)
     centre, neighbour = np.concatenate([one, other]), np.concatenate([other, one])
     order = np.argsort(centre, kind="stable")

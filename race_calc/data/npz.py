@@ -7,9 +7,7 @@ from ase.io.formats import string2index
 KCAL_PER_MOL = 0.0433641042418009  # eV; 4184 J / (Avogadro constant * elementary charge)
 
 
-def read_npz(
-    name: str, part: str | None = None, index: str | int | slice = ":"
-) -> list[tuple[Atoms, float, np.ndarray]]:
+def read_npz(name: str, part: str | None = None, index: str | int | slice = ":") -> list[tuple[Atoms, float, np.ndarray]]:
     """Frames (Atoms in Å, energy in eV, forces (N, 3) in eV/Å) of one molecule.
 
     Layouts (B frames, N atoms), chosen by the keys found:
@@ -38,10 +36,7 @@ def read_npz(
         if part is not None:
             raise ValueError(f"{name} has no parts: remove '#{part}' and select frames with an index")
     else:
-        raise ValueError(
-            f"{name} has the keys {sorted(arrays)}: expected {split_keys} (eV, Å) "
-            f"or {plain_keys} (kcal/mol, Å)"
-        )
+        raise ValueError(f"{name} has the keys {sorted(arrays)}: expected {split_keys} (eV, Å) or {plain_keys} (kcal/mol, Å)")
     numbers, positions, energies, forces = (arrays[key] for key in keys)
     energies = energies.reshape(-1)  # some files store (B, 1)
     expected = (*energies.shape, *numbers.shape, 3)
@@ -54,7 +49,4 @@ def read_npz(
         chosen = np.arange(len(energies))[string2index(index) if isinstance(index, str) else index]
     except (IndexError, ValueError) as error:
         raise ValueError(f"index {index!r} does not fit {name}, which has {len(energies)} frames") from error
-    return [
-        (Atoms(numbers=numbers, positions=positions[i]), float(energies[i]) * unit, forces[i] * unit)
-        for i in np.atleast_1d(chosen)
-    ]
+    return [(Atoms(numbers=numbers, positions=positions[i]), float(energies[i]) * unit, forces[i] * unit) for i in np.atleast_1d(chosen)]

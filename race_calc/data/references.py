@@ -56,12 +56,7 @@ class References:
 
     def to_dict(self) -> dict:
         """Plain JSON types."""
-        return {
-            "species": list(self.species),
-            "energies": list(self.energies),
-            "shift": self.shift,
-            "scale": self.scale,
-        }
+        return {"species": list(self.species), "energies": list(self.energies), "shift": self.shift, "scale": self.scale}
 
     @classmethod
     def from_dict(cls, data: dict) -> "References":
@@ -72,8 +67,7 @@ class References:
             shift, scale = float(data["shift"]), float(data["scale"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"not stored references ({type(error).__name__}: {error}): expected 'species', "
-                "'energies', 'shift' and 'scale'"
+                f"not stored references ({type(error).__name__}: {error}): expected 'species', 'energies', 'shift' and 'scale'"
             ) from error
         if list(species) != sorted(set(species)) or len(species) != len(energies):
             raise ValueError(f"stored references need sorted species and one energy each, found {data}")
@@ -131,9 +125,7 @@ def read_isolated_atoms(path: str | Path) -> dict[int, float]:
     try:
         frames: list[Atoms] = read(path, index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
-        raise ValueError(
-            f"ASE cannot read the isolated atoms {path} ({error}): give one single-atom frame per element"
-        ) from error
+        raise ValueError(f"ASE cannot read the isolated atoms {path} ({error}): give one single-atom frame per element") from error
     energies: dict[int, float] = {}
     for i, atoms in enumerate(frames):
         if len(atoms) != 1:

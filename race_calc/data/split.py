@@ -31,8 +31,7 @@ class Split:
         both = sorted(set(self.train) & set(self.validation))
         if both:
             raise ValueError(
-                f"{len(both)} structures are in both parts of the split (first: {both[0]}): "
-                "training and validation sets must be disjoint"
+                f"{len(both)} structures are in both parts of the split (first: {both[0]}): training and validation sets must be disjoint"
             )
 
     def to_dict(self) -> dict:
@@ -53,9 +52,7 @@ class Split:
         return cls(train, validation, seed)
 
 
-def make_split(
-    n: int, validation: int | Sequence[int], seed: int = 0, validation_from: str = "last"
-) -> Split:
+def make_split(n: int, validation: int | Sequence[int], seed: int = 0, validation_from: str = "last") -> Split:
     """Split ``n`` structures; both parts are sorted.
 
     ``validation``: how many structures to hold back, or their indices. 0 holds none back
@@ -66,9 +63,7 @@ def make_split(
     """
     if isinstance(validation, (int, np.integer)):
         if not 0 <= validation < n:
-            raise ValueError(
-                f"cannot hold back {validation} of {n} structures for validation: use 0 to {n - 1}"
-            )
+            raise ValueError(f"cannot hold back {validation} of {n} structures for validation: use 0 to {n - 1}")
         if validation_from == "last":
             held = range(n - int(validation), n)
         elif validation_from == "random":

@@ -7,8 +7,8 @@ import numpy as np
 from ase import Atoms
 
 from race_calc.data.dataset import Dataset
-from race_calc.data.references import References
 from race_calc.data.graph import Graph, from_atoms
+from race_calc.data.references import References
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ def _label(atoms: Atoms, name: str, where: str) -> np.ndarray:
     elif name in atoms.info:
         values = np.asarray(atoms.info[name], dtype=np.float64).reshape(1, -1)
     else:
-        raise ValueError(f"{where} has no {name}, which model.head learns from: store it as an array of the atoms or in info; found "
-                         f"arrays {sorted(atoms.arrays)} and info keys {sorted(atoms.info)}")
+        raise ValueError(
+            f"{where} has no {name}, which model.head learns from: store it as an array of the atoms or in info; found "
+            f"arrays {sorted(atoms.arrays)} and info keys {sorted(atoms.info)}"
+        )
     if not np.isfinite(values).all():
         raise ValueError(f"{where}: {name} not finite (NaN or infinite): repair or remove this frame")
     return values

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from race_calc.uncertainty.calibration import Calibration
-from race_calc.uncertainty.metrics import LEVELS
-from race_calc.uncertainty.ranking import force_rank_ceiling, force_rank_correlation
-from race_calc.evaluate.reliability import Reliability, calibrated_levels, inside, nominal_levels, reliability
-from race_calc.uncertainty.residuals import Residuals
-from race_calc.evaluate.unified_score import Errors, unified_terms
 from race_calc.data.dataset import Dataset
 from race_calc.evaluate.predict import Evaluation, Predicted, predict_dataset, residuals_of, summarise
+from race_calc.evaluate.reliability import Reliability, calibrated_levels, inside, nominal_levels, reliability
+from race_calc.evaluate.unified_score import Errors, unified_terms
+from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.decisions import default_scores
 from race_calc.uncertainty.detection import aupr, auroc, fpr_at_95_tpr
-from race_calc.uncertainty.scores import atom_scores
+from race_calc.uncertainty.metrics import LEVELS
 from race_calc.uncertainty.predictor import Predictor, calibration_of, thresholds_of
+from race_calc.uncertainty.ranking import force_rank_ceiling, force_rank_correlation
+from race_calc.uncertainty.residuals import Residuals
+from race_calc.uncertainty.scores import atom_scores
 
 BAD = 5.0  # times the force RMSE of the known set
 RELATIVE_ERROR = 0.05  # reference errors of the unified score, as a share of the spread of the labels
@@ -67,8 +67,9 @@ class Assessment:
         return None if name is None else inside(self.levels[name], LEVELS[1], name)
 
 
-def assess(predictor: Predictor, calibration: Calibration | None, dataset: Dataset,
-           progress: Callable[[int, int], None] = lambda done, total: None) -> Assessment:
+def assess(
+    predictor: Predictor, calibration: Calibration | None, dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Assessment:
     """Predict a data set and judge it; `calibration`: applied to raw predictions. Raises ValueError as `predict_dataset` does."""
     predicted = predict_dataset(predictor, dataset, progress=progress)
     raw = residuals_of(predicted, dataset)
@@ -85,8 +86,9 @@ def assess(predictor: Predictor, calibration: Calibration | None, dataset: Datas
         after=after,
         before_quality=reliability(before, raw.frame),
         after_quality=reliability(after, raw.frame),
-        rank=None if covariance is None or len(covariance) < 2 else (
-            force_rank_correlation(raw.forces, covariance), force_rank_ceiling(covariance)),
+        rank=None
+        if covariance is None or len(covariance) < 2
+        else (force_rank_correlation(raw.forces, covariance), force_rank_ceiling(covariance)),
         atom_scores=_atom_scores(predicted),
     )
 
@@ -139,8 +141,9 @@ def _pairs(known: Assessment, other: Assessment):
             yield name, values, two[name]
 
 
-def score_terms(known: Assessment, known_data: Dataset, reference_energies: Sequence[float], found: list[dict[str, Detection]],
-                criterion: str) -> dict[str, float] | None:
+def score_terms(
+    known: Assessment, known_data: Dataset, reference_energies: Sequence[float], found: list[dict[str, Detection]], criterion: str
+) -> dict[str, float] | None:
     """The terms of the unified score, or None where one of them cannot be told.
 
     Errors and calibration errors are those of the known set; calibration errors after scaling and level map where there is
@@ -160,8 +163,12 @@ def score_terms(known: Assessment, known_data: Dataset, reference_energies: Sequ
     if np.isnan([known.evaluation.energy.rmse, known.evaluation.forces.rmse]).any():
         return None
     return unified_terms(
-        Errors(known.evaluation.energy.rmse, known.evaluation.forces.rmse, quality["energy"].calibration_error.value,
-               quality["forces"].calibration_error.value),
+        Errors(
+            known.evaluation.energy.rmse,
+            known.evaluation.forces.rmse,
+            quality["energy"].calibration_error.value,
+            quality["forces"].calibration_error.value,
+        ),
         auroc=float(np.mean([one[criterion].auroc for one in found])),
         reference_energy=RELATIVE_ERROR * spread_energy,
         reference_forces=RELATIVE_ERROR * spread_forces,
@@ -181,8 +188,9 @@ class Comparison:
     terms: dict[str, float] | None
 
 
-def compare(predictor: Predictor, sets: dict[str, Dataset], found: dict[str, Assessment],
-            reference_energies: Sequence[float] | None = None) -> Comparison:
+def compare(
+    predictor: Predictor, sets: dict[str, Dataset], found: dict[str, Assessment], reference_energies: Sequence[float] | None = None
+) -> Comparison:
     """The other data sets against the first; `found`: each with the predictor's calibration, in the order of `sets`.
 
     `reference_energies`: eV, of the atoms of each known structure; None: there is no unified score.

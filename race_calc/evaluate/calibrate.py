@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from race_calc.uncertainty.calibration import FEW_FOR_ENERGIES, Calibration, fit_calibration
-from race_calc.uncertainty.metrics import mahalanobis
-from race_calc.uncertainty.residuals import Residuals
 from race_calc.data.dataset import Dataset, data_hash, geometry_hashes
 from race_calc.evaluate.predict import Predicted, predict_dataset, residuals_of, scores_of
-from race_calc.uncertainty.thresholds import auto_thresholds
+from race_calc.uncertainty.calibration import FEW_FOR_ENERGIES, Calibration, fit_calibration
+from race_calc.uncertainty.metrics import mahalanobis
 from race_calc.uncertainty.predictor import Predictor
+from race_calc.uncertainty.residuals import Residuals
+from race_calc.uncertainty.thresholds import auto_thresholds
 
 FEWEST = 10  # structures
 
@@ -27,20 +27,28 @@ def check_held_back(known: Mapping[str, str] | None, dataset: Dataset) -> list[s
         raise ValueError(f"{len(dataset)} structures tell neither a scale nor a threshold: give at least {FEWEST}, better 100 or more")
     hashes = geometry_hashes(dataset)
     if len(set(hashes)) < len(hashes):
-        raise ValueError(f"{len(hashes) - len(set(hashes))} of {len(hashes)} structures occur more than once: leave the copies out, "
-                         "or the calibration takes itself for better than it is")
+        raise ValueError(
+            f"{len(hashes) - len(set(hashes))} of {len(hashes)} structures occur more than once: leave the copies out, "
+            "or the calibration takes itself for better than it is"
+        )
     if known is None:
-        return ["the model does not tell which structures it was trained on, so an overlap with the calibration data is not seen: "
-                "make sure that there is none"]
+        return [
+            "the model does not tell which structures it was trained on, so an overlap with the calibration data is not seen: "
+            "make sure that there is none"
+        ]
     train = set(known["train"].split())
     trained_on = [i for i, found in enumerate(hashes) if found in train]
     if trained_on:
-        raise ValueError(f"{len(trained_on)} of {len(hashes)} structures were trained on (the first is number {trained_on[0]}, counted "
-                         "from 0), where errors are smaller than elsewhere: calibrate with structures that the training has not seen")
+        raise ValueError(
+            f"{len(trained_on)} of {len(hashes)} structures were trained on (the first is number {trained_on[0]}, counted "
+            "from 0), where errors are smaller than elsewhere: calibrate with structures that the training has not seen"
+        )
     chosen_on = set(hashes) & set(known["validation"].split())
     if chosen_on:
-        return [f"{len(chosen_on)} of {len(hashes)} structures are validation structures of the training, on which the best weights "
-                "were chosen: errors on new ones may be a little larger"]
+        return [
+            f"{len(chosen_on)} of {len(hashes)} structures are validation structures of the training, on which the best weights "
+            "were chosen: errors on new ones may be a little larger"
+        ]
     return []
 
 
@@ -50,8 +58,10 @@ def doubts(calibration: Calibration, raw: Residuals) -> list[str]:
     if raw.energy_variance is not None:
         offset, spread = float(np.mean(raw.energy)), float(np.std(raw.energy))
         if abs(offset) > 3.0 * spread:
-            found.append(f"all energies are off by about {offset:.3g} eV, with a spread of {spread:.2g} eV: look whether they were "
-                         "computed like those of the training data")
+            found.append(
+                f"all energies are off by about {offset:.3g} eV, with a spread of {spread:.2g} eV: look whether they were "
+                "computed like those of the training data"
+            )
         if raw.energy_members is None or raw.energy_members > FEW_FOR_ENERGIES:
             found += _one_decides("energies", scaled.energy**2 / scaled.energy_variance, np.arange(len(raw)))
     if raw.forces_covariance is not None and calibration.forces.ellipsoids is not None:
@@ -66,12 +76,15 @@ def _one_decides(name: str, squared: np.ndarray, frame: np.ndarray) -> list[str]
     if len(sums) < 2 or sums[worst] <= 0.5 * sums.sum():
         return []
     share = 100 * sums[worst] / sums.sum()
-    return [f"structure {worst} (counted from 0) alone makes {share:.0f} % of the squared errors of {name} in units of σ, so it decides "
-            "the scale: look at it, and leave it out if it is broken or of another kind"]
+    return [
+        f"structure {worst} (counted from 0) alone makes {share:.0f} % of the squared errors of {name} in units of σ, so it decides "
+        "the scale: look at it, and leave it out if it is broken or of another kind"
+    ]
 
 
-def calibrate(predictor: Predictor, dataset: Dataset,
-              progress: Callable[[int, int], None] = lambda done, total: None) -> tuple[Calibration, Predicted]:
+def calibrate(
+    predictor: Predictor, dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[Calibration, Predicted]:
     """The calibration, and the uncalibrated predictions that it was made of.
 
     Raises ValueError as `predict_dataset` and `fit_calibration` do.

@@ -6,8 +6,8 @@ recalibrated with a fit to the others (K-fold cross-fitting; Stone 1974), and th
 
 import numpy as np
 
-from race_calc.uncertainty.calibration import fit_calibration
 from race_calc.evaluate.reliability import calibrated_levels
+from race_calc.uncertainty.calibration import fit_calibration
 from race_calc.uncertainty.residuals import Residuals
 
 FOLDS = 5

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from race_calc.uncertainty.calibration import Calibration
-from race_calc.uncertainty.metrics import LEVELS, calibration_error, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
-from race_calc.uncertainty.residuals import Residuals
 from race_calc.data.dataset import Dataset
 from race_calc.data.graph import Graph, batches, structures_of
-from race_calc.uncertainty.scores import all_scores
+from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.metrics import LEVELS, calibration_error, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
 from race_calc.uncertainty.prediction import VOIGT, Prediction, available
 from race_calc.uncertainty.predictor import BATCH, Predictor, raw_predictions
+from race_calc.uncertainty.residuals import Residuals
+from race_calc.uncertainty.scores import all_scores
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,7 @@ class Predicted:
 
 
 def predict_dataset(
-    predictor: Predictor,
-    dataset: Dataset,
-    batch: int = BATCH,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    predictor: Predictor, dataset: Dataset, batch: int = BATCH, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Predicted:
     """Predict every structure of a data set; as the potential is, without a calibration.
 
@@ -156,8 +153,9 @@ def summarise(predicted: Predicted, found: Residuals, dataset: Dataset) -> Evalu
     )
 
 
-def evaluate_dataset(predictor: Predictor, dataset: Dataset, batch: int = BATCH,
-                     progress: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
+def evaluate_dataset(
+    predictor: Predictor, dataset: Dataset, batch: int = BATCH, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Evaluation:
     """`summarise` of `predict_dataset`, which takes the same arguments."""
     predicted = predict_dataset(predictor, dataset, batch, progress)
     return summarise(predicted, residuals_of(predicted, dataset), dataset)

@@ -40,8 +40,11 @@ def nominal_levels(raw: Residuals) -> dict[str, np.ndarray]:
 def calibrated_levels(raw: Residuals, calibration: Calibration) -> dict[str, np.ndarray]:
     """The same after scaling and level map, uniform where the calibration holds; without the quantities that it does not have."""
     energy, forces = calibration.energy, calibration.forces
-    maps = {"energy": None if energy is None else energy.levels, "forces": None if forces is None else forces.levels,
-            "ellipsoids": None if forces is None else forces.ellipsoids}
+    maps = {
+        "energy": None if energy is None else energy.levels,
+        "forces": None if forces is None else forces.levels,
+        "ellipsoids": None if forces is None else forces.ellipsoids,
+    }
     return {name: maps[name].observed(levels) for name, levels in nominal_levels(calibration.scaled(raw)).items() if maps[name] is not None}
 
 

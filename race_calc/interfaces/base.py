@@ -10,9 +10,9 @@ from ase.data import atomic_numbers
 from ase.outputs import Properties
 
 from race_calc.uncertainty.calibration import Calibration
-from race_calc.uncertainty.storage import read_calibration
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction, available
 from race_calc.uncertainty.predictor import BATCH
+from race_calc.uncertainty.storage import read_calibration
 
 
 class PredictingCalculator(Calculator):
@@ -32,8 +32,12 @@ class PredictingCalculator(Calculator):
 
     ignored_changes = {"initial_magmoms", "initial_charges"}
 
-    def __init__(self, quantities: Collection[str], thresholds: Mapping[str, float] | None = None,
-                 calibration: Calibration | str | Path | None = None):
+    def __init__(
+        self,
+        quantities: Collection[str],
+        thresholds: Mapping[str, float] | None = None,
+        calibration: Calibration | str | Path | None = None,
+    ):
         super().__init__()
         if isinstance(calibration, (str, Path)):
             calibration = read_calibration(calibration, self.model_hash)

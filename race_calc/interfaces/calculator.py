@@ -8,15 +8,15 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from race_calc.posterior.checkpoint import Checkpoint, hash_weights, load_checkpoint
-from race_calc.model.device import torch_device
 from race_calc.data.graph import batches, from_atoms, from_atoms_with_skin
+from race_calc.data.skin import SkinList
 from race_calc.interfaces.base import PredictingCalculator
-from race_calc.model.memory import keep_freed_memory
 from race_calc.model.channels import Spread
+from race_calc.model.device import torch_device
+from race_calc.model.memory import keep_freed_memory
+from race_calc.posterior.checkpoint import Checkpoint, hash_weights, load_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.uncertainty.prediction import Prediction, quantities
-from race_calc.data.skin import SkinList
 from race_calc.uncertainty.predictor import BATCH
 
 
@@ -70,9 +70,17 @@ class RACECalculator(PredictingCalculator):
 
     name = "race"
 
-    def __init__(self, model: str | Path, device: str | None = None, dtype: str = "float64", members: bool = False,
-                 compile: bool | None = None, tables: bool = True, forces_epistemic: bool = True,
-                 calibrated: bool | None = None):
+    def __init__(
+        self,
+        model: str | Path,
+        device: str | None = None,
+        dtype: str = "float64",
+        members: bool = False,
+        compile: bool | None = None,
+        tables: bool = True,
+        forces_epistemic: bool = True,
+        calibrated: bool | None = None,
+    ):
         keep_freed_memory()
         self.checkpoint = load_checkpoint(model, calibration=calibrated is not False)
         self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables, forces_epistemic)

@@ -9,8 +9,8 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from race_calc.interfaces.base import PredictingCalculator, elements_of
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
-from race_calc.uncertainty.prediction import Prediction, quantities
 from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.prediction import Prediction, quantities
 
 
 class Committee(PredictingCalculator):
@@ -34,8 +34,9 @@ class Committee(PredictingCalculator):
 
     name = "committee"
 
-    def __init__(self, calculators: Sequence, thresholds: Mapping[str, float] | None = None,
-                 calibration: Calibration | str | Path | None = None):
+    def __init__(
+        self, calculators: Sequence, thresholds: Mapping[str, float] | None = None, calibration: Calibration | str | Path | None = None
+    ):
         self.calculators = tuple(calculators)
         if len(self.calculators) < 2:
             raise ValueError(f"a committee of {len(self.calculators)} cannot disagree: give two calculators or more")
@@ -53,18 +54,22 @@ class Committee(PredictingCalculator):
         for k, elements in known.items():
             first = next(iter(known))
             if elements != known[first]:
-                raise ValueError(f"{self._named(k)} knows the elements {', '.join(elements)}, {self._named(first)} "
-                                 f"{', '.join(known[first])}: members of a committee must know the same ones")
+                raise ValueError(
+                    f"{self._named(k)} knows the elements {', '.join(elements)}, {self._named(first)} "
+                    f"{', '.join(known[first])}: members of a committee must know the same ones"
+                )
 
     def _raw(self, atoms: Atoms) -> Prediction:
         stress = self._stress and atoms.cell.rank == 3 and bool(atoms.pbc.any())
         found = [self._member(k, atoms, stress) for k in range(len(self.calculators))]
-        return aggregate(MemberOutputs(
-            energy=np.array([[energy] for energy, _, _ in found]),
-            forces=np.array([forces for _, forces, _ in found]),
-            stress=np.array([[voigt_6_to_full_3x3_stress(one)] for _, _, one in found]) if stress else None,
-            batch=np.zeros(len(atoms), dtype=np.int64),
-        ))
+        return aggregate(
+            MemberOutputs(
+                energy=np.array([[energy] for energy, _, _ in found]),
+                forces=np.array([forces for _, forces, _ in found]),
+                stress=np.array([[voigt_6_to_full_3x3_stress(one)] for _, _, one in found]) if stress else None,
+                batch=np.zeros(len(atoms), dtype=np.int64),
+            )
+        )
 
     def _member(self, k: int, atoms: Atoms, stress: bool) -> tuple[float, np.ndarray, np.ndarray | None]:
         """Energy, forces and stress of one member; the forces first, with which calculators give the energy."""
@@ -78,8 +83,10 @@ class Committee(PredictingCalculator):
             if values[name].shape != shapes[name]:
                 raise ValueError(f"{self._named(k)} gave {name} of the shape {values[name].shape}, expected {shapes[name]}")
             if not np.isfinite(values[name]).all():
-                raise ValueError(f"{self._named(k)} gave {name} that are not finite: this structure is too far from what it knows, "
-                                 "or the member is broken")
+                raise ValueError(
+                    f"{self._named(k)} gave {name} that are not finite: this structure is too far from what it knows, "
+                    "or the member is broken"
+                )
         return float(values["energy"]), values["forces"], values.get("stress")
 
     def _named(self, k: int) -> str:

@@ -10,8 +10,8 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from race_calc.interfaces.base import PredictingCalculator
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
-from race_calc.uncertainty.prediction import Prediction, available
 from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.prediction import Prediction, available
 
 AGREE = 1e-3  # relative: the mean of the members must be the calculator's own energy and forces
 
@@ -45,13 +45,21 @@ LAYOUTS = (  # the first whose keys are there is taken
     Layout("mace-0.3.13", "mace-torch up to 0.3.13, several models", "energies", "forces_comm"),
     Layout("apax", "apax, full and shallow ensembles", "energy_ensemble", "forces_ensemble", "stress_ensemble", axis=-1),
     Layout("metatomic", "metatomic, energy_ensemble among the additional outputs", "energy_ensemble"),
-    Layout("uncertainty", "energy_uncertainty and forces_uncertainty, as in apax and IPSuite",
-           energy_std="energy_uncertainty", forces_std="forces_uncertainty"),
+    Layout(
+        "uncertainty",
+        "energy_uncertainty and forces_uncertainty, as in apax and IPSuite",
+        energy_std="energy_uncertainty",
+        forces_std="forces_uncertainty",
+    ),
 )
 
 
-def from_results(calculator, layout: str | Layout | None = None, thresholds: Mapping[str, float] | None = None,
-                 calibration: Calibration | str | Path | None = None) -> "FromResults":
+def from_results(
+    calculator,
+    layout: str | Layout | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    calibration: Calibration | str | Path | None = None,
+) -> "FromResults":
     """A calculator for monitor, calibration and evaluation from one that already tells its uncertainty in `results`.
 
     `layout`: a name in LAYOUTS or a Layout of your own; None finds it at the first calculation. Members give epistemic parts. A
@@ -74,8 +82,9 @@ class FromResults(PredictingCalculator):
 
     name = "from_results"
 
-    def __init__(self, calculator, layout: Layout | None, thresholds: Mapping[str, float] | None,
-                 calibration: Calibration | str | Path | None):
+    def __init__(
+        self, calculator, layout: Layout | None, thresholds: Mapping[str, float] | None, calibration: Calibration | str | Path | None
+    ):
         super().__init__(("energy", "free_energy", "forces"), thresholds, calibration)
         self.calculator, self.layout = calculator, layout
 
@@ -87,8 +96,10 @@ class FromResults(PredictingCalculator):
             self.layout = detected(found)
         missing = [key for key in self.layout.needs if key not in found]
         if missing:
-            raise ValueError(f"the calculator lacks {', '.join(missing)} of layout {self.layout.name}: its results are "
-                             f"{', '.join(sorted(map(str, found)))}")
+            raise ValueError(
+                f"the calculator lacks {', '.join(missing)} of layout {self.layout.name}: its results are "
+                f"{', '.join(sorted(map(str, found)))}"
+            )
         means = {"energy": np.array(energy), "forces": forces}
         if "stress" in found and atoms.cell.rank == 3:
             means["stress"] = np.array(found["stress"], dtype=np.float64)
@@ -100,10 +111,14 @@ class FromResults(PredictingCalculator):
 def detected(results: Mapping) -> Layout:
     """The first layout whose keys are there. Raises ValueError where there is none."""
     for layout in LAYOUTS:
-        if all(key in results for key in layout.needs) and any(results.get(k) is not None for k in (layout.energy, layout.energy_std, layout.forces_std)):
+        if all(key in results for key in layout.needs) and any(
+            results.get(k) is not None for k in (layout.energy, layout.energy_std, layout.forces_std)
+        ):
             return layout
-    raise ValueError(f"this calculator tells no uncertainty that is known here: its results are {', '.join(sorted(map(str, results)))}; "
-                     "give a Layout with the keys of its members or standard deviations (race_calc.interfaces.from_results.LAYOUTS)")
+    raise ValueError(
+        f"this calculator tells no uncertainty that is known here: its results are {', '.join(sorted(map(str, results)))}; "
+        "give a Layout with the keys of its members or standard deviations (race_calc.interfaces.from_results.LAYOUTS)"
+    )
 
 
 def _prediction(layout: Layout, means: dict[str, np.ndarray], found: Mapping) -> Prediction:
@@ -116,13 +131,20 @@ def _prediction(layout: Layout, means: dict[str, np.ndarray], found: Mapping) ->
         stress = _members(layout, "stress", means, found)[:, None] if own else None
         made = aggregate(MemberOutputs(energy=energy[:, None], forces=forces, stress=stress, batch=batch))
         return made if stress is not None else replace(made, stress=_mean_stress(means))
-    energy_std, forces_std = (_deviation(key, found, shapes) for key, shapes in
-                              ((layout.energy_std, [(), (1,)]), (layout.forces_std, [(n, 3), (n,)])))
+    energy_std, forces_std = (
+        _deviation(key, found, shapes) for key, shapes in ((layout.energy_std, [(), (1,)]), (layout.forces_std, [(n, 3), (n,)]))
+    )
     variance = None if energy_std is None else energy_std.reshape(1) ** 2
     covariance = None if forces_std is None else np.einsum("ni,ij->nij", np.broadcast_to(forces_std.reshape(n, -1), (n, 3)) ** 2, np.eye(3))
-    return Prediction(energy=means["energy"][None], forces=means["forces"], batch=batch, energy_unsplit=variance,
-                      forces_covariance_unsplit=covariance, rotates=False,
-                      stress=_mean_stress(means))
+    return Prediction(
+        energy=means["energy"][None],
+        forces=means["forces"],
+        batch=batch,
+        energy_unsplit=variance,
+        forces_covariance_unsplit=covariance,
+        rotates=False,
+        stress=_mean_stress(means),
+    )
 
 
 def _mean_stress(means: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -135,13 +157,17 @@ def _members(layout: Layout, quantity: str, means: dict[str, np.ndarray], found:
     mean = _full(mean) if quantity == "stress" else mean
     values = np.moveaxis(np.array(found[key], dtype=np.float64), layout.axis, 0)
     if values.ndim != mean.ndim + 1 or values.shape[1:] != mean.shape or len(values) < 2:
-        raise ValueError(f"{key} of layout {layout.name} has the shape {np.shape(found[key])}: expected {mean.shape} and an axis of two "
-                         f"members or more at {'the start' if layout.axis == 0 else 'the end'}; name another layout")
+        raise ValueError(
+            f"{key} of layout {layout.name} has the shape {np.shape(found[key])}: expected {mean.shape} and an axis of two "
+            f"members or more at {'the start' if layout.axis == 0 else 'the end'}; name another layout"
+        )
     if not np.isfinite(values).all():
         raise ValueError(f"{key} is not finite: a member of the calculator is broken, or this structure too far from what it knows")
     if not np.allclose(values.mean(axis=0), mean, rtol=AGREE, atol=AGREE * max(float(np.abs(mean).max(initial=0.0)), 1e-6)):
-        raise ValueError(f"the mean of {key} is not the {quantity} of the calculator (largest difference "
-                         f"{np.abs(values.mean(axis=0) - mean).max():.3g}): it has another unit, or the layout {layout.name} does not fit")
+        raise ValueError(
+            f"the mean of {key} is not the {quantity} of the calculator (largest difference "
+            f"{np.abs(values.mean(axis=0) - mean).max():.3g}): it has another unit, or the layout {layout.name} does not fit"
+        )
     return values
 
 
@@ -150,8 +176,10 @@ def _deviation(key: str, found: Mapping, shapes: list[tuple[int, ...]]) -> np.nd
         return None
     values = np.array(found[key], dtype=np.float64)
     if values.shape not in shapes:
-        raise ValueError(f"{key} has the shape {values.shape}, expected {' or '.join(map(str, shapes))}: standard deviations of the total energy "
-                         "or of the forces on each atom")
+        raise ValueError(
+            f"{key} has the shape {values.shape}, expected {' or '.join(map(str, shapes))}: standard deviations of the total energy "
+            "or of the forces on each atom"
+        )
     if not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError(f"{key} holds numbers that are no standard deviations (negative, NaN or infinite)")
     return values

@@ -14,12 +14,12 @@ from ase.optimize.sciopt import Converged, SciPyOptimizer
 
 from race_calc.md.judge import STRUCTURE, Sight, judge
 from race_calc.md.log import LOG_VERSION, append_line, json_line
-from race_calc.uncertainty.decisions import Criterion, MonitorState, Violation, accepted, default_criteria, resolve
 from race_calc.md.record import MonitorRecord, annotate, append_frame, monitored_images
 from race_calc.md.saving import SavedFrames, Spacing
-from race_calc.uncertainty.scores import available_criteria
+from race_calc.uncertainty.decisions import Criterion, MonitorState, Violation, accepted, default_criteria, resolve
 from race_calc.uncertainty.prediction import Prediction
 from race_calc.uncertainty.predictor import thresholds_of
+from race_calc.uncertainty.scores import available_criteria
 
 logger = logging.getLogger("race_calc.monitor")
 
@@ -73,8 +73,7 @@ class UncertaintyMonitor:
     ):
         if not hasattr(dynamics, "insert_observer"):
             raise TypeError(
-                "the monitor is attached to an ASE dynamics or optimiser (Langevin, BFGS, ...), "
-                f"not to {type(dynamics).__name__}"
+                f"the monitor is attached to an ASE dynamics or optimiser (Langevin, BFGS, ...), not to {type(dynamics).__name__}"
             )
         for name, value in (("interval", interval), ("quiet", quiet)):
             if value < 1:
@@ -202,8 +201,12 @@ class UncertaintyMonitor:
             if image in broken or not self._saved.admit(image, atoms_of[image], record.time, always=halts):
                 continue
             frame = annotate(atoms_of[image], predictions[image])
-            frame.info |= {"step": record.step, "run": self.run_id, "date": _now(),
-                           "violations": " ".join(dict.fromkeys(v.criterion for v in here))}
+            frame.info |= {
+                "step": record.step,
+                "run": self.run_id,
+                "date": _now(),
+                "violations": " ".join(dict.fromkeys(v.criterion for v in here)),
+            }
             known = {"time_fs": record.time, "image": image, "model": _model_hash(self._calculators)}
             frame.info |= {name: value for name, value in known.items() if value is not None}
             append_frame(self.flagged, frame)
@@ -216,8 +219,16 @@ class UncertaintyMonitor:
             return
         if not self._started:
             self._started = True
-            self._append({"event": "start", "version": LOG_VERSION, "model": _model_hash(self._calculators), "date": _now(),
-                          "dynamics": type(self.dynamics).__name__, "criteria": [asdict(c) for c in self._criteria]})
+            self._append(
+                {
+                    "event": "start",
+                    "version": LOG_VERSION,
+                    "model": _model_hash(self._calculators),
+                    "date": _now(),
+                    "dynamics": type(self.dynamics).__name__,
+                    "criteria": [asdict(c) for c in self._criteria],
+                }
+            )
         append_line(self.logfile, json_line({"event": line["event"], "run": self.run_id, **line}))
 
 

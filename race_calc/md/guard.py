@@ -49,5 +49,9 @@ def _too_close(atoms: Atoms) -> Explosion | None:
     if ratio[k] >= CLOSEST:
         return None
     i, j = int(one[k]), int(other[k])
-    return Explosion(f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) are {distance[k]:.2f} Å apart, less than "
-                     f"{CLOSEST:g} of the sum of their covalent radii: the structure has exploded", i, float(ratio[k]))
+    return Explosion(
+        f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) are {distance[k]:.2f} Å apart, less than "
+        f"{CLOSEST:g} of the sum of their covalent radii: the structure has exploded",
+        i,
+        float(ratio[k]),
+    )

@@ -8,10 +8,10 @@ from typing import Any
 from ase import Atoms, units
 
 from race_calc.md.guard import CLOSEST, explosion
-from race_calc.uncertainty.decisions import Criterion, Decision, MonitorState, Violation, decide, silenced
 from race_calc.md.record import MonitorRecord
-from race_calc.uncertainty.scores import all_scores
+from race_calc.uncertainty.decisions import Criterion, Decision, MonitorState, Violation, decide, silenced
 from race_calc.uncertainty.prediction import Prediction
+from race_calc.uncertainty.scores import all_scores
 
 STRUCTURE = "structure"  # what an exploded structure violates, in the place of a score
 
@@ -31,8 +31,9 @@ def judge(seen: Sight, criteria: Sequence[Criterion], state: MonitorState, silen
     Raises ValueError as `decide` does.
     """
     step = seen.dynamics.nsteps
-    scores = {image: {name: _first(*value) for name, value in all_scores(p, [seen.atoms[image]]).items()}
-              for image, p in seen.predictions.items()}
+    scores = {
+        image: {name: _first(*value) for name, value in all_scores(p, [seen.atoms[image]]).items()} for image, p in seen.predictions.items()
+    }
     names = scores[next(iter(scores))]
     worst = {name: max(scores, key=lambda image: _rank(scores[image][name][0])) for name in names}
     worst_scores = {name: scores[image][name] for name, image in worst.items()}
@@ -53,8 +54,11 @@ def judge(seen: Sight, criteria: Sequence[Criterion], state: MonitorState, silen
 def _exploded(seen: Sight) -> list[Violation]:
     found = {image: explosion(atoms, seen.predictions[image]) for image, atoms in seen.atoms.items()}
     return [
-        _locate(Violation(seen.dynamics.nsteps, STRUCTURE, one.value, CLOSEST, one.atom_index, action="halt", message=one.message), image, seen)
-        for image, one in found.items() if one is not None
+        _locate(
+            Violation(seen.dynamics.nsteps, STRUCTURE, one.value, CLOSEST, one.atom_index, action="halt", message=one.message), image, seen
+        )
+        for image, one in found.items()
+        if one is not None
     ]
 
 

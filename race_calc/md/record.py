@@ -9,8 +9,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.data.dataset import PREDICTED
 from race_calc.uncertainty.decisions import Decision
-from race_calc.uncertainty.scores import all_scores
 from race_calc.uncertainty.prediction import Prediction, available, principal_std
+from race_calc.uncertainty.scores import all_scores
 
 SIGMA = "forces_uncertainty_max"  # array of a frame
 _CALCULATOR_KEYS = ("energy", "free_energy", "forces", "stress", "energies", "stresses")
@@ -135,8 +135,5 @@ def monitored_images(dynamics) -> list[tuple[int | None, Atoms]]:
     offered = [(i, atoms) for i, atoms in images if callable(getattr(atoms.calc, "prediction", None))]
     if not offered:
         kinds = sorted({type(atoms.calc).__name__ for _, atoms in images})
-        raise TypeError(
-            "uncertainties come from a race_calc.RACECalculator set as atoms.calc, "
-            f"but the calculator is {', '.join(kinds)}"
-        )
+        raise TypeError(f"uncertainties come from a race_calc.RACECalculator set as atoms.calc, but the calculator is {', '.join(kinds)}")
     return offered

@@ -9,8 +9,8 @@ from ase import Atoms, units
 from ase.md.langevin import Langevin
 
 from race_calc.md.attach import UncertaintyMonitor
-from race_calc.uncertainty.decisions import Violation
 from race_calc.md.record import MonitorRecord, annotate, append_frame, record_uncertainties
+from race_calc.uncertainty.decisions import Violation
 
 TIMESTEP = 0.5  # fs; a C-H bond vibrates in about 11 fs
 FRICTION = 0.02  # 1/fs
@@ -62,9 +62,7 @@ def target_temperature(plan: DemoPlan, step: int) -> float:
     return float(np.interp(step, (plan.rest, plan.rest + plan.ramp), (COLD, HOT)))
 
 
-def run_demo(
-    atoms: Atoms, plan: DemoPlan, out: str | Path, seed: int, callback: Callable[[MonitorRecord], None]
-) -> DemoOutcome:
+def run_demo(atoms: Atoms, plan: DemoPlan, out: str | Path, seed: int, callback: Callable[[MonitorRecord], None]) -> DemoOutcome:
     """Run the plan, or up to the halt, and write trajectory, log and flagged frames into the folder `out`.
 
     atoms: with a `RACECalculator`; they are moved. callback: called after each check of the monitor. Files of
@@ -77,9 +75,7 @@ def run_demo(
     random = np.random.default_rng(seed)
     width = np.sqrt(atoms.get_masses() * units.kB * COLD)[:, None]
     atoms.set_momenta(width * random.standard_normal((len(atoms), 3)))  # Maxwell and Boltzmann
-    dyn = Langevin(
-        atoms, TIMESTEP * units.fs, temperature_K=COLD, friction=FRICTION / units.fs, fixcm=False, rng=random
-    )
+    dyn = Langevin(atoms, TIMESTEP * units.fs, temperature_K=COLD, friction=FRICTION / units.fs, fixcm=False, rng=random)
     alarms: list[Violation] = []
 
     def note(record: MonitorRecord) -> None:

@@ -1,6 +1,6 @@
 """Spherical harmonics with their derivatives, and the Clebsch-Gordan coefficients, in e3nn's conventions."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from e3nn import o3
 from torch import Tensor
 
 
-@lru_cache(maxsize=None)
+@cache
 def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
     """√(2 l3 + 1) · wigner_3j(l1, l2, l3), float64, (2 l1 + 1, 2 l2 + 1, 2 l3 + 1); read only."""
     coefficients = o3.wigner_3j(l1, l2, l3, dtype=torch.float64).numpy() * np.sqrt(2 * l3 + 1)
@@ -28,12 +28,12 @@ def _coupling_numbers(l1: int, l2: int, l3: int) -> list[list[float]]:
     return clebsch_gordan(l1, l2, l3).transpose(1, 0, 2).reshape(2 * l2 + 1, -1).tolist()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _coupling_tensor(l1: int, l2: int, l3: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(_coupling_numbers(l1, l2, l3), dtype=dtype, device=device)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _raise_factor(l: int) -> float:
     """c with Y_{l+1} = c · (Y_l ⊗ Y_1) → l + 1, so that |Y_l|² = 2 l + 1 on the unit sphere."""
     axis = np.array([0.0, 1.0, 0.0])  # e3nn's polar axis is y
@@ -60,8 +60,5 @@ def harmonics(directions: np.ndarray, l_max: int) -> tuple[np.ndarray, np.ndarra
         c = clebsch_gordan(l, 1, l + 1) * _raise_factor(l)
         half = np.einsum("abc,eb->eac", c, y1)
         values.append(np.einsum("ea,eac->ec", values[l], half))
-        slopes.append(
-            np.einsum("eax,eac->ecx", slopes[l], half)
-            + np.einsum("ea,abc,ebx->ecx", values[l], c, dy1, optimize=True)
-        )
+        slopes.append(np.einsum("eax,eac->ecx", slopes[l], half) + np.einsum("ea,abc,ebx->ecx", values[l], c, dy1, optimize=True))
     return np.concatenate(values, axis=1), np.concatenate(slopes, axis=1)

@@ -17,9 +17,7 @@ Count = Annotated[int, Field(ge=1)]
 class Settings(BaseModel):
     """Base of all settings: immutable, no unknown keys, no silent type changes."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
     def to_dict(self) -> dict:
         """Plain JSON types; ``type(self).model_validate`` reads them back."""
@@ -29,10 +27,7 @@ class Settings(BaseModel):
 class ModelConfig(Settings):
     """Architecture (method, sections 1 and 2). Raises pydantic's ``ValidationError`` (a ``ValueError``)."""
 
-    hidden_irreps: str = Field(
-        "32x0e+32x1o+32x2e",
-        description="e3nn irreps with 0e, l <= 3, each irrep once, such as 32x0e+32x1o+32x2e",
-    )
+    hidden_irreps: str = Field("32x0e+32x1o+32x2e", description="e3nn irreps with 0e, l <= 3, each irrep once, such as 32x0e+32x1o+32x2e")
     l_max: int = Field(2, ge=0, le=3, description="0, 1, 2 or 3 (spherical harmonics)")
     layers: int = Field(3, ge=1, description="a whole number >= 1")
     features_dim: int = Field(32, ge=1, description="a whole number >= 1")
@@ -43,9 +38,7 @@ class ModelConfig(Settings):
     cutoff: float = Field(5.0, gt=0.0, description="a number > 0, in Å")
     repulsion: Literal["zbl", "none"] = Field("zbl", description="zbl or none (short-range repulsion of nuclei)")
     head: str = Field("joint", description="mse, energy or joint")
-    force_covariance: Literal["matrix-log", "cholesky"] = Field(
-        "matrix-log", description="matrix-log or cholesky"
-    )
+    force_covariance: Literal["matrix-log", "cholesky"] = Field("matrix-log", description="matrix-log or cholesky")
 
     @field_validator("hidden_irreps")
     @classmethod

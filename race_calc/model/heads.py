@@ -8,7 +8,7 @@ the laboratory frame (the paper's form; does not rotate).
 
 import math
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -116,7 +116,7 @@ def log_covariance(trace_part: Tensor, tensor_part: Tensor, offset: Tensor) -> T
     return (trace_part + offset[:, None])[..., None, None] * eye + torch.einsum("mna,aij->mnij", tensor_part, basis)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _traceless_basis():
     """(5, 3, 3): the symmetric traceless matrix of each 2e component, as in e3nn's CartesianTensor("ij=ji")."""
     return clebsch_gordan(1, 1, 2).transpose(2, 0, 1)

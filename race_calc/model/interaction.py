@@ -21,9 +21,9 @@ restratification of many-body message passing.
 import torch
 from torch import Tensor
 
-from race_calc.model.kernels.messages import PathWeights, message_sums
 from race_calc.model.angular import coupling_matrix
 from race_calc.model.channels import ENERGY
+from race_calc.model.kernels.messages import PathWeights, message_sums
 from race_calc.model.layout import Block, Geometry, Layout
 from race_calc.model.parameters import Parameters, radial_weights
 from race_calc.model.plan import LayerPlan
@@ -32,8 +32,7 @@ from race_calc.model.radial import perceptron, scaled_silu
 Features = list[Tensor]
 
 
-def interaction(layer: LayerPlan, at: str, parameters: Parameters, features: Features, around: Geometry,
-                neighbours: float) -> Features:
+def interaction(layer: LayerPlan, at: str, parameters: Parameters, features: Features, around: Geometry, neighbours: float) -> Features:
     """h of the next layer."""
     layout, angular, radial = around.layout, around.angular, around.radial
     u = [_linear(h, parameters[f"{at}.up.{ir.name}"]) for h, ir in zip(features, layer.inputs)]
@@ -43,10 +42,7 @@ def interaction(layer: LayerPlan, at: str, parameters: Parameters, features: Fea
         weights = PathWeights(perceptron(radial[0], mlp) if table is None else radial[0], table)
         per_block = [message_sums(layer, layout.edges, angular[0], weights, u, around.training)]
     else:
-        per_block = [
-            _aggregate(layer, block, u, perceptron(basis, mlp), y)
-            for block, y, basis in zip(layout.blocks, angular, radial)
-        ]
+        per_block = [_aggregate(layer, block, u, perceptron(basis, mlp), y) for block, y, basis in zip(layout.blocks, angular, radial)]
     sources = {ir.key: h for ir, h in zip(layer.inputs, features)}
     out = []
     for t, ir in enumerate(layer.outputs):
@@ -61,8 +57,7 @@ def interaction(layer: LayerPlan, at: str, parameters: Parameters, features: Fea
     return out
 
 
-def readout(layer: LayerPlan, at: str, parameters: Parameters, features: Features,
-            detached: bool) -> tuple[dict[str, Tensor], Tensor]:
+def readout(layer: LayerPlan, at: str, parameters: Parameters, features: Features, detached: bool) -> tuple[dict[str, Tensor], Tensor]:
     """Irrep → columns of all its channels, 0e (M, N, K) and where it is read and alive 2e (M, N, 5, K); and the last-layer
     features (M, N, 64): the 0e are these times `readout.out` / 8. Of a shared trunk the latter two have one row.
 
@@ -101,11 +96,7 @@ def _per_species(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
     """Channels of every atom times the matrix of its species: x (M, N, k, C), weight (M, S, C, C')."""
     m, _, k, c = x.shape
     parts = x.index_select(1, layout.by_species).split(layout.counts, dim=1)
-    done = [
-        torch.bmm(part.reshape(m, -1, c), weight[:, s]).view(m, part.shape[1], k, -1)
-        for s, part in enumerate(parts)
-        if part.shape[1]
-    ]
+    done = [torch.bmm(part.reshape(m, -1, c), weight[:, s]).view(m, part.shape[1], k, -1) for s, part in enumerate(parts) if part.shape[1]]
     return torch.cat(done, dim=1).index_select(1, layout.from_species)
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from race_calc.data.graph import Graph
-from race_calc.model.kernels.messages import Neighbours
-from race_calc.model.angular import harmonics
 from race_calc.data.neighbours import first_of_pairs
+from race_calc.model.angular import harmonics
+from race_calc.model.kernels.messages import Neighbours
 
 MAX_BLOCKS = 4
 
@@ -132,8 +132,10 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
         return Block(start, stop, width, **tensors, first=None if first is None else tensor(first))
 
     if numerics.padded:
-        blocks = tuple(block(start, stop, *_padded(fields, start, degree[order[start:stop]], first_edge[order[start:stop]]))
-                       for start, stop in _cuts(degree[order], numerics.blocks))
+        blocks = tuple(
+            block(start, stop, *_padded(fields, start, degree[order[start:stop]], first_edge[order[start:stop]]))
+            for start, stop in _cuts(degree[order], numerics.blocks)
+        )
     else:
         blocks = (block(0, graph.n_atoms, None, fields),)
     by_species = np.argsort(species[order], kind="stable")

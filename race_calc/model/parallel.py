@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ def one_main_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pool(workers: int, process: int) -> ThreadPoolExecutor:
     """Threads that stay, one set for each process: after a fork the parent's are gone."""
     return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))

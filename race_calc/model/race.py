@@ -44,9 +44,7 @@ def layout_of(model: Race, graph: Graph, numerics: Numerics) -> Layout:
 
         unknown = sorted({symbols[z] for z in graph.numbers[species < 0]})
         known = ", ".join(symbols[z] for z in model.species)
-        raise ValueError(
-            f"the model does not know the element {', '.join(unknown)}; it was trained on {known}: use another model"
-        )
+        raise ValueError(f"the model does not know the element {', '.join(unknown)}; it was trained on {known}: use another model")
     config = model.plan.config
 
     def basis(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -59,8 +57,7 @@ def layout_of(model: Race, graph: Graph, numerics: Numerics) -> Layout:
     return make_layout(graph, species, len(model.species), config.l_max, basis, numerics)
 
 
-def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool = False,
-             detached: bool = False) -> Outputs:
+def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool = False, detached: bool = False) -> Outputs:
     """All outputs of the stack. `training` keeps the graph for gradients to the parameters.
 
     `detached`: the variance heads send no gradient into the features (the "faithful" recipe).
@@ -118,8 +115,9 @@ def energies_of(model: Race, parameters: Parameters, around: Geometry, detached:
     return Energies(total, energy, atom_energy, scalars, features, tensors)
 
 
-def outputs_of(model: Race, parameters: Parameters, layout: Layout, energies: Energies, derivatives: tuple[Tensor, Tensor],
-               training: bool = False) -> Outputs:
+def outputs_of(
+    model: Race, parameters: Parameters, layout: Layout, energies: Energies, derivatives: tuple[Tensor, Tensor], training: bool = False
+) -> Outputs:
     """The outputs of the head from the readouts, and everything in the order of the graph; `derivatives`: forces and virial."""
     keep = (lambda x: x) if training else torch.Tensor.detach
     columns = {"0e": keep(energies.scalars).mean(0)}  # (M, N, K), mean over layers

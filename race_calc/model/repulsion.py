@@ -22,8 +22,8 @@ import numpy as np
 from ase import units
 from ase.data import covalent_radii
 
-from race_calc.model.cutoff import envelope
 from race_calc.data.graph import Graph
+from race_calc.model.cutoff import envelope
 
 COULOMB = units.Hartree * units.Bohr  # e²/(4πε₀), eV Å
 AMPLITUDES = np.array([0.18175, 0.50986, 0.28022, 0.02817])

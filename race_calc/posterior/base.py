@@ -33,7 +33,12 @@ from race_calc.posterior.state import Shapes, StackState, Trained, initial_state
 
 DEFAULT = "deep-ensemble"
 BUILT_IN = {  # name → file of this folder, read when it is first asked for
-    "mve": "ensemble", "deep-ensemble": "ensemble", "swag": "swag", "ivon": "ivon", "laplace": "laplace", "llpr": "llpr",
+    "mve": "ensemble",
+    "deep-ensemble": "ensemble",
+    "swag": "swag",
+    "ivon": "ivon",
+    "laplace": "laplace",
+    "llpr": "llpr",
     "shallow-ensemble": "shallow",
 }
 _registered: dict[str, "Posterior"] = {}

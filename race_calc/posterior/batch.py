@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from race_calc.data.targets import Example
 from race_calc.data.graph import collate
+from race_calc.data.targets import Example
 from race_calc.model.kernels.messages import kernels_usable
 from race_calc.model.layout import Layout, Numerics
 from race_calc.model.outputs import Labels

@@ -12,8 +12,6 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save
 
-from race_calc.uncertainty.calibration import Calibration
-from race_calc.uncertainty.storage import read_calibration
 from race_calc.data.files import read_json, write_atomically
 from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
@@ -21,6 +19,8 @@ from race_calc.model.parameters import Parameters, is_last_layer, n_members, off
 from race_calc.model.plan import READOUT_HIDDEN, Plan, make_plan
 from race_calc.model.race import Race
 from race_calc.posterior.base import Noise, Posterior, by_name
+from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.storage import read_calibration
 
 FORMAT = "race_calc checkpoint"
 FORMAT_VERSION = 3  # 2: short-range repulsion; 3: members that share a trunk, label noise, last-layer covariance
@@ -127,8 +127,16 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     plan = make_plan(settings, len(references.species))
     parameters, last_layer = _read_weights(folder / WEIGHTS, plan, members, posterior)
     model = Race(plan, references.species, references.scale, neighbours)
-    return Checkpoint(model, references, parameters, posterior.name, **extra, noise=noise, last_layer=last_layer,
-                      calibration=_read_calibration(folder) if calibration else None)
+    return Checkpoint(
+        model,
+        references,
+        parameters,
+        posterior.name,
+        **extra,
+        noise=noise,
+        last_layer=last_layer,
+        calibration=_read_calibration(folder) if calibration else None,
+    )
 
 
 def _model_config(stored: dict, version: int) -> ModelConfig:
@@ -163,7 +171,7 @@ def _read_weights(path: Path, plan: Plan, members: int, posterior: Posterior) ->
         tensors = load_file(path)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or truncated ({error}): copy the model folder again") from None
-    shapes = parameter_shapes(plan) | {name: () for name in offset_names(plan)}
+    shapes = parameter_shapes(plan) | dict.fromkeys(offset_names(plan), ())
     trunk = 1 if posterior.shared_trunk else members
     expected = {name: (members if is_last_layer(name) else trunk, *shape) for name, shape in shapes.items()}
     if posterior.last_layer_covariance:

@@ -98,8 +98,10 @@ def scales_of(structures: int) -> Scales:
 def likelihood(outputs: Outputs, labels: Labels, plan: Plan) -> Tensor:
     """Negative log-likelihood of a structure, mean over structures, of each member (M,): NLL of its energy plus the sum of
     the NLL of the forces on its atoms. No weights: times the number of structures it is that of the whole set."""
-    energy, forces = (plan.output(name).nll(difference, outputs.heads[name]) for name, difference in (
-        ("energy_var", labels.energy - outputs.energy), ("force_cov", labels.forces - outputs.forces)))
+    energy, forces = (
+        plan.output(name).nll(difference, outputs.heads[name])
+        for name, difference in (("energy_var", labels.energy - outputs.energy), ("force_cov", labels.forces - outputs.forces))
+    )
     return energy + outputs.forces.shape[1] / len(labels.energy) * forces
 
 
@@ -138,8 +140,12 @@ class Ivon(Posterior):
         state, scales = trained.state, scales_of(len(basis.train))
         draws = sample(state.weights[0], state.second[0], scales.ess, scales.weight_decay, basis.members, basis.seed)
         left = HESSIAN * BETA2 ** float(state.steps[0]) / float(state.second[0].median())
-        record = {"ess": scales.ess, "weight_decay": scales.weight_decay, "seed": basis.seed,
-                  "share_of_the_start_in_the_median_curvature": left}
+        record = {
+            "ess": scales.ess,
+            "weight_decay": scales.weight_decay,
+            "seed": basis.seed,
+            "share_of_the_start_in_the_median_curvature": left,
+        }
         return Fitted(unflatten(draws, basis.shapes), record)
 
 

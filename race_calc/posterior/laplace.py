@@ -37,9 +37,9 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from race_calc.data.targets import Example
+from race_calc.model.parallel import member_map
 from race_calc.model.parameters import Parameters
 from race_calc.model.race import Race, evaluate
-from race_calc.model.parallel import member_map
 from race_calc.posterior.base import Basis, Fitted, Noise
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.posthoc import PostHoc, mean_squares, residuals, rows_at_once
@@ -219,8 +219,12 @@ class Laplace(PostHoc):
         if len(weights) > counts.sum():
             noises = mean_squares([residuals(basis.model, one, example, basis.device) for example in basis.validation])
         found = fit(weights, *(Observations(*sums) for sums in zip(curvatures, squares, counts)), noises)
-        record = {"prior_precision": found.prior_precision, "log_evidence": found.log_evidence, "seed": basis.seed,
-                  "noises": "validation" if noises else "marginal likelihood"}
+        record = {
+            "prior_precision": found.prior_precision,
+            "log_evidence": found.log_evidence,
+            "seed": basis.seed,
+            "noises": "validation" if noises else "marginal likelihood",
+        }
         sets = unflatten(sample(found, basis.members, basis.seed), basis.shapes)
         return Fitted(sets, record, Noise(found.energy_noise, found.force_noise))
 

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from race_calc.data.targets import Example
+from race_calc.model.parallel import member_map
 from race_calc.model.parameters import Parameters, is_last_layer
 from race_calc.model.race import Race, evaluate
-from race_calc.model.parallel import member_map
 from race_calc.posterior.base import Basis, Fitted
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.posthoc import PostHoc, mean_squares, residuals, rows_at_once
@@ -37,8 +37,7 @@ from race_calc.posterior.posthoc import PostHoc, mean_squares, residuals, rows_a
 PRIOR = 1.0  # precision of a last-layer weight before the data: weights are drawn from N(0, 1)
 
 
-def fit(mean: Tensor, precision: Tensor, regulariser: float, validation_features: Tensor,
-        validation_errors: Tensor) -> "LastLayerFit":
+def fit(mean: Tensor, precision: Tensor, regulariser: float, validation_features: Tensor, validation_errors: Tensor) -> "LastLayerFit":
     """The Gaussian over the last layer, calibrated on V validation structures; float64 inside.
 
     mean: (L,). precision: (L, L), summed over the training set. validation_features: (V, L), errors: (V,).
@@ -48,21 +47,26 @@ def fit(mean: Tensor, precision: Tensor, regulariser: float, validation_features
     if precision.shape != (size, size):
         raise ValueError(f"the precision has shape {tuple(precision.shape)}, {size} weights need ({size}, {size})")
     if not len(validation_features) == len(validation_errors) > 0:
-        raise ValueError(f"{len(validation_features)} validation features and {len(validation_errors)} errors: "
-                         "give one of each for every validation structure, and at least one")
+        raise ValueError(
+            f"{len(validation_features)} validation features and {len(validation_errors)} errors: "
+            "give one of each for every validation structure, and at least one"
+        )
     if not bool(torch.isfinite(precision).all()):
         raise ValueError("the precision is not finite: look for broken structures in the training set")
     eye = torch.eye(size, dtype=torch.float64, device=precision.device)
     lower, failed = torch.linalg.cholesky_ex(precision.double() + regulariser * eye)
     if int(failed):
-        raise ValueError(f"the precision plus {regulariser:g} is not positive definite at row {int(failed)}: features "
-                         "depend on each other, or the precision is not a sum of squares; give a larger regulariser")
+        raise ValueError(
+            f"the precision plus {regulariser:g} is not positive definite at row {int(failed)}: features "
+            "depend on each other, or the precision is not a sum of squares; give a larger regulariser"
+        )
     root = torch.linalg.solve_triangular(lower, eye, upper=False).T  # (Λ + τI)⁻¹ = root rootᵀ
     expected = (validation_features.double() @ root).square().sum(dim=1)  # (V,) φᵀ (Λ + τI)⁻¹ φ
     scale = (validation_errors.double().square() / expected).mean()
     if not bool(torch.isfinite(scale) & (scale > 0)):
-        raise ValueError(f"the calibration α² is {float(scale):g}: errors and features of the validation structures "
-                         "must be finite and not all zero")
+        raise ValueError(
+            f"the calibration α² is {float(scale):g}: errors and features of the validation structures must be finite and not all zero"
+        )
     return LastLayerFit(mean, root * scale.sqrt(), float(scale))
 
 

@@ -6,21 +6,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from race_calc.posterior.checkpoint import Checkpoint, Noise
-from race_calc.data.references import References
 from race_calc.data.graph import Graph
-from race_calc.model.kernels.messages import kernels_usable, why_not
+from race_calc.data.references import References
 from race_calc.model.compiled import Evaluate, compiled_evaluate
+from race_calc.model.kernels.messages import kernels_usable, why_not
 from race_calc.model.layout import MAX_BLOCKS, Layout, Numerics
 from race_calc.model.outputs import Outputs
+from race_calc.model.parallel import member_map, one_main_thread
 from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
 from race_calc.model.race import Race, evaluate, layout_of
+from race_calc.model.repulsion import Repulsion, repulsion
 from race_calc.model.table import table_knots, tabulated
-from race_calc.model.parallel import member_map, one_main_thread
+from race_calc.posterior.checkpoint import Checkpoint, Noise
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.prediction import Prediction
-from race_calc.model.repulsion import Repulsion, repulsion
-
 
 FEW_ATOMS = 50  # below, threads share each kernel; above, each takes members: Python hands over too slowly for small ones
 
@@ -53,9 +52,11 @@ class StackPosterior:
         Raises ValueError for an element that the model does not know.
         """
         first = self.parameters["embedding"]
-        layout = layout_of(self.model, graph, Numerics(
-            first.dtype, first.device, not self.kernels, MAX_BLOCKS if self.compiled is None else 1, table_knots(self.parameters)
-        ))
+        layout = layout_of(
+            self.model,
+            graph,
+            Numerics(first.dtype, first.device, not self.kernels, MAX_BLOCKS if self.compiled is None else 1, table_knots(self.parameters)),
+        )
         with torch.no_grad():
             outputs = self._outputs(layout)
         config = self.model.plan.config
@@ -98,21 +99,29 @@ class StackPosterior:
         if self.last_layer is not None:
             features = array(outputs.features[0])
             epistemic = np.einsum("bk,kl,bl->b", features, self.last_layer, features)
-        return aggregate(MemberOutputs(
-            energy=array(outputs.energy) + per_structure,
-            atom_energy=array(outputs.atom_energy) + per_atom,
-            forces=forces,
-            stress=stress,
-            energy_var=heads.pop("energy_var", None),
-            force_cov=heads.pop("force_cov", None),
-            batch=graph.batch,
-            energy_epistemic=epistemic,
-            extra=heads,
-        ))
+        return aggregate(
+            MemberOutputs(
+                energy=array(outputs.energy) + per_structure,
+                atom_energy=array(outputs.atom_energy) + per_atom,
+                forces=forces,
+                stress=stress,
+                energy_var=heads.pop("energy_var", None),
+                force_cov=heads.pop("force_cov", None),
+                batch=graph.batch,
+                energy_epistemic=epistemic,
+                extra=heads,
+            )
+        )
 
 
-def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, compile: bool | None = None,
-               tables: bool = True, forces_epistemic: bool = True) -> StackPosterior:
+def load_stack(
+    checkpoint: Checkpoint,
+    dtype: torch.dtype,
+    device: torch.device,
+    compile: bool | None = None,
+    tables: bool = True,
+    forces_epistemic: bool = True,
+) -> StackPosterior:
     """The stack of a checkpoint, cast to `dtype` on `device`.
 
     `compile`: on a CPU, use the compiled kernels; None: where they can be built. On a GPU, True: let torch compile the
@@ -122,8 +131,10 @@ def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device,
     the members share nothing.
     """
     if not forces_epistemic and not shares_trunk(checkpoint.parameters):
-        raise ValueError(f"forces_epistemic=False is for posteriors whose members share their trunk (shallow-ensemble, llpr); "
-                         f"those of this {checkpoint.posterior} share nothing: leave it out")
+        raise ValueError(
+            f"forces_epistemic=False is for posteriors whose members share their trunk (shallow-ensemble, llpr); "
+            f"those of this {checkpoint.posterior} share nothing: leave it out"
+        )
     kernels = compile is not False and kernels_usable(device)
     if compile and not kernels and device.type == "cpu":
         raise RuntimeError(why_not(device))
@@ -132,8 +143,15 @@ def load_stack(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device,
         parameters = tabulated(parameters, checkpoint.model.plan.config)
     parameters = {name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}
     compiled = compiled_evaluate(checkpoint.model) if compile and not kernels else None
-    return StackPosterior(checkpoint.model, checkpoint.references, expanded(parameters) if forces_epistemic else parameters,
-                          kernels, compiled, checkpoint.noise, checkpoint.last_layer)
+    return StackPosterior(
+        checkpoint.model,
+        checkpoint.references,
+        expanded(parameters) if forces_epistemic else parameters,
+        kernels,
+        compiled,
+        checkpoint.noise,
+        checkpoint.last_layer,
+    )
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:

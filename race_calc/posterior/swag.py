@@ -43,8 +43,10 @@ def empty(weights: Tensor, rank: int) -> "SwagState":
 def collect(state: "SwagState", weights: Tensor) -> "SwagState":
     """The state with one more iterate, weights (D,). Raises ValueError for another size and weights not finite."""
     if weights.shape != state.mean.shape:
-        raise ValueError(f"weights have shape {tuple(weights.shape)}, SWAG's mean has {tuple(state.mean.shape)}: "
-                         "collect one flat vector of the same model")
+        raise ValueError(
+            f"weights have shape {tuple(weights.shape)}, SWAG's mean has {tuple(state.mean.shape)}: "
+            "collect one flat vector of the same model"
+        )
     if not bool(torch.isfinite(weights).all()):
         raise ValueError("weights are not finite and would spoil the moments for good: collect only after a good step")
     theta = weights.double()
@@ -81,8 +83,10 @@ def sample(state: SwagState, n: int, seed: int) -> Tensor:
     """n draws (n, D) in the dtype of the weights. Raises ValueError when fewer than 2 iterates were collected."""
     held = min(int(state.count), len(state.deviations))
     if held < 2:
-        raise ValueError(f"SWAG collected {held} iterate(s), a covariance needs 2 or more: "
-                         "train for more epochs, start collecting earlier or collect more often")
+        raise ValueError(
+            f"SWAG collected {held} iterate(s), a covariance needs 2 or more: "
+            "train for more epochs, start collecting earlier or collect more often"
+        )
     generator = torch.Generator().manual_seed(seed)
     z1 = torch.randn(n, len(state.mean), generator=generator, dtype=torch.float64).to(state.mean.device)
     z2 = torch.randn(n, held, generator=generator, dtype=torch.float64).to(state.mean.device)

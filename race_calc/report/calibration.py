@@ -5,13 +5,13 @@ import math
 import numpy as np
 from rich.table import Table
 
+from race_calc.evaluate.cross_fit import FOLDS, cross_fitted_levels
+from race_calc.evaluate.reliability import inside, nominal_levels
+from race_calc.report.tables import percents, plain_table, row
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.conformal import coverage_band, frames_needed
-from race_calc.evaluate.cross_fit import FOLDS, cross_fitted_levels
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor, level_error
-from race_calc.evaluate.reliability import inside, nominal_levels
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.report.tables import percents, plain_table, row
 
 FEW = 100  # structures, below which a calibration is called small
 FEW_FOR_TAILS = 30
@@ -22,11 +22,15 @@ def small_set_warnings(structures: int) -> list[str]:
     if structures >= FEW:
         return []
     low, high = coverage_band(0.9, structures, confidence=0.95) if structures >= frames_needed(0.9) else (0.0, 1.0)
-    found = [f"{structures} structures are few: the true coverage of 90 % intervals lies anywhere from {100 * low:.0f} to "
-             f"{100 * high:.0f} % (with a confidence of 95 %), {FEW} or more would tell better"]
+    found = [
+        f"{structures} structures are few: the true coverage of 90 % intervals lies anywhere from {100 * low:.0f} to "
+        f"{100 * high:.0f} % (with a confidence of 95 %), {FEW} or more would tell better"
+    ]
     if structures < FEW_FOR_TAILS:
-        found.append(f"{structures} structures tell little about the tails of the scores: the thresholds of the monitor are high, "
-                     f"{FEW_FOR_TAILS} or more make them sharper")
+        found.append(
+            f"{structures} structures tell little about the tails of the scores: the thresholds of the monitor are high, "
+            f"{FEW_FOR_TAILS} or more make them sharper"
+        )
     missing = [level for level in LEVELS if structures < frames_needed(level)]
     if missing:
         shown = ", ".join(f"{100 * level:.0f} % (needs {frames_needed(level)})" for level in missing)
@@ -38,26 +42,43 @@ def summary_table(calibration: Calibration, raw: Residuals) -> Table:
     """Factors of σ, coverage and calibration error of the calibration data; after: each block by a fit to the others."""
     before = nominal_levels(raw)
     after = cross_fitted_levels(raw) if len(raw) >= FOLDS else {}
-    table = plain_table(f"Before and after, {len(raw)} structures; after: each fifth calibrated with the other four",
-                        ["quantity", "σ times", "inside 68/90/95 %\nbefore", "\nafter", "calibration\nerror before", "\nafter",
-                         "conformal\nmultiples"])
+    table = plain_table(
+        f"Before and after, {len(raw)} structures; after: each fifth calibrated with the other four",
+        ["quantity", "σ times", "inside 68/90/95 %\nbefore", "\nafter", "calibration\nerror before", "\nafter", "conformal\nmultiples"],
+    )
     energy, forces = calibration.energy, calibration.forces
     parts = "" if energy is None else f"{_root(energy.epistemic)} e, {_root(energy.aleatoric)} a"
-    factors = {"energy": parts if raw.energy_aleatoric is not None else parts.split(" ")[0],
-               "forces": "" if forces is None else _root(forces.scale), "ellipsoids": ""}
-    conformal = {"energy": () if energy is None else energy.conformal, "forces": (),
-                 "ellipsoids": () if forces is None else forces.conformal}
+    factors = {
+        "energy": parts if raw.energy_aleatoric is not None else parts.split(" ")[0],
+        "forces": "" if forces is None else _root(forces.scale),
+        "ellipsoids": "",
+    }
+    conformal = {
+        "energy": () if energy is None else energy.conformal,
+        "forces": (),
+        "ellipsoids": () if forces is None else forces.conformal,
+    }
     for name, levels in before.items():
-        row(table, name, factors[name], _inside(levels, name), _inside(after.get(name), name), f"{level_error(levels):.4f}",
-            "–" if name not in after else f"{level_error(after[name]):.4f}", _multiples(conformal[name]))
+        row(
+            table,
+            name,
+            factors[name],
+            _inside(levels, name),
+            _inside(after.get(name), name),
+            f"{level_error(levels):.4f}",
+            "–" if name not in after else f"{level_error(after[name]):.4f}",
+            _multiples(conformal[name]),
+        )
     return table
 
 
 def floor_line(structures: int) -> str:
     """The calibration error that even a perfect model has on so few structures."""
-    return (f"A perfect model would have a calibration error of {calibration_floor(math.inf, structures):.4f} before, "
-            f"{calibration_floor(max(structures * (FOLDS - 1) / FOLDS, 1), structures):.4f} after (of energies: forces have more "
-            "values). σ times: e the epistemic, a the aleatoric part.")
+    return (
+        f"A perfect model would have a calibration error of {calibration_floor(math.inf, structures):.4f} before, "
+        f"{calibration_floor(max(structures * (FOLDS - 1) / FOLDS, 1), structures):.4f} after (of energies: forces have more "
+        "values). σ times: e the epistemic, a the aleatoric part."
+    )
 
 
 def _root(scale: float) -> str:

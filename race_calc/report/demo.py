@@ -6,13 +6,13 @@ import ase.io
 import numpy as np
 from ase.data import covalent_radii
 
-from race_calc.md.run import COLD, FIGURE, FLAGGED, HOT, LOG, TIMESTEP, TRAJECTORY, DemoOutcome, target_temperature
 from race_calc.md.log import read_log
-from race_calc.uncertainty.decisions import Violation
 from race_calc.md.record import SIGMA
-from race_calc.uncertainty.scores import SCORES
+from race_calc.md.run import COLD, FIGURE, FLAGGED, HOT, LOG, TIMESTEP, TRAJECTORY, DemoOutcome, target_temperature
 from race_calc.report.figure import RunTrace, ScoreTrace, run_figure, save_figure
 from race_calc.report.molecule import Molecule
+from race_calc.uncertainty.decisions import Violation
+from race_calc.uncertainty.scores import SCORES
 
 
 def draw_figure(outcome: DemoOutcome, out: Path) -> list[Path]:

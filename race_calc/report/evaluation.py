@@ -8,11 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from race_calc.evaluate.assessment import BAD, Assessment, Detection
-from race_calc.uncertainty.bootstrap import Interval
 from race_calc.evaluate.groups import Group, by_element, by_size, size_bounds
-from race_calc.uncertainty.metrics import LEVELS, calibration_floor
 from race_calc.evaluate.unified_score import mean_term
 from race_calc.report.tables import milli, percent, percents, plain, plain_table, row
+from race_calc.uncertainty.bootstrap import Interval
+from race_calc.uncertainty.metrics import LEVELS, calibration_floor
 
 NOTES = (
     "σ: mean predicted standard deviation, total. NLL: with ½ log 2π per dimension, in eV and eV/Å. Inside: percent of the "
@@ -22,8 +22,14 @@ NOTES = (
 )
 
 
-def print_tables(console: Console, found: dict[str, Assessment], detected: dict[str, dict[str, Detection]],
-                 calibrated: bool, calibration_frames: float, select: str | None) -> None:
+def print_tables(
+    console: Console,
+    found: dict[str, Assessment],
+    detected: dict[str, dict[str, Detection]],
+    calibrated: bool,
+    calibration_frames: float,
+    select: str | None,
+) -> None:
     """Everything, 100 columns wide at most; `calibration_frames`: structures that the model was calibrated with, or ∞."""
     if select is not None:
         console.print(Text(f"Only frames with {select}."))
@@ -82,9 +88,10 @@ def calibration_errors(found: dict[str, Assessment], quantity: str) -> Table | N
         return None
     after = any(quantity in a.after_quality for a in shown.values())
     title = {"energy": "energies", "forces": "force components", "ellipsoids": "force vectors against χ² of 3 degrees of freedom"}
-    table = plain_table(f"Calibration of {title[quantity]}",
-                        ["data", "error\nbefore"] + ["\nafter", "\nreduced"] * after + ["inside, %\nbefore"]
-                        + ["\nafter"] * after)
+    table = plain_table(
+        f"Calibration of {title[quantity]}",
+        ["data", "error\nbefore"] + ["\nafter", "\nreduced"] * after + ["inside, %\nbefore"] + ["\nafter"] * after,
+    )
     for name, a in shown.items():
         one, two = a.before_quality[quantity], a.after_quality.get(quantity)
         error = [_bracketed(one.calibration_error)]
@@ -133,8 +140,9 @@ def sizes(found: dict[str, Assessment]) -> Table:
 
 
 def _grouped(title: str, found: dict, groups: dict[str, dict[object, Group]], kinds: dict[object, str]) -> Table:
-    table = plain_table(f"{title}: RMSE, root mean square σ (meV/Å), percent inside 90 %",
-                        ["data", "", "atoms", "RMSE", "σ", "σ / RMSE", "inside 90 %"])
+    table = plain_table(
+        f"{title}: RMSE, root mean square σ (meV/Å), percent inside 90 %", ["data", "", "atoms", "RMSE", "σ", "σ / RMSE", "inside 90 %"]
+    )
     for name in found:
         for key, label in kinds.items():
             one = groups[name].get(key)
@@ -147,8 +155,10 @@ def _grouped(title: str, found: dict, groups: dict[str, dict[object, Group]], ki
 def detection_table(known: str, name: str, detected: dict[str, Detection]) -> Table:
     """Every score against one other data set."""
     bad = next(iter(detected.values())).bad
-    table = plain_table(f"{name} told from {known}; {bad} structures are bad: force RMSE above {BAD:g} times that of {known}",
-                        ["score", "AUROC", "AUPR", "FPR at\n95 % TPR", "above auto, %\nknown", "\nthis set", "bad\nmissed"])
+    table = plain_table(
+        f"{name} told from {known}; {bad} structures are bad: force RMSE above {BAD:g} times that of {known}",
+        ["score", "AUROC", "AUPR", "FPR at\n95 % TPR", "above auto, %\nknown", "\nthis set", "bad\nmissed"],
+    )
     for criterion, d in detected.items():
         alarms = [percent(share) for share in (d.alarms_known, d.alarms_other)]
         missed = "–" if d.missed is None else str(d.missed)

@@ -5,9 +5,9 @@ from pathlib import Path
 from scipy.special import ndtri
 
 from race_calc.evaluate.assessment import Assessment
-from race_calc.uncertainty.calibration import Calibration
 from race_calc.report.figure import save_figure
 from race_calc.report.uncertainty import Bars, Cloud, calibration_figure, error_figure, interval_figure
+from race_calc.uncertainty.calibration import Calibration
 
 TITLES = {"energy": "energies", "forces": "force components", "ellipsoids": "force vectors (d² against χ²)"}
 LEVEL = 0.9  # of the interval plot
@@ -31,8 +31,7 @@ def _clouds(found: dict[str, Assessment]) -> dict[str, tuple[str, dict[str, Clou
         if name in next(iter(found.values())).before:
             residuals = {data: a.residuals for data, a in found.items()}
             title = TITLES[name] + ("" if next(iter(found.values())).calibrated is None else ", σ calibrated")
-            panels[title] = (unit, {data: Cloud(1e3 * getattr(r, name), 1e3 * getattr(r, f"{name}_std"))
-                                           for data, r in residuals.items()})
+            panels[title] = (unit, {data: Cloud(1e3 * getattr(r, name), 1e3 * getattr(r, f"{name}_std")) for data, r in residuals.items()})
     return panels
 
 

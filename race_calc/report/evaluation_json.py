@@ -8,14 +8,14 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from race_calc import __version__
-from race_calc.evaluate.assessment import Assessment, Comparison
-from race_calc.evaluate.groups import by_element, by_size, size_bounds
-from race_calc.uncertainty.metrics import LEVELS, calibration_floor
-from race_calc.evaluate.reliability import Reliability
-from race_calc.evaluate.unified_score import mean_term
 from race_calc.data.dataset import data_hash
 from race_calc.data.files import write_atomically
+from race_calc.evaluate.assessment import Assessment, Comparison
+from race_calc.evaluate.groups import by_element, by_size, size_bounds
 from race_calc.evaluate.predict import Evaluation, Quality
+from race_calc.evaluate.reliability import Reliability
+from race_calc.evaluate.unified_score import mean_term
+from race_calc.uncertainty.metrics import LEVELS, calibration_floor
 
 
 def write_json(path: Path, compared: Comparison, run: dict[str, str | None]) -> None:
@@ -23,14 +23,23 @@ def write_json(path: Path, compared: Comparison, run: dict[str, str | None]) -> 
     found, calibration = compared.found, compared.calibration
     bounds = size_bounds([a.raw.force_size for a in found.values()])
     frames = math.inf if calibration is None else calibration.frames
-    sections = [{"file": name, "sha256": data_hash(compared.sets[name]), **numbers(a.evaluation), **_reliability(a, frames),
-                 **_groups(a, bounds)} for name, a in found.items()]
+    sections = [
+        {"file": name, "sha256": data_hash(compared.sets[name]), **numbers(a.evaluation), **_reliability(a, frames), **_groups(a, bounds)}
+        for name, a in found.items()
+    ]
     first = next(iter(found))
-    content = {"race_calc": __version__, **run, "calibrated": calibration is not None,
-               "calibration_sha256": None if calibration is None else calibration.data_hash, "data": sections}
+    content = {
+        "race_calc": __version__,
+        **run,
+        "calibrated": calibration is not None,
+        "calibration_sha256": None if calibration is None else calibration.data_hash,
+        "data": sections,
+    }
     if compared.detected:
-        content["detection"] = {"in_distribution": first, "out_of_distribution": {
-            name: {score: asdict(d) for score, d in one.items()} for name, one in compared.detected.items()}}
+        content["detection"] = {
+            "in_distribution": first,
+            "out_of_distribution": {name: {score: asdict(d) for score, d in one.items()} for name, one in compared.detected.items()},
+        }
     if compared.terms is not None:
         content["unified_score"] = {"score": mean_term(compared.terms), "terms": compared.terms}
     write_atomically(path, (json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
@@ -64,23 +73,34 @@ def _quality_numbers(name: str, unit: str, per: str, q: Quality | None) -> dict[
 
 
 def _reliability(a: Assessment, calibration_frames: float) -> dict:
-    found = {"calibration_before": _quantities(a.before_quality), "calibration_after": _quantities(a.after_quality),
-             "calibration_error_floor_before": calibration_floor(math.inf, len(a.raw)),
-             "calibration_error_floor_after": calibration_floor(calibration_frames, len(a.raw))}
+    found = {
+        "calibration_before": _quantities(a.before_quality),
+        "calibration_after": _quantities(a.after_quality),
+        "calibration_error_floor_before": calibration_floor(math.inf, len(a.raw)),
+        "calibration_error_floor_after": calibration_floor(calibration_frames, len(a.raw)),
+    }
     if a.rank is not None:
         found |= {"force_rank_correlation": a.rank[0], "force_rank_ceiling": a.rank[1]}
     return found
 
 
 def _quantities(qualities: dict[str, Reliability]) -> dict:
-    return {name: {"calibration_error": asdict(q.calibration_error),
-                   **{f"coverage_{100 * level:.0f}_fraction": asdict(interval) for level, interval in q.coverage.items()}}
-            for name, q in qualities.items()}
+    return {
+        name: {
+            "calibration_error": asdict(q.calibration_error),
+            **{f"coverage_{100 * level:.0f}_fraction": asdict(interval) for level, interval in q.coverage.items()},
+        }
+        for name, q in qualities.items()
+    }
 
 
 def _groups(a: Assessment, bounds) -> dict:
-    name = lambda g: {"atoms": g.atoms, "force_rmse_meV_per_A": 1e3 * g.rmse,  # noqa: E731
-                      "force_rms_sigma_meV_per_A": None if g.sigma is None else 1e3 * g.sigma, "coverage_90_fraction": g.covered}
+    name = lambda g: {
+        "atoms": g.atoms,
+        "force_rmse_meV_per_A": 1e3 * g.rmse,  # noqa: E731
+        "force_rms_sigma_meV_per_A": None if g.sigma is None else 1e3 * g.sigma,
+        "coverage_90_fraction": g.covered,
+    }
     sizes = [{"from_eV_per_A": low, "to_eV_per_A": high, **name(g)} for (low, high), g in by_size(a.residuals, a.covered, bounds).items()]
     return {"by_element": {chemical_symbols[z]: name(g) for z, g in by_element(a.residuals, a.covered).items()}, "by_force_size": sizes}
 

@@ -11,9 +11,7 @@ from race_calc.uncertainty.metrics import LEVELS
 
 def plain_table(title: str, headers: list[str], wrap: bool = False) -> Table:
     """A table; long names fold in the first column or, with `wrap`, in the headers of the others."""
-    table = Table(
-        title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, header in enumerate(headers):
         table.add_column(Text(header), justify="right" if i else "left", overflow="fold", no_wrap=(i == 0) == wrap)
     return table

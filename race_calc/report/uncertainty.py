@@ -11,8 +11,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 from scipy.special import ndtri
 
-from race_calc.uncertainty.metrics import NOMINAL_LEVELS, observed_levels
 from race_calc.report.figure import BLUE, ORANGE, STYLE, VERMILION
+from race_calc.uncertainty.metrics import NOMINAL_LEVELS, observed_levels
 
 COLOURS = (BLUE, ORANGE, VERMILION, "#CC79A7", "#009E73")  # Okabe and Ito; the first is in distribution
 MARKERS = ("o", "s", "^", "D", "v")
@@ -134,9 +134,11 @@ def interval_figure(rows: Mapping[str, Sequence[tuple[str, Bars]]], unit: str, s
         axes[r][0].set_ylabel(f"reference − prediction\n({unit})", **STYLE)
     for ax in axes[-1]:
         ax.set_xlabel("structure (ten or fewer, evenly picked)", **STYLE)
-    handles = [Patch(color="0.75", label=f"interval for {share} of the references"),
-               Line2D([], [], color="black", marker="o", ls="", ms=4, label="reference inside"),
-               Line2D([], [], color="black", marker="x", ls="", ms=6, label="outside")]
+    handles = [
+        Patch(color="0.75", label=f"interval for {share} of the references"),
+        Line2D([], [], color="black", marker="o", ls="", ms=4, label="reference inside"),
+        Line2D([], [], color="black", marker="x", ls="", ms=6, label="outside"),
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
 

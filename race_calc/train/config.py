@@ -26,9 +26,7 @@ class DataConfig(Settings):
         50, description="a whole number >= 1 (that many structures of train), or the path of another file"
     )
     validation_from: Literal["last", "random"] = Field("last", description="last or random")
-    isolated_atoms: str | None = Field(
-        None, min_length=1, description="a path relative to the data folder, or null"
-    )
+    isolated_atoms: str | None = Field(None, min_length=1, description="a path relative to the data folder, or null")
 
     @field_validator("validation")
     @classmethod
@@ -41,9 +39,7 @@ class DataConfig(Settings):
 class TrainingConfig(Settings):
     """How to train. Weights multiply the whole likelihood terms (method, section 3)."""
 
-    recipe: Literal["joint", "detached", "beta-nll", "warm-start"] = Field(
-        "joint", description="joint, detached, beta-nll or warm-start"
-    )
+    recipe: Literal["joint", "detached", "beta-nll", "warm-start"] = Field("joint", description="joint, detached, beta-nll or warm-start")
     epochs: int = Field(100, ge=1, description="a whole number >= 1")
     batch_size: int = Field(5, ge=1, description="a whole number >= 1, in structures")
     learning_rate: float = Field(0.008, gt=0.0, description="a number > 0")
@@ -81,8 +77,10 @@ class TrainConfig(Settings):
     model: ModelConfig = Field(default_factory=ModelConfig)
     posterior: str = Field(DEFAULT, description=", ".join(names()))
     members: int | None = Field(
-        None, ge=1, description="a whole number >= 1 that suits the posterior; left out: "
-        + ", ".join(f"{by_name(name).default_members} for {name}" for name in names())
+        None,
+        ge=1,
+        description="a whole number >= 1 that suits the posterior; left out: "
+        + ", ".join(f"{by_name(name).default_members} for {name}" for name in names()),
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
 
@@ -113,8 +111,9 @@ class TrainConfig(Settings):
         if "posterior" in info.data:
             posterior = by_name(info.data["posterior"])
             if posterior.recipes and training.recipe not in posterior.recipes:
-                raise ValueError(f"with posterior {posterior.name} write training.recipe: {' or '.join(posterior.recipes)}, "
-                                 f"not {training.recipe}")
+                raise ValueError(
+                    f"with posterior {posterior.name} write training.recipe: {' or '.join(posterior.recipes)}, not {training.recipe}"
+                )
             posterior.check_training(training.epochs, training.stress_weight)
         return training
 
@@ -169,12 +168,8 @@ class _Loader(yaml.SafeLoader):
         names = [key.value for key, _ in node.value]
         for (key, _), name in zip(node.value, names):
             if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name!r} is given more than once", key.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} is given more than once", key.start_mark)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))

@@ -8,8 +8,8 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save
 
-from race_calc.posterior.checkpoint import write_atomically
 from race_calc.posterior.base import Posterior
+from race_calc.posterior.checkpoint import write_atomically
 from race_calc.posterior.state import StackState, Trained
 
 STATE_FILE = "training_state.safetensors"

@@ -7,22 +7,28 @@ from pathlib import Path
 import torch
 
 from race_calc import __version__
-from race_calc.posterior.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.data.targets import Example
 from race_calc.evaluate.predict import predict_graphs, scores_of
 from race_calc.model.parameters import Parameters, expanded, select_members, shares_trunk
-from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, auto_thresholds
 from race_calc.posterior.base import Fitted, Progress, by_name, names
+from race_calc.posterior.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.posterior.state import Trained, unflatten
 from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.context import Context, context_of
 from race_calc.train.prepare import Prepared, member_seeds, prepare
 from race_calc.train.validate import errors_of
+from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, auto_thresholds
 
 
-def finish(config: TrainConfig, prepared: Prepared, trained: Trained, folder: Path,
-           device: torch.device, progress: Progress = lambda done, total: None) -> Checkpoint:
+def finish(
+    config: TrainConfig,
+    prepared: Prepared,
+    trained: Trained,
+    folder: Path,
+    device: torch.device,
+    progress: Progress = lambda done, total: None,
+) -> Checkpoint:
     """Write the model folder, with the posterior's parameter sets and the monitor's thresholds; an existing card is kept.
 
     `progress` is told how far a fit after the training is.
@@ -58,8 +64,9 @@ class Request:
     seed: int = 0
 
 
-def fit_posterior(checkpoint: Checkpoint, request: Request, data: Path, folder: Path, device: torch.device,
-                  progress: Progress = lambda done, total: None) -> Checkpoint:
+def fit_posterior(
+    checkpoint: Checkpoint, request: Request, data: Path, folder: Path, device: torch.device, progress: Progress = lambda done, total: None
+) -> Checkpoint:
     """Fit a posterior to one member of a trained model and write the new model to `folder`.
 
     `data`: the folder that the data paths of its training are relative to. Raises ValueError for data other than those of
@@ -77,23 +84,29 @@ def fit_posterior(checkpoint: Checkpoint, request: Request, data: Path, folder: 
         raise ValueError("the model does not say how it was trained: only models of `race-calc train` can be fitted")
     if not by_name(checkpoint.posterior).independent:
         independent = " or ".join(name for name in names() if by_name(name).independent)
-        raise ValueError(f"the parameter sets of this {checkpoint.posterior} model are draws around another one: take an "
-                         f"{independent} model")
+        raise ValueError(
+            f"the parameter sets of this {checkpoint.posterior} model are draws around another one: take an {independent} model"
+        )
     changes = {"posterior": request.method, "members": request.members}
     config = parse_config(checkpoint.training["config"] | changes, "the model's configuration")
     prepared = prepare(config, data)
     if prepared.data_hash != checkpoint.data.get("sha256"):
         raise ValueError(f"the data in {data} are not those that the model was trained on: their SHA-256 differs")
     if prepared.references != checkpoint.references or prepared.split.to_dict() != checkpoint.data.get("split"):
-        raise ValueError(f"the reference energies or the split of the data in {data} are not those of the model: give the same "
-                         "isolated atoms and validation set")
+        raise ValueError(
+            f"the reference energies or the split of the data in {data} are not those of the model: give the same "
+            "isolated atoms and validation set"
+        )
     context = context_of(config, prepared, device)
     one = {name: value.to(device) for name, value in select_members(checkpoint.parameters, [member]).items()}
     fitted = context.posterior.fit(one, context.basis(request.members, request.seed, progress))
     fitted = _beside(fitted, context, one)
     fitted = replace(fitted, record=fitted.record | {"member": member})
-    of_member = {key: [checkpoint.training[key][member]] for key in ("member_seeds", "best_epochs", "skipped_steps")
-                 if len(checkpoint.training.get(key, ())) == checkpoint.members}
+    of_member = {
+        key: [checkpoint.training[key][member]]
+        for key in ("member_seeds", "best_epochs", "skipped_steps")
+        if len(checkpoint.training.get(key, ())) == checkpoint.members
+    }
     record = {**checkpoint.training, **of_member, "config": config.to_dict(), "date": date.today().isoformat()}
     return write_model(context, config, prepared, fitted, record, folder)
 
@@ -108,8 +121,16 @@ def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitte
     measured = errors_of(context, expanded(fitted.parameters))
     record = record | {"validation": measured, "false_alarm_rate": FALSE_ALARM_RATE, "posterior": fitted.record}
     data = {"sha256": prepared.data_hash, "split": prepared.split.to_dict(), "structures": prepared.structures}
-    checkpoint = Checkpoint(prepared.model, prepared.references, fitted.parameters, config.posterior, training=record, data=data,
-                            noise=fitted.noise, last_layer=fitted.last_layer)
+    checkpoint = Checkpoint(
+        prepared.model,
+        prepared.references,
+        fitted.parameters,
+        config.posterior,
+        training=record,
+        data=data,
+        noise=fitted.noise,
+        last_layer=fitted.last_layer,
+    )
     posterior = load_stack(checkpoint, torch.float64, context.device)
     checkpoint.thresholds.update(validation_thresholds(posterior, prepared.validation))
     card = folder / CARD
@@ -130,8 +151,11 @@ def card_text(config: TrainConfig, checkpoint: Checkpoint) -> str:
     """A model card with what the training knows; tables on test data are added by hand from `race-calc evaluate`."""
     training, validation = config.training, checkpoint.training["validation"]
     command = "posterior fit" if "member" in checkpoint.training["posterior"] else "train"
-    known = {name.replace("_", " "): f"{value:.4g}" if isinstance(value, float) else value
-             for name, value in checkpoint.training["posterior"].items() if not isinstance(value, dict)}
+    known = {
+        name.replace("_", " "): f"{value:.4g}" if isinstance(value, float) else value
+        for name, value in checkpoint.training["posterior"].items()
+        if not isinstance(value, dict)
+    }
     if checkpoint.noise is not None:
         known["noise variances (eV² per atom, eV²/Å²)"] = f"{checkpoint.noise.energy:.4g}, {checkpoint.noise.forces:.4g}"
     return f"""# {config.posterior}, {checkpoint.members} members

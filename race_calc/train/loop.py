@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from race_calc.posterior.checkpoint import WEIGHTS
 from race_calc.model.race import evaluate
 from race_calc.posterior.base import Plateau, Step
+from race_calc.posterior.checkpoint import WEIGHTS
 from race_calc.posterior.state import StackState, Trained, flatten, unflatten
 from race_calc.train.config import TrainConfig, TrainingConfig
 from race_calc.train.context import Batch, Context, context_of
@@ -27,8 +27,9 @@ Report = Callable[[dict], None]  # called after every step and every epoch
 WARM_START = 0.5  # share of the epochs in which the mean learns from squared errors, recipe warm-start
 
 
-def train(config: TrainConfig, prepared: Prepared, folder: Path, device: torch.device, resume: bool,
-          report: Report = lambda record: None) -> Trained:
+def train(
+    config: TrainConfig, prepared: Prepared, folder: Path, device: torch.device, resume: bool, report: Report = lambda record: None
+) -> Trained:
     """Train the stack to its last state; `folder` holds state and log.
 
     Order of the data: a permutation from (seed, epoch), the same for all members. Raises FileExistsError
@@ -87,8 +88,16 @@ def _epoch(context: Context, state: StackState, epoch: int, report: Report) -> t
         losses, *tensors = context.over_members(some, draws, *state.tensors().values(), *good.tensors().values())
         state = StackState(*tensors)
         sums += losses.double().cpu().nan_to_num(posinf=0.0, neginf=0.0)
-        report({"kind": "step", "epoch": epoch + 1, "step": step + 1, "steps": len(batches),
-                "loss": float(losses.mean()), "skipped": int(state.skipped.sum())})
+        report(
+            {
+                "kind": "step",
+                "epoch": epoch + 1,
+                "step": step + 1,
+                "steps": len(batches),
+                "loss": float(losses.mean()),
+                "skipped": int(state.skipped.sum()),
+            }
+        )
     scores, measured = validate(context, state.ema)
     return keep_best(state, scores.to(state.best_score), epoch + 1), {
         "epoch": epoch + 1,

@@ -18,11 +18,10 @@ others         a posterior's own                        `race_calc.posterior`
 
 from torch import Tensor
 
-from race_calc.model.likelihood import energy_nll, squared, stress_squared
+from race_calc.model.likelihood import squared, stress_squared
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.plan import Plan
 from race_calc.train.config import TrainingConfig
-
 
 BETA = 0.5
 
@@ -37,8 +36,10 @@ def loss(outputs: Outputs, labels: Labels, plan: Plan, training: TrainingConfig)
     beta = BETA if training.recipe == "beta-nll" else 0.0
     d_energy, d_forces = labels.energy - outputs.energy, labels.forces - outputs.forces
     means, spreads = [], []
-    for name, weight, difference, vectors in (("energy_var", training.energy_weight, d_energy, d_energy[..., None]),
-                                              ("force_cov", training.force_weight, d_forces, d_forces)):
+    for name, weight, difference, vectors in (
+        ("energy_var", training.energy_weight, d_energy, d_energy[..., None]),
+        ("force_cov", training.force_weight, d_forces, d_forces),
+    ):
         spread, value = plan.output(name), outputs.heads.get(name)
         faithful = spread is None or detached
         means.append(weight * (squared(vectors) if faithful else spread.nll(difference, value, beta)))

@@ -42,8 +42,9 @@ def is_matrix(name: str, shape: Sequence[int]) -> bool:
     return len(shape) >= 2 and min(shape[-2:]) > 1
 
 
-def muon_direction(weights: Tensor, gradient: Tensor, momentum: Tensor, adam: Callable[[slice], Tensor],
-                   shapes: dict[str, Sequence[int]]) -> Tensor:
+def muon_direction(
+    weights: Tensor, gradient: Tensor, momentum: Tensor, adam: Callable[[slice], Tensor], shapes: dict[str, Sequence[int]]
+) -> Tensor:
     """(M, D) weights, gradient and momentum → (M, D) direction; `adam` gives the columns that are no matrices.
 
     Entries of a moved matrix have a root mean square of about one, as Adam's have, so that both use one learning
@@ -61,8 +62,7 @@ def muon_direction(weights: Tensor, gradient: Tensor, momentum: Tensor, adam: Ca
             out[:, columns] = adam(columns)
     for (n, m), matrices in groups.items():
         moving, now, held = (
-            torch.cat([rows[:, columns] for columns in matrices], dim=1).view(len(rows), -1, n, m)
-            for rows in (momentum, gradient, weights)
+            torch.cat([rows[:, columns] for columns in matrices], dim=1).view(len(rows), -1, n, m) for rows in (momentum, gradient, weights)
         )
         moved = now.abs().amax((2, 3), keepdim=True) > 0
         done = ((orthogonalise(moving) * max(n, m) ** 0.5 + WEIGHT_DECAY * held) * moved).flatten(1)

@@ -23,8 +23,13 @@ class Pace:
     ema_decay: float
 
 
-def update(state: StackState, gradients: Tensor, losses: Tensor, pace: Pace,
-           direction: Direction = lambda weights, gradient, momentum, adam: adam(slice(None))) -> StackState:
+def update(
+    state: StackState,
+    gradients: Tensor,
+    losses: Tensor,
+    pace: Pace,
+    direction: Direction = lambda weights, gradient, momentum, adam: adam(slice(None)),
+) -> StackState:
     """One step for every member whose loss (M,) and gradient (M, D) are finite.
 
     The gradient of each member is scaled down to `pace.clip_norm`. A member that is not finite keeps its

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from race_calc.data.dataset import Dataset, check_same_elements, data_hash, geometry_hashes, read_dataset
+from race_calc.data.graph import average_neighbours, from_atoms
 from race_calc.data.references import References, fit_references, read_isolated_atoms
 from race_calc.data.split import Split, apply_split, make_split
 from race_calc.data.targets import Example, examples_of, extra_labels
-from race_calc.data.graph import average_neighbours, from_atoms
 from race_calc.model.channels import outputs_of_head
 from race_calc.model.heads import initial_offsets
 from race_calc.model.parameters import Parameters, initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
-from race_calc.posterior.base import by_name
 from race_calc.model.repulsion import repulsion
+from race_calc.posterior.base import by_name
 from race_calc.train.config import TrainConfig
 
 OPTIMISER = "muon 2, ivon 2, swag 1"  # a run is resumed only by what started it
@@ -72,8 +72,7 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
     return Prepared(
         model=model,
         references=references,
-        parameters=initialise(plan, member_seeds(config), offsets,
-                              config.members if by_name(config.posterior).many_last_layers else None),
+        parameters=initialise(plan, member_seeds(config), offsets, config.members if by_name(config.posterior).many_last_layers else None),
         train=examples,
         validation=examples_of(validation, references, config.model.cutoff, labels),
         split=split,

@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from race_calc.model.parallel import member_map
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.race import evaluate
-from race_calc.model.parallel import member_map
 from race_calc.posterior.base import Posterior
 from race_calc.posterior.state import flatten, unflatten
 from race_calc.train.context import Context

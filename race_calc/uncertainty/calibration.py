@@ -22,6 +22,8 @@ import numpy as np
 
 from race_calc.uncertainty.conformal import ConformalQuantile, conformal_quantile
 from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, gaussian_pit, mahalanobis
+from race_calc.uncertainty.prediction import Prediction, available
+from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.scaling import (
     LevelMap,
     central_interval,
@@ -31,8 +33,6 @@ from race_calc.uncertainty.scaling import (
     part_scales,
     size_scale,
 )
-from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.prediction import Prediction, available
 
 FEW_FOR_ENERGIES, FEW_FOR_FORCES = 3, 5  # members without an aleatoric part, for which mean d²/σ² does not exist
 
@@ -108,8 +108,11 @@ class Calibration:
             raise ValueError("the prediction is calibrated already: apply a calibration to what the posterior predicts")
         factors = {}
         if self.energy is not None:
-            factors |= {"energy_epistemic": self.energy.epistemic, "energy_unsplit": self.energy.epistemic,
-                        "energy_aleatoric": self.energy.aleatoric}
+            factors |= {
+                "energy_epistemic": self.energy.epistemic,
+                "energy_unsplit": self.energy.epistemic,
+                "energy_aleatoric": self.energy.aleatoric,
+            }
         if self.forces is not None:
             factors |= {f"forces_covariance_{part}": self.forces.scale for part in ("epistemic", "unsplit", "aleatoric")}
         found = {name: factor * getattr(prediction, name) for name, factor in factors.items() if getattr(prediction, name) is not None}
@@ -144,8 +147,10 @@ def fit_calibration(raw: Residuals) -> Calibration:
         broken = [] if values is None else np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
         if len(broken):
             structures = np.unique(raw.frame[broken]) if name.startswith("forces") else broken
-            raise ValueError(f"the {name.replace('_', ' ')} of {len(structures)} structures, the first number {structures[0]}, "
-                             "is not finite: the model breaks down there, leave them out")
+            raise ValueError(
+                f"the {name.replace('_', ' ')} of {len(structures)} structures, the first number {structures[0]}, "
+                "is not finite: the model breaks down there, leave them out"
+            )
     if raw.energy_variance is None and raw.forces_covariance is None:
         raise ValueError("this model gives no uncertainty (one member and no variance head): there is nothing to calibrate")
     return Calibration("", len(raw), _energy(raw), _forces(raw))

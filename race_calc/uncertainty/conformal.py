@@ -56,8 +56,10 @@ class ConformalQuantile:
         if math.isfinite(self.quantile):
             return None
         if self.n < frames_needed(self.level):
-            return (f"{self.n} calibration frames reach a level of {reachable_level(self.n):.4g} at most: the level "
-                    f"{self.level:.4g} needs {frames_needed(self.level)}")
+            return (
+                f"{self.n} calibration frames reach a level of {reachable_level(self.n):.4g} at most: the level "
+                f"{self.level:.4g} needs {frames_needed(self.level)}"
+            )
         return f"more than {1 - self.level:.4g} of the calibration scores are not finite: look at σ and the predictions"
 
     def to_dict(self) -> dict:
@@ -101,9 +103,7 @@ def conformal_quantile(scores: np.ndarray, level: float, frame: np.ndarray | Non
     return ConformalQuantile(float(level), math.inf if np.isnan(quantile) else float(quantile), n)
 
 
-def coverage_band(
-    level: float, n_calibration: int, n_test: int | None = None, confidence: float = 0.99
-) -> tuple[float, float]:
+def coverage_band(level: float, n_calibration: int, n_test: int | None = None, confidence: float = 0.99) -> tuple[float, float]:
     """Lowest and highest share of n_test test frames (None: infinitely many) that is covered, with this confidence.
 
     Exact for one score a frame, if no two are equal; with several, which do not all fail together, the coverage

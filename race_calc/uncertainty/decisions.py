@@ -35,9 +35,7 @@ class Criterion:
         if self.action not in ACTIONS:
             raise ValueError(f"unknown action {self.action!r}; known: {', '.join(ACTIONS)}")
         if self.threshold != "auto" and not _is_threshold(self.threshold):
-            raise ValueError(
-                f"threshold of {self.name!r} must be 'auto' or a finite number ≥ 0, got {self.threshold!r}"
-            )
+            raise ValueError(f"threshold of {self.name!r} must be 'auto' or a finite number ≥ 0, got {self.threshold!r}")
         if isinstance(self.consecutive, bool) or not isinstance(self.consecutive, int) or self.consecutive < 1:
             raise ValueError(f"consecutive of {self.name!r} must be an integer ≥ 1, got {self.consecutive!r}")
 
@@ -106,10 +104,7 @@ class Decision:
 
 
 def decide(
-    criteria: Sequence[Criterion],
-    scores: Mapping[str, tuple[float, int | None]],
-    state: MonitorState,
-    step: int,
+    criteria: Sequence[Criterion], scores: Mapping[str, tuple[float, int | None]], state: MonitorState, step: int
 ) -> tuple[Decision, MonitorState]:
     """Judge one step.
 
@@ -193,9 +188,7 @@ def default_criteria(available: Collection[str], thresholds: Mapping[str, float]
     return tuple(found)
 
 
-def resolve(
-    criteria: Sequence[Criterion], available: Collection[str], thresholds: Mapping[str, float]
-) -> tuple[Criterion, ...]:
+def resolve(criteria: Sequence[Criterion], available: Collection[str], thresholds: Mapping[str, float]) -> tuple[Criterion, ...]:
     """Put numbers in the place of "auto".
 
     Raises ValueError for a criterion the posterior cannot give, and for "auto" without

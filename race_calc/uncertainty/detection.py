@@ -59,8 +59,7 @@ def _sorted(in_distribution, out_of_distribution, name: str) -> list[np.ndarray]
     )
     if len(known) == 0 or len(other) == 0:
         raise ValueError(
-            f"{name} needs scores of both kinds, got {len(known)} in and {len(other)} out of distribution: "
-            "give at least one structure each"
+            f"{name} needs scores of both kinds, got {len(known)} in and {len(other)} out of distribution: give at least one structure each"
         )
     return [np.sort(known), np.sort(other)]
 

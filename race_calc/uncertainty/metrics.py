@@ -168,8 +168,10 @@ def calibration_floor(n_calibration: float, n_test: float) -> float:
     unknown degree, so that the error of forces may lie below this floor. Raises ValueError for fewer than one frame.
     """
     if not (n_calibration >= 1 and n_test >= 1):
-        raise ValueError(f"the floor needs at least one frame of each kind, got {n_calibration} for calibration and "
-                         f"{n_test} for testing: give math.inf for calibration if there was no recalibration")
+        raise ValueError(
+            f"the floor needs at least one frame of each kind, got {n_calibration} for calibration and "
+            f"{n_test} for testing: give math.inf for calibration if there was no recalibration"
+        )
     return (1.0 / n_calibration + 1.0 / n_test) / 6.0
 
 
@@ -177,8 +179,9 @@ def _on_principal_axes(difference, covariance) -> tuple[np.ndarray, np.ndarray]:
     """dᵀ Σ⁻¹ d and log det Σ, both (...,); the second means nothing where the first is infinite or NaN."""
     difference, covariance = _array(difference), np.asarray(covariance, dtype=np.float64)
     if difference.ndim < 1 or covariance.shape != (*difference.shape, difference.shape[-1]):
-        raise ValueError(f"covariance has the shape {covariance.shape}, the differences {difference.shape}: "
-                         "give one k × k matrix for each vector of k")
+        raise ValueError(
+            f"covariance has the shape {covariance.shape}, the differences {difference.shape}: give one k × k matrix for each vector of k"
+        )
     finite = np.isfinite(covariance).all(axis=(-2, -1))
     k = difference.shape[-1]
     values, vectors = np.linalg.eigh(np.where(finite[..., None, None], covariance, np.eye(k)))  # eigh raises on NaN

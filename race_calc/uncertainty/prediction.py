@@ -7,8 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])  # row and column of xx yy zz yz xz xy
-SPREADS = {"energy_uncertainty": "energy", "forces_uncertainty": "forces_covariance", "forces_covariance": "forces_covariance",
-           "stress_uncertainty": "stress_covariance", "stress_covariance": "stress_covariance"}  # → start of the names of their parts
+SPREADS = {
+    "energy_uncertainty": "energy",
+    "forces_uncertainty": "forces_covariance",
+    "forces_covariance": "forces_covariance",
+    "stress_uncertainty": "stress_covariance",
+    "stress_covariance": "stress_covariance",
+}  # → start of the names of their parts
 QUANTITIES = {  # all that can be given, by the names of the ASE results and in their order → axis of the structures, or None
     "energy": 0, "free_energy": 0, "energies": None, "forces": None, "stress": 0, "calibrated": None,
     **{name + part: None if name.startswith("forces") else 0 for name in SPREADS for part in ("", "_epistemic", "_aleatoric")},
@@ -129,7 +134,7 @@ class Prediction:
         name = next((name for name in SPREADS if quantity.startswith(name)), None)
         if name is None:
             return getattr(self, "energy" if quantity == "free_energy" else quantity) if quantity in available(self) else None
-        spread = self._spread(name, quantity[len(name):])
+        spread = self._spread(name, quantity[len(name) :])
         if spread is None or name.endswith("covariance"):
             return spread
         with np.errstate(invalid="ignore"):  # a negative or NaN variance gives NaN
@@ -177,4 +182,3 @@ def principal_std(covariance: np.ndarray) -> np.ndarray:
     safe = np.where(finite[..., None, None], covariance, 0.0)  # eigvalsh may raise on NaN
     largest = np.linalg.eigvalsh(safe)[..., -1]
     return np.where(finite, np.sqrt(np.maximum(largest, 0.0)), np.nan)
-

@@ -25,8 +25,7 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.size < 2:
-        raise ValueError(f"the arrays to rank have the shapes {a.shape} and {b.shape}: give two of one shape and two "
-                         "values or more")
+        raise ValueError(f"the arrays to rank have the shapes {a.shape} and {b.shape}: give two of one shape and two values or more")
     if np.isnan(a).any() or np.isnan(b).any():
         return float("nan")
     a, b = _centred_ranks(a.ravel()), _centred_ranks(b.ravel())
@@ -41,8 +40,9 @@ def force_rank_correlation(difference: np.ndarray, covariance: np.ndarray) -> fl
     """
     difference, covariance = np.asarray(difference, dtype=np.float64), _checked(covariance)
     if covariance.shape != (*difference.shape, difference.shape[-1]):
-        raise ValueError(f"covariance has the shape {covariance.shape}, the differences {difference.shape}: "
-                         "give one 3 × 3 matrix for each atom")
+        raise ValueError(
+            f"covariance has the shape {covariance.shape}, the differences {difference.shape}: give one 3 × 3 matrix for each atom"
+        )
     return rank_correlation(np.trace(covariance, axis1=-2, axis2=-1), np.linalg.norm(difference, axis=-1))
 
 

@@ -41,13 +41,22 @@ class Residuals:
 
     def __post_init__(self):
         structures, atoms = len(self.energy), len(self.forces)
-        shapes = {"energy": (structures,), "energy_variance": (structures,), "energy_aleatoric": (structures,), "forces": (atoms, 3),
-                  "forces_covariance": (atoms, 3, 3), "frame": (atoms,), "numbers": (atoms,), "force_size": (atoms,)}
+        shapes = {
+            "energy": (structures,),
+            "energy_variance": (structures,),
+            "energy_aleatoric": (structures,),
+            "forces": (atoms, 3),
+            "forces_covariance": (atoms, 3, 3),
+            "frame": (atoms,),
+            "numbers": (atoms,),
+            "force_size": (atoms,),
+        }
         for name, shape in shapes.items():
             found = getattr(self, name)
             if found is not None and np.shape(found) != shape:
-                raise ValueError(f"{name} has the shape {np.shape(found)}, expected {shape}: "
-                                 f"there are {structures} structures and {atoms} atoms")
+                raise ValueError(
+                    f"{name} has the shape {np.shape(found)}, expected {shape}: there are {structures} structures and {atoms} atoms"
+                )
         if structures == 0:
             raise ValueError("there are no structures: give at least one")
         if not np.array_equal(np.unique(self.frame), np.arange(structures)):
@@ -72,8 +81,12 @@ class Residuals:
         place = np.full(len(self), -1)
         place[structures] = np.arange(len(structures))
         atoms = np.flatnonzero(place[self.frame] >= 0)
-        of_atoms = {name: None if getattr(self, name) is None else getattr(self, name)[atoms]
-                    for name in ("forces", "forces_covariance", "numbers", "force_size")}
-        of_structures = {name: None if getattr(self, name) is None else getattr(self, name)[structures]
-                         for name in ("energy", "energy_variance", "energy_aleatoric")}
+        of_atoms = {
+            name: None if getattr(self, name) is None else getattr(self, name)[atoms]
+            for name in ("forces", "forces_covariance", "numbers", "force_size")
+        }
+        of_structures = {
+            name: None if getattr(self, name) is None else getattr(self, name)[structures]
+            for name in ("energy", "energy_variance", "energy_aleatoric")
+        }
         return replace(self, **of_structures, frame=place[self.frame[atoms]], **of_atoms)

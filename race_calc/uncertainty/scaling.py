@@ -43,12 +43,15 @@ def variance_scale(difference: np.ndarray, variance: np.ndarray) -> float:
     """
     difference, variance = np.asarray(difference, dtype=np.float64), np.asarray(variance, dtype=np.float64)
     if difference.shape != variance.shape or difference.size == 0:
-        raise ValueError(f"variance has the shape {variance.shape}, the differences {difference.shape}: "
-                         "give the same shape and at least one value")
+        raise ValueError(
+            f"variance has the shape {variance.shape}, the differences {difference.shape}: give the same shape and at least one value"
+        )
     wrong = ~((variance > 0) & np.isfinite(variance))
     if wrong.any():
-        raise ValueError(f"{wrong.sum()} of {wrong.size} variances are not positive and finite: a model that claims "
-                         "to be exact cannot be scaled; give it an aleatoric part or leave these values out")
+        raise ValueError(
+            f"{wrong.sum()} of {wrong.size} variances are not positive and finite: a model that claims "
+            "to be exact cannot be scaled; give it an aleatoric part or leave these values out"
+        )
     return _scale(difference**2 / variance)
 
 
@@ -101,16 +104,20 @@ def covariance_scale(difference: np.ndarray, covariance: np.ndarray) -> float:
     squared = mahalanobis(difference, covariance)
     singular = np.isinf(squared) & np.isfinite(difference).all(axis=-1)
     if singular.any():
-        raise ValueError(f"{singular.sum()} of {singular.size} covariances are not positive definite (k members or "
-                         "fewer, no aleatoric part?): scale the variances of the components with variance_scale")
+        raise ValueError(
+            f"{singular.sum()} of {singular.size} covariances are not positive definite (k members or "
+            "fewer, no aleatoric part?): scale the variances of the components with variance_scale"
+        )
     return _scale(squared / np.shape(difference)[-1])
 
 
 def _scale(squared: np.ndarray) -> float:
     scale = float(np.mean(squared))
     if not 0.0 < scale < np.inf:
-        raise ValueError(f"the mean squared error is {scale} predicted variances, which is no scale: look for labels "
-                         "or predictions that are not finite, or labels that are the model's own predictions")
+        raise ValueError(
+            f"the mean squared error is {scale} predicted variances, which is no scale: look for labels "
+            "or predictions that are not finite, or labels that are the model's own predictions"
+        )
     return scale
 
 
@@ -174,8 +181,9 @@ def fit_level_map(pit: np.ndarray) -> LevelMap:
     """
     pit = _levels(pit)
     if pit.size == 0 or np.isnan(pit).any():
-        raise ValueError(f"{np.isnan(pit).sum()} of {pit.size} levels are NaN: give at least one, and leave out "
-                         "structures with broken predictions")
+        raise ValueError(
+            f"{np.isnan(pit).sum()} of {pit.size} levels are NaN: give at least one, and leave out structures with broken predictions"
+        )
     ordered = np.concatenate([[0.0], np.sort(pit, axis=None), [1.0]])
     shares = np.linspace(0.0, 1.0, min(pit.size + 1, INTERVALS) + 1)
     knots = np.interp(shares, np.linspace(0.0, 1.0, len(ordered)), ordered)

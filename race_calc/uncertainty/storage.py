@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from race_calc.data.files import read_json, write_atomically
 from race_calc.uncertainty.calibration import Calibration, EnergyCalibration, ForceCalibration
 from race_calc.uncertainty.conformal import ConformalQuantile
 from race_calc.uncertainty.scaling import LevelMap
-from race_calc.data.files import read_json, write_atomically
 
 FORMAT, VERSION = "race_calc calibration", 1
 
@@ -55,17 +55,19 @@ def from_dict(state: Mapping) -> Calibration:
         found = Calibration(
             str(state["data_hash"]),
             int(state["frames"]),
-            None if energy is None else EnergyCalibration(
-                _scale(energy, "epistemic"), _scale(energy, "aleatoric"), _map(energy, "levels"), _quantiles(energy)),
-            None if forces is None else ForceCalibration(
-                _scale(forces, "scale"), _map(forces, "levels"), _map(forces, "ellipsoids"), _quantiles(forces)),
+            None
+            if energy is None
+            else EnergyCalibration(_scale(energy, "epistemic"), _scale(energy, "aleatoric"), _map(energy, "levels"), _quantiles(energy)),
+            None
+            if forces is None
+            else ForceCalibration(_scale(forces, "scale"), _map(forces, "levels"), _map(forces, "ellipsoids"), _quantiles(forces)),
             thresholds,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the calibration is incomplete ({error}): calibrate the model again") from error
-    if found.energy is None and found.forces is None or found.frames < 1:
+    if (found.energy is None and found.forces is None) or found.frames < 1:
         raise ValueError("the calibration is empty: calibrate the model again")
-    if found.energy is not None and found.energy.levels is None or found.forces is not None and found.forces.levels is None:
+    if (found.energy is not None and found.energy.levels is None) or (found.forces is not None and found.forces.levels is None):
         raise ValueError("the calibration lacks a level map: calibrate the model again")
     if not all(0.0 <= value < math.inf for value in thresholds.values()):
         raise ValueError("a threshold of the calibration is not a finite number ≥ 0: calibrate the model again")
@@ -76,8 +78,10 @@ def _part(part: EnergyCalibration | ForceCalibration | None) -> dict | None:
     if part is None:
         return None
     values = {field.name: getattr(part, field.name) for field in fields(part)}
-    return {name: [q.to_dict() for q in value] if name == "conformal" else value.to_dict() if isinstance(value, LevelMap) else value
-            for name, value in values.items()}
+    return {
+        name: [q.to_dict() for q in value] if name == "conformal" else value.to_dict() if isinstance(value, LevelMap) else value
+        for name, value in values.items()
+    }
 
 
 def _scale(state: Mapping, name: str) -> float:

@@ -12,14 +12,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from typer.testing import CliRunner
 
-from race_calc.interfaces.calculator import RACECalculator
-from race_calc.posterior.checkpoint import CALIBRATION, CheckpointError, load_checkpoint
 from race_calc.cli import app
+from race_calc.interfaces.calculator import RACECalculator
 from race_calc.md.attach import UncertaintyMonitor
+from race_calc.posterior.checkpoint import CALIBRATION, CheckpointError, load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "train"))
 from small_run import frame as small_frame
-from small_run import write_run  # noqa: E402
+from small_run import write_run
 
 
 def command(*arguments) -> tuple[int, str]:
@@ -134,10 +134,15 @@ def test_a_calibration_goes_with_its_weights(model, data, tiny_model):
     assert load_checkpoint(model, calibration=False).calibration is None
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"version": 2}, "format version 2.*upgrade"), ({"format": "other"}, "is not a race_calc calibration"),
-    ({"energy": {}}, "incomplete"), ({"frames": -1}, "empty"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"version": 2}, "format version 2.*upgrade"),
+        ({"format": "other"}, "is not a race_calc calibration"),
+        ({"energy": {}}, "incomplete"),
+        ({"frames": -1}, "empty"),
+    ],
+)
 def test_a_damaged_calibration_is_named(model, data, change, message):
     command("calibrate", model, data)
     path = model / CALIBRATION
@@ -152,10 +157,14 @@ def test_copies_within_the_data(model, data, tmp_path):
     assert status == 1 and "1 of 12 structures occur more than once" in text and not (model / CALIBRATION).exists()
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["nowhere.xyz"], "does not exist"), (["DATA", "--frames", "100:"], "no structures"),
-    (["DATA", "--device", "tpu"], 'use "cpu", "cuda"'),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere.xyz"], "does not exist"),
+        (["DATA", "--frames", "100:"], "no structures"),
+        (["DATA", "--device", "tpu"], 'use "cpu", "cuda"'),
+    ],
+)
 def test_errors_are_one_line(model, data, arguments, message):
     status, text = command("calibrate", model, *[data if word == "DATA" else word for word in arguments])
     assert status == 1 and message in text and "Traceback" not in text
@@ -165,7 +174,11 @@ def test_few_structures(model, data):
     status, text = command("calibrate", model, data, "--frames", ":9")
     assert status == 1 and "give at least 10" in text and not (model / CALIBRATION).exists()
     status, text = command("calibrate", model, data, "--frames", ":10")
-    assert status == 0 and "10 structures give no conformal interval of 95 % (needs 19)" in text and "thresholds of the monitor are high" in text
+    assert (
+        status == 0
+        and "10 structures give no conformal interval of 95 % (needs 19)" in text
+        and "thresholds of the monitor are high" in text
+    )
 
 
 def test_the_raw_model_does_not_need_its_calibration(model, data):

@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 
 from race_calc.cli.demo import find_model, find_start
-from race_calc.report.demo import closing_lines, file_lines
 from race_calc.md.run import OUTPUTS, DemoOutcome, DemoPlan
+from race_calc.report.demo import closing_lines, file_lines
 from race_calc.uncertainty.decisions import Violation
 
 MODEL = Path(__file__).parents[2] / "models" / "3bpa-de"
-needs_model = pytest.mark.skipif(
-    not (MODEL / "weights.safetensors").is_file(), reason="models/3bpa-de holds no trained weights"
-)
+needs_model = pytest.mark.skipif(not (MODEL / "weights.safetensors").is_file(), reason="models/3bpa-de holds no trained weights")
 
 
 def violation(step, action, name="bald_forces_max", value=0.43, threshold=0.21):

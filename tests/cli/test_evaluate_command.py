@@ -11,12 +11,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from typer.testing import CliRunner
 
-from race_calc.interfaces.calculator import RACECalculator
 from race_calc.cli import app
 from race_calc.cli.evaluate import select_frames, short_names
 from race_calc.data.dataset import dataset_from_atoms
-from race_calc.uncertainty.detection import auroc
+from race_calc.interfaces.calculator import RACECalculator
 from race_calc.posterior.stack import StackPosterior
+from race_calc.uncertainty.detection import auroc
 
 
 def frames(name="CH3CH2OH", n=3, noise=0.05, **info):
@@ -51,7 +51,16 @@ def test_table_and_json_agree_with_the_calculator(tiny_model, files):
     result = run(tiny_model, files / "cold.xyz", "--ood", files / "hot.xyz", "--json", out)
     assert result.exit_code == 0, result.output
     assert max(map(len, result.output.splitlines())) <= 100 + len(str(out))
-    for text in ("cold.xyz", "hot.xyz", "meV/Å", "hot.xyz told from cold.xyz", "bald_forces_max", "not calibrated", "Forces by element", "Unified score"):
+    for text in (
+        "cold.xyz",
+        "hot.xyz",
+        "meV/Å",
+        "hot.xyz told from cold.xyz",
+        "bald_forces_max",
+        "not calibrated",
+        "Forces by element",
+        "Unified score",
+    ):
         assert text in result.output
     content = json.loads(out.read_text())
     cold, hot = content["data"]
@@ -66,8 +75,14 @@ def test_table_and_json_agree_with_the_calculator(tiny_model, files):
     assert cold["energy_per_atom_rmse_meV"] == pytest.approx(1e3 * np.sqrt(np.mean(np.square(d_energy))) / 9, abs=1e-3)
     assert cold["force_rmse_meV_per_A"] == pytest.approx(1e3 * np.sqrt((d_forces**2).mean()), abs=1e-3)
     assert cold["stress_rmse_meV_per_A3"] is None and cold["structures_with_stress"] == 0
-    assert {"force_mean_sigma_meV_per_A", "energy_nll_nat_per_structure", "force_nll_nat_per_atom",
-            "energy_coverage_68_fraction", "force_coverage_90_fraction", "force_coverage_95_fraction"} <= set(cold)
+    assert {
+        "force_mean_sigma_meV_per_A",
+        "energy_nll_nat_per_structure",
+        "force_nll_nat_per_atom",
+        "energy_coverage_68_fraction",
+        "force_coverage_90_fraction",
+        "force_coverage_95_fraction",
+    } <= set(cold)
     again = [calculator.prediction(atoms).bald_forces.max() for atoms in frames(noise=0.3) + frames(noise=0.2, n=2)]
     expected = auroc([p.bald_forces.max() for p in predictions], again)
     detected = content["detection"]["out_of_distribution"][str(files / "hot.xyz")]
@@ -117,8 +132,7 @@ def test_stress_is_shown_where_there_is_one(tiny_model, tmp_path):
 
 def test_npz_parts_are_data_too(tiny_model, tmp_path):
     atoms = frames()
-    arrays = {"R": [a.positions for a in atoms], "E": [a.get_potential_energy() for a in atoms],
-              "F": [a.get_forces() for a in atoms]}
+    arrays = {"R": [a.positions for a in atoms], "E": [a.get_potential_energy() for a in atoms], "F": [a.get_forces() for a in atoms]}
     parts = {f"{key}_{part}": np.array(value) for key, value in arrays.items() for part in ("train", "test")}
     np.savez(tmp_path / "rmd17.npz", Z=atoms[0].numbers, **parts)
     result = run(tiny_model, f"{tmp_path}/rmd17.npz#test")

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.cli import app
+from race_calc.posterior.checkpoint import load_checkpoint
 
 
 def run(model):

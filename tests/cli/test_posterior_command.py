@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.cli import app
+from race_calc.posterior.checkpoint import load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "train"))
-from small_run import write_run  # noqa: E402
+from small_run import write_run
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +39,18 @@ def test_fits_a_member_and_leaves_the_model_alone(trained, tmp_path):
     assert status == 1 and "give another --out" in text
 
 
-@pytest.mark.parametrize("change, message", [
-    (["--method", "laplace"], "write model.head: mse, not joint"),
-    (["--method", "lapalce"], "posterior lapalce is not fitted to a trained model: take laplace or llpr"),
-    (["--method", "swag"], "take laplace or llpr"),
-    (["--member", 2], "there is no member 2"),
-    (["--members", 5], "even number"),
-    (["--data", "nowhere"], "nowhere"),
-    (["--device", "tpu"], 'use "cpu", "cuda"'),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--method", "laplace"], "write model.head: mse, not joint"),
+        (["--method", "lapalce"], "posterior lapalce is not fitted to a trained model: take laplace or llpr"),
+        (["--method", "swag"], "take laplace or llpr"),
+        (["--member", 2], "there is no member 2"),
+        (["--members", 5], "even number"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--device", "tpu"], 'use "cpu", "cuda"'),
+    ],
+)
 def test_errors_are_one_line(trained, tmp_path, change, message):
     options = {"--method": "llpr", "--data": trained, "--members": 4, "--out": tmp_path / "new"} | dict([change])
     status, text = fit(trained / "model", *[word for pair in options.items() for word in pair])

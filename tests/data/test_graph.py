@@ -33,8 +33,16 @@ def test_fields(k):
     graph = from_atoms(atoms, CUTOFF)
     n, edges = len(atoms), graph.edge_index.shape[1]
     assert (graph.n_atoms, graph.n_structures) == (n, 1)
-    shapes = {"numbers": (n,), "positions": (n, 3), "cell": (1, 3, 3), "pbc": (1, 3), "edge_index": (2, edges),
-              "shifts": (edges, 3), "batch": (n,), "ptr": (2,)}
+    shapes = {
+        "numbers": (n,),
+        "positions": (n, 3),
+        "cell": (1, 3, 3),
+        "pbc": (1, 3),
+        "edge_index": (2, edges),
+        "shifts": (edges, 3),
+        "batch": (n,),
+        "ptr": (2,),
+    }
     assert {name: getattr(graph, name).shape for name in shapes} == shapes
     assert (graph.numbers == atoms.numbers).all() and (graph.positions == atoms.positions).all()
     np.testing.assert_allclose(sorted_rows(graph.edge_vectors), sorted_rows(neighbor_list("D", atoms, CUTOFF)), atol=1e-12)
@@ -84,12 +92,15 @@ def test_graph_is_frozen_and_its_own_copy():
     assert graph.numbers.tolist() == [29]
 
 
-@pytest.mark.parametrize("atoms, message", [
-    (Atoms(), "no atoms"),
-    (Atoms("C", positions=[[0, 0, np.nan]]), "not finite"),
-    (Atoms("C2", positions=np.zeros((2, 3))), "one place"),
-    (Atoms("C", pbc=True), "vector is zero"),
-])
+@pytest.mark.parametrize(
+    "atoms, message",
+    [
+        (Atoms(), "no atoms"),
+        (Atoms("C", positions=[[0, 0, np.nan]]), "not finite"),
+        (Atoms("C2", positions=np.zeros((2, 3))), "one place"),
+        (Atoms("C", pbc=True), "vector is zero"),
+    ],
+)
 def test_bad_structures(atoms, message):
     with pytest.raises(ValueError, match=message):
         from_atoms(atoms, CUTOFF)

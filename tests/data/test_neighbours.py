@@ -53,17 +53,23 @@ def structures(draw) -> Atoms:
 @settings(max_examples=60, deadline=None)
 @given(structures(), st.floats(1.0, 5.0))
 def test_pairs_are_those_of_ase(atoms, cutoff):
-    note(f"cutoff = {cutoff!r}; Atoms('C{len(atoms)}', positions={atoms.positions.tolist()!r}, "
-         f"cell={atoms.cell.array.tolist()!r}, pbc={atoms.pbc.tolist()!r})")
+    note(
+        f"cutoff = {cutoff!r}; Atoms('C{len(atoms)}', positions={atoms.positions.tolist()!r}, "
+        f"cell={atoms.cell.array.tolist()!r}, pbc={atoms.pbc.tolist()!r})"
+    )
     check_against_ase(atoms, cutoff)
 
 
-@pytest.mark.parametrize("atoms, count", [
-    (Atoms("C"), 0),
-    (Atoms("C", cell=[9, 9, 9], pbc=True), 0),
-    (Atoms("C", cell=[3, 9, 9], pbc=[True, False, False]), 2),
-    (bulk("Cu", a=3.6), 12 + 6 + 24),  # one atom, neighbours are its own images
-], ids=["one atom", "one atom in a large cell", "one atom in a chain", "copper"])
+@pytest.mark.parametrize(
+    "atoms, count",
+    [
+        (Atoms("C"), 0),
+        (Atoms("C", cell=[9, 9, 9], pbc=True), 0),
+        (Atoms("C", cell=[3, 9, 9], pbc=[True, False, False]), 2),
+        (bulk("Cu", a=3.6), 12 + 6 + 24),  # one atom, neighbours are its own images
+    ],
+    ids=["one atom", "one atom in a large cell", "one atom in a chain", "copper"],
+)
 def test_small_cases(atoms, count):
     assert check_against_ase(atoms, 4.6) == count
 
@@ -84,28 +90,34 @@ def test_self_images_come_in_both_directions():
     assert found == sorted((0, 0, *(sign * np.eye(3, dtype=int)[k])) for k in range(3) for sign in (1, -1))
 
 
-@pytest.mark.parametrize("atoms, message", [
-    (Atoms(), "no atoms"),
-    (Atoms("CH", positions=[[0, 0, 0], [0, np.nan, 0]]), "atom 1 are not finite"),
-    (Atoms("CH", positions=[[0, 0, -np.inf], [0, 1, 0]]), "atom 0 are not finite"),
-    (Atoms("C", cell=[np.nan, 4, 4], pbc=True), "cell is not finite"),
-    (Atoms("C", pbc=True), "cell vector 0 but that vector is zero"),
-    (Atoms("C", cell=[4, 4, 0], pbc=True), "cell vector 2 but that vector is zero"),
-    (Atoms("C", cell=[[4, 0, 0], [8, 0, 0], [0, 0, 4]], pbc=True), "linearly dependent"),
-    (Atoms("C", cell=[[4, 0, 0], [8, 0, 0], [0, 0, 0]], pbc=[True, True, False]), "linearly dependent"),
-    # numerically flat: rank 3 by a rounding error
-    (Atoms("C", cell=[[4, 0, 0], [4, 1e-12, 0], [0, 0, 4]], pbc=True), "linearly dependent"),
-])
+@pytest.mark.parametrize(
+    "atoms, message",
+    [
+        (Atoms(), "no atoms"),
+        (Atoms("CH", positions=[[0, 0, 0], [0, np.nan, 0]]), "atom 1 are not finite"),
+        (Atoms("CH", positions=[[0, 0, -np.inf], [0, 1, 0]]), "atom 0 are not finite"),
+        (Atoms("C", cell=[np.nan, 4, 4], pbc=True), "cell is not finite"),
+        (Atoms("C", pbc=True), "cell vector 0 but that vector is zero"),
+        (Atoms("C", cell=[4, 4, 0], pbc=True), "cell vector 2 but that vector is zero"),
+        (Atoms("C", cell=[[4, 0, 0], [8, 0, 0], [0, 0, 4]], pbc=True), "linearly dependent"),
+        (Atoms("C", cell=[[4, 0, 0], [8, 0, 0], [0, 0, 0]], pbc=[True, True, False]), "linearly dependent"),
+        # numerically flat: rank 3 by a rounding error
+        (Atoms("C", cell=[[4, 0, 0], [4, 1e-12, 0], [0, 0, 4]], pbc=True), "linearly dependent"),
+    ],
+)
 def test_structures_that_cannot_be_evaluated(atoms, message):
     with pytest.raises(ValueError, match=message):
         check_structure(atoms)
 
 
-@pytest.mark.parametrize("atoms", [
-    Atoms("CH", positions=[[0, 0, 0], [0, 0, 0]]),
-    Atoms("CH", positions=[[0, 0, 0], [4, 0, 0]], cell=[4, 4, 4], pbc=True),  # on an image
-    Atoms("CH", positions=[[0, 0, 0], [0, 1e-5, 0]]),
-])
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        Atoms("CH", positions=[[0, 0, 0], [0, 0, 0]]),
+        Atoms("CH", positions=[[0, 0, 0], [4, 0, 0]], cell=[4, 4, 4], pbc=True),  # on an image
+        Atoms("CH", positions=[[0, 0, 0], [0, 1e-5, 0]]),
+    ],
+)
 def test_two_atoms_on_one_place(atoms):
     with pytest.raises(ValueError, match=r"atoms 0 \(C\) and 1 \(H\) lie on one place"):
         neighbour_pairs(atoms, 3.0)

@@ -41,7 +41,7 @@ def test_published_npz_is_converted(tmp_path):
     np.testing.assert_allclose(data.energy, e * KCAL_PER_MOL, rtol=1e-15)
     np.testing.assert_allclose(data.forces[2], f[2] * KCAL_PER_MOL, rtol=1e-15)
     np.testing.assert_array_equal(data.structures[2].positions, r[2])
-    assert KCAL_PER_MOL == pytest.approx(4184 / (6.02214076e23 * 1.602176634e-19), rel=1e-12)
+    assert pytest.approx(4184 / (6.02214076e23 * 1.602176634e-19), rel=1e-12) == KCAL_PER_MOL
     with pytest.raises(ValueError, match="has no parts: remove '#test'"):
         read_dataset(f"{path}#test")
 
@@ -54,11 +54,7 @@ def test_bad_npz(tmp_path):
     with pytest.raises(ValueError, match=r"has the keys \['R'\]: expected"):
         read_dataset(tmp_path / "keys.npz")
     np.savez(
-        tmp_path / "shapes.npz",
-        nuclear_charges=np.ones(2),
-        coords=np.zeros((4, 3, 3)),
-        energies=np.zeros(4),
-        forces=np.zeros((4, 3, 3)),
+        tmp_path / "shapes.npz", nuclear_charges=np.ones(2), coords=np.zeros((4, 3, 3)), energies=np.zeros(4), forces=np.zeros((4, 3, 3))
     )
     with pytest.raises(ValueError, match="shapes do not fit"):
         read_dataset(tmp_path / "shapes.npz")

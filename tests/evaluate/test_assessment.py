@@ -10,16 +10,16 @@ import torch
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from race_calc.evaluate.assessment import RELATIVE_ERROR, assess, detections, score_terms
-from race_calc.interfaces.calculator import StackPredictor
-from race_calc.uncertainty.metrics import calibration_floor
-from race_calc.evaluate.reliability import calibrated_levels, nominal_levels
-from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.report.evaluation_figures import _bars, draw
-from race_calc.report.evaluation import floors
 from race_calc.data.dataset import dataset_from_atoms
-from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.evaluate.assessment import RELATIVE_ERROR, assess, detections, score_terms
 from race_calc.evaluate.calibrate import calibrate
+from race_calc.evaluate.reliability import calibrated_levels, nominal_levels
+from race_calc.interfaces.calculator import StackPredictor
+from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.report.evaluation import floors
+from race_calc.report.evaluation_figures import _bars, draw
+from race_calc.uncertainty.metrics import calibration_floor
 
 
 def dataset(n, noise, seed):
@@ -57,7 +57,9 @@ def test_before_and_after(known, calibration):
         assert not np.allclose(known.before[name], known.after[name])
     assert known.evaluation.energy.sigma == pytest.approx(known.residuals.energy_std.mean())
     assert known.evaluation.forces.sigma == pytest.approx(known.residuals.forces_std.mean())
-    assert known.atom_scores["atom: forces_uncertainty_rms"][5] == pytest.approx(np.sqrt(np.trace(known.residuals.forces_covariance[5]) / 3))
+    assert known.atom_scores["atom: forces_uncertainty_rms"][5] == pytest.approx(
+        np.sqrt(np.trace(known.residuals.forces_covariance[5]) / 3)
+    )
 
 
 def test_without_a_calibration(predictor):
@@ -112,8 +114,12 @@ def test_broken_predictions_are_alarms_not_errors(predictor, calibration, known,
     def broken(self, graph):
         p = full(self, graph)
         nan = np.where(np.arange(len(p.batch)) % 9 == 0, np.nan, 1.0)
-        return replace(p, energy=p.energy * np.nan, forces=p.forces * nan[:, None],
-                       forces_covariance_epistemic=p.forces_covariance_epistemic * nan[:, None, None])
+        return replace(
+            p,
+            energy=p.energy * np.nan,
+            forces=p.forces * nan[:, None],
+            forces_covariance_epistemic=p.forces_covariance_epistemic * nan[:, None, None],
+        )
 
     monkeypatch.setattr(StackPosterior, "predict", broken)
     other = assess(predictor, calibration, dataset(4, 0.05, 3))
@@ -125,7 +131,9 @@ def test_broken_predictions_are_alarms_not_errors(predictor, calibration, known,
 
 def test_calibrating_a_broken_model_names_the_structure(predictor, monkeypatch):
     full = StackPosterior.predict
-    monkeypatch.setattr(StackPosterior, "predict", lambda self, graph: replace(full(self, graph), energy=np.full(graph.n_structures, np.nan)))
+    monkeypatch.setattr(
+        StackPosterior, "predict", lambda self, graph: replace(full(self, graph), energy=np.full(graph.n_structures, np.nan))
+    )
     with pytest.raises(ValueError, match="the energy of 12 structures, the first number 0, is not finite"):
         calibrate(predictor, dataset(12, 0.05, 1))
 

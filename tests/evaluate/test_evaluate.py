@@ -10,14 +10,14 @@ from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.stats import multivariate_normal, norm
 
-from race_calc.interfaces.calculator import StackPredictor
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.data.dataset import dataset_from_atoms
-from race_calc.evaluate.predict import evaluate_dataset
 from race_calc.data.graph import from_atoms
+from race_calc.evaluate.predict import evaluate_dataset
+from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.parameters import select_members
-from race_calc.uncertainty.scores import all_scores
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.uncertainty.scores import all_scores
 
 VOIGT = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
 
@@ -41,14 +41,16 @@ def labelled(atoms: Atoms, seed: int, stress: bool = False) -> Atoms:
 def mixed():
     boxed = molecule("CO")
     boxed.set_cell([9.0, 9.0, 9.0])  # a cell with a volume, but not periodic: its stress label is left out
-    return dataset_from_atoms([
-        labelled(molecule("H2O"), 0),
-        labelled(bulk("C", a=3.6), 1, stress=True),
-        labelled(molecule("CH3CH2OH"), 2),
-        labelled(boxed, 3, stress=True),
-        labelled(bulk("C", a=3.7) * (1, 1, 2), 4),  # periodic without a stress label
-        labelled(bulk("C", a=3.5) * (1, 2, 1), 5, stress=True),
-    ])
+    return dataset_from_atoms(
+        [
+            labelled(molecule("H2O"), 0),
+            labelled(bulk("C", a=3.6), 1, stress=True),
+            labelled(molecule("CH3CH2OH"), 2),
+            labelled(boxed, 3, stress=True),
+            labelled(bulk("C", a=3.7) * (1, 1, 2), 4),  # periodic without a stress label
+            labelled(bulk("C", a=3.5) * (1, 2, 1), 5, stress=True),
+        ]
+    )
 
 
 def test_equals_sums_over_single_structures(posterior, mixed):

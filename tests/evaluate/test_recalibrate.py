@@ -8,13 +8,13 @@ import torch
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from race_calc.data.dataset import dataset_from_atoms, geometry_hashes
+from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts
+from race_calc.evaluate.predict import predict_dataset, residuals_of, scores_of
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.data.dataset import dataset_from_atoms, geometry_hashes
-from race_calc.evaluate.predict import predict_dataset, residuals_of, scores_of
-from race_calc.uncertainty.thresholds import auto_thresholds
 from race_calc.posterior.stack import load_stack
-from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts
+from race_calc.uncertainty.thresholds import auto_thresholds
 
 
 def frames(n=12, offset=0.0, cell=None):

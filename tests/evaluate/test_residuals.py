@@ -25,10 +25,17 @@ def test_standard_deviations():
     assert bare.subset(np.array([0])).forces_covariance is None
 
 
-@pytest.mark.parametrize("change", [
-    {"energy": np.zeros(3)}, {"forces": np.zeros((5, 3))}, {"forces_covariance": np.zeros((300, 3))},
-    {"energy_variance": np.ones((60, 1))}, {"frame": np.zeros(300, dtype=int)}, {"numbers": np.ones(7)},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"energy": np.zeros(3)},
+        {"forces": np.zeros((5, 3))},
+        {"forces_covariance": np.zeros((300, 3))},
+        {"energy_variance": np.ones((60, 1))},
+        {"frame": np.zeros(300, dtype=int)},
+        {"numbers": np.ones(7)},
+    ],
+)
 def test_shapes_that_do_not_fit(change):
     with pytest.raises(ValueError, match="expected|frame must number"):
         replace(residuals(), **change)

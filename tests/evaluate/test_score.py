@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from race_calc.uncertainty.metrics import NOMINAL_LEVELS, level_error
 from race_calc.evaluate.unified_score import CE_MAX, Errors, mean_term, unified_terms
+from race_calc.uncertainty.metrics import NOMINAL_LEVELS, level_error
 
 PERFECT = {"rmse_energy": 0.0, "rmse_forces": 0.0, "ce_energy": 0.0, "ce_forces": 0.0, "auroc": 1.0}
 WORST = {"rmse_energy": math.inf, "rmse_forces": math.inf, "ce_energy": CE_MAX, "ce_forces": CE_MAX, "auroc": 0.0}
@@ -44,10 +44,15 @@ def test_known_values():
     assert score(**given) == pytest.approx(sum(expected.values()) / 5, abs=1e-4)
 
 
-values = st.fixed_dictionaries({
-    "rmse_energy": st.floats(0, 1e300), "rmse_forces": st.floats(0, 1e300), "ce_energy": st.floats(0, CE_MAX),
-    "ce_forces": st.floats(0, CE_MAX), "auroc": st.floats(0, 1),
-})
+values = st.fixed_dictionaries(
+    {
+        "rmse_energy": st.floats(0, 1e300),
+        "rmse_forces": st.floats(0, 1e300),
+        "ce_energy": st.floats(0, CE_MAX),
+        "ce_forces": st.floats(0, CE_MAX),
+        "auroc": st.floats(0, 1),
+    }
+)
 
 
 @given(values, values)
@@ -56,8 +61,9 @@ def test_bounded_and_worse_in_no_term_is_not_worse(one, other):
     assert 0.0 <= score(**better) <= min(score(**one), score(**other)) + 1e-15 <= 1.0 + 1e-15
 
 
-@pytest.mark.parametrize("name, worse", [("rmse_energy", 1e-4), ("rmse_forces", 1e-4), ("ce_energy", 1e-4),
-                                         ("ce_forces", 1e-4), ("auroc", 0.99)])
+@pytest.mark.parametrize(
+    "name, worse", [("rmse_energy", 1e-4), ("rmse_forces", 1e-4), ("ce_energy", 1e-4), ("ce_forces", 1e-4), ("auroc", 0.99)]
+)
 def test_every_term_counts(name, worse):
     assert score(**{name: worse}) > 1e-4
 
@@ -67,13 +73,21 @@ def test_units_do_not_count():
     assert milli == pytest.approx(score(rmse_energy=0.005, rmse_forces=0.04), rel=1e-12)
 
 
-@pytest.mark.parametrize("name, value, message", [
-    ("rmse_energy", -1e-3, "RMSE of energies"), ("rmse_forces", math.nan, "RMSE of forces"),
-    ("ce_energy", -0.01, "between 0 and 0.3317"), ("ce_forces", 0.34, "between 0 and 0.3317"),
-    ("ce_forces", math.nan, "between 0"), ("auroc", 1.01, "between 0 and 1"), ("auroc", -0.1, "AUROC"),
-    ("reference_energy", 0.0, "reference RMSE of energies"), ("reference_forces", math.inf, "positive number"),
-    ("reference_forces", math.nan, "positive number"),
-])
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("rmse_energy", -1e-3, "RMSE of energies"),
+        ("rmse_forces", math.nan, "RMSE of forces"),
+        ("ce_energy", -0.01, "between 0 and 0.3317"),
+        ("ce_forces", 0.34, "between 0 and 0.3317"),
+        ("ce_forces", math.nan, "between 0"),
+        ("auroc", 1.01, "between 0 and 1"),
+        ("auroc", -0.1, "AUROC"),
+        ("reference_energy", 0.0, "reference RMSE of energies"),
+        ("reference_forces", math.inf, "positive number"),
+        ("reference_forces", math.nan, "positive number"),
+    ],
+)
 def test_impossible_input_is_refused(name, value, message):
     with pytest.raises(ValueError, match=message):
         score(**{name: value})

@@ -84,9 +84,7 @@ def test_a_molecule_has_no_stress():
     assert atoms.calc.results["energy_uncertainty"] == 0.0
 
 
-@pytest.mark.parametrize(("calculators", "message"), [
-    ([EMT()], "committee of 1"), ([], "committee of 0"), ([EMT()] * 2, "given twice"),
-])
+@pytest.mark.parametrize(("calculators", "message"), [([EMT()], "committee of 1"), ([], "committee of 0"), ([EMT()] * 2, "given twice")])
 def test_committees_that_are_none(calculators, message):
     with pytest.raises(ValueError, match=message):
         Committee(calculators)
@@ -105,12 +103,15 @@ def test_members_know_the_same_elements(tiny_model):
         atoms.get_potential_energy()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda r: r.update(forces=r["forces"][:1]), r"member 1 .*Broken.* gave forces of the shape \(1, 3\), expected \(2, 3\)"),
-    (lambda r: r.update(energy=np.nan), "member 1 .*Broken.* gave energy that are not finite"),
-    (lambda r: r["forces"].__setitem__((0, 0), np.inf), "member 1 .*Broken.* gave forces that are not finite"),
-    (lambda r: 1 / 0, "member 1 .*Broken.* failed: ZeroDivisionError"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(forces=r["forces"][:1]), r"member 1 .*Broken.* gave forces of the shape \(1, 3\), expected \(2, 3\)"),
+        (lambda r: r.update(energy=np.nan), "member 1 .*Broken.* gave energy that are not finite"),
+        (lambda r: r["forces"].__setitem__((0, 0), np.inf), "member 1 .*Broken.* gave forces that are not finite"),
+        (lambda r: 1 / 0, "member 1 .*Broken.* failed: ZeroDivisionError"),
+    ],
+)
 def test_the_failing_member_is_named(change, message):
     atoms = Atoms("H2", [[0, 0, 0], [0, 0, 1.0]])
     atoms.calc = Committee([MorsePotential(), Broken(change)])

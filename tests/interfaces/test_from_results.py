@@ -42,8 +42,12 @@ def mace(c, r):
 
 
 def apax(c, r):
-    r |= {"energy_ensemble": c.energy, "forces_ensemble": c.forces.transpose(1, 2, 0), "energy_uncertainty": c.energy.std(),
-          "forces_uncertainty": c.forces.std(axis=0)}
+    r |= {
+        "energy_ensemble": c.energy,
+        "forces_ensemble": c.forces.transpose(1, 2, 0),
+        "energy_uncertainty": c.energy.std(),
+        "forces_uncertainty": c.forces.std(axis=0),
+    }
     if "stress" in r:  # as apax 0.14 has it
         r["stress_ensemble"] = r["forces_ensemble"].transpose(1, 2, 0)
 
@@ -86,8 +90,10 @@ def test_members_are_found(name, atoms):
 def test_a_plain_deviation_is_a_total_that_does_not_rotate(per_atom):
     atoms = molecule("H2O")
     sigma = np.full(3 if per_atom else (3, 3), 0.3)
-    atoms.calc = from_results(Foreign(lambda c, r: r.update(energy_uncertainty=0.3, forces_uncertainty=sigma)),
-                              thresholds={"forces_uncertainty_rms": 0.1, "forces_uncertainty_max": 0.1})
+    atoms.calc = from_results(
+        Foreign(lambda c, r: r.update(energy_uncertainty=0.3, forces_uncertainty=sigma)),
+        thresholds={"forces_uncertainty_rms": 0.1, "forces_uncertainty_max": 0.1},
+    )
     prediction = atoms.calc.prediction(atoms)
     assert not prediction.rotates and prediction.energy_epistemic is None and prediction.forces_covariance_epistemic is None
     np.testing.assert_allclose(prediction.forces_covariance, np.tile(0.09 * np.eye(3), (3, 1, 1)))
@@ -108,16 +114,23 @@ def test_a_layout_of_ones_own():
     np.testing.assert_allclose(atoms.calc.prediction(atoms).energy_epistemic, [foreign.energy.var()])
 
 
-@pytest.mark.parametrize(("write", "layout", "message"), [
-    (lambda c, r: r.update(charges=np.zeros(3)), None, "no uncertainty that is known here: its results are charges, energy, forces"),
-    (lambda c, r: None, "mace", "lacks energy_comm, forces_comm of layout mace.*energy, forces"),
-    (lambda c, r: r.update(energy_comm=c.energy, forces_comm=c.forces[:, :2]), None, r"forces_comm of layout mace has the shape"),
-    (lambda c, r: r.update(energy_comm=c.energy[:1] * 0 + r["energy"], forces_comm=c.forces), None, "energy_comm .* two members or more"),
-    (lambda c, r: r.update(energy_comm=23.06 * c.energy, forces_comm=c.forces), None, "mean of energy_comm is not the energy.*unit"),
-    (lambda c, r: r.update(energy_comm=c.energy, forces_comm=c.forces * np.nan), None, "forces_comm is not finite"),
-    (lambda c, r: r.update(forces_uncertainty=-np.ones((3, 3))), None, "no standard deviations"),
-    (lambda c, r: r.update(energy_uncertainty=np.ones(3)), None, r"energy_uncertainty has the shape \(3,\)"),
-])
+@pytest.mark.parametrize(
+    ("write", "layout", "message"),
+    [
+        (lambda c, r: r.update(charges=np.zeros(3)), None, "no uncertainty that is known here: its results are charges, energy, forces"),
+        (lambda c, r: None, "mace", "lacks energy_comm, forces_comm of layout mace.*energy, forces"),
+        (lambda c, r: r.update(energy_comm=c.energy, forces_comm=c.forces[:, :2]), None, r"forces_comm of layout mace has the shape"),
+        (
+            lambda c, r: r.update(energy_comm=c.energy[:1] * 0 + r["energy"], forces_comm=c.forces),
+            None,
+            "energy_comm .* two members or more",
+        ),
+        (lambda c, r: r.update(energy_comm=23.06 * c.energy, forces_comm=c.forces), None, "mean of energy_comm is not the energy.*unit"),
+        (lambda c, r: r.update(energy_comm=c.energy, forces_comm=c.forces * np.nan), None, "forces_comm is not finite"),
+        (lambda c, r: r.update(forces_uncertainty=-np.ones((3, 3))), None, "no standard deviations"),
+        (lambda c, r: r.update(energy_uncertainty=np.ones(3)), None, r"energy_uncertainty has the shape \(3,\)"),
+    ],
+)
 def test_what_does_not_fit_is_said(write, layout, message):
     atoms = molecule("H2O")
     atoms.calc = from_results(Foreign(write), layout)

@@ -8,8 +8,8 @@ import torch
 from ase.build import bulk, molecule
 
 from race_calc.data.graph import collate, from_atoms
-from race_calc.model.kernels.messages import PathWeights, message_sums, why_not
 from race_calc.model.config import ModelConfig
+from race_calc.model.kernels.messages import PathWeights, message_sums, why_not
 from race_calc.model.layout import Numerics
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
@@ -34,9 +34,7 @@ def kernels():
 
 
 def close(a, b, tolerance: float = 1e-12) -> bool:
-    return all(
-        (a[name] - b[name]).abs().max() <= tolerance * b[name].abs().max() for name in FIELDS
-    )
+    return all((a[name] - b[name]).abs().max() <= tolerance * b[name].abs().max() for name in FIELDS)
 
 
 # 17 and 9 channels: whole vectors and a rest in float64 (8 lanes); 1: only a rest
@@ -93,8 +91,9 @@ def test_sums_without_a_gradient_are_skipped(live):
     layout = layout_of(model, graph, Numerics(torch.float64, CPU, padded=False, training=True))
     draw = torch.Generator().manual_seed(0)
     leaves = [torch.randn(2, len(graph.pair) // 2, layer.radial_width, generator=draw, dtype=torch.float64)]
-    leaves += [torch.randn(2, graph.n_atoms, 2 * ir.l + 1, up, generator=draw, dtype=torch.float64)
-               for ir, up in zip(layer.inputs, layer.up)]
+    leaves += [
+        torch.randn(2, graph.n_atoms, 2 * ir.l + 1, up, generator=draw, dtype=torch.float64) for ir, up in zip(layer.inputs, layer.up)
+    ]
     found = []
     for all_of_them in (False, True):
         radial, *features = [leaf.clone().requires_grad_() for leaf in leaves]

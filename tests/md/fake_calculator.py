@@ -39,20 +39,20 @@ class HarmonicEnsemble(Calculator):
             volume = atoms.get_volume() - self.reference.get_volume()
             virial = -np.einsum("mni,nj->mij", forces, atoms.positions) / atoms.get_volume()
             stress = (0.5 * (virial + virial.swapaxes(1, 2)) + volume * np.eye(3))[:, None]
-        self._prediction = aggregate(MemberOutputs(
-            energy=atom_energy.sum(axis=1, keepdims=True) + 0.5 * volume**2,
-            atom_energy=atom_energy,
-            forces=forces,
-            stress=stress,
-            energy_var=np.full((m, 1), 0.01 * n) if self.aleatoric else None,
-            force_cov=np.tile(1e-4 * np.eye(3), (m, n, 1, 1)) if self.aleatoric else None,
-            batch=np.zeros(n, dtype=np.int64),
-        ))
+        self._prediction = aggregate(
+            MemberOutputs(
+                energy=atom_energy.sum(axis=1, keepdims=True) + 0.5 * volume**2,
+                atom_energy=atom_energy,
+                forces=forces,
+                stress=stress,
+                energy_var=np.full((m, 1), 0.01 * n) if self.aleatoric else None,
+                force_cov=np.tile(1e-4 * np.eye(3), (m, n, 1, 1)) if self.aleatoric else None,
+                batch=np.zeros(n, dtype=np.int64),
+            )
+        )
         energy = float(self._prediction.energy[0])
         # like a robust run: the integrator never sees NaN here, only the monitor does
-        self.results = {
-            "energy": energy, "free_energy": energy, "forces": np.nan_to_num(self._prediction.forces)
-        }
+        self.results = {"energy": energy, "free_energy": energy, "forces": np.nan_to_num(self._prediction.forces)}
         if stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress.mean(axis=0)[0])
 

@@ -13,22 +13,14 @@ from ase.md.verlet import VelocityVerlet
 from fake_calculator import water
 
 from race_calc.md.attach import UncertaintyMonitor
-from race_calc.uncertainty.decisions import Criterion
 from race_calc.md.saving import Spacing
+from race_calc.uncertainty.decisions import Criterion
 
 FORCE = "forces_uncertainty_max_epistemic"
 
 
 def langevin(atoms, **kwargs):
-    return Langevin(
-        atoms,
-        0.5 * units.fs,
-        temperature_K=300,
-        friction=0.1,
-        fixcm=False,
-        rng=np.random.default_rng(1),
-        **kwargs,
-    )
+    return Langevin(atoms, 0.5 * units.fs, temperature_K=300, friction=0.1, fixcm=False, rng=np.random.default_rng(1), **kwargs)
 
 
 def lines(path):
@@ -114,9 +106,7 @@ def test_a_halted_run_goes_on_with_its_counts_and_its_file(tmp_path):
     atoms = water()
     log = tmp_path / "m.jsonl"
     dyn = langevin(atoms)
-    monitor = UncertaintyMonitor(
-        dyn, [Criterion(FORCE, 0.0, "halt", consecutive=3)], logfile=log, flagged=None, quiet=1
-    )
+    monitor = UncertaintyMonitor(dyn, [Criterion(FORCE, 0.0, "halt", consecutive=3)], logfile=log, flagged=None, quiet=1)
     atoms.positions += 0.01
     dyn.run(50)
     assert dyn.nsteps == 2 and monitor.state.in_a_row == (3,)
@@ -195,10 +185,7 @@ def test_defaults_take_the_thresholds_of_the_model():
         Criterion("forces_uncertainty_rms_epistemic", 0.6, "halt"),
     )
     single = UncertaintyMonitor(langevin(water(springs=(1.0,), thresholds=thresholds)))
-    assert single.criteria == (
-        Criterion("forces_uncertainty_max", 0.1, "flag"),
-        Criterion("forces_uncertainty_max", 0.1, "halt", 200),
-    )
+    assert single.criteria == (Criterion("forces_uncertainty_max", 0.1, "flag"), Criterion("forces_uncertainty_max", 0.1, "halt", 200))
 
 
 def test_bad_input_is_refused_on_attaching():

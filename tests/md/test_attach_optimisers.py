@@ -50,9 +50,7 @@ def test_bfgs_with_a_cell_filter(tmp_path):
     atoms.rattle(0.1, seed=3)
     atoms.calc = calc
     opt = BFGS(FrechetCellFilter(atoms), logfile=None)
-    monitor = UncertaintyMonitor(
-        opt, [Criterion(FORCE, 0.0, consecutive=4)], flagged=tmp_path / "flagged.xyz"
-    )
+    monitor = UncertaintyMonitor(opt, [Criterion(FORCE, 0.0, consecutive=4)], flagged=tmp_path / "flagged.xyz")
     opt.run(fmax=1e-3, steps=50)
     assert opt.nsteps == 3 and monitor.halt_reason.element == "Cu"
     frame = read(tmp_path / "flagged.xyz")

@@ -12,20 +12,27 @@ from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.verlet import VelocityVerlet
 
-from race_calc.evaluate.assessment import compare
 from race_calc.cli.evaluate import assessed, show
-from race_calc.report.evaluation_json import write_json
 from race_calc.data.dataset import dataset_from_atoms
+from race_calc.evaluate.assessment import compare
+from race_calc.evaluate.calibrate import calibrate
 from race_calc.evaluate.predict import predict_dataset, residuals_of
 from race_calc.interfaces.base import PredictingCalculator
 from race_calc.md.attach import UncertaintyMonitor
+from race_calc.report.evaluation_json import write_json
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.prediction import Prediction, available, quantities
-from race_calc.evaluate.calibrate import calibrate
 
 WIDTHS = (5.6, 5.8, 6.0, 6.2, 6.4, 6.6)
-PARTS = ("energies", "stress", "energy_epistemic", "forces_covariance_epistemic", "stress_covariance_epistemic", "energies_members",
-         "forces_members")
+PARTS = (
+    "energies",
+    "stress",
+    "energy_epistemic",
+    "forces_covariance_epistemic",
+    "stress_covariance_epistemic",
+    "energies_members",
+    "forces_members",
+)
 
 
 class Committee(PredictingCalculator):
@@ -41,9 +48,15 @@ class Committee(PredictingCalculator):
             member.calculate(atoms, ["energy", "forces", "stress"], ["positions"])
             each.append(dict(member.results))
         full = [r["stress"][[[0, 5, 4], [5, 1, 3], [4, 3, 2]]] for r in each]
-        return aggregate(MemberOutputs(
-            energy=np.array([[r["energy"]] for r in each]), atom_energy=np.array([r["energies"] for r in each]),
-            forces=np.array([r["forces"] for r in each]), stress=np.array(full)[:, None], batch=np.zeros(len(atoms), dtype=np.int64)))
+        return aggregate(
+            MemberOutputs(
+                energy=np.array([[r["energy"]] for r in each]),
+                atom_energy=np.array([r["energies"] for r in each]),
+                forces=np.array([r["forces"] for r in each]),
+                stress=np.array(full)[:, None],
+                batch=np.zeros(len(atoms), dtype=np.int64),
+            )
+        )
 
 
 class Claimed(PredictingCalculator):
@@ -55,8 +68,14 @@ class Claimed(PredictingCalculator):
 
     def _raw(self, atoms):
         p = self.committee._raw(atoms)
-        return Prediction(energy=p.energy, forces=p.forces, batch=p.batch, energy_unsplit=p.energy_variance, rotates=False,
-                          forces_covariance_unsplit=p.forces_uncertainty[:, :, None] ** 2 * np.eye(3))
+        return Prediction(
+            energy=p.energy,
+            forces=p.forces,
+            batch=p.batch,
+            energy_unsplit=p.energy_variance,
+            rotates=False,
+            forces_covariance_unsplit=p.forces_uncertainty[:, :, None] ** 2 * np.eye(3),
+        )
 
 
 class Plain:
@@ -85,8 +104,11 @@ def labelled(n, noise, first=0):
         atoms, label = crystal(seed, noise), morse(6.05)
         label.calculate(atoms, ["energy"], ["positions"])
         rng = np.random.default_rng((seed, 1))
-        atoms.calc = SinglePointCalculator(atoms, energy=label.results["energy"] + 0.02 * rng.normal(),
-                                           forces=label.results["forces"] + 0.02 * rng.normal(size=(len(atoms), 3)))
+        atoms.calc = SinglePointCalculator(
+            atoms,
+            energy=label.results["energy"] + 0.02 * rng.normal(),
+            forces=label.results["forces"] + 0.02 * rng.normal(size=(len(atoms), 3)),
+        )
         found.append(atoms)
     return dataset_from_atoms(found)
 
@@ -150,7 +172,9 @@ def test_without_many_at_once_it_goes_one_by_one_and_never_calibrated():
 
 
 def test_all_of_it_without_torch():
-    program = ("import sys, pytest; status = pytest.main(['-q', '-p', 'no:cacheprovider', '-p', 'no:xdist', '-k', 'not without_torch', "
-               f"'--noconftest', {str(Path(__file__))!r}]); assert 'torch' not in sys.modules, 'torch was imported'; sys.exit(status)")
+    program = (
+        "import sys, pytest; status = pytest.main(['-q', '-p', 'no:cacheprovider', '-p', 'no:xdist', '-k', 'not without_torch', "
+        f"'--noconftest', {str(Path(__file__))!r}]); assert 'torch' not in sys.modules, 'torch was imported'; sys.exit(status)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

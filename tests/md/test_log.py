@@ -8,12 +8,32 @@ import pytest
 from race_calc.md.log import LOG_VERSION, append_line, json_line, read_log
 
 OLD = [
-    {"event": "start", "date": "2026-01-02T03:04:05+0000", "dynamics": "Langevin", "criteria": [
-        {"name": "bald_energy", "threshold": 0.5, "action": "halt", "consecutive": 1}]},
-    {"event": "step", "step": 0, "time": 0.0, "temperature": 300.0, "energy": -1.0, "scores": {"bald_energy": 0.1},
-     "violations": [], "action": None},
-    {"event": "step", "step": 1, "time": 0.5, "temperature": 310.0, "energy": -0.9, "scores": {"bald_energy": "nan"},
-     "violations": [{"step": 1, "criterion": "bald_energy", "value": "nan", "threshold": 0.5}], "action": "halt"},
+    {
+        "event": "start",
+        "date": "2026-01-02T03:04:05+0000",
+        "dynamics": "Langevin",
+        "criteria": [{"name": "bald_energy", "threshold": 0.5, "action": "halt", "consecutive": 1}],
+    },
+    {
+        "event": "step",
+        "step": 0,
+        "time": 0.0,
+        "temperature": 300.0,
+        "energy": -1.0,
+        "scores": {"bald_energy": 0.1},
+        "violations": [],
+        "action": None,
+    },
+    {
+        "event": "step",
+        "step": 1,
+        "time": 0.5,
+        "temperature": 310.0,
+        "energy": -0.9,
+        "scores": {"bald_energy": "nan"},
+        "violations": [{"step": 1, "criterion": "bald_energy", "value": "nan", "threshold": 0.5}],
+        "action": "halt",
+    },
 ]
 
 
@@ -40,8 +60,13 @@ def test_two_monitors_may_write_to_one_file(tmp_path):
 def test_files_that_are_no_log(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no log"):
         read_log(tmp_path / "none.jsonl")
-    for content, message in (("", "no run"), ("[1]\n", "line 1 .* is not one"), ('{"epoch": 1}\n', "line 1 .* is not one"),
-                             (json.dumps(OLD[0] | {"version": LOG_VERSION + 1}), "upgrade race_calc"), ("text\n", "no run")):
+    for content, message in (
+        ("", "no run"),
+        ("[1]\n", "line 1 .* is not one"),
+        ('{"epoch": 1}\n', "line 1 .* is not one"),
+        (json.dumps(OLD[0] | {"version": LOG_VERSION + 1}), "upgrade race_calc"),
+        ("text\n", "no run"),
+    ):
         path = tmp_path / "m.jsonl"
         path.write_text(content)
         with pytest.raises(ValueError, match=message):

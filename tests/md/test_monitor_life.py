@@ -162,8 +162,10 @@ def test_an_exploded_structure_halts_and_is_not_saved(tmp_path):
     dyn.insert_observer(squeeze, 0)
     dyn.run(20)
     assert dyn.nsteps == 3
-    assert str(monitor.halt_reason) == ("halt at step 3: atoms 0 (O) and 1 (H) are 0.20 Å apart, less than 0.5 of the sum of their "
-                                        "covalent radii: the structure has exploded")
+    assert str(monitor.halt_reason) == (
+        "halt at step 3: atoms 0 (O) and 1 (H) are 0.20 Å apart, less than 0.5 of the sum of their "
+        "covalent radii: the structure has exploded"
+    )
     assert all(frame.info["step"] < 3 for frame in read(flagged, ":"))
     assert read_log(log)[0].violations[-1][0]["message"] in str(monitor.halt_reason)
 

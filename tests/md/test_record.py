@@ -32,11 +32,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize(
-    "atoms",
-    [molecule("H2O"), bulk("Cu", cubic=True), Atoms("H")],
-    ids=["molecule", "crystal", "one atom"],
-)
+@pytest.mark.parametrize("atoms", [molecule("H2O"), bulk("Cu", cubic=True), Atoms("H")], ids=["molecule", "crystal", "one atom"])
 def test_round_trip_in_a_fresh_process(atoms, tmp_path):
     calc = HarmonicEnsemble(atoms)
     atoms = atoms.copy()

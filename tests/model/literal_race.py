@@ -57,8 +57,10 @@ class LiteralLayer(torch.nn.Module):
         tensor = config.head == "joint" and config.force_covariance == "matrix-log"
         k = N_OUTPUTS.get(config.head, 3 if tensor else 8)
         self.gate = nn.Gate(
-            f"{READOUT_HIDDEN}x0e", [silu],
-            f"{READOUT_GATED}x0e" if tensor else "", [silu] if tensor else [],
+            f"{READOUT_HIDDEN}x0e",
+            [silu],
+            f"{READOUT_GATED}x0e" if tensor else "",
+            [silu] if tensor else [],
             f"{READOUT_GATED}x2e" if tensor else "",
         )
         self.readout_in = o3.Linear(hidden, self.gate.irreps_in)
@@ -213,7 +215,4 @@ def _layer(mine: LayerPlan, theirs: LiteralLayer, one_body: torch.Tensor) -> Par
 def _blocks(linear: o3.Linear) -> dict[tuple[str, str], torch.Tensor]:
     """Weights (C, C') of a linear whose irreps occur once each, by the names of the irreps."""
     names_in, names_out = [str(ir) for _, ir in linear.irreps_in], [str(ir) for _, ir in linear.irreps_out]
-    return {
-        (names_in[ins.i_in], names_out[ins.i_out]): weight
-        for _, ins, weight in linear.weight_views(yield_instruction=True)
-    }
+    return {(names_in[ins.i_in], names_out[ins.i_out]): weight for _, ins, weight in linear.weight_views(yield_instruction=True)}

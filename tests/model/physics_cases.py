@@ -59,8 +59,7 @@ STRUCTURES = {f.__name__: f for f in (ethanol, crystal, slab, sheet, chain, wire
 
 def make_model(**settings) -> Race:
     defaults = dict(
-        hidden_irreps="4x0e+3x0o+3x1o+3x1e+2x2e+2x2o", l_max=3, layers=3, features_dim=5, radial_hidden=(8, 8),
-        n_bessel=6, cutoff=CUTOFF,
+        hidden_irreps="4x0e+3x0o+3x1o+3x1e+2x2e+2x2o", l_max=3, layers=3, features_dim=5, radial_hidden=(8, 8), n_bessel=6, cutoff=CUTOFF
     )
     return Race(make_plan(ModelConfig(**(defaults | settings)), len(SPECIES)), SPECIES, 1.3, 6.0)
 

@@ -57,8 +57,7 @@ def three_of_each(width: float) -> Atoms:
 
 
 def with_a_lone_atom() -> Atoms:
-    atoms = three_of_each(2.0) + Atoms("H", positions=[[9.0, 9.0, 9.0]])
-    return atoms
+    return three_of_each(2.0) + Atoms("H", positions=[[9.0, 9.0, 9.0]])
 
 
 def check(found, expected):

@@ -73,8 +73,7 @@ def test_parameter_gradients_of_all_outputs():
     rng = torch.Generator().manual_seed(2)
     atoms = [ethanol(), crystal()]
     names = ("energy", "forces", "virial", "energy_var", "force_cov")
-    mix = {n: torch.randn(v.shape, generator=rng, dtype=v.dtype)
-           for n, v in ((n, run_model(MODEL, STACK, *atoms)[n]) for n in names)}
+    mix = {n: torch.randn(v.shape, generator=rng, dtype=v.dtype) for n, v in ((n, run_model(MODEL, STACK, *atoms)[n]) for n in names)}
     direction = {n: torch.randn(v.shape, generator=rng, dtype=v.dtype) for n, v in STACK.items()}
 
     def value(parameters, training=False):

@@ -52,7 +52,7 @@ def compare(config: ModelConfig, atoms: Atoms) -> dict[str, float]:
     literal = make_literal(config, SPECIES, scale=1.7, neighbours=5.3, seed=11)
     plan = make_plan(config, len(SPECIES))
     parameters = convert(literal, plan)
-    shapes = parameter_shapes(plan) | {name: () for name in offset_names(plan)}
+    shapes = parameter_shapes(plan) | dict.fromkeys(offset_names(plan), ())
     assert {name: tuple(value.shape[1:]) for name, value in parameters.items()} == shapes
     model = Race(plan, SPECIES, 1.7, 5.3)
     layout = layout_on(model, from_atoms(atoms, config.cutoff))
@@ -81,9 +81,7 @@ def _traceless(s: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("l_max", [1, 3])
 @pytest.mark.parametrize("irreps", [NATURAL, BOTH], ids=["natural", "both"])
 def test_equals_the_literal_form(irreps, l_max, structure):
-    config = ModelConfig(
-        hidden_irreps=irreps, l_max=l_max, layers=3, features_dim=6, radial_hidden=(7, 6), n_bessel=5, cutoff=3.6
-    )
+    config = ModelConfig(hidden_irreps=irreps, l_max=l_max, layers=3, features_dim=6, radial_hidden=(7, 6), n_bessel=5, cutoff=3.6)
     assert max(compare(config, STRUCTURES[structure]()).values()) < TOLERANCE
 
 

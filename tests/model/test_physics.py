@@ -30,10 +30,16 @@ def test_outputs_turn_with_the_structure(structure, sign):
 
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["rotation", "reflection"])
-@pytest.mark.parametrize("settings", [
-    dict(layers=5), dict(l_max=1), dict(hidden_irreps="4x0e+3x1o+3x2e+2x3o"),
-    dict(hidden_irreps="2x3e+2x3o+3x1e+4x0e+3x1o+2x2e", l_max=2),
-], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(layers=5),
+        dict(l_max=1),
+        dict(hidden_irreps="4x0e+3x1o+3x2e+2x3o"),
+        dict(hidden_irreps="2x3e+2x3o+3x1e+4x0e+3x1o+2x2e", l_max=2),
+    ],
+    ids=str,
+)
 def test_outputs_of_other_models_turn(settings, sign):
     model = make_model(**settings)
     check_rotation(model, draw(model, [3]), ethanol(), sign)
@@ -50,9 +56,7 @@ def check_rotation(model, parameters, atoms: Atoms, sign: int):
         "forces": deviation(after.forces, before.forces @ q.T),
         "virial": deviation(after.virial, q @ before.virial @ q.T),
         "force_cov": deviation(after["force_cov"], q @ before["force_cov"] @ q.T),
-        "covariance": deviation(
-            torch.linalg.matrix_exp(after["force_cov"]), q @ torch.linalg.matrix_exp(before["force_cov"]) @ q.T
-        ),
+        "covariance": deviation(torch.linalg.matrix_exp(after["force_cov"]), q @ torch.linalg.matrix_exp(before["force_cov"]) @ q.T),
     }
     traceless = [
         o["force_cov"] - torch.eye(3) * o["force_cov"].diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] for o in (before, after)
@@ -69,7 +73,7 @@ def test_every_parameter_has_a_say():
     leaves = {name: value.requires_grad_() for name, value in draw(model, [0]).items()}
     assert any(name.endswith(".0o") for name in leaves)
     outputs = run_model(model, leaves, crystal(), training=True)
-    total = (outputs.forces**2).sum() + (outputs["force_cov"]**2).sum() + outputs["energy_var"].sum()
+    total = (outputs.forces**2).sum() + (outputs["force_cov"] ** 2).sum() + outputs["energy_var"].sum()
     for name, gradient in zip(leaves, torch.autograd.grad(total, list(leaves.values()))):
         if "product" in name:  # one matrix per species, all three are in the crystal
             gradient = gradient.flatten(2).abs().amax(2)

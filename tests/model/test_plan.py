@@ -4,8 +4,8 @@ import pytest
 from e3nn import o3
 
 from race_calc.model.config import ModelConfig
-from race_calc.model.plan import READOUT_GATED, make_plan
 from race_calc.model.parameters import offset_names, parameter_shapes
+from race_calc.model.plan import READOUT_GATED, make_plan
 
 BOTH = "+".join(f"4x{l}{p}" for l in range(4) for p in "eo")
 
@@ -26,9 +26,7 @@ def brute_force(config: ModelConfig, read: set[str]) -> list[set[tuple[str, int 
     """
     hidden = [ir for _, ir in o3.Irreps(config.hidden_irreps)]
     harmonics = [ir for _, ir in o3.Irreps.spherical_harmonics(config.l_max)]
-    every = [(a, None, a) for a in hidden] + [
-        (a, y.l, c) for a in hidden for y in harmonics for c in a * y if c in hidden
-    ]
+    every = [(a, None, a) for a in hidden] + [(a, y.l, c) for a in hidden for y in harmonics for c in a * y if c in hidden]
     alive = [{o3.Irrep("0e")}]
     for _ in range(config.layers):
         alive.append({c for a, _, c in every if a in alive[-1]} | alive[-1])

@@ -18,7 +18,7 @@ from race_calc.train.config import load_config
 from race_calc.train.prepare import prepare, without_repulsion
 
 sys.path.insert(0, str(Path(__file__).parent / "train"))
-from small_run import frame, write_run  # noqa: E402
+from small_run import frame, write_run
 
 CUTOFF = 4.0
 

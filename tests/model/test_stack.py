@@ -37,10 +37,7 @@ def test_batch_equals_singles():
 def test_gradients_across_structures_are_exactly_zero():
     graph = collate([from_atoms(atoms, CUTOFF) for atoms in (ethanol(), crystal(), chain())])
     layout = layout_on(MODEL, graph)
-    blocks = tuple(
-        replace(b, angular=b.angular.clone().requires_grad_(), radial=b.radial.clone().requires_grad_())
-        for b in layout.blocks
-    )
+    blocks = tuple(replace(b, angular=b.angular.clone().requires_grad_(), radial=b.radial.clone().requires_grad_()) for b in layout.blocks)
     layout = replace(layout, blocks=blocks)
     energy = evaluate(MODEL, STACK, layout, training=True).energy
     angular = [b.centre for b in blocks]
@@ -94,10 +91,7 @@ def test_the_structure_is_not_changed(structure):
 
 def test_float32_stays_close():
     graph = from_atoms(ethanol(), CUTOFF)
-    outputs = [
-        evaluate(MODEL, {n: v.to(t) for n, v in STACK.items()}, layout_on(MODEL, graph, t))
-        for t in (torch.float32, torch.float64)
-    ]
+    outputs = [evaluate(MODEL, {n: v.to(t) for n, v in STACK.items()}, layout_on(MODEL, graph, t)) for t in (torch.float32, torch.float64)]
     for name in FIELDS:
         single, double = (o[name] for o in outputs)
         assert single.dtype == (torch.float64 if name in SUMMED else torch.float32)

@@ -9,15 +9,15 @@ import pytest
 import torch
 from ase.io import read, write
 
-from race_calc.interfaces.calculator import RACECalculator
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.data.dataset import read_dataset
+from race_calc.data.graph import collate, from_atoms
 from race_calc.data.references import fit_references
 from race_calc.data.targets import examples_of
-from race_calc.data.graph import collate, from_atoms
+from race_calc.interfaces.calculator import RACECalculator
 from race_calc.model.channels import Channel, Output, outputs_of_head, register_head
 from race_calc.model.heads import ENERGY_VARIANCE, FORCE_COVARIANCE
 from race_calc.model.likelihood import squared
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
 from race_calc.train.config import load_config
 from race_calc.train.finish import finish
@@ -25,7 +25,7 @@ from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-from small_run import write_run  # noqa: E402
+from small_run import write_run
 
 CPU = torch.device("cpu")
 
@@ -76,8 +76,12 @@ def stack_of(folder, prepared=None):
 
 def test_its_loss_goes_down(run):
     folder, prepared = run
-    errors = [np.sqrt(np.mean([np.mean((stack.predict(e.graph).extra["charges"].mean - e.extra["charges"][:, 0]) ** 2)
-                               for e in prepared.validation])) for stack in (stack_of(folder, prepared), stack_of(folder))]
+    errors = [
+        np.sqrt(
+            np.mean([np.mean((stack.predict(e.graph).extra["charges"].mean - e.extra["charges"][:, 0]) ** 2) for e in prepared.validation])
+        )
+        for stack in (stack_of(folder, prepared), stack_of(folder))
+    ]
     assert errors[1] < 0.2 * errors[0] and errors[1] < 0.1
 
 
@@ -95,9 +99,20 @@ def test_it_is_predicted_with_its_spread(run):
     folder, prepared = run
     checkpoint, graphs = load_checkpoint(folder), [e.graph for e in prepared.validation]
     whole = load_stack(checkpoint, torch.float64, CPU).predict(collate(graphs)).extra["charges"]
-    each = np.stack([
-        load_stack(replace(checkpoint, parameters={k: v[m : m + 1] for k, v in checkpoint.parameters.items()}),
-                   torch.float64, CPU, compile=False).predict(collate(graphs)).extra["charges"].mean for m in range(2)])
+    each = np.stack(
+        [
+            load_stack(
+                replace(checkpoint, parameters={k: v[m : m + 1] for k, v in checkpoint.parameters.items()}),
+                torch.float64,
+                CPU,
+                compile=False,
+            )
+            .predict(collate(graphs))
+            .extra["charges"]
+            .mean
+            for m in range(2)
+        ]
+    )
     np.testing.assert_allclose(whole.mean, each.mean(0), rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(whole.epistemic, each.var(0), rtol=1e-4, atol=1e-10)
     assert whole.mean.shape == whole.epistemic.shape == (3 * len(graphs),) and (whole.epistemic > 0).all()

@@ -14,15 +14,8 @@ import torch
 from ase.build import molecule
 from safetensors.torch import load_file, save_file
 
-from race_calc.posterior.checkpoint import (
-    FORMAT_VERSION,
-    CheckpointError,
-    Noise,
-    load_checkpoint,
-    save_checkpoint,
-    write_atomically,
-)
 from race_calc.data.graph import from_atoms
+from race_calc.posterior.checkpoint import FORMAT_VERSION, CheckpointError, Noise, load_checkpoint, save_checkpoint, write_atomically
 from race_calc.posterior.stack import load_stack
 
 
@@ -114,9 +107,7 @@ def test_truncated_weights(model, part):
         load_checkpoint(model)
 
 
-@pytest.mark.parametrize(
-    "key", ["references", "model", "posterior", "average_neighbours", "thresholds", "training", "data"]
-)
+@pytest.mark.parametrize("key", ["references", "model", "posterior", "average_neighbours", "thresholds", "training", "data"])
 def test_missing_key(model, key):
     config = json.loads((model / "config.json").read_text())
     del config[key]
@@ -250,7 +241,9 @@ def test_noise_and_the_last_layer_come_back(tiny_model, tmp_path):
     assert all(torch.equal(value, second.parameters[name]) for name, value in first.parameters.items())
 
 
-@pytest.mark.parametrize("noise", [{"energy": "a", "forces": 1.0}, {"energy": -1.0, "forces": 1.0}, {"energy": 1.0}, [1, 2], {"energy": None, "forces": 1.0}])
+@pytest.mark.parametrize(
+    "noise", [{"energy": "a", "forces": 1.0}, {"energy": -1.0, "forces": 1.0}, {"energy": 1.0}, [1, 2], {"energy": None, "forces": 1.0}]
+)
 def test_noise_that_is_no_variance(model, noise):
     change(model, noise=noise)
     with pytest.raises(CheckpointError, match="config.json"):

@@ -109,8 +109,7 @@ def test_members_keep_their_own_steps_and_rates():
     both = ivon.update(Gaussian(m, g, h, steps), gradient, noise, rate, Scales(9.0, 0.1, 0.99))
     for i in range(2):
         row = slice(i, i + 1)
-        alone = ivon.update(Gaussian(m[row], g[row], h[row], steps[row]), gradient[row], noise[row], float(rate[i]),
-                            Scales(9.0, 0.1, 0.99))
+        alone = ivon.update(Gaussian(m[row], g[row], h[row], steps[row]), gradient[row], noise[row], float(rate[i]), Scales(9.0, 0.1, 0.99))
         for whole, single in zip(both, alone):
             torch.testing.assert_close(whole[row], single, rtol=1e-14, atol=0)
 
@@ -119,7 +118,7 @@ def test_the_precision_stays_positive_whatever_the_gradients():
     decay, generator = 0.01, torch.Generator().manual_seed(0)
     mean, momentum = torch.zeros(2, 1, 50, dtype=torch.float64).unbind()
     hessian = torch.full_like(mean, 0.5)
-    for step in range(200):
+    for _ in range(200):
         noise = ivon.deviation(hessian, 100.0, decay) * torch.randn(1, 50, generator=generator, dtype=torch.float64)
         gradient = -noise.sign() * 10 ** (4 * torch.rand(1, 50, generator=generator, dtype=torch.float64) - 3)  # ĥ < 0
         steps = torch.tensor([float(step)], dtype=torch.float64)
@@ -132,13 +131,13 @@ def test_the_precision_stays_positive_whatever_the_gradients():
 def test_float32_stays_float32_and_moves_where_beta2_is_next_to_one():
     """A step of 1 − β₂ = 5e-6 is a few units in the last place of a float32 h: it must still add up."""
     h = torch.ones(1, 1)
-    for step in range(200):
+    for _ in range(200):
         now = Gaussian(torch.zeros(1, 1), torch.zeros(1, 1), h, torch.zeros(1, dtype=torch.float64))
         out = ivon.update(now, torch.full((1, 1), 3.0), torch.full((1, 1), 0.1), 0.1, Scales(10.0, 0.1, 0.999995))
         assert all(tensor.dtype == torch.float32 for tensor in out)
         h = out[2]
     exact = 1.0
-    for step in range(200):
+    for _ in range(200):
         change = 5e-6 * (3.0 * 0.1 * 10.0 * (exact + 0.1) - exact)
         exact += change + 0.5 * change**2 / (exact + 0.1)
     assert float(h) - 1 == pytest.approx(exact - 1, rel=0.02)

@@ -70,8 +70,7 @@ class Model:
 
     def observations(self, w):
         s = self.sums(w)
-        return [Observations(s[f"{kind}_curvature"].numpy(), s[f"{kind}_squares"], s[f"{kind}_count"])
-                for kind in ("energy", "force")]
+        return [Observations(s[f"{kind}_curvature"].numpy(), s[f"{kind}_squares"], s[f"{kind}_count"]) for kind in ("energy", "force")]
 
 
 @pytest.mark.parametrize("tau, energy_noise, force_noise", [(2.0, 0.04, 0.3), (0.1, 1.0, 0.002), (50.0, 1e-3, 5.0)])
@@ -135,8 +134,9 @@ def test_a_kind_that_is_absent_leaves_the_other_exact(absent):
     assert (s["energy_squares"] + s["force_squares"]) / noise == pytest.approx(40 - gamma, rel=1e-5)
 
 
-@pytest.mark.parametrize("change", [dict(weights=torch.zeros(5)), dict(energy_squares=0.0, force_squares=0.0)],
-                         ids=["zero weights", "no residuals"])
+@pytest.mark.parametrize(
+    "change", [dict(weights=torch.zeros(5)), dict(energy_squares=0.0, force_squares=0.0)], ids=["zero weights", "no residuals"]
+)
 def test_degenerate_data_stay_finite(change):
     sums = Model(5, 12, 18).sums(np.ones(5)) | change
     fit = fit_sums(**sums)
@@ -180,19 +180,39 @@ def test_samples_have_mean_and_variance_and_obey_the_seed():
     assert not torch.equal(draws, laplace.sample(fit, n, seed=5))
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(weights=torch.tensor([1.0, math.nan])), "weights are not finite"),
-    (dict(energy_curvature=torch.tensor([1.0, math.inf])), "energy_curvature or energy_squares is not finite"),
-    (dict(force_squares=math.nan), "force_curvature or force_squares is not finite"),
-    (dict(force_curvature=torch.tensor([1.0, -1.0])), "negative"),
-    (dict(force_curvature=torch.ones(3)), "one number a weight"),
-    (dict(energy_count=0), "energy_count is 0, but"),
-    (dict(energy_count=0, energy_curvature=torch.zeros(2), energy_squares=0.0,
-          force_count=0, force_curvature=torch.zeros(2), force_squares=0.0), "no energies and no forces"),
-    (dict(energy_curvature=torch.zeros(2), force_curvature=torch.zeros(2)), "all curvatures are zero"),
-], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(weights=torch.tensor([1.0, math.nan])), "weights are not finite"),
+        (dict(energy_curvature=torch.tensor([1.0, math.inf])), "energy_curvature or energy_squares is not finite"),
+        (dict(force_squares=math.nan), "force_curvature or force_squares is not finite"),
+        (dict(force_curvature=torch.tensor([1.0, -1.0])), "negative"),
+        (dict(force_curvature=torch.ones(3)), "one number a weight"),
+        (dict(energy_count=0), "energy_count is 0, but"),
+        (
+            dict(
+                energy_count=0,
+                energy_curvature=torch.zeros(2),
+                energy_squares=0.0,
+                force_count=0,
+                force_curvature=torch.zeros(2),
+                force_squares=0.0,
+            ),
+            "no energies and no forces",
+        ),
+        (dict(energy_curvature=torch.zeros(2), force_curvature=torch.zeros(2)), "all curvatures are zero"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_input_that_cannot_be_is_an_error_with_advice(change, message):
-    good = dict(weights=torch.ones(2), energy_curvature=torch.ones(2), energy_squares=1.0, energy_count=3,
-                force_curvature=torch.ones(2), force_squares=1.0, force_count=9)
+    good = dict(
+        weights=torch.ones(2),
+        energy_curvature=torch.ones(2),
+        energy_squares=1.0,
+        energy_count=3,
+        force_curvature=torch.ones(2),
+        force_squares=1.0,
+        force_count=9,
+    )
     with pytest.raises(ValueError, match=message):
         fit_sums(**good | change)

@@ -50,9 +50,7 @@ def test_the_scale_makes_standardised_squares_one_on_the_validation_set():
 def toy_features(positions):
     """φ (4,) of atoms at positions (N, 3): nothing special, smooth, not symmetric in the components."""
     x, y, z = positions.unbind(1)
-    return torch.stack([
-        (x * y.sin()).sum(), (z * x).exp().sum(), (y - z**2).cos().prod(), (x + 2 * y + 3 * z).square().sum()
-    ])
+    return torch.stack([(x * y.sin()).sum(), (z * x).exp().sum(), (y - z**2).cos().prod(), (x + 2 * y + 3 * z).square().sum()])
 
 
 def test_force_covariance_is_the_second_derivative_of_the_energy_covariance():
@@ -114,18 +112,23 @@ def test_float32_goes_in_and_comes_out():
     assert llpr.force_covariance(fit, x.view(4, 3, 4)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(precision=-torch.eye(3)), "not positive definite at row 1.*larger regulariser"),
-    (dict(precision=torch.full((3, 3), math.nan)), "precision is not finite"),
-    (dict(precision=torch.eye(2)), "need \\(3, 3\\)"),
-    (dict(validation_errors=torch.zeros(4)), "α² is 0"),
-    (dict(validation_features=torch.zeros(4, 3)), "α² is inf"),
-    (dict(validation_errors=torch.ones(1)), "one of each"),
-    (dict(validation_features=torch.ones(0, 3), validation_errors=torch.ones(0)), "at least one"),
-], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(precision=-torch.eye(3)), "not positive definite at row 1.*larger regulariser"),
+        (dict(precision=torch.full((3, 3), math.nan)), "precision is not finite"),
+        (dict(precision=torch.eye(2)), "need \\(3, 3\\)"),
+        (dict(validation_errors=torch.zeros(4)), "α² is 0"),
+        (dict(validation_features=torch.zeros(4, 3)), "α² is inf"),
+        (dict(validation_errors=torch.ones(1)), "one of each"),
+        (dict(validation_features=torch.ones(0, 3), validation_errors=torch.ones(0)), "at least one"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_a_fit_that_cannot_be_is_an_error_with_advice(change, message):
-    good = dict(mean=torch.zeros(3), precision=torch.eye(3), regulariser=0.1,
-                validation_features=torch.ones(4, 3), validation_errors=torch.ones(4))
+    good = dict(
+        mean=torch.zeros(3), precision=torch.eye(3), regulariser=0.1, validation_features=torch.ones(4, 3), validation_errors=torch.ones(4)
+    )
     with pytest.raises(ValueError, match=message):
         llpr.fit(**good | change)
 

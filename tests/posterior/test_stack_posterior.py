@@ -8,22 +8,23 @@ import torch
 from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 
-from race_calc.posterior.checkpoint import Checkpoint
-from race_calc.data.references import References
 from race_calc.data.graph import from_atoms
+from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import FORCE_COVARIANCE
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, evaluate
+from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
 
 VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
 def posterior(force_covariance: str) -> StackPosterior:
-    config = ModelConfig(hidden_irreps="4x0e+4x1o+4x1e+4x2e", layers=3, features_dim=4, radial_hidden=(8,), cutoff=4.0,
-                         force_covariance=force_covariance)
+    config = ModelConfig(
+        hidden_irreps="4x0e+4x1o+4x1e+4x2e", layers=3, features_dim=4, radial_hidden=(8,), cutoff=4.0, force_covariance=force_covariance
+    )
     plan = make_plan(config, 3)
     references = References((1, 6, 8), (-1.0, -2.0, -3.0), 0.1, 2.0)
     parameters = initialise(plan, [1, 2, 3], {"energy_var_offset": -3.0, "force_cov_offset": -2.0})

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from race_calc.uncertainty.scores import SCORES
 from race_calc.report.figure import RunTrace, ScoreTrace, run_figure, save_figure
 from race_calc.report.molecule import Molecule, bonds, principal_view
+from race_calc.uncertainty.scores import SCORES
 
 
 def score(values, threshold=1.0, action="flag", name="bald_forces_max"):
@@ -62,7 +62,7 @@ def test_thresholds_marks_and_halt_are_drawn(trace):
 
 
 def test_heavy_atoms_are_named_and_one_is_ringed(trace, ethanol):
-    panel = next(ax for ax in run_figure(trace, ethanol).axes if ax.patches and not ax.get_lines()[0].get_ydata().size == 51)
+    panel = next(ax for ax in run_figure(trace, ethanol).axes if ax.patches and ax.get_lines()[0].get_ydata().size != 51)
     assert sorted(text.get_text() for text in panel.texts) == ["C", "C", "O"]
     assert len(panel.patches) == len(ethanol.symbols) + 1
 

@@ -27,8 +27,7 @@ def write_run(folder: Path, n: int = 12, periodic: bool = False, **changes) -> P
     write(folder / "data.xyz", [frame(seed, periodic) for seed in range(n)])
     config = {
         "data": {"train": "data.xyz", "validation": 4},
-        "model": {"hidden_irreps": "4x0e+4x1o+4x2e", "l_max": 2, "layers": 2, "features_dim": 4,
-                  "radial_hidden": [8], "cutoff": 4.0},
+        "model": {"hidden_irreps": "4x0e+4x1o+4x2e", "l_max": 2, "layers": 2, "features_dim": 4, "radial_hidden": [8], "cutoff": 4.0},
         "posterior": "deep-ensemble",
         "members": 2,
         "training": {"epochs": 4, "batch_size": 3, "seed": 3},

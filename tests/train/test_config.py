@@ -152,7 +152,12 @@ def test_wrong_values_name_key_value_and_allowed(section, key, value, allowed):
 def test_all_problems_at_once():
     text = message(with_keys(model={"l_max": 9, "heads": "mse"}, members=0, posterior="swap"))
     assert "has 4 problems:" in text and len(text.splitlines()) == 5
-    for part in ("model.l_max = 9", "did you mean model.head?", "members = 0", "allowed: mve, deep-ensemble, swag, ivon, laplace, llpr, shallow-ensemble"):
+    for part in (
+        "model.l_max = 9",
+        "did you mean model.head?",
+        "members = 0",
+        "allowed: mve, deep-ensemble, swag, ivon, laplace, llpr, shallow-ensemble",
+    ):
         assert part in text
 
 
@@ -199,9 +204,9 @@ def test_members_fit_the_posterior():
     assert all(by_name(posterior).name == posterior for posterior in names())
 
 
-@pytest.mark.parametrize("posterior, head, allowed", [
-    ("laplace", "joint", "mse"), ("ivon", "mse", "joint"), ("shallow-ensemble", "mse", "energy or joint")
-])
+@pytest.mark.parametrize(
+    "posterior, head, allowed", [("laplace", "joint", "mse"), ("ivon", "mse", "joint"), ("shallow-ensemble", "mse", "energy or joint")]
+)
 def test_posteriors_need_heads(posterior, head, allowed):
     text = message(with_keys(posterior=posterior, model={"head": head}))
     assert f"with posterior {posterior} write model.head: {allowed}, not {head}" in text
@@ -235,12 +240,15 @@ def test_error_names_the_file(load):
         load("data: {train: a}\nmembers: 0")
 
 
-@pytest.mark.parametrize("posterior, training, part", [
-    ("ivon", {"recipe": "detached"}, "write training.recipe: joint, not detached"),
-    ("shallow-ensemble", {"recipe": "beta-nll"}, "write training.recipe: joint, not beta-nll"),
-    ("swag", {"recipe": "warm-start"}, "write training.recipe: joint or detached or beta-nll"),
-    ("swag", {"epochs": 3}, "write training.epochs: 4 or more"),
-    ("ivon", {"stress_weight": 1.0}, "write training.stress_weight: 0"),
-])
+@pytest.mark.parametrize(
+    "posterior, training, part",
+    [
+        ("ivon", {"recipe": "detached"}, "write training.recipe: joint, not detached"),
+        ("shallow-ensemble", {"recipe": "beta-nll"}, "write training.recipe: joint, not beta-nll"),
+        ("swag", {"recipe": "warm-start"}, "write training.recipe: joint or detached or beta-nll"),
+        ("swag", {"epochs": 3}, "write training.epochs: 4 or more"),
+        ("ivon", {"stress_weight": 1.0}, "write training.stress_weight: 0"),
+    ],
+)
 def test_posteriors_refuse_what_they_would_ignore(posterior, training, part):
     assert part in message(with_keys(posterior=posterior, training=training))

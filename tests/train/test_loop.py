@@ -12,9 +12,9 @@ import pytest
 import torch
 from small_run import write_run
 
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior import swag
 from race_calc.posterior.base import by_name
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.state import Trained
 from race_calc.train import context
 from race_calc.train.config import load_config
@@ -56,10 +56,18 @@ def test_member_of_a_stack_equals_its_own_run(tmp_path):
     assert not torch.equal(stack.weights[0], stack.weights[1])
 
 
-@pytest.mark.parametrize("head,recipe", [
-    ("mse", "joint"), ("energy", "joint"), ("energy", "detached"), ("joint", "joint"), ("joint", "beta-nll"), ("energy", "beta-nll"),
-    ("joint", "warm-start"),
-])
+@pytest.mark.parametrize(
+    "head,recipe",
+    [
+        ("mse", "joint"),
+        ("energy", "joint"),
+        ("energy", "detached"),
+        ("joint", "joint"),
+        ("joint", "beta-nll"),
+        ("energy", "beta-nll"),
+        ("joint", "warm-start"),
+    ],
+)
 def test_heads_and_recipes_train(tmp_path, head, recipe):
     config, prepared, state = run(tmp_path, "out", model__head=head, training__recipe=recipe, training__epochs=2)
     assert torch.isfinite(state.weights).all() and (state.best_epoch > 0).all()

@@ -37,8 +37,13 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def outputs_of(**given) -> Outputs:
     """Outputs with zero means where nothing is given."""
-    zero = dict(energy=torch.zeros(M, B), atom_energy=torch.zeros(M, N), forces=torch.zeros(M, N, 3),
-                virial=torch.zeros(M, B, 3, 3), features=torch.zeros(M, B, 1))
+    zero = dict(
+        energy=torch.zeros(M, B),
+        atom_energy=torch.zeros(M, N),
+        forces=torch.zeros(M, N, 3),
+        virial=torch.zeros(M, B, 3, 3),
+        features=torch.zeros(M, B, 1),
+    )
     heads = {name: value for name, value in given.items() if name not in zero}
     return Outputs(**{name: given.get(name, value.double()) for name, value in zero.items()}, heads=heads)
 
@@ -68,9 +73,7 @@ def test_force_nll_is_that_of_scipy(form):
         factor = s.tril(-1) + torch.diag_embed(s.diagonal(dim1=-2, dim2=-1).exp())
         value = factor
         covariance = factor @ factor.transpose(-1, -2) + CHOLESKY_JITTER * torch.eye(3)
-    expected = [
-        np.mean([-multivariate_normal.logpdf(d[m, i], cov=covariance[m, i]) for i in range(N)]) for m in range(M)
-    ]
+    expected = [np.mean([-multivariate_normal.logpdf(d[m, i], cov=covariance[m, i]) for i in range(N)]) for m in range(M)]
     np.testing.assert_allclose(FORCE_COVARIANCE[form].nll(d, value), np.array(expected) - 1.5 * math.log(2 * math.pi), rtol=1e-9)
 
 
@@ -247,9 +250,7 @@ def test_likelihood_is_the_sum_over_a_structure():
     labels = labels_of(energy=normal(B, seed=2), forces=normal(N, 3, seed=3))
     for m in range(M):
         total = -sum(norm.logpdf(labels.energy[b], scale=variance[m, b].sqrt()) for b in range(B))
-        total -= sum(
-            multivariate_normal.logpdf(labels.forces[i], cov=torch.linalg.matrix_exp(s[m, i]).numpy()) for i in range(N)
-        )
+        total -= sum(multivariate_normal.logpdf(labels.forces[i], cov=torch.linalg.matrix_exp(s[m, i]).numpy()) for i in range(N))
         constant = 0.5 * math.log(2 * math.pi) * (B + 3 * N)
         assert likelihood(outputs, labels, PLAN["joint"])[m].item() == pytest.approx((total - constant) / B, rel=1e-10)
 
@@ -266,4 +267,6 @@ def test_shallow_loss_is_the_likelihood_of_the_mixture():
     f = -np.mean([multivariate_normal.logpdf(labels.forces[i], forces[0, i], mean[i]) for i in range(N)]) - 1.5 * math.log(2 * math.pi)
     assert shallow_loss(outputs, labels, Objective(None, PLAN["joint"], 1.0, 100.0, 0.0)).tolist() == pytest.approx([e + 100 * f], rel=1e-9)
     squares = float((labels.forces - forces).pow(2).sum(-1).mean() / 2)
-    assert shallow_loss(outputs, labels, Objective(None, PLAN["energy"], 1.0, 100.0, 0.0)).tolist() == pytest.approx([e + 100 * squares], rel=1e-9)
+    assert shallow_loss(outputs, labels, Objective(None, PLAN["energy"], 1.0, 100.0, 0.0)).tolist() == pytest.approx(
+        [e + 100 * squares], rel=1e-9
+    )

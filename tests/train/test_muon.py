@@ -3,12 +3,18 @@
 import pytest
 import torch
 
-from race_calc.train.muon import WEIGHT_DECAY, is_matrix, muon_direction, orthogonalise
 from race_calc.posterior.state import flatten, unflatten
+from race_calc.train.muon import WEIGHT_DECAY, is_matrix, muon_direction, orthogonalise
 
 SHAPES = {
-    "embedding": (3, 4), "layers.0.up.0e": (4, 6), "layers.0.product.0e": (3, 6, 4), "layers.0.radial.0": (8, 4),
-    "layers.0.skip.0e": (4, 6), "layers.0.readout.out": (5, 3), "layers.0.readout.tensor": (5, 1), "offset": (),
+    "embedding": (3, 4),
+    "layers.0.up.0e": (4, 6),
+    "layers.0.product.0e": (3, 6, 4),
+    "layers.0.radial.0": (8, 4),
+    "layers.0.skip.0e": (4, 6),
+    "layers.0.readout.out": (5, 3),
+    "layers.0.readout.tensor": (5, 1),
+    "offset": (),
 }
 
 

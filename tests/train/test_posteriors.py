@@ -10,7 +10,6 @@ from ase.md.verlet import VelocityVerlet
 from small_run import frame, write_run
 
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.data.graph import from_atoms
 from race_calc.model.layout import Numerics
 from race_calc.model.parameters import initialise, select_members, shares_trunk
@@ -18,6 +17,7 @@ from race_calc.model.race import evaluate, layout_of
 from race_calc.posterior import ivon, laplace, swag
 from race_calc.posterior.base import by_name, names
 from race_calc.posterior.batch import batch_of
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.laplace import Observations, squared_jacobian
 from race_calc.posterior.llpr import last_layer_features
 from race_calc.posterior.state import flatten, unflatten
@@ -305,7 +305,9 @@ def test_laplace_by_hand(made):
     energies, forces = (Observations(curvature[k], squares[0][k], count) for k, count in enumerate((8, 72)))
     fit = laplace.fit(base[0], energies, forces, noises=noises[1])
     assert record["prior_precision"] == pytest.approx(fit.prior_precision, rel=1e-6)
-    torch.testing.assert_close(flatten(list(checkpoint.parameters.values())), laplace.sample(fit, 4, config.training.seed), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        flatten(list(checkpoint.parameters.values())), laplace.sample(fit, 4, config.training.seed), rtol=1e-4, atol=1e-4
+    )
     atoms = frame(3)
     atoms.calc = RACECalculator(made["laplace"])
     atoms.get_forces()

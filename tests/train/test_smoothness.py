@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.interpolate import make_interp_spline
+from small_run import write_run
 
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import initialise
@@ -13,7 +14,6 @@ from race_calc.train.context import context_of
 from race_calc.train.loop import gradients_of
 from race_calc.train.prepare import prepare
 from race_calc.train.smoothness import roughness
-from small_run import write_run
 
 CONFIG = ModelConfig(hidden_irreps="4x0e+4x1o+4x2e", layers=2, features_dim=4, radial_hidden=(8, 8), cutoff=4.0, n_bessel=2)
 OFFSETS = {"energy_var_offset": 0.0, "force_cov_offset": 0.0}
@@ -49,14 +49,13 @@ def test_its_gradient_smooths():
     gradients = torch.autograd.grad(before.sum(), list(parameters.values()), allow_unused=True)
     touched = {name for name, g in zip(parameters, gradients) if g is not None}
     assert touched == {f"layers.{i}.radial.{k}" for i in range(2) for k in range(3)}
-    moved = {
-        name: value if g is None else value - 1e-3 * g / g.norm()
-        for (name, value), g in zip(parameters.items(), gradients)
-    }
+    moved = {name: value if g is None else value - 1e-3 * g / g.norm() for (name, value), g in zip(parameters.items(), gradients)}
     assert roughness(moved, CONFIG) < before
 
 
-@pytest.mark.parametrize("head, recipe, used", [("joint", "joint", True), ("joint", "detached", False), ("mse", "joint", False), ("joint", "beta-nll", False)])
+@pytest.mark.parametrize(
+    "head, recipe, used", [("joint", "joint", True), ("joint", "detached", False), ("mse", "joint", False), ("joint", "beta-nll", False)]
+)
 def test_the_loss_has_it_where_the_mean_learns_from_the_likelihood(tmp_path, head, recipe, used):
     found = []
     for smoothness in (0.0, 0.5):

@@ -14,8 +14,8 @@ from ase.md.verlet import VelocityVerlet
 from small_run import frame, write_run
 
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
-from race_calc.posterior.checkpoint import CheckpointError, load_checkpoint
 from race_calc.posterior.base import Fitted, Posterior, by_name, names, register, unregister
+from race_calc.posterior.checkpoint import CheckpointError, load_checkpoint
 from race_calc.posterior.state import unflatten
 from race_calc.train.config import ConfigError, load_config
 from race_calc.train.files import STATE_FILE
@@ -122,10 +122,12 @@ def test_drives_md_and_the_monitor(run):
 
 def test_configurations_know_it_while_it_is_registered(jitter, tmp_path):
     assert load_config(write_run(tmp_path, posterior="jitter", members=None)).members == 3
-    for changes, part in (({"model__head": "mse"}, "with posterior jitter write model.head: energy or joint, not mse"),
-                          ({"members": 1}, "posterior jitter needs several members: write 2 or more"),
-                          ({"training__epochs": 1}, "write training.epochs: 2 or more"),
-                          ({"posterior": "jiter"}, "posterior = 'jiter' is not allowed; allowed: mve, .*, jitter")):
+    for changes, part in (
+        ({"model__head": "mse"}, "with posterior jitter write model.head: energy or joint, not mse"),
+        ({"members": 1}, "posterior jitter needs several members: write 2 or more"),
+        ({"training__epochs": 1}, "write training.epochs: 2 or more"),
+        ({"posterior": "jiter"}, "posterior = 'jiter' is not allowed; allowed: mve, .*, jitter"),
+    ):
         with pytest.raises(ConfigError, match=part):
             load_config(write_run(tmp_path, **{"posterior": "jitter", "members": 4} | changes))
     with pytest.raises(ValueError, match="already"):

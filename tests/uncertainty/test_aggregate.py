@@ -56,41 +56,31 @@ def test_means_and_population_covariances(members, seed):
     np.testing.assert_allclose(p.energy_epistemic, o["energy"].var(0, ddof=0), rtol=1e-10)
     np.testing.assert_allclose(p.energy_aleatoric, o["energy_var"].mean(0), rtol=1e-12)
     for atom in range(5):
-        np.testing.assert_allclose(
-            p.forces_covariance_epistemic[atom], np.cov(o["forces"][:, atom].T, ddof=0), rtol=1e-10, atol=1e-14
-        )
+        np.testing.assert_allclose(p.forces_covariance_epistemic[atom], np.cov(o["forces"][:, atom].T, ddof=0), rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(p.forces_covariance_aleatoric, o["force_cov"].mean(0), rtol=1e-12)
     for b in range(2):
         voigt = np.array([[s[i, j] for i, j in VOIGT] for s in o["stress"][:, b]])  # (M, 6)
         np.testing.assert_allclose(p.stress[b], voigt.mean(0), rtol=1e-12)
-        np.testing.assert_allclose(
-            p.stress_covariance_epistemic[b], np.cov(voigt.T, ddof=0), rtol=1e-10, atol=1e-14
-        )
+        np.testing.assert_allclose(p.stress_covariance_epistemic[b], np.cov(voigt.T, ddof=0), rtol=1e-10, atol=1e-14)
 
 
 def test_total_is_epistemic_plus_aleatoric():
     p = aggregate(MemberOutputs(**outputs()))
     np.testing.assert_array_equal(p.energy_variance, p.energy_epistemic + p.energy_aleatoric)
-    np.testing.assert_array_equal(
-        p.forces_covariance, p.forces_covariance_epistemic + p.forces_covariance_aleatoric
-    )
+    np.testing.assert_array_equal(p.forces_covariance, p.forces_covariance_epistemic + p.forces_covariance_aleatoric)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_covariances_and_bald_under_rotation_and_reflection(seed):
     q = rotation(seed) * (-1) ** seed
     o = outputs(seed=seed)
-    turned = o | dict(
-        forces=o["forces"] @ q.T, stress=q @ o["stress"] @ q.T, force_cov=q @ o["force_cov"] @ q.T
-    )
+    turned = o | dict(forces=o["forces"] @ q.T, stress=q @ o["stress"] @ q.T, force_cov=q @ o["force_cov"] @ q.T)
     p, r = aggregate(MemberOutputs(**o)), aggregate(MemberOutputs(**turned))
     for name in ("forces_covariance_epistemic", "forces_covariance_aleatoric"):
         np.testing.assert_allclose(getattr(r, name), q @ getattr(p, name) @ q.T, atol=1e-12)
     t = voigt_rotation(q)
     np.testing.assert_allclose(r.stress, p.stress @ t.T, atol=1e-12)
-    np.testing.assert_allclose(
-        r.stress_covariance_epistemic, t @ p.stress_covariance_epistemic @ t.T, atol=1e-11
-    )
+    np.testing.assert_allclose(r.stress_covariance_epistemic, t @ p.stress_covariance_epistemic @ t.T, atol=1e-11)
     np.testing.assert_allclose(r.bald_forces, p.bald_forces, atol=1e-12)
 
 
@@ -169,8 +159,10 @@ def test_totals_and_bald_against_monte_carlo():
     roots = np.linalg.cholesky(o["force_cov"][:, 3])
     draws = o["forces"][chosen, 3] + np.einsum("nij,nj->ni", roots[chosen], rng.normal(size=(n, 3)))
     np.testing.assert_allclose(np.cov(draws.T), p.forces_covariance[3], atol=8 * p.forces_covariance[3].max() / np.sqrt(n))
-    entropies = [-multivariate_normal(cov=c).logpdf(multivariate_normal(cov=c).rvs(n, random_state=k)).mean()
-                 for k, c in enumerate([p.forces_covariance[3], *o["force_cov"][:, 3]])]
+    entropies = [
+        -multivariate_normal(cov=c).logpdf(multivariate_normal(cov=c).rvs(n, random_state=k)).mean()
+        for k, c in enumerate([p.forces_covariance[3], *o["force_cov"][:, 3]])
+    ]
     assert p.bald_forces[3] == pytest.approx(entropies[0] - np.mean(entropies[1:]), abs=5 * 2 * np.sqrt(1.5 / n))
 
 
@@ -183,8 +175,15 @@ def test_forces_known_only_in_the_mean():
     np.testing.assert_allclose(p.stress, whole.stress, rtol=1e-12)
     np.testing.assert_allclose(p.energy_epistemic, whole.energy_epistemic, rtol=1e-12)
     assert {"bald_energy", "energy_uncertainty_epistemic"} <= available(p) and "forces_covariance_epistemic" not in available(p)
-    for name in ("forces_covariance_epistemic", "stress_covariance_epistemic", "bald_forces", "forces_members",
-                 "stress_covariance", "forces_covariance", "forces_uncertainty"):
+    for name in (
+        "forces_covariance_epistemic",
+        "stress_covariance_epistemic",
+        "bald_forces",
+        "forces_members",
+        "stress_covariance",
+        "forces_covariance",
+        "forces_uncertainty",
+    ):
         assert getattr(p, name) is None, name
     np.testing.assert_allclose(p.forces_covariance_aleatoric, whole.forces_covariance_aleatoric)
 

@@ -9,15 +9,15 @@ import pytest
 from made_up import residuals
 from scipy.spatial.transform import Rotation
 
-from race_calc.uncertainty.calibration import fit_calibration
-from race_calc.uncertainty.conformal import conformal_quantile
 from race_calc.evaluate.cross_fit import cross_fitted_levels
-from race_calc.uncertainty.metrics import chi_square_pit, gaussian_nll, level_error, mahalanobis
-from race_calc.uncertainty.scaling import RATIOS, part_scales
 from race_calc.evaluate.reliability import calibrated_levels, inside, nominal_levels, reliability
-from race_calc.uncertainty.storage import from_dict, to_dict
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.bald import bald_energy
+from race_calc.uncertainty.calibration import fit_calibration
+from race_calc.uncertainty.conformal import conformal_quantile
+from race_calc.uncertainty.metrics import chi_square_pit, gaussian_nll, level_error, mahalanobis
+from race_calc.uncertainty.scaling import RATIOS, part_scales
+from race_calc.uncertainty.storage import from_dict, to_dict
 
 BIG = {"structures": 2000, "atoms": 3}
 
@@ -25,15 +25,17 @@ BIG = {"structures": 2000, "atoms": 3}
 def prediction(members=4, seed=1, aleatoric=True, energies=1.0):
     rng = np.random.default_rng(seed)
     root = rng.normal(size=(members, 5, 3, 3))
-    return aggregate(MemberOutputs(
-        energy=energies * rng.normal(size=(members, 2)),
-        atom_energy=rng.normal(size=(members, 5)),
-        forces=rng.normal(size=(members, 5, 3)),
-        stress=None,
-        energy_var=rng.uniform(0.1, 1.0, size=(members, 2)) if aleatoric else None,
-        force_cov=root @ root.swapaxes(-1, -2) + 0.1 * np.eye(3) if aleatoric else None,
-        batch=np.array([0, 0, 0, 1, 1]),
-    ))
+    return aggregate(
+        MemberOutputs(
+            energy=energies * rng.normal(size=(members, 2)),
+            atom_energy=rng.normal(size=(members, 5)),
+            forces=rng.normal(size=(members, 5, 3)),
+            stress=None,
+            energy_var=rng.uniform(0.1, 1.0, size=(members, 2)) if aleatoric else None,
+            force_cov=root @ root.swapaxes(-1, -2) + 0.1 * np.eye(3) if aleatoric else None,
+            batch=np.array([0, 0, 0, 1, 1]),
+        )
+    )
 
 
 def test_known_factors_are_found():
@@ -99,7 +101,7 @@ def test_bald_of_the_energy_is_that_of_the_calibrated_variances():
     rng = np.random.default_rng(0)
     calibration = fit_calibration(residuals(energy_factor=0.1))
     energies, variances = rng.normal(size=(4, 7)), rng.uniform(0.1, 1.0, size=(4, 7))
-    p = aggregate(MemberOutputs(energies, rng.normal(size=(4, 7)), rng.normal(size=(4, 7, 3)), None, variances, None, np.arange(7)))
+    p = aggregate(MemberOutputs(energies, rng.normal(size=(4, 7, 3)), np.arange(7), energy_var=variances))
     expected = bald_energy(calibration.energy.epistemic * energies.var(axis=0), calibration.energy.aleatoric * variances)
     np.testing.assert_allclose(calibration.apply(p).bald_energy, expected, atol=1e-12)
 
@@ -108,8 +110,11 @@ def test_covariances_stay_positive_definite_and_turn_with_the_molecule():
     calibration = fit_calibration(residuals(force_factor=1e-4))
     p = prediction()
     turn = Rotation.random(random_state=1).as_matrix() @ np.diag([1.0, 1.0, -1.0])
-    turned = replace(p, forces_covariance_epistemic=turn @ p.forces_covariance_epistemic @ turn.T,
-                     forces_covariance_aleatoric=turn @ p.forces_covariance_aleatoric @ turn.T)
+    turned = replace(
+        p,
+        forces_covariance_epistemic=turn @ p.forces_covariance_epistemic @ turn.T,
+        forces_covariance_aleatoric=turn @ p.forces_covariance_aleatoric @ turn.T,
+    )
     after = calibration.apply(p).forces_covariance
     np.testing.assert_allclose(calibration.apply(turned).forces_covariance, turn @ after @ turn.T, atol=1e-15)
     assert (np.linalg.eigvalsh(after) > 0).all()
@@ -128,8 +133,11 @@ def test_scaled_residuals_are_those_of_the_calibrated_prediction():
 @pytest.mark.parametrize("lacking", ["energy", "forces", "aleatoric"])
 def test_a_posterior_that_gives_less(lacking):
     raw = residuals()
-    changes = {"energy": {"energy_variance": None, "energy_aleatoric": None}, "forces": {"forces_covariance": None},
-               "aleatoric": {"energy_aleatoric": None}}[lacking]
+    changes = {
+        "energy": {"energy_variance": None, "energy_aleatoric": None},
+        "forces": {"forces_covariance": None},
+        "aleatoric": {"energy_aleatoric": None},
+    }[lacking]
     calibration = fit_calibration(replace(raw, **changes))
     assert (calibration.energy is None) == (lacking == "energy") and (calibration.forces is None) == (lacking == "forces")
     if lacking == "aleatoric":
@@ -139,8 +147,10 @@ def test_a_posterior_that_gives_less(lacking):
     after = calibration.apply(p)
     if lacking == "energy":
         np.testing.assert_array_equal(after.energy_variance, p.energy_variance)
-    assert set(calibrated_levels(raw, calibration)) == {"energy": {"forces", "ellipsoids"}, "forces": {"energy"},
-                                                        "aleatoric": {"energy", "forces", "ellipsoids"}}[lacking]
+    assert (
+        set(calibrated_levels(raw, calibration))
+        == {"energy": {"forces", "ellipsoids"}, "forces": {"energy"}, "aleatoric": {"energy", "forces", "ellipsoids"}}[lacking]
+    )
 
 
 @pytest.mark.parametrize("members", [2, 4, None])
@@ -209,9 +219,13 @@ def test_storage_is_exact_and_checks_what_it_reads():
     state = json.loads(json.dumps(to_dict(calibration), allow_nan=False))  # 12 structures: no 95 % quantile, which is null
     assert from_dict(state) == calibration and math.isinf(calibration.energy.conformal[-1].quantile)
     for path, value, message in [
-        (("forces", "scale"), -1.0, "factor"), (("energy", "aleatoric"), float("nan"), "factor"), (("frames",), 0, "empty"),
-        (("energy", "levels"), None, "lacks a level map"), (("energy", "levels"), {"knots": [0.5, 1.0]}, "rise from 0 to 1"),
-        (("thresholds",), {"bald_energy": -1.0}, "threshold"), (("forces", "conformal"), 3, "incomplete"),
+        (("forces", "scale"), -1.0, "factor"),
+        (("energy", "aleatoric"), float("nan"), "factor"),
+        (("frames",), 0, "empty"),
+        (("energy", "levels"), None, "lacks a level map"),
+        (("energy", "levels"), {"knots": [0.5, 1.0]}, "rise from 0 to 1"),
+        (("thresholds",), {"bald_energy": -1.0}, "threshold"),
+        (("forces", "conformal"), 3, "incomplete"),
     ]:
         changed = json.loads(json.dumps(state))
         target = changed
@@ -228,7 +242,9 @@ def test_storage_is_exact_and_checks_what_it_reads():
 def test_cross_fitting_judges_each_block_by_the_others():
     raw = residuals(structures=23)
     order = np.random.default_rng(0).permutation(len(raw.frame))  # atoms in any order
-    shuffled = replace(raw, **{name: getattr(raw, name)[order] for name in ("forces", "forces_covariance", "frame", "numbers", "force_size")})
+    shuffled = replace(
+        raw, **{name: getattr(raw, name)[order] for name in ("forces", "forces_covariance", "frame", "numbers", "force_size")}
+    )
     found = cross_fitted_levels(shuffled)
     block, others = np.arange(5, 10), np.r_[0:5, 10:23]  # the second of blocks of 5, 5, 5, 4 and 4
     calibration = fit_calibration(raw.subset(others))

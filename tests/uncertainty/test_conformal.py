@@ -10,13 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, betabinom
 
-from race_calc.uncertainty.conformal import (
-    ConformalQuantile,
-    conformal_quantile,
-    coverage_band,
-    frames_needed,
-    reachable_level,
-)
+from race_calc.uncertainty.conformal import ConformalQuantile, conformal_quantile, coverage_band, frames_needed, reachable_level
 
 percents = st.integers(1, 99)
 
@@ -127,10 +121,17 @@ def test_quantile_survives_json(quantile):
     assert ConformalQuantile.from_dict(json.loads(json.dumps(one.to_dict(), allow_nan=False))) == one
 
 
-@pytest.mark.parametrize("state", [
-    {}, {"level": 0.9, "n": 3}, {"level": None, "quantile": 1.0, "n": 3}, {"level": 1.5, "quantile": 1.0, "n": 3},
-    {"level": 0.9, "quantile": 1.0, "n": 0}, {"level": 0.9, "quantile": float("nan"), "n": 3},
-])
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"level": 0.9, "n": 3},
+        {"level": None, "quantile": 1.0, "n": 3},
+        {"level": 1.5, "quantile": 1.0, "n": 3},
+        {"level": 0.9, "quantile": 1.0, "n": 0},
+        {"level": 0.9, "quantile": float("nan"), "n": 3},
+    ],
+)
 def test_a_broken_quantile_is_not_read(state):
     with pytest.raises(ValueError, match="again|give"):
         ConformalQuantile.from_dict(state)

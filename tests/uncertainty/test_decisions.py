@@ -6,14 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from race_calc.uncertainty.decisions import (
-    HALT_AFTER,
-    Criterion,
-    MonitorState,
-    decide,
-    default_criteria,
-    resolve,
-)
+from race_calc.uncertainty.decisions import HALT_AFTER, Criterion, MonitorState, decide, default_criteria, resolve
 from race_calc.uncertainty.scores import CRITERIA
 
 
@@ -69,7 +62,7 @@ def test_the_most_severe_action_wins_and_counts_are_kept_apart():
 def test_acts_exactly_where_the_last_k_values_violate(values, k):
     decisions = run([Criterion("bald_energy", 1.0, "halt", k)], values)
     bad = [not v <= 1.0 for v in values]
-    expected = ["halt" if math.isnan(v) or i + 1 >= k and all(bad[i + 1 - k : i + 1]) else None for i, v in enumerate(values)]
+    expected = ["halt" if math.isnan(v) or (i + 1 >= k and all(bad[i + 1 - k : i + 1])) else None for i, v in enumerate(values)]
     assert [d.action for d in decisions] == expected
 
 
@@ -113,8 +106,7 @@ def test_defaults():
     epistemic = ("forces_uncertainty_rms_epistemic", "forces_uncertainty_max_epistemic")
     total = ("forces_uncertainty_rms", "forces_uncertainty_max")
     assert default_criteria(CRITERIA, {}) == flag_and_halt(*epistemic)
-    assert default_criteria(CRITERIA, everything) == flag_and_halt(
-        *epistemic, severe=2.0, also=["energy_uncertainty_per_atom_epistemic"])
+    assert default_criteria(CRITERIA, everything) == flag_and_halt(*epistemic, severe=2.0, also=["energy_uncertainty_per_atom_epistemic"])
     assert default_criteria(("energy_uncertainty_per_atom", *total), everything) == flag_and_halt(*total, severe=2.0)
     energies = ("energy_uncertainty_per_atom", "bald_energy", "energy_uncertainty_per_atom_epistemic")
     assert default_criteria(energies, everything) == flag_and_halt(energies[2], severe=2.0)

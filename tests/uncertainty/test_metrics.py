@@ -112,8 +112,14 @@ def test_coverage_refuses_an_impossible_level(level):
 
 
 def test_empty_and_unfit_input_is_refused():
-    for call in (lambda: rmse([]), lambda: mae(np.empty((0, 3))), lambda: mean_sigma([]), lambda: gaussian_nll([], []),
-                 lambda: vector_nll(np.empty((0, 3)), np.empty((0, 3, 3))), lambda: coverage([], [], 0.9)):
+    for call in (
+        lambda: rmse([]),
+        lambda: mae(np.empty((0, 3))),
+        lambda: mean_sigma([]),
+        lambda: gaussian_nll([], []),
+        lambda: vector_nll(np.empty((0, 3)), np.empty((0, 3, 3))),
+        lambda: coverage([], [], 0.9),
+    ):
         with pytest.raises(ValueError, match="at least one"):
             call()
     with pytest.raises(ValueError, match="variance has the shape"):
@@ -170,7 +176,8 @@ def test_mahalanobis_is_the_quadratic_form():
     assert mahalanobis(difference @ q.T, q @ sigma @ q.T) == pytest.approx(np.array(expected), rel=1e-10)
     assert mahalanobis([2.0], [[4.0]]) == 1.0
     assert mahalanobis([[1.0, 0.0, 0.0], [np.nan, 0.0, 0.0]], np.array([np.zeros((3, 3)), np.eye(3)])) == pytest.approx(
-        [np.inf, np.nan], nan_ok=True)
+        [np.inf, np.nan], nan_ok=True
+    )
 
 
 def test_chi_square_pit_is_scipys_distribution_function():
@@ -210,7 +217,12 @@ def test_floor_refuses_no_frames_and_the_rest_empty_input():
     for pair in ((0, 10), (10, 0), (np.nan, 10)):
         with pytest.raises(ValueError, match="at least one frame"):
             calibration_floor(*pair)
-    for call in (lambda: sharpness([]), lambda: observed_levels([]), lambda: chi_square_pit([]),
-                 lambda: gaussian_pit([], []), lambda: mahalanobis(np.empty((0, 3)), np.empty((0, 3, 3)))):
+    for call in (
+        lambda: sharpness([]),
+        lambda: observed_levels([]),
+        lambda: chi_square_pit([]),
+        lambda: gaussian_pit([], []),
+        lambda: mahalanobis(np.empty((0, 3)), np.empty((0, 3, 3))),
+    ):
         with pytest.raises(ValueError, match="at least one"):
             call()

@@ -52,8 +52,15 @@ def test_a_variance_of_unknown_kind_is_a_total_without_parts():
     whole = make()
     given = dict(energy=whole.energy, forces=whole.forces, batch=whole.batch, energy_unsplit=whole.energy_variance)
     p = Prediction(**given, forces_covariance_unsplit=whole.forces_covariance, rotates=False)
-    assert available(p) == {"energy", "free_energy", "forces", "calibrated", "energy_uncertainty", "forces_uncertainty",
-                            "forces_covariance"}
+    assert available(p) == {
+        "energy",
+        "free_energy",
+        "forces",
+        "calibrated",
+        "energy_uncertainty",
+        "forces_uncertainty",
+        "forces_covariance",
+    }
     np.testing.assert_array_equal(p.energy_uncertainty, whole.energy_uncertainty)
     np.testing.assert_array_equal(p.forces_covariance, whole.forces_covariance)
     assert p.stress_uncertainty is None and p.value("energies") is None and p.value("forces_uncertainty_epistemic") is None

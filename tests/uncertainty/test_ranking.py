@@ -78,8 +78,11 @@ def test_singular_and_broken_covariances():
 
 
 def test_impossible_input_is_refused():
-    for call in (lambda: rank_correlation([1.0], [1.0]), lambda: rank_correlation([1.0, 2.0], [1.0, 2.0, 3.0]),
-                 lambda: force_rank_ceiling(np.eye(3)[None])):
+    for call in (
+        lambda: rank_correlation([1.0], [1.0]),
+        lambda: rank_correlation([1.0, 2.0], [1.0, 2.0, 3.0]),
+        lambda: force_rank_ceiling(np.eye(3)[None]),
+    ):
         with pytest.raises(ValueError, match="two values or more|two of one shape"):
             call()
     with pytest.raises(ValueError, match="one 3 × 3 matrix for each atom"):

@@ -63,7 +63,8 @@ def test_covariance_scale_is_the_minimum_of_the_likelihood():
     assert all(vector_nll(2.0 * difference, factor * c * sigma) > least for factor in (0.98, 1.02))
     diagonal = np.eye(3) * np.array([1.0, 2.0, 3.0])
     assert covariance_scale(difference, np.broadcast_to(diagonal, sigma.shape)) == pytest.approx(
-        variance_scale(difference, np.broadcast_to([1.0, 2.0, 3.0], difference.shape)), rel=1e-12)
+        variance_scale(difference, np.broadcast_to([1.0, 2.0, 3.0], difference.shape)), rel=1e-12
+    )
 
 
 def test_a_scaled_covariance_stays_one_and_turns_with_the_molecule():
@@ -89,10 +90,15 @@ def test_scaling_brings_a_wrong_gaussian_to_its_floor():
     assert np.mean(after) < 1.3 * calibration_floor(200, 100)
 
 
-@pytest.mark.parametrize("draw", [
-    lambda rng, n: 3.0 * rng.normal(size=n), lambda rng, n: 0.3 * rng.normal(size=n) + 0.5,
-    lambda rng, n: 2.0 * rng.standard_t(3, size=n), lambda rng, n: rng.exponential(size=n) - 1.0,
-])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng, n: 3.0 * rng.normal(size=n),
+        lambda rng, n: 0.3 * rng.normal(size=n) + 0.5,
+        lambda rng, n: 2.0 * rng.standard_t(3, size=n),
+        lambda rng, n: rng.exponential(size=n) - 1.0,
+    ],
+)
 def test_level_map_brings_any_distribution_to_its_floor(draw):
     """Too narrow, too wide and biased, heavy tailed, skew: the mean of 60 sets is the floor, within its scatter."""
     rng, before, after = np.random.default_rng(4), [], []
@@ -197,10 +203,18 @@ def test_map_survives_json(pit):
     assert LevelMap.from_dict(json.loads(json.dumps(level_map.to_dict(), allow_nan=False))) == level_map
 
 
-@pytest.mark.parametrize("state", [
-    {}, {"knots": None}, {"knots": [0.0]}, {"knots": [0.1, 1.0]}, {"knots": [0.0, 0.9]},
-    {"knots": [0.0, 0.6, 0.4, 1.0]}, {"knots": [0.0, float("nan"), 1.0]},
-])
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"knots": None},
+        {"knots": [0.0]},
+        {"knots": [0.1, 1.0]},
+        {"knots": [0.0, 0.9]},
+        {"knots": [0.0, 0.6, 0.4, 1.0]},
+        {"knots": [0.0, float("nan"), 1.0]},
+    ],
+)
 def test_a_broken_map_is_not_read(state):
     with pytest.raises(ValueError, match="calibrate the model again"):
         LevelMap.from_dict(state)

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from race_calc.uncertainty.scores import CRITERIA, all_scores, available_criteria, score
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
+from race_calc.uncertainty.scores import CRITERIA, all_scores, available_criteria, score
 
 BATCH = np.array([0, 0, 1, 1, 1, 2])
 
@@ -15,15 +15,17 @@ def prediction(members=3, aleatoric=True, batch=BATCH):
     rng = np.random.default_rng(5)
     structures, atoms = batch.max() + 1, len(batch)
     root = rng.normal(size=(members, atoms, 3, 3))
-    return aggregate(MemberOutputs(
-        energy=rng.normal(size=(members, structures)),
-        atom_energy=rng.normal(size=(members, atoms)),
-        forces=rng.normal(size=(members, atoms, 3)),
-        stress=None,
-        energy_var=rng.uniform(0.1, 1.0, size=(members, structures)) if aleatoric else None,
-        force_cov=root @ root.swapaxes(-1, -2) + 0.1 * np.eye(3) if aleatoric else None,
-        batch=batch,
-    ))
+    return aggregate(
+        MemberOutputs(
+            energy=rng.normal(size=(members, structures)),
+            atom_energy=rng.normal(size=(members, atoms)),
+            forces=rng.normal(size=(members, atoms, 3)),
+            stress=None,
+            energy_var=rng.uniform(0.1, 1.0, size=(members, structures)) if aleatoric else None,
+            force_cov=root @ root.swapaxes(-1, -2) + 0.1 * np.eye(3) if aleatoric else None,
+            batch=batch,
+        )
+    )
 
 
 def test_bald():

@@ -13,20 +13,20 @@ from ase.io import write
 from ase.md.verlet import VelocityVerlet
 from typer.testing import CliRunner
 
-from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.cli import app
-from race_calc.report.demo import closing_lines, read_trace
 from race_calc.data.dataset import dataset_from_atoms
+from race_calc.evaluate.calibrate import calibrate
 from race_calc.md.attach import UncertaintyMonitor
 from race_calc.md.run import DemoOutcome, DemoPlan
+from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.report.demo import closing_lines, read_trace
+from race_calc.report.figure import run_figure
 from race_calc.uncertainty.decisions import Criterion
 from race_calc.uncertainty.detection import auroc
 from race_calc.uncertainty.scores import CRITERIA, Score, all_scores, available_criteria, check_available, register, unregister
-from race_calc.evaluate.calibrate import calibrate
-from race_calc.report.figure import run_figure
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "md"))
-from fake_calculator import water  # noqa: E402
+from fake_calculator import water
 
 NAME = "closeness"
 

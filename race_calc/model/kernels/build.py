@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("messages.c")
@@ -19,7 +19,7 @@ class NoCompiler(RuntimeError):
     """The C kernels cannot be built here."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def library(real: str) -> ctypes.CDLL:
     """The kernels for `real` = "float" or "double".
 
@@ -78,7 +78,10 @@ def _compile(compiler: str, real: str, path: Path) -> None:
 def _key(compiler: str) -> str:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     cpu = Path("/proc/cpuinfo")
-    flags = next((line for line in cpu.read_text().splitlines() if line.startswith(("flags", "Features"))), "") \
-        if cpu.exists() else platform.processor()
+    flags = (
+        next((line for line in cpu.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
+        if cpu.exists()
+        else platform.processor()
+    )
     parts = (SOURCE.read_text(), version, flags, platform.machine(), *FLAGS)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -18,23 +18,51 @@ from torch import Tensor
 
 from race_calc.model.kernels.build import NoCompiler, library
 from race_calc.model.kernels.recipe import Recipe, recipe
-from race_calc.model.plan import LayerPlan
 from race_calc.model.parallel import run_parts
+from race_calc.model.plan import LayerPlan
 
 
 class Task(ctypes.Structure):
     """`Task` of messages.c."""
 
     _fields_ = (
-        [(name, ctypes.c_int64) for name in (
-            "members", "atoms", "edges", "pairs", "n_paths", "n_couplings", "n_k", "n_y", "n_targets",
-            "radial_width", "rows", "table_member")]
-        + [(name, ctypes.c_void_p) for name in (
-            "paths", "couplings", "first_coupling", "first", "neighbour", "pair", "source_width", "target_width",
-            "target_channels", "y")]
+        [
+            (name, ctypes.c_int64)
+            for name in (
+                "members",
+                "atoms",
+                "edges",
+                "pairs",
+                "n_paths",
+                "n_couplings",
+                "n_k",
+                "n_y",
+                "n_targets",
+                "radial_width",
+                "rows",
+                "table_member",
+            )
+        ]
+        + [
+            (name, ctypes.c_void_p)
+            for name in (
+                "paths",
+                "couplings",
+                "first_coupling",
+                "first",
+                "neighbour",
+                "pair",
+                "source_width",
+                "target_width",
+                "target_channels",
+                "y",
+            )
+        ]
         + [("y_member", ctypes.c_int64)]
-        + [(name, ctypes.c_void_p) for name in (
-            "radial", "table", "place", "u", "g", "d_y", "d_radial", "d_place", "d_u", "h_y", "h_radial", "h_u", "d_g")]
+        + [
+            (name, ctypes.c_void_p)
+            for name in ("radial", "table", "place", "u", "g", "d_y", "d_radial", "d_place", "d_u", "h_y", "h_radial", "h_u", "d_g")
+        ]
     )
 
 
@@ -71,7 +99,7 @@ def why_not(device: torch.device) -> str | None:
     return _build_problem()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _build_problem() -> str | None:
     try:
         with ThreadPoolExecutor(2) as pool:
@@ -81,8 +109,9 @@ def _build_problem() -> str | None:
     return None
 
 
-def message_sums(layer: LayerPlan, at: Neighbours, harmonics: Tensor, weights: PathWeights, features: Sequence[Tensor],
-                 training: bool) -> list[Tensor]:
+def message_sums(
+    layer: LayerPlan, at: Neighbours, harmonics: Tensor, weights: PathWeights, features: Sequence[Tensor], training: bool
+) -> list[Tensor]:
     """Σ_j of the messages, one (M, N, 2 l3 + 1, channels of all its paths) per target irrep.
 
     harmonics (M, E, n_y), shared by the members (expanded). features: (M, N, 2 l + 1, C) per source. `training`: the
@@ -126,8 +155,13 @@ class _Gradients(torch.autograd.Function):
         d_harmonics = harmonics.new_empty(harmonics.shape) if geometry else None
         d_radial = radial.new_zeros(radial.shape)
         d_features = [torch.zeros_like(x) for x in features]
-        _run("backward", recipe, at, _read(harmonics, PathWeights(radial, table), features) | {
-            "g": sums, "d_y": d_harmonics, "d_u": d_features, "d_radial" if table is None else "d_place": d_radial})
+        _run(
+            "backward",
+            recipe,
+            at,
+            _read(harmonics, PathWeights(radial, table), features)
+            | {"g": sums, "d_y": d_harmonics, "d_u": d_features, "d_radial" if table is None else "d_place": d_radial},
+        )
         ctx.static, ctx.count, ctx.once = (recipe, at), count, table is not None
         ctx.save_for_backward(*sums, harmonics, radial, *features)
         return (d_harmonics, d_radial, *d_features) if geometry else (d_radial, *d_features)
@@ -139,13 +173,25 @@ class _Gradients(torch.autograd.Function):
             raise RuntimeError("a radial table is for prediction: its gradient cannot be differentiated again")
         recipe, at = ctx.static
         sums = ctx.saved_tensors[: ctx.count]
-        harmonics, radial, *features = ctx.saved_tensors[ctx.count:]
+        harmonics, radial, *features = ctx.saved_tensors[ctx.count :]
         d_sums = [torch.empty_like(g) for g in sums]
         d_radial = radial.new_zeros(radial.shape)
         d_features = [torch.zeros_like(x) for x in features]
-        _run("twice", recipe, at, _read(harmonics, PathWeights(radial), features) | {
-            "g": sums, "d_radial": d_radial, "d_u": d_features, "h_y": h_harmonics.contiguous(),
-            "h_radial": h_radial.contiguous(), "h_u": [h.contiguous() for h in h_features], "d_g": d_sums})
+        _run(
+            "twice",
+            recipe,
+            at,
+            _read(harmonics, PathWeights(radial), features)
+            | {
+                "g": sums,
+                "d_radial": d_radial,
+                "d_u": d_features,
+                "h_y": h_harmonics.contiguous(),
+                "h_radial": h_radial.contiguous(),
+                "h_u": [h.contiguous() for h in h_features],
+                "d_g": d_sums,
+            },
+        )
         return (None, None, None, None, None, *d_sums, None, d_radial, *d_features)
 
 
@@ -160,8 +206,10 @@ def _check(recipe: Recipe, harmonics: Tensor, given: PathWeights, features: Sequ
     dtype, table = features[0].dtype, given.table
     weights = given.rows if table is None else table
     if weights.shape[-1] != recipe.radial_width or harmonics.dtype != dtype or weights.dtype != dtype:
-        raise ValueError(f"radial weights {tuple(weights.shape)} {weights.dtype}, harmonics {harmonics.dtype} and features "
-                         f"{dtype} do not fit a layer with {recipe.radial_width} path weights")
+        raise ValueError(
+            f"radial weights {tuple(weights.shape)} {weights.dtype}, harmonics {harmonics.dtype} and features "
+            f"{dtype} do not fit a layer with {recipe.radial_width} path weights"
+        )
     if table is None:
         return
     if table.dim() != 3 or len(table) != len(features[0]) or table.shape[1] < 6 or not table[0].is_contiguous():
@@ -187,14 +235,24 @@ def _run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
     y, table, features = tensors["y"], tensors.get("table"), tensors["u"]
     kernel = getattr(library(_real(features[0])), name)
     members, atoms = features[0].shape[:2]
-    arrays = {name: getattr(recipe, name) for name in
-              ("paths", "couplings", "first_coupling", "source_width", "target_width", "target_channels")}
+    arrays = {
+        name: getattr(recipe, name) for name in ("paths", "couplings", "first_coupling", "source_width", "target_width", "target_channels")
+    }
     scalars = dict(
-        members=members, atoms=atoms, edges=len(at.neighbour), pairs=tensors["radial" if table is None else "place"].shape[1],
-        n_paths=len(recipe.paths), n_couplings=len(recipe.couplings), n_k=recipe.n_k, n_y=y.shape[-1], n_targets=len(tensors["g"]),
-        radial_width=recipe.radial_width, rows=0 if table is None else table.shape[1],
+        members=members,
+        atoms=atoms,
+        edges=len(at.neighbour),
+        pairs=tensors["radial" if table is None else "place"].shape[1],
+        n_paths=len(recipe.paths),
+        n_couplings=len(recipe.couplings),
+        n_k=recipe.n_k,
+        n_y=y.shape[-1],
+        n_targets=len(tensors["g"]),
+        radial_width=recipe.radial_width,
+        rows=0 if table is None else table.shape[1],
         table_member=0 if table is None else table.stride(0),
-        y_member=0 if len(y) == 1 else y[0].numel(), **{key: value.ctypes.data for key, value in arrays.items()},
+        y_member=0 if len(y) == 1 else y[0].numel(),
+        **{key: value.ctypes.data for key, value in arrays.items()},
     )
     parts = min(at.threads, max(members, atoms))
     by_members = members >= parts
@@ -207,10 +265,16 @@ def _run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
         cuts[0], cuts[-1] = 0, atoms
 
     def work(part: int) -> int:
-        lists = {key: (ctypes.c_void_p * len(value))(*(x.data_ptr() for x in value))
-                 for key, value in own[part].items() if isinstance(value, (list, tuple))}
-        task = Task(**scalars, **{key: ctypes.addressof(value) for key, value in lists.items()},
-                    **{key: value.data_ptr() for key, value in own[part].items() if isinstance(value, Tensor)})
+        lists = {
+            key: (ctypes.c_void_p * len(value))(*(x.data_ptr() for x in value))
+            for key, value in own[part].items()
+            if isinstance(value, (list, tuple))
+        }
+        task = Task(
+            **scalars,
+            **{key: ctypes.addressof(value) for key, value in lists.items()},
+            **{key: value.data_ptr() for key, value in own[part].items() if isinstance(value, Tensor)},
+        )
         some = cuts[part : part + 2]
         return kernel(ctypes.addressof(task), *(some if by_members else (0, members)), *((0, atoms) if by_members else some))
 

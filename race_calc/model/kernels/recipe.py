@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Recipe:
     part: Callable[[tuple[int, ...]], "Recipe"]  # the paths into these targets only
 
 
-@lru_cache(maxsize=None)
+@cache
 def recipe(layer: LayerPlan, l_max: int, real: str, live: tuple[int, ...] | None = None) -> Recipe:
     """Offsets of every path in radial weights and sums, and the Clebsch-Gordan coefficients, sparse.
 
@@ -60,7 +60,15 @@ def recipe(layer: LayerPlan, l_max: int, real: str, live: tuple[int, ...] | None
     couplings = np.array(sorted(couplings, key=lambda c: (c[1], c[0])), dtype=coupling)
     first_coupling = np.searchsorted(couplings["y"], np.arange((l_max + 1) ** 2 + 1))
     return Recipe(
-        np.array(paths, dtype=PATH), couplings, first_coupling.astype(np.int64), n_k, sources, targets,
-        np.array([k * c for k, c in sources], dtype=np.int32), np.array([k * c for k, c in targets], dtype=np.int32),
-        np.array([c for _, c in targets], dtype=np.int32), r, partial(recipe, layer, l_max, real),
+        np.array(paths, dtype=PATH),
+        couplings,
+        first_coupling.astype(np.int64),
+        n_k,
+        sources,
+        targets,
+        np.array([k * c for k, c in sources], dtype=np.int32),
+        np.array([k * c for k, c in targets], dtype=np.int32),
+        np.array([c for _, c in targets], dtype=np.int32),
+        r,
+        partial(recipe, layer, l_max, real),
     )
