@@ -11,6 +11,7 @@ models are means over the ten members of the ensemble beside them, ± their stan
 import json
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def costs(data: Path, runs: Path, rounds: int) -> dict[str, dict[str, float]]:
         checkpoint = load_checkpoint(runs / run)
         if kind == "single":
             checkpoint = replace(checkpoint, parameters=select_members(checkpoint.parameters, [0]))
-        steps[row] = lambda s=load_stack(checkpoint, torch.float64, CPU): s.predict(graph)
+        steps[row] = partial(load_stack(checkpoint, torch.float64, CPU).predict, graph)
         if shares_trunk(checkpoint.parameters):
             cheap = load_stack(checkpoint, torch.float64, CPU, forces_epistemic=False)
             steps[f"{row}, forces_epistemic=False"] = lambda s=cheap: s.predict(graph)

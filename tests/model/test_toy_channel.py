@@ -118,6 +118,19 @@ def test_it_is_predicted_with_its_spread(run):
     assert whole.mean.shape == whole.epistemic.shape == (3 * len(graphs),) and (whole.epistemic > 0).all()
 
 
+def test_members_on_threads_give_the_same(run):
+    """Enough atoms that the members are shared out: their outputs go through a flat row of tensors."""
+    folder, prepared = run
+    graph = collate([e.graph for e in prepared.train + prepared.validation] * 2)
+    threads, found = torch.get_num_threads(), []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        found.append(stack_of(folder).predict(graph))
+    torch.set_num_threads(threads)
+    np.testing.assert_allclose(found[1].extra["charges"].mean, found[0].extra["charges"].mean, rtol=1e-12)
+    np.testing.assert_allclose(found[1].forces_covariance, found[0].forces_covariance, rtol=1e-9)
+
+
 def test_the_calculator_gives_it(run):
     folder, _ = run
     atoms = read(folder.parent / "data.xyz")

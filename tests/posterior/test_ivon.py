@@ -118,7 +118,7 @@ def test_the_precision_stays_positive_whatever_the_gradients():
     decay, generator = 0.01, torch.Generator().manual_seed(0)
     mean, momentum = torch.zeros(2, 1, 50, dtype=torch.float64).unbind()
     hessian = torch.full_like(mean, 0.5)
-    for _ in range(200):
+    for step in range(200):
         noise = ivon.deviation(hessian, 100.0, decay) * torch.randn(1, 50, generator=generator, dtype=torch.float64)
         gradient = -noise.sign() * 10 ** (4 * torch.rand(1, 50, generator=generator, dtype=torch.float64) - 3)  # ĥ < 0
         steps = torch.tensor([float(step)], dtype=torch.float64)
