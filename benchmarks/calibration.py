@@ -22,7 +22,7 @@ from race_calc.evaluate.assessment import Assessment, assess, detections
 from race_calc.evaluate.calibrate import calibrate
 from race_calc.evaluate.reliability import calibrated_levels, nominal_levels
 from race_calc.interfaces.calculator import StackPredictor
-from race_calc.model.memory import keep_freed_memory
+from race_calc.model.hardware import keep_freed_memory
 from race_calc.model.parameters import select_members
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack

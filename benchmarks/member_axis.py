@@ -6,7 +6,7 @@ import torch
 from common import MODEL, arguments, interleaved, report, start
 
 from race_calc.data.graph import from_atoms
-from race_calc.model.memory import keep_freed_memory
+from race_calc.model.hardware import keep_freed_memory
 from race_calc.model.parameters import select_members
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack

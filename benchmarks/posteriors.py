@@ -21,9 +21,9 @@ from runs import CASES, CPU, POST_HOC, ROWS, configuration, make
 
 from race_calc.data.dataset import read_dataset
 from race_calc.data.graph import from_atoms
-from race_calc.evaluate.predict import evaluate_dataset
+from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.interfaces.calculator import StackPredictor
-from race_calc.model.memory import keep_freed_memory
+from race_calc.model.hardware import keep_freed_memory
 from race_calc.model.parameters import select_members, shares_trunk
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack

@@ -12,7 +12,7 @@ import torch
 import yaml
 from common import MODEL, arguments
 
-from race_calc.model.memory import keep_freed_memory
+from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.train.config import parse_config
 from race_calc.train.files import STATE_FILE

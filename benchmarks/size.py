@@ -14,7 +14,7 @@ from ase.build import bulk
 from common import arguments, report, untrained
 
 from race_calc.data.graph import from_atoms
-from race_calc.model.memory import keep_freed_memory
+from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.stack import load_stack
 
 SIZES = {64: 2, 216: 3, 512: 4, 1000: 5, 4096: 8}

@@ -13,7 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from common import MODEL, arguments, interleaved, report, start
 
-from race_calc.model.memory import keep_freed_memory
+from race_calc.model.hardware import keep_freed_memory
 from race_calc.train.config import parse_config
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare

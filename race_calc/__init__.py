@@ -1,7 +1,12 @@
-"""race_calc: an ASE calculator for the Bayesian, E(3)-equivariant RACE potential, and a monitor for its runs."""
+"""race_calc: an ASE calculator for the Bayesian, E(3)-equivariant RACE potential, and a monitor for the runs of any potential."""
 
+import sys
+import warnings
 from importlib import import_module
-from typing import TYPE_CHECKING
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from race_calc.interfaces.calculator import RACECalculator
@@ -12,21 +17,62 @@ if TYPE_CHECKING:
     from race_calc.uncertainty.decisions import Criterion
     from race_calc.uncertainty.prediction import Prediction
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _HOME = {
-    "RACECalculator": "race_calc.interfaces.calculator",
-    "UncertaintyMonitor": "race_calc.md.attach",
-    "Committee": "race_calc.interfaces.committee",
-    "Criterion": "race_calc.uncertainty.decisions",
-    "from_results": "race_calc.interfaces.from_results",
-    "Prediction": "race_calc.uncertainty.prediction",
-    "read_log": "race_calc.md.log",
+    "Committee": "interfaces.committee",
+    "Criterion": "uncertainty.decisions",
+    "Prediction": "uncertainty.prediction",
+    "RACECalculator": "interfaces.calculator",
+    "UncertaintyMonitor": "md.attach",
+    "from_results": "interfaces.from_results",
+    "read_log": "md.log",
 }
 __all__ = ["Committee", "Criterion", "Prediction", "RACECalculator", "UncertaintyMonitor", "from_results", "read_log"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Load a public name when it is first used, so that `import race_calc` does not load torch."""
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        return getattr(import_module(f"race_calc.{_HOME[name]}"), name)
     raise AttributeError(f"module 'race_calc' has no attribute {name!r}")
+
+
+_MOVED = {  # modules of version 0.1 → where their names are; gone with version 0.3
+    "assessment": "evaluate.assessment",
+    "calculator": "interfaces.calculator",
+    "calibrate": "",
+    "checkpoint": "posterior.checkpoint",
+    "graph": "data.graph",
+    "md.demo_run": "md.run",
+    "md.monitor": "uncertainty.decisions",
+    "neighbours": "data.neighbours",
+    "ood": "",
+    "posterior.aggregate": "uncertainty.aggregate",
+    "posterior.bald": "uncertainty.bald",
+    "prediction": "uncertainty.prediction",
+    "recalibrate": "evaluate.calibrate",
+    "repulsion": "model.repulsion",
+    **{f"ood.{name}": f"uncertainty.{name}" for name in ("detection", "scores", "thresholds")},
+    **{f"calibrate.{name}": f"uncertainty.{name}" for name in ("bootstrap", "calibration", "conformal", "metrics", "ranking", "residuals")},
+    **{f"calibrate.{name}": f"evaluate.{name}" for name in ("cross_fit", "groups", "reliability")},
+    "calibrate.recalibration": "uncertainty.scaling uncertainty.level_map",
+    "calibrate.score": "evaluate.unified_score",
+    "calibrate.storage": "uncertainty.storage",
+}
+
+
+class _Moved(MetaPathFinder, Loader):
+    """Serves old module names from the new places, with a DeprecationWarning."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        old = fullname.removeprefix("race_calc.")
+        return ModuleSpec(fullname, self, is_package=not _MOVED[old]) if old != fullname and old in _MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        for new in _MOVED[module.__name__.removeprefix("race_calc.")].split():
+            warnings.warn(f"{module.__name__} is now race_calc.{new}; the old name goes with version 0.3", DeprecationWarning, stacklevel=2)
+            names = vars(import_module(f"race_calc.{new}"))
+            vars(module).update({name: value for name, value in names.items() if not name.startswith("__")})
+
+
+sys.meta_path.append(_Moved())

@@ -27,11 +27,11 @@ def calibrate(
     from rich.progress import Progress
     from rich.text import Text
 
-    from race_calc.cli.info import wide_console
     from race_calc.data.dataset import read_dataset
     from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts
     from race_calc.evaluate.predict import residuals_of
     from race_calc.report.calibration import floor_line, small_set_warnings, summary_table
+    from race_calc.report.tables import wide_console
     from race_calc.uncertainty.storage import write_calibration
     from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE
 

@@ -105,8 +105,8 @@ def show(compared: "Comparison", select: str | None) -> None:
 
     from rich.text import Text
 
-    from race_calc.cli.info import wide_console
     from race_calc.report.evaluation import print_tables, score_line
+    from race_calc.report.tables import wide_console
 
     console, calibration = wide_console(), compared.calibration
     short = dict(zip(compared.found, short_names(list(compared.found))))

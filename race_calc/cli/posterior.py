@@ -25,8 +25,7 @@ def fit(
     """Fit a posterior to the data that the model was trained on; the model itself stays as it is."""
     from rich.progress import Progress
 
-    from race_calc.model.device import torch_device
-    from race_calc.model.memory import keep_freed_memory
+    from race_calc.model.hardware import keep_freed_memory, torch_device
     from race_calc.posterior.checkpoint import CARD, WEIGHTS, load_checkpoint
     from race_calc.train.files import STATE_FILE
     from race_calc.train.finish import Request, fit_posterior

@@ -23,8 +23,7 @@ def train(
     from rich.progress import Progress
 
     from race_calc.cli.progress import TrainingProgress
-    from race_calc.model.device import torch_device
-    from race_calc.model.memory import keep_freed_memory
+    from race_calc.model.hardware import keep_freed_memory, torch_device
     from race_calc.posterior.base import by_name
     from race_calc.train.config import load_config
     from race_calc.train.finish import finish

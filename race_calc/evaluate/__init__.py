@@ -1,0 +1,1 @@
+"""A predictor against labelled structures."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from race_calc.data.dataset import Dataset
-from race_calc.evaluate.predict import Evaluation, Predicted, predict_dataset, residuals_of, summarise
+from race_calc.evaluate.errors import Evaluation, summarise
+from race_calc.evaluate.predict import Predicted, predict_dataset, residuals_of
 from race_calc.evaluate.reliability import Reliability, calibrated_levels, inside, nominal_levels, reliability
 from race_calc.evaluate.unified_score import Errors, unified_terms
 from race_calc.uncertainty.calibration import Calibration
@@ -102,7 +103,7 @@ def _atom_scores(predicted: Predicted) -> dict[str, np.ndarray]:
 class Detection:
     """How well a score tells a data set from the known one (see `race_calc.uncertainty.detection`), and what its threshold "auto" does.
 
-    alarms_…: share of structures above the threshold in the known set and in the other. missed: structures of the other set
+    alarms_known, alarms_other: share of structures above the threshold in each set. missed: structures of the other set
     that are bad, with a force RMSE of more than BAD times that of the known set, and yet not above the threshold; bad:
     how many there are. None where the score has no threshold.
     """

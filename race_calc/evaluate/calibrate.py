@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from race_calc.data.dataset import Dataset, data_hash, geometry_hashes
+from race_calc.data.dataset import Dataset
+from race_calc.data.hashes import data_hash, geometry_hashes
 from race_calc.evaluate.predict import Predicted, predict_dataset, residuals_of, scores_of
 from race_calc.uncertainty.calibration import FEW_FOR_ENERGIES, Calibration, fit_calibration
 from race_calc.uncertainty.metrics import mahalanobis

@@ -1,0 +1,1 @@
+"""Potentials as ASE calculators with predictions."""

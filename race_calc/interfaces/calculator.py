@@ -12,8 +12,7 @@ from race_calc.data.graph import batches, from_atoms, from_atoms_with_skin
 from race_calc.data.skin import SkinList
 from race_calc.interfaces.base import PredictingCalculator
 from race_calc.model.channels import Spread
-from race_calc.model.device import torch_device
-from race_calc.model.memory import keep_freed_memory
+from race_calc.model.hardware import keep_freed_memory, torch_device
 from race_calc.posterior.checkpoint import Checkpoint, hash_weights, load_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.uncertainty.prediction import Prediction, quantities
@@ -38,7 +37,8 @@ class RACECalculator(PredictingCalculator):
     stress_uncertainty            (6,)      eV/Å³   standard deviation; epistemic part only
     stress_covariance             (6, 6)    eV²/Å⁶  the same as a covariance
     …_epistemic, …_aleatoric                        parts: between the members, predicted by them
-    bald_energy, bald_forces      float,(N,) nat    mutual information of prediction and parameters
+    bald_energy                   float     nat     mutual information of prediction and parameters
+    bald_forces                   (N,)      nat     the same, per atom
     energies_members              (M,)      eV      only with `members=True`, never calibrated
     forces_members                (M, N, 3) eV/Å    only with `members=True`, never calibrated
     name of another output        (N, …) or …       mean over the members; `Prediction.extra` has its spread
@@ -60,7 +60,7 @@ class RACECalculator(PredictingCalculator):
     llpr) a step then costs little more than that of one model. `calibrated`: recalibrate the uncertainties with what
     `race-calc calibrate` stored in the model; None: where it did. The attribute `calibration` is what is applied, or None; it
     also gives intervals (`calibration.energy.interval(0.9)`). On Linux the process keeps freed memory for the next step
-    instead of returning it (`race_calc.model.memory`).
+    instead of returning it (`race_calc.model.hardware`).
 
     Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, RuntimeError for `compile=True`
     without a C compiler on a CPU, ValueError for an impossible device or dtype and for `calibrated=True` without a

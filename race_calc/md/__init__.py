@@ -1,0 +1,1 @@
+"""The monitor on running ASE dynamics and optimisers."""

@@ -1,0 +1,1 @@
+"""RACE: the network, its derivatives and its kernels."""

@@ -28,18 +28,18 @@ class Block:
     With `width` None there are no empty slots: P pairs, sorted by centre, and the radial fields have one row
     for i ← j and j ← i together, with the derivatives of the first of the two.
 
-    =========== ================ ==== ===================================================
-    field       shape            unit meaning
-    =========== ================ ==== ===================================================
-    centre      (P,)                  atom that the slot belongs to, model order
-    neighbour   (P,)                  atom in each slot, model order; 0 in an empty slot
-    vectors     (P, 3)           Å    r_ij; zero in an empty slot
-    angular     (P, (l_max+1)²)       spherical harmonics; zero in an empty slot
-    angular_jac (P, (l_max+1)², 3) 1/Å derivatives to r_ij
-    radial      (P, n_bessel)         radial basis; zero in an empty slot
-    radial_jac  (P, n_bessel, 3) 1/Å  derivatives to r_ij
-    first       (P/2,)                slot that each row of the radial fields belongs to; None where each slot has its row
-    =========== ================ ==== ===================================================
+    =========== ================== ==== ===================================================
+    field       shape              unit meaning
+    =========== ================== ==== ===================================================
+    centre      (P,)                    atom that the slot belongs to, model order
+    neighbour   (P,)                    atom in each slot, model order; 0 in an empty slot
+    vectors     (P, 3)             Å    r_ij; zero in an empty slot
+    angular     (P, (l_max+1)²)         spherical harmonics; zero in an empty slot
+    angular_jac (P, (l_max+1)², 3) 1/Å  derivatives to r_ij
+    radial      (P, n_bessel)           radial basis; zero in an empty slot
+    radial_jac  (P, n_bessel, 3)   1/Å  derivatives to r_ij
+    first       (P/2,)                  slot that each row of the radial fields belongs to; None where each slot has its row
+    =========== ================== ==== ===================================================
     """
 
     start: int

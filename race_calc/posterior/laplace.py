@@ -22,7 +22,7 @@ S_E, N_E   energies.squares, energies.count    Σ_structures ΔE²/n_atoms, numb
 h_F        forces.curvature (D,)               Σ_components (∂F/∂θ)², (eV/Å)²
 S_F, N_F   forces.squares, forces.count        Σ_components ΔF², number of components
 τ          prior_precision
-σ_E², σ_F² energy_noise, force_noise          eV² per atom, (eV/Å)²
+σ_E², σ_F² energy_noise, force_noise           eV² per atom, (eV/Å)²
 1/P        variance (D,)                       posterior variance of each weight
 ========== =================================== =================================================
 """
@@ -37,7 +37,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from race_calc.data.targets import Example
-from race_calc.model.parallel import member_map
+from race_calc.model.hardware import member_map
 from race_calc.model.parameters import Parameters
 from race_calc.model.race import Race, evaluate
 from race_calc.posterior.base import Basis, Fitted, Noise

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from race_calc.data.targets import Example
-from race_calc.model.parallel import member_map
+from race_calc.model.hardware import member_map
 from race_calc.model.parameters import Parameters, is_last_layer
 from race_calc.model.race import Race, evaluate
 from race_calc.posterior.base import Basis, Fitted

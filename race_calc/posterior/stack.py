@@ -9,10 +9,10 @@ import torch
 from race_calc.data.graph import Graph
 from race_calc.data.references import References
 from race_calc.model.compiled import Evaluate, compiled_evaluate
+from race_calc.model.hardware import member_map, one_main_thread
 from race_calc.model.kernels.messages import kernels_usable, why_not
 from race_calc.model.layout import MAX_BLOCKS, Layout, Numerics
 from race_calc.model.outputs import Outputs
-from race_calc.model.parallel import member_map, one_main_thread
 from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
 from race_calc.model.race import Race, evaluate, layout_of
 from race_calc.model.repulsion import Repulsion, repulsion

@@ -8,11 +8,11 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from race_calc import __version__
-from race_calc.data.dataset import data_hash
 from race_calc.data.files import write_atomically
+from race_calc.data.hashes import data_hash
 from race_calc.evaluate.assessment import Assessment, Comparison
+from race_calc.evaluate.errors import Evaluation, Quality
 from race_calc.evaluate.groups import by_element, by_size, size_bounds
-from race_calc.evaluate.predict import Evaluation, Quality
 from race_calc.evaluate.reliability import Reliability
 from race_calc.evaluate.unified_score import mean_term
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor
@@ -97,7 +97,7 @@ def _quantities(qualities: dict[str, Reliability]) -> dict:
 def _groups(a: Assessment, bounds) -> dict:
     name = lambda g: {
         "atoms": g.atoms,
-        "force_rmse_meV_per_A": 1e3 * g.rmse,  # noqa: E731
+        "force_rmse_meV_per_A": 1e3 * g.rmse,
         "force_rms_sigma_meV_per_A": None if g.sigma is None else 1e3 * g.sigma,
         "coverage_90_fraction": g.covered,
     }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -42,3 +43,9 @@ def percent(share: float | None) -> str:
 def percents(coverage: Mapping[float, float] | None) -> str:
     """Coverage at LEVELS as whole percentages."""
     return "–" if coverage is None else "/".join(percent(coverage[level]) for level in LEVELS)
+
+
+def wide_console() -> Console:
+    """The terminal at its own width; files and pipes get 100 columns."""
+    console = Console()
+    return console if console.is_terminal else Console(width=100)

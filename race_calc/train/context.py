@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from race_calc.data.targets import Example
+from race_calc.model.hardware import MemberMap, member_map
 from race_calc.model.layout import Layout
 from race_calc.model.outputs import Labels
-from race_calc.model.parallel import MemberMap, member_map
 from race_calc.model.race import Race
 from race_calc.posterior.base import Basis, Objective, Posterior, Progress, by_name
 from race_calc.posterior.batch import batch_of

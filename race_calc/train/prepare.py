@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from race_calc.data.dataset import Dataset, check_same_elements, data_hash, geometry_hashes, read_dataset
+from race_calc.data.dataset import Dataset, check_same_elements, read_dataset
 from race_calc.data.graph import average_neighbours, from_atoms
+from race_calc.data.hashes import data_hash, geometry_hashes
 from race_calc.data.references import References, fit_references, read_isolated_atoms
 from race_calc.data.split import Split, apply_split, make_split
 from race_calc.data.targets import Example, examples_of, extra_labels

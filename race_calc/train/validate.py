@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from race_calc.model.parallel import member_map
+from race_calc.model.hardware import member_map
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.race import evaluate
 from race_calc.posterior.base import Posterior

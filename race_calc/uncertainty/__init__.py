@@ -1,0 +1,1 @@
+"""Statistics, scores and decisions for the predictions of any model. NumPy and SciPy only."""

@@ -21,18 +21,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from race_calc.uncertainty.conformal import ConformalQuantile, conformal_quantile
+from race_calc.uncertainty.level_map import LevelMap, central_interval, ellipsoid_radius, fit_level_map
 from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, gaussian_pit, mahalanobis
 from race_calc.uncertainty.prediction import Prediction, available
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.scaling import (
-    LevelMap,
-    central_interval,
-    covariance_scale,
-    ellipsoid_radius,
-    fit_level_map,
-    part_scales,
-    size_scale,
-)
+from race_calc.uncertainty.scaling import covariance_scale, part_scales, size_scale
 
 FEW_FOR_ENERGIES, FEW_FOR_FORCES = 3, 5  # members without an aleatoric part, for which mean d²/σ² does not exist
 
@@ -85,7 +78,7 @@ class Calibration:
     ========== ==========================================================================
     field      meaning
     ========== ==========================================================================
-    data_hash  SHA-256 of the calibration data (`race_calc.data.dataset.data_hash`), "" where it is not known
+    data_hash  SHA-256 of the calibration data (`race_calc.data.hashes.data_hash`), "" where it is not known
     frames     structures in it
     energy     EnergyCalibration, or None where the posterior gives no variance
     forces     ForceCalibration, or None likewise

@@ -3,24 +3,24 @@
 Every function takes plain arrays, so the numbers of any model can be passed in. `difference` is reference
 minus prediction (the sign does not matter); units are the caller's. Values that are not finite pass through.
 
-=================== ======================= ===================================================
-quantity            variable                formula
-=================== ======================= ===================================================
-d                   difference              reference − prediction
-σ², Σ               variance, covariance    predicted (co)variance of d
-NLL, one number     gaussian_nll            mean ½ [d²/σ² + log σ² + log 2π]
-NLL, vector of k    vector_nll              mean ½ [dᵀ Σ⁻¹ d + log det Σ + k log 2π]
-d²_M                mahalanobis             dᵀ Σ⁻¹ d, χ²_k distributed where Σ is right
-sharpness           sharpness               √ mean σ²
-coverage at level p coverage                share of |d| ≤ z σ, z = Φ⁻¹((1 + p)/2)
-PIT                 gaussian_pit            Φ(d/σ), uniform on 0 … 1 where σ is right
-PIT, vector of k    chi_square_pit          F(d²_M), F the distribution function of χ²_k
-p̂                   observed_levels         share of PIT ≤ p
-CE                  level_error             mean over the 99 levels p of (p − p̂)²
-CE of numbers       calibration_error       CE of Φ(d/σ)
-CE of vectors       whitened_calibration_…  CE of F(d²_M)
-floor of CE         calibration_floor       (1/6)(1/n_calibration + 1/n_test)
-=================== ======================= ===================================================
+=================== ============================ ===================================================
+quantity            variable                     formula
+=================== ============================ ===================================================
+d                   difference                   reference − prediction
+σ², Σ               variance, covariance         predicted (co)variance of d
+NLL, one number     gaussian_nll                 mean ½ [d²/σ² + log σ² + log 2π]
+NLL, vector of k    vector_nll                   mean ½ [dᵀ Σ⁻¹ d + log det Σ + k log 2π]
+d²_M                mahalanobis                  dᵀ Σ⁻¹ d, χ²_k distributed where Σ is right
+sharpness           sharpness                    √ mean σ²
+coverage at level p coverage                     share of |d| ≤ z σ, z = Φ⁻¹((1 + p)/2)
+PIT                 gaussian_pit                 Φ(d/σ), uniform on 0 … 1 where σ is right
+PIT, vector of k    chi_square_pit               F(d²_M), F the distribution function of χ²_k
+p̂                   observed_levels              share of PIT ≤ p
+CE                  level_error                  mean over the 99 levels p of (p − p̂)²
+CE of numbers       calibration_error            CE of Φ(d/σ)
+CE of vectors       whitened_calibration_error   CE of F(d²_M)
+floor of CE         calibration_floor            (1/6)(1/n_calibration + 1/n_test)
+=================== ============================ ===================================================
 
 The likelihoods are those of a Gaussian (Nix & Weigend 1994) with its constants, unlike the training loss
 of method.md section 3, which leaves out log 2π and weights its terms. All functions raise ValueError for

@@ -9,7 +9,7 @@ from pathlib import Path
 from race_calc.data.files import read_json, write_atomically
 from race_calc.uncertainty.calibration import Calibration, EnergyCalibration, ForceCalibration
 from race_calc.uncertainty.conformal import ConformalQuantile
-from race_calc.uncertainty.scaling import LevelMap
+from race_calc.uncertainty.level_map import LevelMap
 
 FORMAT, VERSION = "race_calc calibration", 1
 

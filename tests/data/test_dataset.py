@@ -9,7 +9,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
 
-from race_calc.data.dataset import check_same_elements, data_hash, dataset_from_atoms, read_dataset, structure_hashes
+from race_calc.data.dataset import check_same_elements, dataset_from_atoms, read_dataset
+from race_calc.data.hashes import data_hash, structure_hashes
 
 
 def labelled(symbols="OH2", seed=0, stress=False, **labels):

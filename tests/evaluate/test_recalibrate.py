@@ -8,7 +8,8 @@ import torch
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from race_calc.data.dataset import dataset_from_atoms, geometry_hashes
+from race_calc.data.dataset import dataset_from_atoms
+from race_calc.data.hashes import geometry_hashes
 from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts
 from race_calc.evaluate.predict import predict_dataset, residuals_of, scores_of
 from race_calc.interfaces.calculator import StackPredictor

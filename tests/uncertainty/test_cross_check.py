@@ -9,8 +9,8 @@ from uncertainty_toolbox import get_proportion_lists_vectorized, iso_recal
 from uncertainty_toolbox import root_mean_squared_calibration_error as toolbox_calibration
 from uncertainty_toolbox import sharpness as toolbox_sharpness
 
+from race_calc.uncertainty.level_map import fit_level_map
 from race_calc.uncertainty.metrics import NOMINAL_LEVELS, calibration_error, gaussian_pit, sharpness
-from race_calc.uncertainty.scaling import fit_level_map
 
 
 @settings(max_examples=20, deadline=None)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2, norm, t
 
 from race_calc.uncertainty.conformal import conformal_quantile
+from race_calc.uncertainty.level_map import INTERVALS, LevelMap, central_interval, ellipsoid_radius, fit_level_map
 from race_calc.uncertainty.metrics import (
     NOMINAL_LEVELS,
     calibration_error,
@@ -21,15 +22,7 @@ from race_calc.uncertainty.metrics import (
     observed_levels,
     vector_nll,
 )
-from race_calc.uncertainty.scaling import (
-    INTERVALS,
-    LevelMap,
-    central_interval,
-    covariance_scale,
-    ellipsoid_radius,
-    fit_level_map,
-    variance_scale,
-)
+from race_calc.uncertainty.scaling import covariance_scale, variance_scale
 
 levels = st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.25, 0.5, 1.0])), min_size=1, max_size=40)
 

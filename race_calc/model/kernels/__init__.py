@@ -1,0 +1,1 @@
+"""Messages of a layer in C, as torch functions."""

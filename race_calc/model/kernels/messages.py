@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from race_calc.model.hardware import run_parts
 from race_calc.model.kernels.build import NoCompiler, library
 from race_calc.model.kernels.recipe import Recipe, recipe
-from race_calc.model.parallel import run_parts
 from race_calc.model.plan import LayerPlan
 
 

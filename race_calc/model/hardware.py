@@ -1,6 +1,8 @@
-"""Members of a stack side by side: on a CPU each thread takes some of them, which beats threads inside small products."""
+"""The machine: devices by name, members of a stack shared out to threads, and memory that is kept for the next step."""
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -55,3 +57,44 @@ def one_main_thread() -> Iterator[None]:
 def _pool(workers: int, process: int) -> ThreadPoolExecutor:
     """Threads that stay, one set for each process: after a fork the parent's are gone."""
     return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def torch_device(name: str | None) -> torch.device:
+    """The device of that name, "cpu", "cuda" or "cuda:0"; None is CUDA where there is one.
+
+    Raises ValueError for a device that is unknown or that this machine does not have.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f'device is {name!r}: use "cpu", "cuda" or "cuda:0"')
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f'device is {name!r}, but this machine has no CUDA GPU that torch can use: use device="cpu"')
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise ValueError(f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA GPUs")
+    return device
+
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # parameters of glibc's mallopt(3)
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to reuse freed blocks instead of returning them. True where that is possible.
+
+    An element-wise product of 10 million floats takes 3.4 ms instead of 35 ms with it, because no
+    page has to be mapped and cleared again (2 threads, x86-64). The process keeps its peak memory, and its threads
+    share one heap.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # musl has none
+        return False
+    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 64 * 2**20), (_ARENA_MAX, 1))
+    return all([mallopt(key, value) == 1 for key, value in settings])  # noqa: C419  (every setting is tried)

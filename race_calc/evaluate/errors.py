@@ -1,0 +1,111 @@
+"""Errors, likelihood, coverage and scores of predictions of a labelled data set. Imports no torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from race_calc.data.dataset import Dataset
+from race_calc.evaluate.predict import Predicted, predict_dataset, residuals_of, scores_of
+from race_calc.uncertainty.metrics import LEVELS, calibration_error, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
+from race_calc.uncertainty.prediction import VOIGT, available
+from race_calc.uncertainty.predictor import BATCH, Predictor
+from race_calc.uncertainty.residuals import Residuals
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good the predictions of one quantity are; in its unit, None where the posterior does not give it.
+
+    ================= ===================================================================================
+    field             meaning
+    ================= ===================================================================================
+    mae, rmse         of the differences
+    sigma             mean predicted standard deviation, total (epistemic + aleatoric)
+    nll               Gaussian negative log likelihood in nat, with the ½ log 2π of each dimension; the
+                      density is per unit of the quantity in eV and Å. Infinite for a singular covariance
+    coverage          level → share of the differences inside the central interval
+    calibration_error mean squared difference of nominal and observed levels; forces per component
+    ================= ===================================================================================
+    """
+
+    mae: float
+    rmse: float
+    sigma: float | None = None
+    nll: float | None = None
+    coverage: dict[float, float] | None = None
+    calibration_error: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A posterior on one data set of B structures.
+
+    =============== ========================= ======= ============================================
+    field           shape                     unit    meaning
+    =============== ========================= ======= ============================================
+    structures      int                               B
+    atoms           int                               of all structures together
+    stresses        int                               structures with a stress label and a volume
+    energy          Quality                   eV      total energy; NLL per structure
+    energy_per_atom Quality (errors only)     eV      differences divided by the atoms
+    forces          Quality                   eV/Å    components; NLL per atom, full covariance
+    stress          Quality or None           eV/Å³   six components; no NLL, epistemic sigma only
+    scores          criterion → (B,)                  see race_calc.uncertainty.scores
+    =============== ========================= ======= ============================================
+    """
+
+    structures: int
+    atoms: int
+    stresses: int
+    energy: Quality
+    energy_per_atom: Quality
+    forces: Quality
+    stress: Quality | None
+    scores: dict[str, np.ndarray]
+
+
+def summarise(predicted: Predicted, found: Residuals, dataset: Dataset) -> Evaluation:
+    """Errors, likelihood, coverage and scores of predictions; `found`: their residuals."""
+    sizes = np.bincount(found.frame)
+    labelled = np.array([stress is not None and atoms.pbc.any() for stress, atoms in zip(dataset.stress, dataset.structures)])  # (B,)
+    return Evaluation(
+        structures=len(dataset),
+        atoms=int(sizes.sum()),
+        stresses=int(labelled.sum()),
+        energy=_quality(found.energy, found.energy_std, lambda: gaussian_nll(found.energy, found.energy_variance)),
+        energy_per_atom=Quality(mae(found.energy / sizes), rmse(found.energy / sizes)),
+        forces=_quality(found.forces, found.forces_std, lambda: vector_nll(found.forces, found.forces_covariance)),
+        stress=_stress_quality(predicted, dataset, labelled) if labelled.any() else None,
+        scores=scores_of(predicted),
+    )
+
+
+def evaluate_dataset(
+    predictor: Predictor, dataset: Dataset, batch: int = BATCH, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Evaluation:
+    """`summarise` of `predict_dataset`, which takes the same arguments."""
+    predicted = predict_dataset(predictor, dataset, batch, progress)
+    return summarise(predicted, residuals_of(predicted, dataset), dataset)
+
+
+def _quality(difference: np.ndarray, std: np.ndarray | None, nll: Callable[[], float]) -> Quality:
+    if std is None:
+        return Quality(mae(difference), rmse(difference))
+    covered = {level: coverage(difference, std, level) for level in LEVELS}
+    return Quality(mae(difference), rmse(difference), mean_sigma(std), nll(), covered, calibration_error(difference, std))
+
+
+def _stress_quality(predicted: Predicted, dataset: Dataset, labelled: np.ndarray) -> Quality:
+    row, column = VOIGT
+    label = np.array([dataset.stress[b][row, column] for b in np.flatnonzero(labelled)])  # (B', 6)
+    difference = label - _of_structures(predicted, "stress")[labelled]
+    std = _of_structures(predicted, "stress_uncertainty")[labelled]
+    known = any("stress_uncertainty" in available(p) for p in predicted.predictions)
+    return Quality(mae(difference), rmse(difference), mean_sigma(std) if known else None)
+
+
+def _of_structures(predicted: Predicted, quantity: str) -> np.ndarray:
+    """(B, 6), NaN for batches in which no structure has a volume."""
+    found = [(p.value(quantity), len(p.energy)) for p in predicted.predictions]
+    return np.concatenate([np.full((n, 6), np.nan) if values is None else values for values, n in found])

@@ -1,0 +1,124 @@
+"""What a model folder holds, name → text: the sections of `race-calc info`."""
+
+from pathlib import Path
+
+from race_calc.posterior.checkpoint import Checkpoint
+
+
+def sections(model: Path, checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
+    """Title → lines."""
+    return {
+        f"Model {model}": model_lines(checkpoint),
+        "Calibration": calibration_lines(checkpoint),
+        'Monitor thresholds ("auto")': threshold_lines(checkpoint),
+        "Training": training_lines(checkpoint),
+        "Data": data_lines(checkpoint),
+    }
+
+
+def model_lines(checkpoint: Checkpoint) -> dict[str, str]:
+    """Species, references, architecture and posterior; name → text."""
+    from ase.data import chemical_symbols
+
+    model, references, config = checkpoint.model, checkpoint.references, checkpoint.model.plan.config
+    pairs = zip(references.species, references.energies)
+    head = f"{config.head}, force covariance {config.force_covariance}" if config.head == "joint" else config.head
+    weights = sum(value[0].numel() for value in checkpoint.parameters.values())
+    return {
+        "species (E0 in eV)": ", ".join(f"{chemical_symbols[z]} ({energy:.3f})" for z, energy in pairs),
+        "shift": f"{references.shift:.4f} eV/atom",
+        "scale": f"{references.scale:.4f} eV",
+        "hidden irreps": config.hidden_irreps,
+        "layers": f"{config.layers}, spherical harmonics up to l = {config.l_max}",
+        "embedding": f"{config.features_dim} features",
+        "radial": f"{config.n_bessel} Bessel functions, hidden layers {list(config.radial_hidden)}",
+        "cutoff": f"{config.cutoff} Å, {model.neighbours:.1f} neighbours on average",
+        "repulsion": config.repulsion,
+        "head": head,
+        "posterior": f"{checkpoint.posterior}, members: {checkpoint.members}",
+        "weights per member": f"{weights:,}",
+    }
+
+
+def calibration_lines(checkpoint: Checkpoint) -> dict[str, str]:
+    """What recalibrates the uncertainties of RACECalculator, if anything does."""
+    found = checkpoint.calibration
+    if found is None:
+        return {"none": "uncertainties are as trained; race-calc calibrate recalibrates them"}
+    lines = {"applied": f"yes, made with {found.frames} structures; RACECalculator(..., calibrated=False) leaves it out"}
+    if found.energy is not None:
+        factors = f"σ times {found.energy.epistemic**0.5:.4g} (epistemic), {found.energy.aleatoric**0.5:.4g} (aleatoric)"
+        lines["energy"] = factors + _multiples(found.energy.conformal)
+    if found.forces is not None:
+        lines["forces"] = f"σ times {found.forces.scale**0.5:.4g}" + _multiples(found.forces.conformal)
+    return lines | {"SHA-256 of its data": found.data_hash}
+
+
+def threshold_lines(checkpoint: Checkpoint) -> dict[str, str]:
+    """Criterion → value with its unit; those of the calibration where there is one."""
+    thresholds = checkpoint.thresholds if checkpoint.calibration is None else checkpoint.calibration.thresholds
+    if not thresholds:
+        return {"none": "give thresholds by hand"}
+    from race_calc.uncertainty.scores import SCORES
+
+    return {name: f"{value:.4g} {SCORES[name].unit if name in SCORES else ''}".rstrip() for name, value in thresholds.items()}
+
+
+def training_lines(checkpoint: Checkpoint) -> dict[str, str]:
+    """What the training record holds; records without these keys show less."""
+    record = checkpoint.training
+    settings = record.get("config", {}).get("training", {})
+    validation = record.get("validation", {})
+    lines = {
+        "made": ", ".join(part for part in (record.get("date"), _named("race_calc", record), _named("torch", record)) if part),
+        "recipe": settings.get("recipe"),
+        "epochs": settings.get("epochs"),
+        "batch size": settings.get("batch_size"),
+        "learning rate": settings.get("learning_rate"),
+        "seeds of the members": _listed(record.get("member_seeds")),
+        "best epochs": _listed(record.get("best_epochs")),
+        "skipped steps": _listed(record.get("skipped_steps")),
+        "validation RMSE": _errors(validation.get("mean_energy_rmse_eV"), validation.get("mean_force_rmse_eV_per_A")),
+        "  energy, members": _milli_list(validation.get("energy_rmse_eV"), "meV"),
+        "  forces, members": _milli_list(validation.get("force_rmse_eV_per_A"), "meV/Å"),
+    }
+    shown = {name: str(value) for name, value in lines.items() if value not in (None, "")}
+    return shown or {"no record": ""}
+
+
+def data_lines(checkpoint: Checkpoint) -> dict[str, str]:
+    """Hash of the data, sizes and seed of the split."""
+    data, files = checkpoint.data, checkpoint.training.get("config", {}).get("data", {})
+    split = data.get("split", {})
+    lines = {
+        "file": files.get("train"),
+        "SHA-256": data.get("sha256"),
+        "split": f"{len(split['train'])} train, {len(split['validation'])} validation, seed {split.get('seed')}"
+        if {"train", "validation"} <= set(split)
+        else None,
+    }
+    shown = {name: str(value) for name, value in lines.items() if value}
+    return shown or {"no record": ""}
+
+
+def _multiples(conformal) -> str:
+    shown = ", ".join(f"{100 * q.level:.0f} %: {q.quantile:.2f}" for q in conformal)
+    return f"; conformal multiples of it {shown}" if shown else ""
+
+
+def _named(name: str, record: dict) -> str | None:
+    return f"{name} {record[name]}" if name in record else None
+
+
+def _listed(values: list | None) -> str | None:
+    return None if values is None else ", ".join(str(value) for value in values)
+
+
+def _milli_list(values: list[float] | None, unit: str) -> str | None:
+    return None if values is None else ", ".join(f"{1e3 * value:.1f}" for value in values) + f" {unit}"
+
+
+def _errors(energy: float | None, forces: float | None) -> str | None:
+    if energy is None or forces is None:
+        return None
+    return f"{1e3 * energy:.1f} meV, {1e3 * forces:.1f} meV/Å (mean of the members)"

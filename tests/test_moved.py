@@ -1,0 +1,43 @@
+"""Old module names of version 0.1 serve the new places for one version, with a warning."""
+
+import subprocess
+import sys
+import warnings
+from importlib import import_module
+
+import pytest
+
+import race_calc
+from race_calc import _MOVED, Criterion
+
+
+@pytest.mark.parametrize("old", [name for name, new in _MOVED.items() if new])
+def test_an_old_name_warns_and_has_the_names_of_the_new_place(old):
+    sys.modules.pop(f"race_calc.{old}", None)
+    with pytest.warns(DeprecationWarning, match=f"race_calc.{old} is now race_calc."):
+        module = import_module(f"race_calc.{old}")
+    for new in _MOVED[old].split():
+        for name, value in vars(import_module(f"race_calc.{new}")).items():
+            if not name.startswith("__"):
+                assert getattr(module, name) is value
+
+
+def test_the_warning_points_at_the_import():
+    sys.modules.pop("race_calc.md.monitor", None)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        from race_calc.md.monitor import Criterion as old
+    assert old is Criterion and seen[0].filename == __file__
+
+
+def test_what_never_was_is_not_there():
+    with pytest.raises(ModuleNotFoundError):
+        import_module("race_calc.nothing")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        race_calc.nothing
+
+
+def test_new_names_do_not_warn():
+    program = "import warnings; warnings.simplefilter('error', DeprecationWarning); from race_calc import *; import race_calc.md.attach"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
