@@ -3,13 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs setup clean
+.PHONY: demo test lint types docs setup clean
 
 demo: setup
 	$(BIN)/race-calc demo
 
-test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+test: setup  # PYTEST: further arguments
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST)
+
+lint: setup
+	$(BIN)/ruff check race_calc tests benchmarks examples docs
+	$(BIN)/ruff format --check race_calc tests benchmarks examples docs
+
+types: setup
+	$(BIN)/mypy
 
 docs: $(VENV)/.ready-docs
 	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html docs docs/_build

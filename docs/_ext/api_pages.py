@@ -13,7 +13,8 @@ import race_calc
 
 PACKAGE = race_calc.__name__
 LOOSE = "beside the rooms"
-MEMBERS = "   :members:\n   :ignore-module-all:\n"
+MEMBERS = "   :members:\n"
+MODULE = MEMBERS + "   :ignore-module-all:\n"
 
 
 def setup(app):
@@ -47,10 +48,10 @@ def modules_by_room() -> dict[str, list[str]]:
 def room_page(room: str, modules: list[str]) -> str:
     parts = [heading(room, "=")]
     if modules[0] == f"{PACKAGE}.{room}":
-        parts.append(f".. automodule:: {modules.pop(0)}\n{MEMBERS}")
+        parts.append(f".. automodule:: {modules.pop(0)}\n{MODULE}")
     parts.append(overview(modules))
     for name in modules:
-        parts.append(heading(short(room, name), "-") + f"\n.. automodule:: {name}\n{MEMBERS}")
+        parts.append(heading(short(room, name), "-") + f"\n.. automodule:: {name}\n{MODULE}")
     return "\n".join(parts)
 
 
@@ -60,7 +61,10 @@ def overview(modules: list[str]) -> str:
 
 
 def index_page(rooms: dict[str, list[str]], pages: list[str]) -> str:
-    documented = "\n".join(f".. autoclass:: {PACKAGE}.{name}\n   :members:\n" for name in race_calc.__all__)
+    public = {name: "class" if isinstance(getattr(race_calc, name), type) else "function" for name in race_calc.__all__}
+    documented = "\n".join(
+        f".. auto{kind}:: {PACKAGE}.{name}\n{MEMBERS * (kind == 'class')}   :no-index:\n" for name, kind in public.items()
+    )
     listed = "\n".join(f"   {Path(page).stem}" for page in pages)
     return (
         heading("Reference", "=")

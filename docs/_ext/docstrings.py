@@ -51,7 +51,7 @@ def table(first: str, rows: list[tuple[str, str, str]]) -> list[str]:
 
 def settings_of(cls: type) -> list[tuple[str, str, str]]:
     """Key, default and allowed values of each setting; none for other classes."""
-    if not issubclass(cls, BaseModel):
+    if not (isinstance(cls, type) and issubclass(cls, BaseModel)):
         return []
     rows = []
     for name, field in cls.model_fields.items():
