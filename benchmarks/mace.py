@@ -11,43 +11,25 @@ cutoff, and ten random members of 64x0e+64x1o+64x2e, 5 layers, 128 features at 6
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
 from common import MODEL, arguments, interleaved, report, start, untrained
+from mace_environment import MODELS, PYTHON, ROOT, ready
 
 from race_calc import RACECalculator
 from race_calc.posterior.checkpoint import save_checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
-PYTHON = ROOT / ".venv-mace" / "bin" / "python"
-PACKAGES = ["mace-torch==0.3.16", "-c", str(ROOT / "constraints.txt")]
-
-WORKER = """
+WORKER = (
+    MODELS
+    + """
 import sys
-import torch
-torch.serialization.add_safe_globals([slice])
-import numpy as np
 from ase.io import read
-from e3nn import o3
-from mace import modules
-from mace.calculators import MACECalculator
 
 start, irreps, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(threads)
-torch.set_default_dtype(torch.float32)
-block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
-def make(seed):
-    torch.manual_seed(seed)
-    return modules.ScaleShiftMACE(
-        r_max=6.0, num_bessel=8, num_polynomial_cutoff=5, max_ell=3, interaction_cls=block, interaction_cls_first=block,
-        num_interactions=2, num_elements=4, hidden_irreps=o3.Irreps(irreps), MLP_irreps=o3.Irreps("16x0e"),
-        gate=torch.nn.functional.silu, atomic_energies=np.zeros(4), avg_num_neighbors=21.0, atomic_numbers=[1, 6, 7, 8],
-        correlation=3, atomic_inter_scale=1.0, atomic_inter_shift=0.0,
-    )
 atoms = read(start)
-one, ten = (MACECalculator(models=[make(s) for s in range(n)], device="cpu", default_dtype="float32") for n in (1, 10))
+one, ten = (MACECalculator(models=[make(s, irreps) for s in range(n)], device="cpu", default_dtype="float32") for n in (1, 10))
 rng = np.random.default_rng(0)
 print("ready", flush=True)
 for line in sys.stdin:
@@ -56,18 +38,10 @@ for line in sys.stdin:
     atoms.get_forces()
     print("done", flush=True)
 """
-
-
-def setup() -> None:
-    subprocess.run([sys.executable, "-m", "venv", str(PYTHON.parents[1])], check=True)
-    subprocess.run([str(PYTHON), "-m", "pip", "install", "-q", *PACKAGES], check=True)
-
+)
 
 given = arguments(__doc__, model=str(MODEL), rounds=20, setup=0, mace_irreps="64x0e+64x1o", large=1)
-if given.setup:
-    setup()
-if not PYTHON.exists():
-    sys.exit("there is no .venv-mace: run `python benchmarks/mace.py --setup 1` first")
+ready(bool(given.setup))
 command = [str(PYTHON), "-W", "ignore", "-c", WORKER, str(MODEL / "start.xyz"), given.mace_irreps, str(torch.get_num_threads())]
 peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT)
 for line in peer.stdout:  # the package prints notices first
