@@ -5,8 +5,9 @@ Each field's ``description`` states its allowed values; error messages print it.
 
 from typing import Annotated, Literal
 
-from e3nn.o3 import Irreps
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from race_calc.model.e3nn_import import o3
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -47,7 +48,7 @@ class ModelConfig(Settings):
     @field_validator("hidden_irreps")
     @classmethod
     def _irreps(cls, text: str) -> str:
-        irreps = Irreps(text)  # raises ValueError
+        irreps = o3.Irreps(text)  # raises ValueError
         names = [str(ir) for _, ir in irreps]
         if any(mul < 1 for mul, _ in irreps):
             raise ValueError("every multiplicity must be at least 1")
@@ -65,7 +66,7 @@ class ModelConfig(Settings):
         irreps = info.data.get("hidden_irreps")  # absent when it failed its own check
         if irreps is None or info.data.get("head") != "joint" or covariance != "matrix-log":
             return covariance
-        if "2e" not in Irreps(irreps):
+        if "2e" not in o3.Irreps(irreps):
             raise ValueError(
                 f"head joint with matrix-log reads the covariance from 2e, and model.hidden_irreps = "
                 f"{irreps} has none: add for example 32x2e there, or set force_covariance: cholesky"

@@ -63,7 +63,7 @@ def gradients_of(config: TrainConfig, settings: TrainingConfig, prepared: Prepar
     if weight := prior_weight(config.model.head, settings):
         losses = losses + weight * roughness(leaves, config.model)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)
-    return losses.detach(), flatten(gradients)
+    return losses.detach(), flatten(gradients).detach()  # torch 2.4 makes materialised zeros that require a gradient
 
 
 def _loss(config: TrainConfig, settings: TrainingConfig, outputs: Outputs, labels: Labels) -> Tensor:
