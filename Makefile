@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types docs setup clean
+.PHONY: demo test lint types test-lowest docs setup clean
 
 demo: setup
 	$(BIN)/race-calc demo
@@ -28,9 +28,29 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
 
+# The tests with the lowest version that pyproject.toml allows of every dependency, in an environment of its own; by hand,
+# after a change of a bound, and no part of CI. tools/lowest.py reads the bounds, they stand nowhere else; what is not named
+# there is as new as pip finds. Give TORCH_INDEX=… an index of CPU builds of torch; without one it is the build of PyPI, for
+# Linux with its 3 GB of CUDA libraries, without which it does not start. Needs Python 3.11 or 3.12, for which the old
+# releases have wheels.
+LOWEST := .venv-lowest
+TORCH_INDEX ?=
+
+test-lowest: $(LOWEST)/.ready
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2
+
+$(LOWEST)/.ready: export PIP_CONSTRAINT = $(LOWEST)/lowest.txt
+$(LOWEST)/.ready: pyproject.toml tools/lowest.py
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python tools/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(LOWEST)/bin/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
 $(VENV)/.ready-docs: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) docs/_build docs/api
+	rm -rf $(VENV) $(LOWEST) docs/_build docs/api

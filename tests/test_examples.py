@@ -8,11 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-EXPECTED = {
-    "committee": ["argon.jsonl"],
-    "monitored_md": ["md.jsonl", "md.traj"],
-    "relax_and_flag": ["relax.log", "relax_flagged.xyz"],
-}
+EXPECTED = {"committee": ["argon.jsonl"], "monitored_md": ["md.jsonl", "md.traj"], "relax_and_flag": ["relax.log", "relax_flagged.xyz"]}
 needs_model = pytest.mark.skipif(
     not (ROOT / "models" / "3bpa-de" / "weights.safetensors").is_file(), reason="models/3bpa-de holds no trained weights"
 )

@@ -4,8 +4,9 @@ from functools import cache
 
 import numpy as np
 import torch
-from e3nn import o3
 from torch import Tensor
+
+from race_calc.model.e3nn_import import o3
 
 
 @cache

@@ -18,6 +18,7 @@ from race_calc.model.parameters import Parameters
 from race_calc.model.race import Energies, Race, energies_of, evaluate, geometry, outputs_of
 
 Evaluate = Callable[[Parameters, Layout], Outputs]
+OLDEST_TORCH = (2, 13)  # tried; tracing the model fails inside torch 2.4, 2.6 and 2.9, those between 2.9 and 2.13 are not tried
 MOST_VERSIONS = 64  # of all models in a process; beyond, structures of a new pattern are evaluated without compiling
 
 
@@ -37,11 +38,21 @@ class _Step(torch.nn.Module):
         return energies, forces_and_virial(gradients, layout)
 
 
+def why_not_compiled() -> str | None:
+    """Why this torch cannot compile the model, with what to do; None where it can."""
+    if torch.__version__ >= OLDEST_TORCH:
+        return None
+    return f"torch {torch.__version__} does not compile the model: install torch >= 2.13, or leave compile=True out"
+
+
 def compiled_evaluate(model: Race, backend: str = "inductor") -> Evaluate:
     """A function of parameters and a layout of one padded block that gives what `evaluate` gives.
 
-    Compiling takes minutes; a note on standard error says so each time. `backend` of torch.compile.
+    Compiling takes minutes; a note on standard error says so each time. `backend` of torch.compile. Raises RuntimeError for
+    a torch that is too old.
     """
+    if problem := why_not_compiled():
+        raise RuntimeError(problem)
     import torch._dynamo as dynamo  # here, because it takes seconds
     from torch.fx.experimental import _config as shapes_config
 

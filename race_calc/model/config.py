@@ -5,11 +5,11 @@ Each field's ``description`` states its allowed values; error messages print it.
 
 from typing import Annotated, Literal
 
-from e3nn.o3 import Irreps
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 import race_calc.model.heads  # noqa: F401  (registers the heads)
 from race_calc.model.channels import channels_of, heads, outputs_of_head
+from race_calc.model.e3nn_import import o3
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -43,7 +43,7 @@ class ModelConfig(Settings):
     @field_validator("hidden_irreps")
     @classmethod
     def _irreps(cls, text: str) -> str:
-        irreps = Irreps(text)  # raises ValueError
+        irreps = o3.Irreps(text)  # raises ValueError
         names = [str(ir) for _, ir in irreps]
         if any(mul < 1 for mul, _ in irreps):
             raise ValueError("every multiplicity must be at least 1")
@@ -66,7 +66,7 @@ class ModelConfig(Settings):
     @classmethod
     def _needs_2e(cls, covariance: str, info: ValidationInfo) -> str:
         irreps, head = info.data.get("hidden_irreps"), info.data.get("head")  # absent when they failed their own check
-        if irreps is None or head is None or "2e" in Irreps(irreps):
+        if irreps is None or head is None or "2e" in o3.Irreps(irreps):
             return covariance
         reads = {form: "2e" in [c.irrep for c in channels_of(outputs_of_head(head, form))] for form in (covariance, "cholesky")}
         if reads[covariance]:

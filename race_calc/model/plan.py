@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from e3nn import o3
-
 from race_calc.model.channels import Channel, Output, channels_of, outputs_of_head
 from race_calc.model.config import ModelConfig
+from race_calc.model.e3nn_import import o3
 
 READOUT_HIDDEN = 64  # scalars of the readout's hidden layer
 READOUT_GATED = 16  # gated 2e channels of the readout's hidden layer
@@ -76,7 +75,7 @@ class Plan:
 
 def make_plan(config: ModelConfig, n_species: int) -> Plan:
     """Alive irreps forward from the scalars of the embedding and backward from what the readouts need."""
-    hidden = [Irrep(ir.l, ir.p, mul) for mul, ir in o3.Irreps(config.hidden_irreps).regroup()]
+    hidden = [Irrep(ir.l, ir.p, mul) for mul, ir in o3.Irreps(config.hidden_irreps).sort().irreps.simplify()]
     outputs = outputs_of_head(config.head, config.force_covariance)
     channels = channels_of(outputs)
     read = {(ir.l, ir.p) for ir in (o3.Irrep(channel.irrep) for channel in channels)}

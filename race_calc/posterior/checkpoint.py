@@ -161,8 +161,7 @@ def _read_calibration(folder: Path) -> Calibration | None:
 
 def hash_weights(folder: str | Path) -> str:
     """SHA-256 (hex) of the weights of the model in `folder`."""
-    with open(Path(folder) / WEIGHTS, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256((Path(folder) / WEIGHTS).read_bytes()).hexdigest()  # hashlib.file_digest needs Python 3.11
 
 
 def _read_weights(path: Path, plan: Plan, members: int, posterior: Posterior) -> tuple[Parameters, np.ndarray | None]:

@@ -131,7 +131,7 @@ def gradients_of(context: Context, weights: Tensor, batch: Batch) -> tuple[Tenso
     if weight := prior_weight(context.model.plan, settings):
         losses = losses + weight * roughness(leaves, config)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)
-    return losses.detach(), flatten(gradients)
+    return losses.detach(), flatten(gradients).detach()  # torch 2.4 makes materialised zeros that require a gradient
 
 
 def recipe_of_epoch(settings: TrainingConfig, epoch: int) -> TrainingConfig:

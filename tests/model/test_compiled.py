@@ -8,13 +8,15 @@ from physics_cases import CUTOFF, crystal, draw, ethanol, make_model
 
 from race_calc.data.graph import from_atoms
 from race_calc.model import compiled
-from race_calc.model.compiled import compiled_evaluate
+from race_calc.model.compiled import compiled_evaluate, why_not_compiled
 from race_calc.model.layout import Numerics
 from race_calc.model.race import evaluate, layout_of
 
 CPU = torch.device("cpu")
+compiles = pytest.mark.skipif(why_not_compiled() is not None, reason=str(why_not_compiled()))
 
 
+@compiles
 @pytest.mark.slow
 @pytest.mark.parametrize("head, layers", [("joint", 2), ("mse", 1)])
 def test_equal_for_other_sizes_without_compiling_again(head, layers, capsys):
@@ -30,6 +32,7 @@ def test_equal_for_other_sizes_without_compiling_again(head, layers, capsys):
     assert capsys.readouterr().err.count("torch compiles") == 1
 
 
+@compiles
 def test_more_kinds_of_structures_than_torch_keeps(monkeypatch):
     """Each composition is a kind; beyond the limit they are evaluated without compiling."""
     monkeypatch.setattr(compiled, "MOST_VERSIONS", 2)
@@ -43,12 +46,19 @@ def test_more_kinds_of_structures_than_torch_keeps(monkeypatch):
         check(run(parameters, layout), evaluate(model, parameters, layout))
 
 
+@compiles
 def test_a_single_atom_compiles_nothing(capsys):
     model = make_model()
     parameters = draw(model, [0])
     layout = layout_of(model, from_atoms(ethanol()[:1], CUTOFF), Numerics(torch.float64, CPU, blocks=1))
     check(compiled_evaluate(model)(parameters, layout), evaluate(model, parameters, layout))
     assert capsys.readouterr().err == ""
+
+
+def test_a_torch_that_is_too_old_is_refused(monkeypatch):
+    monkeypatch.setattr(compiled, "OLDEST_TORCH", (99, 0))
+    with pytest.raises(RuntimeError, match=r"does not compile the model: install torch >= 2.13, or leave compile=True out"):
+        compiled_evaluate(make_model())
 
 
 def three_of_each(width: float) -> Atoms:

@@ -17,7 +17,7 @@ from race_calc.model.repulsion import COULOMB, REACH, repulsion
 from race_calc.train.config import load_config
 from race_calc.train.prepare import prepare, without_repulsion
 
-sys.path.insert(0, str(Path(__file__).parent / "train"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from small_run import frame, write_run
 
 CUTOFF = 4.0

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from race_calc.data.graph import from_atoms
 from race_calc.data.references import References
+from race_calc.model.compiled import why_not_compiled
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import FORCE_COVARIANCE
 from race_calc.model.parameters import initialise
@@ -90,6 +91,7 @@ def test_a_compiled_function_gets_one_padded_block():
     close(found.forces_covariance, plain.forces_covariance)
 
 
+@pytest.mark.skipif(why_not_compiled() is not None, reason=str(why_not_compiled()))
 def test_compile_on_a_gpu_is_torchs():
     """On a device that is no CPU, True compiles, None and False do not; no kernels are used."""
     stack = posterior("matrix-log")
