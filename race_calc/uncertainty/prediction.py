@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -94,6 +95,11 @@ class Prediction:
             if parts[0] and any(parts[1:]):
                 raise ValueError(f"{start}_unsplit and parts of the same variance are given: leave one of them out")
 
+    @cached_property
+    def available(self) -> frozenset[str]:
+        """The QUANTITIES that it gives."""
+        return quantities([name for name, value in vars(self).items() if value is not None], self.n_members)
+
     @property
     def n_atoms(self) -> np.ndarray:
         """Atoms in each structure, (B,)."""
@@ -133,7 +139,7 @@ class Prediction:
         """What QUANTITIES calls so, of all structures; None where `available` lacks it. …_uncertainty are standard deviations."""
         name = next((name for name in SPREADS if quantity.startswith(name)), None)
         if name is None:
-            return getattr(self, "energy" if quantity == "free_energy" else quantity) if quantity in available(self) else None
+            return getattr(self, "energy" if quantity == "free_energy" else quantity) if quantity in self.available else None
         spread = self._spread(name, quantity[len(name) :])
         if spread is None or name.endswith("covariance"):
             return spread
@@ -142,7 +148,7 @@ class Prediction:
 
     def _spread(self, name: str, part: str) -> np.ndarray | None:
         """The variance or covariance behind a key of SPREADS; part: "_epistemic", "_aleatoric" or, for the total, ""."""
-        if name + part not in available(self):
+        if name + part not in self.available:
             return None
         fields = [SPREADS[name] + each for each in ([part] if part else ["_unsplit", "_epistemic", "_aleatoric"])]
         parts = [values for values in (getattr(self, field, None) for field in fields) if values is not None]
@@ -151,7 +157,7 @@ class Prediction:
 
 def available(prediction: Prediction) -> frozenset[str]:
     """The QUANTITIES that a prediction gives."""
-    return quantities([name for name, value in vars(prediction).items() if value is not None], prediction.n_members)
+    return prediction.available
 
 
 def quantities(given: Collection[str], members: int) -> frozenset[str]:

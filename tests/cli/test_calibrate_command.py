@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,14 @@ import pytest
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
+from small_run import frame as small_frame
+from small_run import write_run
 from typer.testing import CliRunner
 
 from race_calc.cli import app
 from race_calc.interfaces.calculator import RACECalculator
 from race_calc.md.attach import UncertaintyMonitor
 from race_calc.posterior.checkpoint import CALIBRATION, CheckpointError, load_checkpoint
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "train"))
-from small_run import frame as small_frame
-from small_run import write_run
 
 
 def command(*arguments) -> tuple[int, str]:

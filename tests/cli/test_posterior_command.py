@@ -1,16 +1,11 @@
 """race-calc posterior fit: a new model folder, and one line for what cannot be done."""
 
-import sys
-from pathlib import Path
-
 import pytest
+from small_run import write_run
 from typer.testing import CliRunner
 
 from race_calc.cli import app
 from race_calc.posterior.checkpoint import load_checkpoint
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "train"))
-from small_run import write_run
 
 
 @pytest.fixture(scope="module")

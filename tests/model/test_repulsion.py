@@ -1,7 +1,5 @@
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from small_run import frame, write_run
 
 from race_calc import RACECalculator
 from race_calc.data.dataset import dataset_from_atoms
@@ -16,9 +15,6 @@ from race_calc.data.graph import collate, from_atoms
 from race_calc.model.repulsion import COULOMB, REACH, repulsion
 from race_calc.train.config import load_config
 from race_calc.train.prepare import prepare, without_repulsion
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-from small_run import frame, write_run
 
 CUTOFF = 4.0
 

@@ -1,6 +1,5 @@
 """One object adds an output: charges of the atoms are drawn, trained, saved, loaded and predicted."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ase.io import read, write
+from small_run import write_run
 
 from race_calc.data.dataset import read_dataset
 from race_calc.data.graph import collate, from_atoms
@@ -23,9 +23,6 @@ from race_calc.train.config import load_config
 from race_calc.train.finish import finish
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-from small_run import write_run
 
 CPU = torch.device("cpu")
 

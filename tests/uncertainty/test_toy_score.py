@@ -1,8 +1,6 @@
 """A criterion of one row shows up wherever scores do, and leaves nothing behind."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.md.verlet import VelocityVerlet
+from fake_calculator import water
 from typer.testing import CliRunner
 
 from race_calc.cli import app
@@ -24,9 +23,6 @@ from race_calc.report.figure import run_figure
 from race_calc.uncertainty.decisions import Criterion
 from race_calc.uncertainty.detection import auroc
 from race_calc.uncertainty.scores import CRITERIA, Score, all_scores, available_criteria, check_available, register, unregister
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "md"))
-from fake_calculator import water
 
 NAME = "closeness"
 
