@@ -24,7 +24,7 @@ atoms.get_forces()
 print(imported - began, loaded - imported, time.perf_counter() - loaded)
 """
 
-given = arguments(__doc__, model=str(MODEL), frames=20)
+given = arguments(__doc__, model=str(MODEL), frames=20, processes=5)
 checkpoint = load_checkpoint(given.model)
 cpu = torch.device("cpu")
 tables, exact = (load_stack(checkpoint, torch.float64, cpu, compile=True, tables=on) for on in (True, False))
@@ -43,7 +43,7 @@ runs = [
             [sys.executable, "-c", FIRST_STEP, given.model, str(MODEL / "start.xyz")], capture_output=True, text=True, check=True
         ).stdout.split()
     ]
-    for _ in range(5)
+    for _ in range(given.processes)
 ]
 imported, loaded, stepped = np.median(runs, axis=0)
 report(

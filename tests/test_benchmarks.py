@@ -10,7 +10,7 @@ import pytest
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALL = {
     "outputs.py": ["--rounds", "1"],
-    "tables.py": ["--frames", "1"],
+    "tables.py": ["--frames", "1", "--processes", "1"],
     "float32.py": ["--frames", "1"],
     "member_axis.py": ["--rounds", "1"],
     "size.py": ["--rounds", "1", "--members", "1", "--largest", "216"],
