@@ -3,8 +3,8 @@
     python tools/lowest.py > lowest.txt
 
 Used by `make test-lowest` as constraints. Covers the build system, the dependencies and the extra `test`; the extra
-`scatter` needs a compiler and is left out. Needs Python 3.11 (tomllib). Ends with a message and status 1 when a requirement
-has no lower bound.
+`scatter` needs a compiler and is left out, and so are `lint` and `docs`, which the tests do not need. Needs Python 3.11
+(tomllib). Ends with a message and status 1 when a requirement has no lower bound.
 """
 
 import re

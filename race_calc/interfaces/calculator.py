@@ -63,9 +63,8 @@ class RACECalculator(PredictingCalculator):
     instead of returning it (`race_calc.model.hardware`).
 
     Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, RuntimeError for `compile=True`
-    without a C compiler on a CPU, ValueError for an impossible device or dtype and for `calibrated=True` without a
-    calibration; `calculate` raises ValueError for a
-    structure that cannot be evaluated.
+    without a C compiler on a CPU or with torch < 2.13 on a GPU, ValueError for an impossible device or dtype and for
+    `calibrated=True` without a calibration; `calculate` raises ValueError for a structure that cannot be evaluated.
     """
 
     name = "race"

@@ -9,6 +9,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.filters import FrechetCellFilter
 from ase.io import read, write
 from ase.md.verlet import VelocityVerlet
@@ -17,13 +18,6 @@ from ase.optimize import BFGS, FIRE
 from ase.units import fs
 
 from race_calc import RACECalculator
-
-try:
-    from ase.calculators.fd import calculate_numerical_forces as numerical_forces
-    from ase.calculators.fd import calculate_numerical_stress as numerical_stress
-except ImportError:  # ASE 3.23
-    from ase.calculators.test import numeric_forces as numerical_forces
-    from ase.calculators.test import numeric_stress as numerical_stress
 
 
 @pytest.fixture
@@ -72,9 +66,9 @@ def test_stress_and_forces_are_derivatives(tiny_model, crystal):
     slab.cell[2] = [0.3, 0.2, 9.0]
     for atoms in (crystal, slab):
         atoms.calc = RACECalculator(tiny_model)
-        stress, numerical = atoms.get_stress(), numerical_stress(atoms, 1e-5)
+        stress, numerical = atoms.get_stress(), calculate_numerical_stress(atoms, eps=1e-5)
         assert stress == pytest.approx(numerical, abs=1e-7 * np.abs(stress).max() + 1e-9)
-        assert atoms.get_forces() == pytest.approx(numerical_forces(atoms, 1e-4), abs=1e-6)
+        assert atoms.get_forces() == pytest.approx(calculate_numerical_forces(atoms, eps=1e-4), abs=1e-6)
 
 
 def test_mean_of_members_and_one_evaluation(tiny_model, ethanol, monkeypatch):
