@@ -35,7 +35,7 @@ class References:
     shift: float
     scale: float
 
-    def per_atom(self, numbers: Sequence[int]) -> np.ndarray:
+    def per_atom(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """E0[z] + shift of each atom in eV, (N,) float64.
 
         Raises ``ValueError`` naming elements that are not among the species.
@@ -50,7 +50,7 @@ class References:
         species = np.array(self.species, dtype=np.int64)
         return np.array(self.energies, dtype=np.float64)[np.searchsorted(species, numbers)] + self.shift
 
-    def reference_energy(self, numbers: Sequence[int]) -> float:
+    def reference_energy(self, numbers: Sequence[int] | np.ndarray) -> float:
         """Sum of :meth:`per_atom` over the atoms in eV. Raises the same ``ValueError``."""
         return float(self.per_atom(numbers).sum())
 

@@ -6,6 +6,7 @@ drawn, trained, saved, loaded and predicted.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -42,8 +43,8 @@ class Output:
         """Offset at the start of a training, from the residual variances of the data (eV² per atom, (eV/Å)²)."""
         return 0.0
 
-    def value(self, channels: dict[str, Tensor], offset: Tensor | None) -> Tensor:
-        """(M, N, …) from channels (M, N, width), or (M, N, 5, width) for 2e, and the offset (M,)."""
+    def value(self, channels: dict[str, Tensor], offset: Any) -> Tensor:
+        """(M, N, …) from channels (M, N, width), or (M, N, 5, width) for 2e, and the offset (M,), None without one."""
         raise NotImplementedError
 
     def loss(self, value: Tensor, labels: Labels) -> Tensor | None:
@@ -98,7 +99,7 @@ def channels_of(outputs: Iterable[Output]) -> tuple[Channel, ...]:
 
 def by_name(channels: Iterable[Channel], columns: dict[str, Tensor]) -> dict[str, Tensor]:
     """Irrep → (…, columns) to name of the channel → (…, width)."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for irrep, values in columns.items():
         own = [channel for channel in channels if channel.irrep == irrep]
         found |= zip((c.name for c in own), values.split([c.width for c in own], dim=-1))

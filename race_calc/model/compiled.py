@@ -40,7 +40,7 @@ class _Step(torch.nn.Module):
 
 def why_not_compiled() -> str | None:
     """Why this torch cannot compile the model, with what to do; None where it can."""
-    if torch.__version__ >= OLDEST_TORCH:
+    if torch.__version__ >= OLDEST_TORCH:  # type: ignore[operator]  # a TorchVersion, which compares with tuples
         return None
     return f"torch {torch.__version__} does not compile the model: install torch >= 2.13, or leave compile=True out"
 
@@ -76,7 +76,7 @@ def compiled_evaluate(model: Race, backend: str = "inductor") -> Evaluate:
         for value in parameters.values():
             dynamo.mark_static(value)
         # without duck shapes: that two sizes are equal once does not mean that they always are
-        with torch.no_grad(), dynamo.config.patch({limit: MOST_VERSIONS}), shapes_config.patch(use_duck_shape=False):
+        with torch.no_grad(), dynamo.config.patch({limit: MOST_VERSIONS}), shapes_config.patch(use_duck_shape=False):  # type: ignore[attr-defined]  # made at run time
             try:
                 energies, derivatives = compiled(parameters, layout, around.angular, around.radial)
             except dynamo.exc.FailOnRecompileLimitHit:

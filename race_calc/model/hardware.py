@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor
 
-MemberMap = Callable[..., tuple[Tensor | None, ...]]
+MemberMap = Callable[..., tuple[Any, ...]]  # of Tensors, or None
 
 
 def member_map(members: int, device: torch.device) -> MemberMap:

@@ -117,16 +117,16 @@ def _aggregate(layer: LayerPlan, block: Block, u: Features, weights: Tensor, ang
 def _sum_over_neighbours(messages: Tensor, angular: Tensor, l1: int, l2: int | None, l3: int, block: Block) -> Tensor:
     """Σ_j C^{l3}_{l1 l2} messages_j Y_l2(r_ij): messages (M, P, 2 l1 + 1, C) → (M, n, 2 l3 + 1, C)."""
     m, _, k, c = messages.shape
-    n = block.stop - block.start
+    n, width = block.stop - block.start, block.width or 0
     if not l2:  # Y_0 = 1 and the coefficients of l ⊗ 0 → l are the identity
-        return messages.view(m, n, block.width, k, c).sum(2)
+        return messages.view(m, n, width, k, c).sum(2)
     y = angular[..., l2**2 : (l2 + 1) ** 2]
     if l1 == 0:
         coupling = y  # the coefficients of 0 ⊗ l → l are the identity
     else:
         coupling = y @ coupling_matrix(l1, l2, l3, y)  # (M, P, (2 l1 + 1)(2 l3 + 1))
-    coupling = coupling.reshape(m * n, block.width * k, 2 * l3 + 1)
-    return torch.bmm(coupling.transpose(1, 2), messages.view(m * n, block.width * k, c)).view(m, n, 2 * l3 + 1, c)
+    coupling = coupling.reshape(m * n, width * k, 2 * l3 + 1)
+    return torch.bmm(coupling.transpose(1, 2), messages.view(m * n, width * k, c)).view(m, n, 2 * l3 + 1, c)
 
 
 def _dense(x: Tensor, weight: Tensor) -> Tensor:

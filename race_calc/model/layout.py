@@ -197,4 +197,4 @@ def _cuts(degree: np.ndarray, blocks: int) -> list[tuple[int, int]]:
         return [(0, len(degree))]
     step = max(4, -(-int(degree[-1]) // blocks))
     group = -(-degree // step)
-    return [tuple(int(x) for x in np.searchsorted(group, [g, g + 1])) for g in np.unique(group)]
+    return [(int(np.searchsorted(group, g)), int(np.searchsorted(group, g + 1))) for g in np.unique(group)]

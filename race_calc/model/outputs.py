@@ -46,9 +46,8 @@ class Outputs:
     @classmethod
     def of_flat(cls, tensors: Iterable[Tensor], heads: Iterable[str]) -> "Outputs":
         """From the values of `flat` and the names of the head's outputs in their order."""
-        fields, names = list(tensors), list(heads)
-        own = len(fields) - len(names)
-        return cls(*fields[:own], dict(zip(names, fields[own:])))
+        energy, atom_energy, forces, virial, features, *rest = tensors
+        return cls(energy, atom_energy, forces, virial, features, dict(zip(heads, rest)))
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ LAST_LAYER = "layers.0.readout.out"  # every member has its own
 
 def parameter_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter of one member, in the order in which they are drawn."""
-    config, shapes = plan.config, {}
-    shapes["embedding"] = (plan.n_species, config.features_dim)
+    config = plan.config
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (plan.n_species, config.features_dim)}
     widths = [config.n_bessel, *config.radial_hidden]
     for i, layer in enumerate(plan.layers):
         at = f"layers.{i}"
@@ -70,7 +70,7 @@ def initialise(plan: Plan, seeds: list[int], offsets: dict[str, float], last_lay
 
 def radial_weights(parameters: Parameters, at: str) -> list[Tensor]:
     """Weights of the radial perceptron of the layer `at` ("layers.0"), in order; none where a table replaces them."""
-    found = []
+    found: list[Tensor] = []
     while (name := f"{at}.radial.{len(found)}") in parameters:
         found.append(parameters[name])
     return found

@@ -1,6 +1,7 @@
 """Which irreps and paths a RACE model really needs: what is always zero or never read is left out."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from race_calc.model.channels import Channel, Output, channels_of, outputs_of_head
 from race_calc.model.config import ModelConfig
@@ -64,7 +65,7 @@ class Plan:
     outputs: tuple[Output, ...]  # besides the energy
     channels: tuple[Channel, ...]
 
-    def output(self, name: str) -> Output | None:
+    def output(self, name: str) -> Any:  # which kind of output it is, the caller knows
         """The output of that name; None for a head without it."""
         return next((output for output in self.outputs if output.name == name), None)
 
@@ -92,7 +93,7 @@ def make_plan(config: ModelConfig, n_species: int) -> Plan:
         needed.insert(0, sources | (read & reachable[layer]))
 
     layers = []
-    inputs = (Irrep(0, 1, config.features_dim),)
+    inputs: tuple[Irrep, ...] = (Irrep(0, 1, config.features_dim),)
     for layer in range(config.layers):
         kept = tuple(ir for ir in hidden if ir.key in needed[layer] & reachable[layer + 1])
         layers.append(_layer_plan(inputs, kept, {ir.key: ir.mul for ir in hidden}, config.l_max))

@@ -125,7 +125,7 @@ def outputs_of(
         columns["2e"] = keep(energies.tensors)
     channels, heads = by_name(model.plan.channels, columns), {}
     for output in model.plan.outputs:
-        value = output.value(channels, parameters.get(output.offset))
+        value = output.value(channels, parameters[output.offset] if output.offset else None)
         total = output.per_structure
         heads[output.name] = sum_by_index(value, layout.batch, layout.n_structures) if total else value[:, layout.rank]
     forces, virial = derivatives
@@ -138,15 +138,15 @@ def _readouts(model: Race, parameters: Parameters, around: Geometry, detached: b
     features of all layers (M, N, 64·layers)."""
     embedding = parameters["embedding"] / len(model.species) ** 0.5
     features = [embedding[:, around.layout.species, None, :]]  # (M, N, 1, F)
-    scalars, tensors, hidden = [], [], []
+    of_layers, tensors, last_features = [], [], []
     for i, layer in enumerate(model.plan.layers):
         features = interaction(layer, f"layers.{i}", parameters, features, around, model.neighbours)
         columns, last = readout(layer, f"layers.{i}", parameters, features, detached)
-        scalars.append(columns["0e"])
-        hidden.append(last)
+        of_layers.append(columns["0e"])
+        last_features.append(last)
         if "2e" in columns:
             tensors.append(columns["2e"])
-    scalars, hidden = torch.stack(scalars), torch.cat(hidden, dim=-1)
+    scalars, hidden = torch.stack(of_layers), torch.cat(last_features, dim=-1)
     width = model.plan.columns("2e")
     if not width:
         return scalars, None, hidden

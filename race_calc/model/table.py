@@ -74,4 +74,4 @@ def _coefficients(values: np.ndarray) -> np.ndarray:
     nothing = np.zeros(values.shape[1:])
     knots = np.arange(-DEGREE, len(values) + DEGREE, dtype=float)
     ends = [(3, nothing), (4, nothing)], [(1, nothing), (2, nothing)]
-    return make_interp_spline(np.arange(len(values)), values, DEGREE, t=knots, bc_type=ends).c
+    return make_interp_spline(np.arange(len(values)), values, DEGREE, t=knots, bc_type=ends).c  # type: ignore[arg-type]  # stubs want scalars

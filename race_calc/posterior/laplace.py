@@ -30,6 +30,7 @@ S_F, N_F   forces.squares, forces.count        Σ_components ΔF², number of co
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ SMALLEST = 1e-12  # noise variance and mean square weight of the start, if the d
 class Observations:
     """Sums over all outputs of one kind: curvature h (D,), sum of squared residuals S, number N. `fit` makes float64 arrays of h."""
 
-    curvature: Tensor | np.ndarray
+    curvature: Any
     squares: float
     count: int
 
@@ -79,13 +80,13 @@ def fit(weights: Tensor, energies: Observations, forces: Observations, noises: t
     if not all(math.isfinite(noise) and noise > 0 for noise in known):
         raise ValueError(f"the noises are {noises}: give variances > 0")
     logs = _maximum(theta, observations, known)
-    tau, *noises = (float(value) for value in np.exp(logs))
+    tau, *fitted = (float(value) for value in np.exp(logs))
     return LaplaceFit(
         mean=weights.detach(),
         variance=torch.from_numpy(1 / _precision(logs, observations)).to(weights),
         prior_precision=tau,
-        energy_noise=noises.pop(0) if energies.count else None,
-        force_noise=noises.pop(0) if forces.count else None,
+        energy_noise=fitted.pop(0) if energies.count else None,
+        force_noise=fitted.pop(0) if forces.count else None,
         log_evidence=log_evidence(logs, theta, observations)[0],
     )
 
@@ -156,7 +157,7 @@ def _maximum(theta: np.ndarray, observations: Sequence[Observations], known: Seq
         start[1:] = np.log(known)
         bounds[1:] = [(log, log) for log in start[1:]]
     options = {"ftol": 1e-15, "gtol": 1e-10, "maxiter": 1000}
-    return minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    return minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x  # type: ignore[call-overload]  # pairs
 
 
 def _checked(name: str, kind: Observations, theta: np.ndarray) -> Observations:
@@ -190,7 +191,8 @@ def squared_jacobian(model: Race, parameters: Parameters, example: Example, devi
     parts = []
     for chosen in torch.arange(1 + 3 * atoms, device=device).split(rows_at_once(example)):
         parts.append(member_map(len(chosen), device)(part, chosen))
-    return tuple(torch.cat(kind).sum(0).cpu() for kind in zip(*parts))
+    energy, forces = (torch.cat(kind).sum(0).cpu() for kind in zip(*parts))
+    return energy, forces
 
 
 class Laplace(PostHoc):
@@ -206,7 +208,8 @@ class Laplace(PostHoc):
         validation structures instead: a diagonal then counts more determined weights than there are outputs, and explains
         everything as noise.
         """
-        curvatures, squares, counts = [0.0, 0.0], np.zeros(2), np.zeros(2, dtype=int)
+        curvatures: list[Any] = [0.0, 0.0]
+        squares, counts = np.zeros(2), np.zeros(2, dtype=int)
         for done, example in enumerate(basis.train):
             for k, more in enumerate(squared_jacobian(basis.model, one, example, basis.device)):
                 curvatures[k] = curvatures[k] + more
@@ -218,7 +221,8 @@ class Laplace(PostHoc):
         noises = None
         if len(weights) > counts.sum():
             noises = mean_squares([residuals(basis.model, one, example, basis.device) for example in basis.validation])
-        found = fit(weights, *(Observations(*sums) for sums in zip(curvatures, squares, counts)), noises)
+        energies, forces_ = (Observations(*sums) for sums in zip(curvatures, squares, counts))
+        found = fit(weights, energies, forces_, noises)
         record = {
             "prior_precision": found.prior_precision,
             "log_evidence": found.log_evidence,
@@ -226,7 +230,7 @@ class Laplace(PostHoc):
             "noises": "validation" if noises else "marginal likelihood",
         }
         sets = unflatten(sample(found, basis.members, basis.seed), basis.shapes)
-        return Fitted(sets, record, Noise(found.energy_noise, found.force_noise))
+        return Fitted(sets, record, Noise(found.energy_noise or 0.0, found.force_noise or 0.0))
 
 
 POSTERIORS = (Laplace(),)

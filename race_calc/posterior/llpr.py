@@ -166,10 +166,10 @@ class Llpr(PostHoc):
             rows = gradients.reshape(-1, len(mean))
             precision += torch.outer(features, features) / (example.graph.n_atoms * noise[0]) + rows.T @ rows / noise[1]
             basis.progress(done + 1, len(basis.train))
-        features, gradients = zip(*[last_layer_features(basis.model, one, example, basis.device) for example in basis.validation])
+        held = [last_layer_features(basis.model, one, example, basis.device) for example in basis.validation]
         energy_errors, force_errors = zip(*errors)
-        found = fit(mean, precision, PRIOR, torch.stack(features), torch.tensor(energy_errors, dtype=torch.float64))
-        variances = torch.cat([force_covariance(found, g).diagonal(dim1=-2, dim2=-1).flatten() for g in gradients]).numpy()
+        found = fit(mean, precision, PRIOR, torch.stack([features for features, _ in held]), torch.tensor(energy_errors, dtype=torch.float64))
+        variances = torch.cat([force_covariance(found, g).diagonal(dim1=-2, dim2=-1).flatten() for _, g in held]).numpy()
         ratio = float(np.mean(np.concatenate([f.ravel() for f in force_errors]) ** 2 / variances))
         record = {"calibration": found.scale, "force_errors_over_variances": ratio, "seed": basis.seed}
         return Fitted(with_last_layers(one, sample(found, basis.members, basis.seed)), record, last_layer=found.covariance.cpu().numpy())

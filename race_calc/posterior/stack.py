@@ -70,6 +70,7 @@ class StackPosterior:
         if not self.kernels or threads == 1:
             return evaluate(self.model, self.parameters, layout)
         few = len(layout.batch) < FEW_ATOMS
+        assert layout.edges is not None  # there are kernels
         if few or self.members < threads or shares_trunk(self.parameters):
             with one_main_thread() if few else nullcontext():
                 return evaluate(self.model, self.parameters, replace(layout, edges=replace(layout.edges, threads=threads)))

@@ -74,7 +74,7 @@ class TrainConfig(Settings):
     """The whole file. Made by :func:`load_config` or :func:`parse_config`."""
 
     data: DataConfig
-    model: ModelConfig = Field(default_factory=ModelConfig)
+    model: ModelConfig = ModelConfig()
     posterior: str = Field(DEFAULT, description=", ".join(names()))
     members: int | None = Field(
         None,
@@ -82,7 +82,7 @@ class TrainConfig(Settings):
         description="a whole number >= 1 that suits the posterior; left out: "
         + ", ".join(f"{by_name(name).default_members} for {name}" for name in names()),
     )
-    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    training: TrainingConfig = TrainingConfig()
 
     @field_validator("posterior")
     @classmethod
@@ -120,7 +120,7 @@ class TrainConfig(Settings):
     @property
     def trained(self) -> int:
         """How many models the training optimises side by side; the posterior makes its members of them."""
-        return self.members if by_name(self.posterior).independent else 1
+        return (self.members or 1) if by_name(self.posterior).independent else 1
 
 
 def load_config(path: str | Path) -> TrainConfig:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from race_calc.model.config import Settings
 
@@ -13,7 +13,8 @@ def describe(problem: Mapping[str, Any], content: Mapping, root: type[Settings])
     ``content`` is the mapping that was checked, ``root`` the settings class it was checked against.
     """
     section: type[Settings] | None = root
-    field, value, keys = None, content, []
+    field, keys = None, []
+    value: Any = content
     for step in problem["loc"]:
         if section is None:
             break  # inside a list or a union: the key itself is enough
@@ -71,5 +72,5 @@ def _given(content: Any, keys: list[str]) -> bool:
     return True
 
 
-def _is_section(annotation: Any) -> bool:
+def _is_section(annotation: Any) -> TypeGuard[type[Settings]]:
     return isinstance(annotation, type) and issubclass(annotation, Settings)

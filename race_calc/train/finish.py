@@ -39,7 +39,7 @@ def finish(
     if dead:
         raise ValueError(f"members {dead} never had a finite validation score: lower training.learning_rate and train again")
     context = context_of(config, prepared, device)
-    fitted = context.posterior.parameter_sets(trained, context.basis(config.members, config.training.seed, progress))
+    fitted = context.posterior.parameter_sets(trained, context.basis(config.members or 1, config.training.seed, progress))
     if context.posterior.post_hoc:
         fitted = _beside(fitted, context, unflatten(state.best, context.shapes))
     record = {

@@ -37,7 +37,7 @@ def train(
     """
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a guard for wrong code that costs a pass over memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a guard for wrong code that costs a pass over memory
     context, epochs = context_of(config, prepared, device), config.training.epochs
     posterior = context.posterior
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def one_step(context: Context, batch: Batch, rate: float, old: StackState, draws
     pace = Pace(rate, context.training.clip_norm, context.training.ema_decay)
 
     def muon(state: StackState, losses: Tensor, gradients: Tensor) -> StackState:
-        return update(state, gradients, losses, pace, lambda *ways: muon_direction(*ways, context.shapes))
+        return update(state, gradients, losses, pace, lambda weights, now, held, adam: muon_direction(weights, now, held, adam, context.shapes))
 
     step = Step(lambda weights: gradients_of(context, weights, batch), muon, rate, len(context.train), draws)
     return context.posterior.step(old, step)

@@ -57,7 +57,7 @@ def muon_direction(
     for name, shape in shapes.items():
         columns = slice(start, start := start + torch.Size(shape).numel())
         if is_matrix(name, shape):
-            groups.setdefault(tuple(shape[-2:]), []).append(columns)
+            groups.setdefault((shape[-2], shape[-1]), []).append(columns)
         else:
             out[:, columns] = adam(columns)
     for (n, m), matrices in groups.items():

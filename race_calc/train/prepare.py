@@ -11,7 +11,7 @@ from race_calc.data.dataset import Dataset, check_same_elements, read_dataset
 from race_calc.data.graph import average_neighbours, from_atoms
 from race_calc.data.hashes import data_hash, geometry_hashes
 from race_calc.data.references import References, fit_references, read_isolated_atoms
-from race_calc.data.split import Split, apply_split, make_split
+from race_calc.data.split import Split, make_split
 from race_calc.data.targets import Example, examples_of, extra_labels
 from race_calc.model.channels import outputs_of_head
 from race_calc.model.heads import initial_offsets
@@ -49,7 +49,7 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
     extra_labels(whole, labels, config.data.train)  # names frames as the file has them
     if isinstance(config.data.validation, int):
         split = make_split(len(whole), config.data.validation, config.training.seed, config.data.validation_from)
-        train, validation = apply_split(whole, split)
+        train, validation = whole.subset(split.train), whole.subset(split.validation)
         digest = data_hash(whole)
     else:
         split = make_split(len(whole), 0, config.training.seed)

@@ -10,7 +10,7 @@ from race_calc.model.hardware import member_map
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.race import evaluate
 from race_calc.posterior.base import Posterior
-from race_calc.posterior.state import flatten, unflatten
+from race_calc.posterior.state import Shapes, flatten, unflatten
 from race_calc.train.context import Context
 
 BATCH = 10  # structures
@@ -54,7 +54,7 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
 
 def errors_of(context: Context, sets: Parameters) -> dict:
     """Errors of finished parameter sets, a row for every member, on the validation structures."""
-    shapes = {name: value.shape[1:] for name, value in sets.items()}
+    shapes: Shapes = {name: value.shape[1:] for name, value in sets.items()}
     over_members = member_map(n_members(sets), context.device)
     finished = replace(context, posterior=Posterior(), shapes=shapes, over_members=over_members)
     return validate(finished, flatten(list(sets.values())))[1]

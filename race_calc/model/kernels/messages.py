@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -140,7 +141,7 @@ class _Sums(torch.autograd.Function):
         geometry = not training or torch.is_grad_enabled()
         live = tuple(t for t, gradient in enumerate(gradients) if gradient is not None)
         if len(live) < len(gradients):  # the energy does not depend on what only the covariance reads
-            recipe, gradients = recipe.part(live), [gradients[t] for t in live]
+            recipe, gradients = recipe.part(live), tuple(gradients[t] for t in live)
         found = _Gradients.apply(recipe, at, table, geometry, len(gradients), *gradients, *ctx.saved_tensors)
         return (None, None, None, None, *(found if geometry else (None, *found)))
 
@@ -218,12 +219,12 @@ def _check(recipe: Recipe, harmonics: Tensor, given: PathWeights, features: Sequ
         raise ValueError("places on a radial table must be float64")
 
 
-Tensors = dict[str, Tensor | Sequence[Tensor] | None]  # by the names of their fields in `Task`; None: not wanted
+Tensors = dict[str, Any]  # by the names of their fields in `Task`: a Tensor, a list of them, or None where it is not wanted
 
 
 def _read(harmonics: Tensor, weights: PathWeights, features: Sequence[Tensor]) -> Tensors:
     """What every kernel reads; of what the members share one row."""
-    tensors = {"y": harmonics[:1].contiguous() if harmonics.stride(0) == 0 else harmonics.contiguous(), "u": features}
+    tensors: Tensors = {"y": harmonics[:1].contiguous() if harmonics.stride(0) == 0 else harmonics.contiguous(), "u": features}
     if weights.table is None:
         return tensors | {"radial": weights.rows.contiguous()}
     return tensors | {"table": weights.table, "place": weights.rows[:1].contiguous()}

@@ -57,11 +57,11 @@ def recipe(layer: LayerPlan, l_max: int, real: str, live: tuple[int, ...] | None
         r += width
     sources = tuple((2 * ir.l + 1, up) for ir, up in zip(layer.inputs, layer.up))
     targets = tuple((2 * layer.outputs[t].l + 1, channels[t]) for t in live)
-    couplings = np.array(sorted(couplings, key=lambda c: (c[1], c[0])), dtype=coupling)
-    first_coupling = np.searchsorted(couplings["y"], np.arange((l_max + 1) ** 2 + 1))
+    ordered = np.array(sorted(couplings, key=lambda c: (c[1], c[0])), dtype=coupling)
+    first_coupling = np.searchsorted(ordered["y"], np.arange((l_max + 1) ** 2 + 1))
     return Recipe(
         np.array(paths, dtype=PATH),
-        couplings,
+        ordered,
         first_coupling.astype(np.int64),
         n_k,
         sources,
