@@ -37,7 +37,7 @@ def calibrate(
 
     folder, data = model_and_data(model, data, calculator)
     if folder is None:
-        predictor, known, path = calculator_from(calculator), None, out
+        predictor, known, path = calculator_from(calculator or ""), None, out
         if path is None:
             raise ValueError("with --calculator say where the calibration goes: --out calibration.json")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,7 +34,7 @@ def demo(
     plan = demo_plan(steps)
     folder = find_model(model)
     calculator = RACECalculator(folder, device="cpu")
-    atoms = ase.io.read(find_start(folder))
+    atoms: Any = ase.io.read(find_start(folder))  # one Atoms
     atoms.info.clear()
     atoms.calc = calculator
     print(f"3BPA, {len(atoms)} atoms; {calculator.checkpoint.members} members from {folder}")

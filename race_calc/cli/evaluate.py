@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def evaluate(
     model: Annotated[str, typer.Argument(help="folder of the model")],
     data: Annotated[str | None, typer.Argument(help="file with energies and forces of structures that the model should know")] = None,
-    ood: Annotated[list[str], typer.Option(metavar="FILE", help="structures that it need not know; may be given several times")] = [],
+    ood: Annotated[list[str], typer.Option(metavar="FILE", help="structures that it need not know; may be given several times")] = [],  # noqa: B006
     figures: Annotated[Path | None, typer.Option(help="also draw errors, calibration and intervals into this folder")] = None,
     json: Annotated[Path | None, typer.Option(help="also write all numbers to this file")] = None,
     select: Annotated[
@@ -43,7 +43,7 @@ def evaluate(
             place.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     if len({data, *ood}) < 1 + len(ood):
         raise ValueError("a data file is given twice: compare different ones")
-    predictor = calculator_from(calculator) if folder is None else _of_folder(folder, device, dtype)
+    predictor = calculator_from(calculator or "") if folder is None else _of_folder(folder, device, dtype)
     if figures is not None and folder is not None and not any("uncertainty" in name for name in predictor.implemented_properties):
         raise ValueError("this model gives no uncertainty: there is nothing to draw, leave out --figures")
     sets = {name: read_dataset(name) for name in (data, *ood)}
@@ -90,10 +90,12 @@ def assessed(predictor: "Predictor", sets: "dict[str, Dataset]") -> "dict[str, A
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         for name, dataset in sets.items():
             task = bar.add_task(escape(Path(name).name), total=len(dataset))
+
+            def show_progress(done: int, total: int) -> None:
+                bar.update(task, completed=done)
+
             try:
-                found[name] = assess(
-                    predictor, calibration_of(predictor), dataset, lambda done, _, task=task: bar.update(task, completed=done)
-                )
+                found[name] = assess(predictor, calibration_of(predictor), dataset, show_progress)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
     return found

@@ -1,6 +1,6 @@
 """Progress of a training: a bar with losses and time left, and a line per epoch."""
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from race_calc.train.config import TrainConfig
 from race_calc.train.prepare import Prepared
@@ -25,7 +25,7 @@ class TrainingProgress:
             f"{len(prepared.train)} structures to train on, "
             f"{len(prepared.validation)} to validate"
         )
-        self._task = None
+        self._task: TaskID | None = None
 
     def __enter__(self) -> "TrainingProgress":
         self._bar.start()

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -10,7 +11,7 @@ from ase.data import atomic_numbers
 from ase.outputs import Properties
 
 from race_calc.uncertainty.calibration import Calibration
-from race_calc.uncertainty.prediction import QUANTITIES, Prediction, available
+from race_calc.uncertainty.prediction import QUANTITIES, Prediction
 from race_calc.uncertainty.predictor import BATCH
 from race_calc.uncertainty.storage import read_calibration
 
@@ -30,7 +31,7 @@ class PredictingCalculator(Calculator):
 
     model_hash: str | None = None
 
-    ignored_changes = {"initial_magmoms", "initial_charges"}
+    ignored_changes = {"initial_magmoms", "initial_charges"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class PredictingCalculator(Calculator):
         self.implemented_properties = [*filter(set(quantities).__contains__, QUANTITIES), *sorted(set(quantities) - set(QUANTITIES))]
         self.calibration = calibration
         self._thresholds = dict(thresholds or {})
-        self._prediction: Prediction | None = None
+        self._prediction: Any = None  # the Prediction of the current atoms
 
     def _raw(self, atoms: Atoms) -> Prediction:
         """The Prediction of one structure, as the potential is, without a calibration. Raises ValueError where there is none."""
@@ -73,7 +74,7 @@ class PredictingCalculator(Calculator):
         """Predict once and fill `results` with everything that gives."""
         self.results, self._prediction = {}, None  # nothing stale if this fails
         super().calculate(atoms, properties, system_changes)
-        raw = self._raw(self.atoms)
+        raw = self._raw(self.atoms)  # type: ignore[arg-type]  # set by ASE just now
         self._prediction = raw if self.calibration is None else self.calibration.apply(raw)
         known = results_of(self._prediction)
         self.results = {name: known[name] for name in self.implemented_properties if name in known}
@@ -102,10 +103,10 @@ class PredictingCalculator(Calculator):
 
 def results_of(prediction: Prediction) -> dict[str, float | bool | np.ndarray]:
     """A Prediction of one structure as ASE results; keys and units as in `race_calc.interfaces.calculator.RACECalculator`."""
-    given, found = available(prediction), {name: np.array(extra.mean) for name, extra in prediction.extra.items()}
+    found: dict[str, Any] = {name: np.array(extra.mean) for name, extra in prediction.extra.items()}
     for name, axis in QUANTITIES.items():
-        if name in given:
-            value = prediction.value(name)
+        if name in prediction.available:
+            value: Any = prediction.value(name)
             value = value if axis is None else np.take(value, 0, axis)
             found[name] = value if isinstance(value, bool) else float(value) if np.ndim(value) == 0 else np.array(value)
     return found

@@ -49,8 +49,8 @@ class Committee(PredictingCalculator):
         super().__init__(quantities(fields, len(self.calculators)), thresholds, calibration)
 
     def _check_elements(self) -> None:
-        known = {k: elements_of(member) for k, member in enumerate(self.calculators)}
-        known = {k: elements for k, elements in known.items() if elements is not None}
+        said = {k: elements_of(member) for k, member in enumerate(self.calculators)}
+        known = {k: elements for k, elements in said.items() if elements is not None}
         for k, elements in known.items():
             first = next(iter(known))
             if elements != known[first]:

@@ -7,13 +7,14 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.optimize.sciopt import Converged, SciPyOptimizer
 
 from race_calc.md.judge import STRUCTURE, Sight, judge
-from race_calc.md.log import LOG_VERSION, append_line, json_line
+from race_calc.md.log import LOG_VERSION, Line, append_line, json_line
 from race_calc.md.record import MonitorRecord, annotate, append_frame, monitored_images
 from race_calc.md.saving import SavedFrames, Spacing
 from race_calc.uncertainty.decisions import Criterion, MonitorState, Violation, accepted, default_criteria, resolve
@@ -22,6 +23,7 @@ from race_calc.uncertainty.predictor import thresholds_of
 from race_calc.uncertainty.scores import available_criteria
 
 logger = logging.getLogger("race_calc.monitor")
+Images = list[tuple[int | None, Atoms]]
 
 
 class UncertaintyMonitor:
@@ -61,7 +63,7 @@ class UncertaintyMonitor:
 
     def __init__(
         self,
-        dynamics,
+        dynamics: Any,
         criteria: Sequence[Criterion] | None = None,
         *,
         logfile: str | Path | None = None,
@@ -69,7 +71,7 @@ class UncertaintyMonitor:
         interval: int = 1,
         callback: Callable[[MonitorRecord], None] | None = None,
         quiet: int = 10,
-        spacing: Spacing = Spacing(),
+        spacing: Spacing = Spacing(),  # noqa: B008  (frozen)
     ):
         if not hasattr(dynamics, "insert_observer"):
             raise TypeError(
@@ -89,7 +91,7 @@ class UncertaintyMonitor:
         self._saved = SavedFrames(spacing)
         self._seen: dict[str, float] = {}  # largest scores since each was last below its thresholds
         self._started = self._halting = False
-        self._frame = None
+        self._frame: Any = None  # step, positions and cells of the last check
         self._asked = criteria
         images = monitored_images(dynamics)
         self._calculators = _calculators(images)
@@ -138,7 +140,7 @@ class UncertaintyMonitor:
             self.dynamics.observers[:] = kept
             self._note("detach")
 
-    def _resolved(self, images) -> tuple[Criterion, ...]:
+    def _resolved(self, images: Images) -> tuple[Criterion, ...]:
         _, atoms = images[0]
         available = available_criteria(atoms.calc.prediction(atoms), [atoms])
         thresholds = thresholds_of(atoms.calc)
@@ -161,20 +163,20 @@ class UncertaintyMonitor:
             self._calculators = _calculators(images)
             self._change(self._resolved(images), "another calculator")
         predictions = {image: atoms.calc.prediction(atoms) for image, atoms in images}
-        self.record, self.state = judge(Sight(self.dynamics, dict(images), predictions), self._criteria, self.state, self._silent > 0)
+        record, self.state = judge(Sight(self.dynamics, dict(images), predictions), self._criteria, self.state, self._silent > 0)
         self._silent = max(self._silent - 1, 0)
-        above = {v.criterion: v.value for v in self.record.decision.violations}
+        above = {v.criterion: v.value for v in record.decision.violations}
         self._seen = {name: max(value, self._seen.get(name, value)) for name, value in above.items()}
-        self.halt_reason = self.record.decision.halting
+        self.record, self.halt_reason = record, record.decision.halting
         if self.halt_reason is not None:
             self._halting = True
             self.dynamics.max_steps = 0
             logger.warning("%s", self.halt_reason)
-        self._write(dict(images), predictions)
+        self._write(record, dict(images), predictions)
         if self.callback is not None:
-            self.callback(self.record)
+            self.callback(record)
 
-    def _is_judged(self, images) -> bool:
+    def _is_judged(self, images: Images) -> bool:
         """Whether this very frame was judged before: ASE repeats observers when resumed at step 0."""
         positions = [atoms.positions.copy() for _, atoms in images]
         cells = [atoms.cell.array.copy() for _, atoms in images]
@@ -187,8 +189,7 @@ class UncertaintyMonitor:
             and all(np.array_equal(a, b) for a, b in zip(before[1] + before[2], frame[1] + frame[2], strict=True))
         )
 
-    def _write(self, atoms_of: dict[int | None, Atoms], predictions: dict[int | None, Prediction]) -> None:
-        record = self.record
+    def _write(self, record: MonitorRecord, atoms_of: dict[int | None, Atoms], predictions: dict[int | None, Prediction]) -> None:
         if record.decision.violations or self._checks % self._quiet == 0:
             self._append(record.line())
         self._checks += 1
@@ -211,10 +212,10 @@ class UncertaintyMonitor:
             frame.info |= {name: value for name, value in known.items() if value is not None}
             append_frame(self.flagged, frame)
 
-    def _note(self, event: str, **content) -> None:
+    def _note(self, event: str, **content: Any) -> None:
         self._append({"event": event, "step": self.dynamics.nsteps, "date": _now(), **content})
 
-    def _append(self, line: dict) -> None:
+    def _append(self, line: Line) -> None:
         if self.logfile is None:
             return
         if not self._started:
@@ -232,11 +233,11 @@ class UncertaintyMonitor:
         append_line(self.logfile, json_line({"event": line["event"], "run": self.run_id, **line}))
 
 
-def _calculators(images) -> list:
+def _calculators(images: Images) -> list[Any]:
     return [atoms.calc for _, atoms in images]
 
 
-def _model_hash(calculators) -> str | None:
+def _model_hash(calculators: list[Any]) -> str | None:
     """Of the potential, where it tells one (`model_hash`)."""
     return getattr(calculators[0], "model_hash", None)
 

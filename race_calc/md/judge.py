@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from ase import Atoms, units
 
 from race_calc.md.guard import CLOSEST, explosion
@@ -62,7 +63,7 @@ def _exploded(seen: Sight) -> list[Violation]:
     ]
 
 
-def _first(values, atom_index) -> tuple[float, int | None]:
+def _first(values: np.ndarray, atom_index: np.ndarray | None) -> tuple[float, int | None]:
     return float(values[0]), None if atom_index is None else int(atom_index[0])
 
 

@@ -15,13 +15,15 @@ detach      the end of the monitor
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 LOG_VERSION = 2
+Line = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +50,15 @@ class LoggedRun:
     run: str | None
     model: str | None
     date: str
-    criteria: tuple[dict, ...]
+    criteria: tuple[Line, ...]
     step: np.ndarray
     time: np.ndarray
     temperature: np.ndarray
     energy: np.ndarray
     scores: dict[str, np.ndarray]
     action: tuple[str | None, ...]
-    violations: tuple[tuple[dict, ...], ...]
-    events: tuple[dict, ...]
+    violations: tuple[tuple[Line, ...], ...]
+    events: tuple[Line, ...]
 
 
 def read_log(path: str | Path) -> tuple[LoggedRun, ...]:
@@ -67,7 +69,7 @@ def read_log(path: str | Path) -> tuple[LoggedRun, ...]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no log {path}: give the `logfile` of an UncertaintyMonitor")
-    runs: dict[str, list[dict]] = {}
+    runs: dict[str, list[Line]] = {}
     current = ""
     for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
@@ -88,7 +90,7 @@ def read_log(path: str | Path) -> tuple[LoggedRun, ...]:
     return tuple(_run(lines) for lines in runs.values())
 
 
-def _run(lines: list[dict]) -> LoggedRun:
+def _run(lines: list[Line]) -> LoggedRun:
     start, steps = lines[0], [line for line in lines if line["event"] == "step"]
     names = dict.fromkeys(name for line in steps for name in line["scores"])
     return LoggedRun(
@@ -107,11 +109,11 @@ def _run(lines: list[dict]) -> LoggedRun:
     )
 
 
-def _numbers(values) -> np.ndarray:
+def _numbers(values: Iterable[Any]) -> np.ndarray:
     return np.array([np.nan if value is None else float(value) for value in values])  # "nan" and "inf" are strings
 
 
-def json_line(content: Mapping) -> str:
+def json_line(content: Line) -> str:
     """Strict JSON on one line. Numbers that are not finite become the strings "nan", "inf", "-inf"."""
     return json.dumps(_strict(content), allow_nan=False)
 
@@ -129,7 +131,7 @@ def append_line(path: str | Path, line: str) -> None:
         file.write(line.encode() + b"\n")
 
 
-def _strict(value):
+def _strict(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _strict(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import ase.io
 from ase import Atoms
@@ -9,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.data.dataset import PREDICTED
 from race_calc.uncertainty.decisions import Decision
-from race_calc.uncertainty.prediction import Prediction, available, principal_std
+from race_calc.uncertainty.prediction import Prediction, principal_std
 from race_calc.uncertainty.scores import all_scores
 
 SIGMA = "forces_uncertainty_max"  # array of a frame
@@ -32,7 +33,7 @@ class MonitorRecord:
     scores: dict[str, float]
     decision: Decision
 
-    def line(self) -> dict:
+    def line(self) -> dict[str, Any]:
         """The record for the log, see `race_calc.md.log`."""
         content = {"event": "step", **asdict(self)}
         content["violations"] = content.pop("decision")["violations"]
@@ -69,19 +70,19 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
             f"need a prediction of one structure with {len(atoms)} atoms, got "
             f"{len(prediction.energy)} structures with {len(prediction.forces)} atoms"
         )
-    frame = atoms.copy()
+    frame: Atoms = atoms.copy()
     for key in _CALCULATOR_KEYS:  # the extxyz writer refuses to hold them twice
         frame.info.pop(key, None)
         frame.arrays.pop(key, None)
-    given = available(prediction)
-    if "forces_covariance" in given:
-        frame.set_array(SIGMA, principal_std(prediction.forces_covariance))
-        frame.set_array("forces_covariance", prediction.forces_covariance.reshape(-1, 9))
-    if "bald_forces" in given:
+    covariance = prediction.forces_covariance
+    if covariance is not None:
+        frame.set_array(SIGMA, principal_std(covariance))
+        frame.set_array("forces_covariance", covariance.reshape(-1, 9))
+    if "bald_forces" in prediction.available:
         frame.set_array("bald_forces", prediction.bald_forces)
-    for name in ("energy_uncertainty", "bald_energy"):
-        if name in given:
-            frame.info[name] = float(prediction.value(name)[0])
+    for name in prediction.available & {"energy_uncertainty", "bald_energy"}:
+        value: Any = prediction.value(name)
+        frame.info[name] = float(value[0])
     for name, (values, _) in all_scores(prediction, [atoms]).items():
         frame.info[f"score_{name}"] = float(values[0])
     frame.info["calibrated"] = prediction.calibrated
@@ -98,7 +99,7 @@ def append_frame(path: str | Path, frame: Atoms) -> None:
     ase.io.write(path, frame, format="extxyz", append=True)
 
 
-def record_uncertainties(dynamics, path: str | Path, interval: int = 1, append: bool = False) -> None:
+def record_uncertainties(dynamics: Any, path: str | Path, interval: int = 1, append: bool = False) -> None:
     """Write an annotated frame to an extxyz file at every `interval` steps of a run.
 
     dynamics: any ASE dynamics or optimiser; every image of a NEB is written. An
@@ -110,7 +111,7 @@ def record_uncertainties(dynamics, path: str | Path, interval: int = 1, append: 
     if not append:
         Path(path).unlink(missing_ok=True)
 
-    def write():
+    def write() -> None:
         for image, atoms in monitored_images(dynamics):
             frame = annotate(atoms, atoms.calc.prediction(atoms))
             frame.info["step"] = dynamics.nsteps
@@ -121,7 +122,7 @@ def record_uncertainties(dynamics, path: str | Path, interval: int = 1, append: 
     dynamics.attach(write, interval=interval)
 
 
-def monitored_images(dynamics) -> list[tuple[int | None, Atoms]]:
+def monitored_images(dynamics: Any) -> list[tuple[int | None, Atoms]]:
     """(image index, atoms) of all structures that have a calculator with predictions.
 
     The index is None except for a NEB. Filters are unwrapped.
@@ -135,5 +136,8 @@ def monitored_images(dynamics) -> list[tuple[int | None, Atoms]]:
     offered = [(i, atoms) for i, atoms in images if callable(getattr(atoms.calc, "prediction", None))]
     if not offered:
         kinds = sorted({type(atoms.calc).__name__ for _, atoms in images})
-        raise TypeError(f"uncertainties come from a race_calc.RACECalculator set as atoms.calc, but the calculator is {', '.join(kinds)}")
+        raise TypeError(
+            "uncertainties come from a race_calc.RACECalculator, Committee or from_results(calculator) set as atoms.calc, "
+            f"but the calculator is {', '.join(kinds)}"
+        )
     return offered

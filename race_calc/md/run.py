@@ -94,7 +94,7 @@ def run_demo(atoms: Atoms, plan: DemoPlan, out: str | Path, seed: int, callback:
         plan=plan,
         steps=dyn.nsteps,
         halt=monitor.halt_reason,
-        temperature=monitor.record.temperature,
+        temperature=float(atoms.get_temperature()),
         target=target_temperature(plan, dyn.nsteps),
         alarms=tuple(alarms),
     )

@@ -18,7 +18,7 @@ class Spacing:
     distance: float = 0.05
     most: int = 1000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(self.time, self.distance, self.most) < 0:
             raise ValueError(f"time, distance and most of a Spacing must be numbers ≥ 0, got {self.time}, {self.distance}, {self.most}")
 

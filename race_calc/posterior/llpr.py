@@ -168,7 +168,8 @@ class Llpr(PostHoc):
             basis.progress(done + 1, len(basis.train))
         held = [last_layer_features(basis.model, one, example, basis.device) for example in basis.validation]
         energy_errors, force_errors = zip(*errors)
-        found = fit(mean, precision, PRIOR, torch.stack([features for features, _ in held]), torch.tensor(energy_errors, dtype=torch.float64))
+        features = torch.stack([features for features, _ in held])
+        found = fit(mean, precision, PRIOR, features, torch.tensor(energy_errors, dtype=torch.float64))
         variances = torch.cat([force_covariance(found, g).diagonal(dim1=-2, dim2=-1).flatten() for _, g in held]).numpy()
         ratio = float(np.mean(np.concatenate([f.ravel() for f in force_errors]) ** 2 / variances))
         record = {"calibration": found.scale, "force_errors_over_variances": ratio, "seed": basis.seed}

@@ -1,6 +1,7 @@
 """What the demo tells at its end: the figure and the closing lines."""
 
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -17,7 +18,7 @@ from race_calc.uncertainty.scores import SCORES
 
 def draw_figure(outcome: DemoOutcome, out: Path) -> list[Path]:
     """Read the log and the last frame of the trajectory in `out`, draw, and return the paths of the figure."""
-    frame = ase.io.read(out / TRAJECTORY, index=-1)
+    frame: Any = ase.io.read(out / TRAJECTORY, index=-1)  # one Atoms
     molecule = None
     halt = outcome.halt
     if SIGMA in frame.arrays:

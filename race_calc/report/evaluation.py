@@ -1,6 +1,8 @@
 """Numbers of `race-calc evaluate` as tables (meV, meV/Å)."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from ase.data import chemical_symbols
 from rich.console import Console
@@ -93,10 +95,11 @@ def calibration_errors(found: dict[str, Assessment], quantity: str) -> Table | N
         ["data", "error\nbefore"] + ["\nafter", "\nreduced"] * after + ["inside, %\nbefore"] + ["\nafter"] * after,
     )
     for name, a in shown.items():
-        one, two = a.before_quality[quantity], a.after_quality.get(quantity)
+        one = a.before_quality[quantity]
         error = [_bracketed(one.calibration_error)]
         covered = [_covered(one.coverage)]
         if after:
+            two = a.after_quality[quantity]
             ratio = 1.0 - two.calibration_error.value / max(one.calibration_error.value, 1e-12)
             error += [_bracketed(two.calibration_error), f"{100 * ratio:.0f} %"]
             covered += [_covered(two.coverage)]
@@ -139,7 +142,7 @@ def sizes(found: dict[str, Assessment]) -> Table:
     return _grouped("Forces by size", found, groups, kinds)
 
 
-def _grouped(title: str, found: dict, groups: dict[str, dict[object, Group]], kinds: dict[object, str]) -> Table:
+def _grouped(title: str, found: dict[str, Assessment], groups: Mapping[str, Mapping[Any, Group]], kinds: Mapping[Any, str]) -> Table:
     table = plain_table(
         f"{title}: RMSE, root mean square σ (meV/Å), percent inside 90 %", ["data", "", "atoms", "RMSE", "σ", "σ / RMSE", "inside 90 %"]
     )

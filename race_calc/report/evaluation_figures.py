@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from scipy.special import ndtri
 
 from race_calc.evaluate.assessment import Assessment
@@ -37,9 +38,10 @@ def _clouds(found: dict[str, Assessment]) -> dict[str, tuple[str, dict[str, Clou
 
 def _bars(a: Assessment, calibration: Calibration | None) -> list[tuple[str, Bars]]:
     d, z = 1e3 * a.raw.energy, float(ndtri(0.5 + 0.5 * LEVEL))
-    found = [("before calibration", Bars(d, -z * 1e3 * a.raw.energy_std, z * 1e3 * a.raw.energy_std))]
+    std = 1e3 * np.asarray(a.raw.energy_std)
+    found = [("before calibration", Bars(d, -z * std, z * std))]
     if calibration is not None and calibration.energy is not None:
-        std = 1e3 * a.residuals.energy_std
+        std = 1e3 * np.asarray(a.residuals.energy_std)
         low, high = (bound * std for bound in calibration.energy.interval(LEVEL))
         found.append(("after", Bars(d, low, high)))
     return found

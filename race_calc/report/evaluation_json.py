@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ase.data import chemical_symbols
 
@@ -11,8 +12,8 @@ from race_calc import __version__
 from race_calc.data.files import write_atomically
 from race_calc.data.hashes import data_hash
 from race_calc.evaluate.assessment import Assessment, Comparison
-from race_calc.evaluate.errors import Evaluation, Quality
-from race_calc.evaluate.groups import by_element, by_size, size_bounds
+from race_calc.evaluate.errors import Evaluation
+from race_calc.evaluate.groups import Group, by_element, by_size, size_bounds
 from race_calc.evaluate.reliability import Reliability
 from race_calc.evaluate.unified_score import mean_term
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor
@@ -28,7 +29,7 @@ def write_json(path: Path, compared: Comparison, run: dict[str, str | None]) -> 
         for name, a in found.items()
     ]
     first = next(iter(found))
-    content = {
+    content: dict[str, Any] = {
         "race_calc": __version__,
         **run,
         "calibrated": calibration is not None,
@@ -47,7 +48,7 @@ def write_json(path: Path, compared: Comparison, run: dict[str, str | None]) -> 
 
 def numbers(e: Evaluation) -> dict[str, int | float | None]:
     """Errors and uncertainties of one data set. Coverage is a fraction, 0 to 1."""
-    found = {"structures": e.structures, "atoms": e.atoms, "structures_with_stress": e.stresses}
+    found: dict[str, int | float | None] = {"structures": e.structures, "atoms": e.atoms, "structures_with_stress": e.stresses}
     kinds = {
         ("energy", "meV", "per_structure"): e.energy,
         ("energy_per_atom", "meV", ""): e.energy_per_atom,
@@ -59,7 +60,7 @@ def numbers(e: Evaluation) -> dict[str, int | float | None]:
     return found
 
 
-def _quality_numbers(name: str, unit: str, per: str, q: Quality | None) -> dict[str, float | None]:
+def _quality_numbers(name: str, unit: str, per: str, q: Any) -> dict[str, float | None]:
     milli = lambda value: None if value is None else 1e3 * value  # noqa: E731
     found = {f"{name}_{key}_{unit}": milli(getattr(q, key, None)) for key in ("mae", "rmse")}
     if name != "energy_per_atom":
@@ -95,12 +96,15 @@ def _quantities(qualities: dict[str, Reliability]) -> dict:
 
 
 def _groups(a: Assessment, bounds) -> dict:
-    name = lambda g: {
-        "atoms": g.atoms,
-        "force_rmse_meV_per_A": 1e3 * g.rmse,
-        "force_rms_sigma_meV_per_A": None if g.sigma is None else 1e3 * g.sigma,
-        "coverage_90_fraction": g.covered,
-    }
+    def name(g: Group) -> dict[str, float | None]:
+        sigma = None if g.sigma is None else 1e3 * g.sigma
+        return {
+            "atoms": g.atoms,
+            "force_rmse_meV_per_A": 1e3 * g.rmse,
+            "force_rms_sigma_meV_per_A": sigma,
+            "coverage_90_fraction": g.covered,
+        }
+
     sizes = [{"from_eV_per_A": low, "to_eV_per_A": high, **name(g)} for (low, high), g in by_size(a.residuals, a.covered, bounds).items()]
     return {"by_element": {chemical_symbols[z]: name(g) for z, g in by_element(a.residuals, a.covered).items()}, "by_force_size": sizes}
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -65,10 +66,9 @@ def run_figure(trace: RunTrace, molecule: Molecule | None = None, caption: str =
     rows = 1 + len(trace.scores)
     figure = Figure(figsize=(7.2, 1.2 + 1.35 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    if molecule is None:
-        left = figure
-    else:
-        left, right = figure.subfigures(1, 2, width_ratios=(1.6, 1.0), wspace=0.02)
+    left: Any = figure
+    if molecule is not None:
+        left, right = figure.subfigures(1, 2, width_ratios=(1.6, 1.0), wspace=0.02)  # type: ignore[misc]  # an array of two
         _molecule_panel(right, molecule, caption)
     panels = left.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     _temperature_panel(panels[0], trace)

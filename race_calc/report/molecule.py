@@ -64,12 +64,12 @@ def draw_molecule(ax, molecule: Molecule) -> ScalarMappable:
     for i, symbol in enumerate(molecule.symbols):
         colour = COLOURS(norm(values[i])) if np.isfinite(values[i]) else (1.0, 1.0, 1.0, 1.0)
         size = ATOM_SIZE * radii[i]
-        ax.add_patch(Circle(view[i, :2], size, facecolor=colour, edgecolor="0.25", lw=0.7, zorder=depth[i]))
+        ax.add_patch(Circle(tuple(view[i, :2]), size, facecolor=colour, edgecolor="0.25", lw=0.7, zorder=depth[i]))
         if symbol != "H":
             ink = "black" if np.dot(colour[:3], (0.299, 0.587, 0.114)) > 0.5 else "white"
             ax.text(*view[i, :2], symbol, color=ink, ha="center", va="center", fontsize=7, zorder=depth[i] + 0.1)
         if i == molecule.ringed:
-            ring = Circle(view[i, :2], size + 0.28, fill=False, edgecolor=RING, lw=2.0, zorder=depth[-1] + len(view) + 5)
+            ring = Circle(tuple(view[i, :2]), size + 0.28, fill=False, edgecolor=RING, lw=2.0, zorder=depth[-1] + len(view) + 5)
             ax.add_patch(ring)
     low, high = view[:, :2].min(axis=0) - 0.7, view[:, :2].max(axis=0) + 0.7
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -41,7 +42,9 @@ def error_figure(panels: Mapping[str, tuple[str, Mapping[str, Cloud]]]) -> Figur
         ax.set_xlabel(f"predicted σ ({unit})", **STYLE)
         ax.set_ylabel(f"|error| ({unit})", **STYLE)
     names = list(next(iter(panels.values()))[1])
-    handles = [Line2D([], [], color=COLOURS[i % 5], marker=MARKERS[i % 5], ls="", ms=4, label=name) for i, name in enumerate(names)]
+    handles: list[Any] = [
+        Line2D([], [], color=COLOURS[i % 5], marker=MARKERS[i % 5], ls="", ms=4, label=name) for i, name in enumerate(names)
+    ]
     handles += [Patch(color=colour, label=f"{100 * (high - low):.0f} % lie here if σ is right") for low, high, colour in reversed(BANDS)]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure

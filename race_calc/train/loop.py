@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def one_step(context: Context, batch: Batch, rate: float, old: StackState, draws
     pace = Pace(rate, context.training.clip_norm, context.training.ema_decay)
 
     def muon(state: StackState, losses: Tensor, gradients: Tensor) -> StackState:
-        return update(state, gradients, losses, pace, lambda weights, now, held, adam: muon_direction(weights, now, held, adam, context.shapes))
+        return update(state, gradients, losses, pace, partial(muon_direction, shapes=context.shapes))
 
     step = Step(lambda weights: gradients_of(context, weights, batch), muon, rate, len(context.train), draws)
     return context.posterior.step(old, step)
