@@ -96,7 +96,7 @@ def dataset_from_atoms(frames: Sequence[Atoms], source: str = "the list of struc
         if atoms.info.get("labels") == PREDICTED:
             raise ValueError(
                 f"the labels of frame {i} of {source} are predictions of a model (info labels={PREDICTED}), such as the monitor saves "
-                "them: nothing can be learned from them, compute energy and forces with the reference method, store those, and remove the key"
+                "them: nothing can be learned from them, compute energy and forces with the reference method, store those, remove the key"
             )
         results = {} if atoms.calc is None else atoms.calc.results
         missing = [key for key in ("energy", "forces") if results.get(key) is None]
