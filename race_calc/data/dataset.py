@@ -1,18 +1,17 @@
 """Labelled structures: read from a file, checked once, then trusted.
 
-Everything after this file may rely on finite numbers, known elements and at
-least one atom in each structure.
+Everything after this file may rely on finite numbers, known elements and at least one atom in each structure.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.io import read
-from ase.stress import voigt_6_to_full_3x3_stress
 
 from race_calc.data.npz import read_npz
 
@@ -49,20 +48,11 @@ class Dataset:
         return tuple(sorted({int(z) for atoms in self.structures for z in set(atoms.numbers)}))
 
     def subset(self, indices: Iterable[int]) -> "Dataset":
-        """The structures with these indices, in this order.
-
-        Raises ``ValueError`` for an index outside 0 .. B - 1.
-        """
+        """The structures with these indices, in this order. Raises ``ValueError`` for an index outside 0 .. B - 1."""
         indices = [int(i) for i in indices]
-        outside = [i for i in indices if not 0 <= i < len(self)]
-        if outside:
-            raise ValueError(f"indices {_short(outside)} are outside this data set of {len(self)} structures: use 0 to {len(self) - 1}")
-        return Dataset(
-            structures=tuple(self.structures[i] for i in indices),
-            energy=self.energy[indices],
-            forces=tuple(self.forces[i] for i in indices),
-            stress=tuple(self.stress[i] for i in indices),
-        )
+        check_indices(indices, len(self))
+        forces, stress = tuple(self.forces[i] for i in indices), tuple(self.stress[i] for i in indices)
+        return Dataset(tuple(self.structures[i] for i in indices), self.energy[indices], forces, stress)
 
 
 def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
@@ -70,15 +60,11 @@ def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
 
     ``path``: any file ASE reads, or an npz file of one of two layouts:
 
-    - keys Z, R_train, E_train, F_train, R_test, ... in eV and Å; the part is chosen
-      with ``file.npz#train`` (default) or ``file.npz#test``;
-    - the published rMD17 (Christensen & von Lilienfeld 2020): keys nuclear_charges,
-      coords, energies, forces in kcal/mol and Å, converted to eV.
+    - keys Z, R_train, E_train, F_train, R_test, ... in eV and Å; the part is chosen with ``file.npz#train`` (default) or ``#test``;
+    - the published rMD17 (Christensen & von Lilienfeld 2020): nuclear_charges, coords, energies, forces in kcal/mol, converted to eV.
 
-    ``index``: an ASE index ("0:450", ":", 7, a slice).
-
-    Raises ``FileNotFoundError`` for a missing file and ``ValueError`` for a file that
-    cannot be read and for every fault named by :func:`dataset_from_atoms`.
+    ``index``: an ASE index ("0:450", ":", 7, a slice). Raises ``FileNotFoundError`` for a missing file and ``ValueError`` for a file
+    that cannot be read and for every fault named by :func:`dataset_from_atoms`.
     """
     name, part = str(path), None
     if ".npz#" in name:
@@ -87,8 +73,7 @@ def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
         raise FileNotFoundError(f"data file {name} does not exist: check the path ({Path(name).absolute()})")
     source = str(path) if index == ":" else f"{path} (index {index})"  # frames are counted from its start
     if name.endswith(".npz"):
-        labelled = [(*frame, None) for frame in read_npz(name, part, index)]
-        return _checked(labelled, source)
+        return _checked([(*frame, None) for frame in read_npz(name, part, index)], source)
     try:
         frames = read(name, index=index, do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
@@ -102,38 +87,30 @@ def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
 def dataset_from_atoms(frames: Sequence[Atoms], source: str = "the list of structures") -> Dataset:
     """Data set of ``Atoms`` whose calculators hold energy (eV) and forces (eV/Å).
 
-    Labels are taken from ``atoms.calc.results``, so constraints do not change the forces.
-    The stress is dropped where the cell has no volume. ``source`` names the data in errors.
-
-    Raises ``ValueError`` (naming the frame) for: no frames, no atoms, no energy or forces, labels that are predictions,
-    unknown elements, numbers that are not finite, forces of a wrong shape, a periodic
-    direction without a cell vector.
+    Labels are taken from ``atoms.calc.results``, so constraints do not change the forces. The stress is dropped where the cell has no
+    volume. Raises ``ValueError`` naming ``source`` and the frame for: no frames, no atoms, no energy or forces, labels that are
+    predictions, unknown elements, numbers that are not finite, forces of a wrong shape, a periodic direction without a cell vector.
     """
     labelled = []
     for i, atoms in enumerate(frames):
         if atoms.info.get("labels") == PREDICTED:
             raise ValueError(
-                f"the labels of frame {i} of {source} are predictions of a model (info labels={PREDICTED}), such as the "
-                "monitor saves them: nothing can be learned from them, compute energy and forces with the reference "
-                "method, store those, and remove the key"
+                f"the labels of frame {i} of {source} are predictions of a model (info labels={PREDICTED}), such as the monitor saves "
+                "them: nothing can be learned from them, compute energy and forces with the reference method, store those, remove the key"
             )
         results = {} if atoms.calc is None else atoms.calc.results
         missing = [key for key in ("energy", "forces") if results.get(key) is None]
         if missing and len(atoms):
             raise ValueError(
-                f"frame {i} of {source} has no {' and no '.join(missing)}: the labels must be stored "
-                "as the ASE results 'energy' and 'forces' (in extxyz, keys of these names); found "
-                f"info keys {sorted(atoms.info)} and arrays {sorted(atoms.arrays)}"
+                f"frame {i} of {source} has no {' and no '.join(missing)}: the labels must be stored as the ASE results 'energy' and "
+                f"'forces' (in extxyz, keys of these names); found info keys {sorted(atoms.info)} and arrays {sorted(atoms.arrays)}"
             )
         labelled.append((atoms, results.get("energy"), results.get("forces"), results.get("stress")))
     return _checked(labelled, source)
 
 
 def check_same_elements(train: Dataset, validation: Dataset) -> None:
-    """Raise ``ValueError`` when ``validation`` holds an element that ``train`` lacks.
-
-    Fewer elements in ``validation`` are fine.
-    """
+    """Raise ``ValueError`` when ``validation`` holds an element that ``train`` lacks. Fewer elements in ``validation`` are fine."""
     unseen = sorted(set(validation.elements) - set(train.elements))
     if unseen:
         raise ValueError(
@@ -147,54 +124,52 @@ def element_names(numbers: Iterable[int]) -> str:
     return ", ".join(chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"Z={z}" for z in numbers)
 
 
-def _checked(labelled: list[tuple], source: str) -> Dataset:
+def check_indices(indices: Iterable[int], n: int, whose: str = "") -> None:
+    """Raise ``ValueError`` for indices outside 0 .. n - 1; ``whose``: such as " of the split"."""
+    outside = [i for i in indices if not 0 <= i < n]
+    if outside:
+        raise ValueError(
+            f"{len(outside)} indices{whose} (first: {outside[0]}) are outside the data set of {n} structures: use 0 to {n - 1}, "
+            "and the file that they were made for"
+        )
+
+
+def _checked(labelled: Sequence[tuple[Atoms, Any, Any, Any]], source: str) -> Dataset:
     """Data set of (atoms, energy, forces, stress) after all checks."""
     if not labelled:
         raise ValueError(f"{source} holds no structures: give a file and an index with at least one frame")
-    structures, energy, all_forces, all_stress = [], [], [], []
-    for i, (original, e, f, s) in enumerate(labelled):
-        where = f"frame {i} of {source}"
-        atoms = original.copy()
-        atoms.set_constraint()
-        results = {} if original.calc is None else original.calc.results
-        for name in results.keys() & {"charges", "magmoms"}:  # arrays in a file that ASE's readers take for results
-            atoms.arrays.setdefault(name, np.array(results[name]))
-        if len(atoms) == 0:
-            raise ValueError(f"{where} has no atoms: remove it")
-        if atoms.numbers.min() < 1 or atoms.numbers.max() >= len(chemical_symbols):
-            raise ValueError(f"{where} has atoms that are no chemical element (such as X): remove them")
-        flat = np.flatnonzero(atoms.pbc & ~atoms.cell.array.any(axis=1))
-        if len(flat):
-            raise ValueError(f"{where} is periodic along cell vector {int(flat[0])}, which is zero: give the cell or switch pbc off")
-        forces = np.array(f, dtype=np.float64)
-        if forces.shape != (len(atoms), 3):
-            raise ValueError(f"{where}: forces have the shape {forces.shape}, expected {(len(atoms), 3)}")
-        stress = None if s is None or atoms.cell.rank < 3 else _full_stress(s, where)
-        for name, values in (
-            ("positions", atoms.positions),
-            ("cell", atoms.cell.array),
-            ("energy", np.float64(e)),
-            ("forces", forces),
-            ("stress", 0.0 if stress is None else stress),
-        ):
-            if not np.isfinite(values).all():
-                raise ValueError(f"{where}: {name} not finite (NaN or infinite): repair or remove this frame")
-        structures.append(atoms)
-        energy.append(float(e))
-        all_forces.append(forces)
-        all_stress.append(stress)
-    return Dataset(tuple(structures), np.array(energy, dtype=np.float64), tuple(all_forces), tuple(all_stress))
+    structures, energies, *arrays = zip(*(_frame(*labels, f"frame {i} of {source}") for i, labels in enumerate(labelled)))
+    return Dataset(structures, np.array(energies), *arrays)
 
 
-def _full_stress(stress, where: str) -> np.ndarray:
-    """(3, 3) from ASE's Voigt order xx, yy, zz, yz, xz, xy."""
-    stress = np.array(stress, dtype=np.float64)
+def _frame(labelled: Atoms, energy: Any, forces: Any, stress: Any, where: str) -> tuple[Atoms, float, np.ndarray, np.ndarray | None]:
+    atoms: Atoms = labelled.copy()
+    atoms.set_constraint()
+    results = {} if labelled.calc is None else labelled.calc.results
+    for name in results.keys() & {"charges", "magmoms"}:  # arrays in a file that ASE's readers take for results
+        atoms.arrays.setdefault(name, np.array(results[name]))
+    if len(atoms) == 0:
+        raise ValueError(f"{where} has no atoms: remove it")
+    if atoms.numbers.min() < 1 or atoms.numbers.max() >= len(chemical_symbols):
+        raise ValueError(f"{where} has atoms that are no chemical element (such as X): remove them")
+    flat = np.flatnonzero(atoms.pbc & ~atoms.cell.array.any(axis=1))
+    if len(flat):
+        raise ValueError(f"{where} is periodic along cell vector {int(flat[0])}, which is zero: give the cell or switch pbc off")
+    forces = np.array(forces, dtype=np.float64)
+    if forces.shape != (len(atoms), 3):
+        raise ValueError(f"{where}: forces have the shape {forces.shape}, expected {(len(atoms), 3)}")
+    stress = None if stress is None or atoms.cell.rank < 3 else _full_stress(np.array(stress, dtype=np.float64), where)
+    numbers = {"positions": atoms.positions, "cell": atoms.cell.array, "energy": np.float64(energy), "forces": forces}
+    for name, values in (numbers if stress is None else numbers | {"stress": stress}).items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{where}: {name} not finite (NaN or infinite): repair or remove this frame")
+    return atoms, float(energy), forces, stress
+
+
+def _full_stress(stress: np.ndarray, where: str) -> np.ndarray:
+    """(3, 3), also from ASE's Voigt order xx, yy, zz, yz, xz, xy."""
     if stress.shape == (6,):
-        return voigt_6_to_full_3x3_stress(stress)
+        return stress[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
     if stress.shape != (3, 3):
         raise ValueError(f"{where}: stress has the shape {stress.shape}, expected (6,) or (3, 3)")
     return stress
-
-
-def _short(values: list[int]) -> str:
-    return str(values) if len(values) <= 5 else f"{str(values[:5])[:-1]}, ...]"

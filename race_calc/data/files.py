@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -15,7 +16,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
-def read_json(path: Path, kind: str, newest: int) -> dict:
+def read_json(path: Path, kind: str, newest: int) -> dict[str, Any]:
     """The content of a JSON file that calls itself `kind` ("format") and has a "version" up to `newest`.
 
     Raises FileNotFoundError where there is none, ValueError for a damaged file, another kind and a newer version.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from race_calc.data.neighbours import check_structure, neighbour_pairs
+from race_calc.data.neighbours import Pairs, check_structure, neighbour_pairs
 from race_calc.data.skin import SkinList, pairs_within, updated
 
 
@@ -57,29 +57,24 @@ class Graph:
         """r_ij = r_j - r_i + shift (E, 3) in Å."""
         centre, neighbour = self.edge_index
         shift = np.einsum("ea,eab->eb", self.shifts, self.cell[self.batch[centre]])
-        return self.positions[neighbour] - self.positions[centre] + shift
+        return np.asarray(self.positions[neighbour] - self.positions[centre] + shift)
 
 
 def from_atoms(atoms: Atoms, cutoff: float) -> Graph:
-    """The graph of one structure. `cutoff` in Å. Does not change `atoms`.
-
-    Raises ValueError for an empty structure, positions that are not finite, a periodic direction
-    without a cell vector, or two atoms on one place.
-    """
+    """The graph of one structure, which stays as it is. `cutoff` in Å. Raises ValueError as `check_structure` and `neighbour_pairs` do."""
     check_structure(atoms)
     return _graph(atoms, neighbour_pairs(atoms, cutoff))
 
 
-def from_atoms_with_skin(atoms: Atoms, cutoff: float, known: SkinList | None) -> tuple[Graph, SkinList]:
+def from_atoms_with_skin(atoms: Atoms, cutoff: float, last: SkinList | None) -> tuple[Graph, SkinList]:
     """The same, from the pairs of an earlier structure where these still serve, and the list for the next one."""
     check_structure(atoms)
-    known = updated(known, atoms, cutoff)
-    return _graph(atoms, pairs_within(known, atoms, cutoff)), known
+    pairs = updated(last, atoms, cutoff)
+    return _graph(atoms, pairs_within(pairs, atoms, cutoff)), pairs
 
 
-def _graph(atoms: Atoms, pairs: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> Graph:
+def _graph(atoms: Atoms, pairs: Pairs) -> Graph:
     centre, neighbour, shifts, pair = pairs
-    n = len(atoms)
     return Graph(
         numbers=atoms.numbers.astype(np.int64),
         positions=atoms.positions.astype(np.float64),
@@ -88,8 +83,8 @@ def _graph(atoms: Atoms, pairs: tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
         edge_index=np.stack([centre, neighbour]),
         shifts=shifts,
         pair=pair,
-        batch=np.zeros(n, dtype=np.int64),
-        ptr=np.array([0, n]),
+        batch=np.zeros(len(atoms), dtype=np.int64),
+        ptr=np.array([0, len(atoms)]),
     )
 
 
@@ -97,26 +92,22 @@ def collate(graphs: list[Graph]) -> Graph:
     """One batched graph from several; the order of structures and atoms is kept."""
     if len(graphs) == 1:
         return graphs[0]
-    sizes = np.array([graph.n_atoms for graph in graphs])
-    ptr = np.concatenate([[0], np.cumsum(sizes)])
-    pairs_before = np.concatenate([[0], np.cumsum([len(graph.pair) // 2 for graph in graphs])])
-    n_before = np.concatenate([[0], np.cumsum([graph.n_structures for graph in graphs])])
+    sizes = [(graph.n_atoms, len(graph.pair) // 2, graph.n_structures) for graph in graphs]
+    atoms, pairs, structures = np.cumsum([(0, 0, 0), *sizes], axis=0).T  # before each graph
+    as_they_are = ("numbers", "positions", "cell", "pbc", "shifts")
     return Graph(
-        numbers=np.concatenate([g.numbers for g in graphs]),
-        positions=np.concatenate([g.positions for g in graphs]),
-        cell=np.concatenate([g.cell for g in graphs]),
-        pbc=np.concatenate([g.pbc for g in graphs]),
-        edge_index=np.concatenate([g.edge_index + p for g, p in zip(graphs, ptr)], axis=1),
-        shifts=np.concatenate([g.shifts for g in graphs]),
-        pair=np.concatenate([g.pair + p for g, p in zip(graphs, pairs_before)]),
-        batch=np.concatenate([g.batch + b for g, b in zip(graphs, n_before)]),
-        ptr=np.concatenate([[0]] + [g.ptr[1:] + p for g, p in zip(graphs, ptr)]),
+        **{name: np.concatenate([getattr(graph, name) for graph in graphs]) for name in as_they_are},
+        edge_index=np.concatenate([g.edge_index + n for g, n in zip(graphs, atoms)], axis=1),
+        pair=np.concatenate([g.pair + n for g, n in zip(graphs, pairs)]),
+        batch=np.concatenate([g.batch + n for g, n in zip(graphs, structures)]),
+        ptr=np.concatenate([[0], *(g.ptr[1:] + n for g, n in zip(graphs, atoms))]),
     )
 
 
 def batches(graphs: Iterable[Graph], max_atoms: int) -> Iterator[Graph]:
     """`collate` of graphs that have at most `max_atoms` atoms together, or of one that alone has more; the order is kept."""
-    together, atoms = [], 0
+    together: list[Graph] = []
+    atoms = 0
     for graph in graphs:
         if together and atoms + graph.n_atoms > max_atoms:
             yield collate(together)
@@ -134,6 +125,4 @@ def structures_of(graph: Graph) -> list[Atoms]:
 
 def average_neighbours(graphs: list[Graph]) -> float:
     """Mean number of neighbours per atom, n̄ of the model; at least 1."""
-    edges = sum(graph.edge_index.shape[1] for graph in graphs)
-    atoms = sum(graph.n_atoms for graph in graphs)
-    return max(edges / atoms, 1.0)
+    return max(sum(len(graph.pair) for graph in graphs) / sum(graph.n_atoms for graph in graphs), 1.0)

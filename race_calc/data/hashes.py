@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+from ase import Atoms
 
 from race_calc.data.dataset import Dataset
 
@@ -10,16 +11,13 @@ from race_calc.data.dataset import Dataset
 def structure_hashes(dataset: Dataset) -> tuple[str, ...]:
     """sha256 (hex) of each structure.
 
-    Hashed in this order, little endian: the number of atoms and the atomic numbers (int64),
-    pbc (3 bytes), then as float64 positions, cell rows, energy, forces and, where
-    present, the 3 x 3 stress. -0.0 counts as 0.0. ``info`` is left out.
+    Hashed in this order, little endian: the number of atoms and the atomic numbers (int64), pbc (3 bytes), then as float64 positions,
+    cell rows, energy, forces and, where present, the 3 x 3 stress. -0.0 counts as 0.0. ``info`` is left out.
     """
     hashes = []
     for atoms, energy, forces, stress in zip(dataset.structures, dataset.energy, dataset.forces, dataset.stress):
-        digest = hashlib.sha256(np.array([len(atoms), *atoms.numbers], dtype="<i8").tobytes())
-        digest.update(np.asarray(atoms.pbc, dtype="u1").tobytes())
-        floats = [atoms.positions, atoms.cell.array, energy, forces]
-        for array in floats if stress is None else [*floats, stress]:
+        digest = _of_atoms(atoms)
+        for array in (atoms.positions, atoms.cell.array, energy, forces, *([] if stress is None else [stress])):
             digest.update((np.asarray(array, dtype="<f8") + 0.0).tobytes())
         hashes.append(digest.hexdigest())
     return tuple(hashes)
@@ -34,10 +32,8 @@ def geometry_hashes(dataset: Dataset) -> tuple[str, ...]:
     hashes = []
     for atoms in dataset.structures:
         cell = atoms.cell.array if atoms.pbc.any() else np.zeros((3, 3))
-        places = np.rint(1e4 * np.concatenate([atoms.positions, cell])).astype("<i8")
-        digest = hashlib.sha256(np.array([len(atoms), *atoms.numbers], dtype="<i8").tobytes())
-        digest.update(np.asarray(atoms.pbc, dtype="u1").tobytes())
-        digest.update(places.tobytes())
+        digest = _of_atoms(atoms)
+        digest.update(np.rint(1e4 * np.concatenate([atoms.positions, cell])).astype("<i8").tobytes())
         hashes.append(digest.hexdigest()[:16])
     return tuple(hashes)
 
@@ -45,3 +41,7 @@ def geometry_hashes(dataset: Dataset) -> tuple[str, ...]:
 def data_hash(dataset: Dataset) -> str:
     """sha256 (hex) of the joined :func:`structure_hashes`; it depends on the order."""
     return hashlib.sha256("".join(structure_hashes(dataset)).encode("ascii")).hexdigest()
+
+
+def _of_atoms(atoms: Atoms) -> "hashlib._Hash":
+    return hashlib.sha256(np.array([len(atoms), *atoms.numbers], dtype="<i8").tobytes() + np.asarray(atoms.pbc, dtype="u1").tobytes())

@@ -6,6 +6,8 @@ from ase import Atoms
 SMALLEST_DISTANCE = 1e-3  # Å; closer pairs have no direction and no physical meaning
 LARGEST_EXTENT = 1e5  # Å along directions that are not periodic; vesin counts its bins in 32 bits
 MOST_PAIRS = 1e8
+BLOWN_UP = "the run has blown up; go back to the last good frame"
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # centre (E,), neighbour (E,), shifts (E, 3), number of the pair (E,)
 
 
 def check_structure(atoms: Atoms) -> None:
@@ -20,7 +22,7 @@ def check_structure(atoms: Atoms) -> None:
         )
     cell = atoms.cell.array
     if not np.isfinite(cell).all():
-        raise ValueError("the cell is not finite: the run has blown up; go back to the last good frame")
+        raise ValueError(f"the cell is not finite: {BLOWN_UP}")
     for axis in np.flatnonzero(atoms.pbc):
         if np.linalg.norm(cell[axis]) < 1e-6:
             raise ValueError(f"pbc is set along cell vector {axis} but that vector is zero: set the cell, or atoms.pbc = False")
@@ -35,21 +37,16 @@ def _check_extent(atoms: Atoms) -> None:
     periodic = np.zeros((3, 3))
     periodic[: atoms.pbc.sum()] = atoms.cell.array[atoms.pbc]
     free = np.eye(3) - np.linalg.pinv(periodic) @ periodic  # projector onto the directions that are not periodic
-    centred = atoms.positions - atoms.positions[0]
-    far = np.abs(centred @ free).max(axis=1)
+    far = np.abs((atoms.positions - atoms.positions[0]) @ free).max(axis=1)
     if far.max() > LARGEST_EXTENT:
-        raise ValueError(
-            f"atoms 0 and {far.argmax()} are {far.max():.3g} Å apart: the run has blown up; go back to the last good "
-            "frame, use a shorter time step"
-        )
+        raise ValueError(f"atoms 0 and {far.argmax()} are {far.max():.3g} Å apart: {BLOWN_UP}, use a shorter time step")
 
 
-def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def neighbour_pairs(atoms: Atoms, cutoff: float) -> Pairs:
     """All directed pairs within `cutoff` (Å), periodic images included, self pairs excluded.
 
-    Returns centre (E,), neighbour (E,) and integer cell shifts (E, 3), sorted by centre, and the number of the
-    undirected pair (E,), which i ← j and j ← i share. Raises ValueError when two atoms are closer than 0.001 Å,
-    or when the pairs are too many to hold.
+    Returns centre (E,), neighbour (E,) and integer cell shifts (E, 3), sorted by centre, and the number of the undirected pair (E,),
+    which i ← j and j ← i share. Raises ValueError when two atoms are closer than 0.001 Å, or when the pairs are too many to hold.
     """
     import vesin  # imports torch where it is installed, which `evaluate` must not
 

@@ -1,5 +1,7 @@
 """The two npz layouts of rMD17."""
 
+from typing import Any
+
 import numpy as np
 from ase import Atoms
 from ase.io.formats import string2index
@@ -12,13 +14,11 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
 
     Layouts (B frames, N atoms), chosen by the keys found:
 
-    - split files, eV and Å: Z (N,), R_train (B, N, 3), E_train (B,), F_train (B, N, 3) and
-      the same with test; ``part`` is "train" (default) or "test";
-    - the published rMD17 (Christensen & von Lilienfeld 2020, 10.1088/2632-2153/abba6f),
-      kcal/mol and Å: nuclear_charges, coords, energies, forces; no parts.
+    - split files, eV and Å: Z (N,), R_train (B, N, 3), E_train (B,), F_train (B, N, 3) and the same with test, chosen by ``part``;
+    - the published rMD17 (Christensen & von Lilienfeld 2020, 10.1088/2632-2153/abba6f), kcal/mol and Å: nuclear_charges, coords,
+      energies, forces; no parts.
 
-    Raises ``ValueError`` for an unreadable file, an unknown part, missing keys, shapes that do
-    not fit together and an index outside the file.
+    Raises ``ValueError`` for an unreadable file, an unknown part, missing keys, shapes that do not fit and an index outside the file.
     """
     if part not in (None, "train", "test"):
         raise ValueError(f"{name}#{part}: unknown part {part!r}; write #train or #test")
@@ -46,7 +46,8 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
             f"{keys[2]} {energies.shape}, {keys[3]} {forces.shape}; expected (N,), (B, N, 3), (B,), (B, N, 3)"
         )
     try:
-        chosen = np.arange(len(energies))[string2index(index) if isinstance(index, str) else index]
+        place: Any = string2index(index) if isinstance(index, str) else index
+        chosen = np.atleast_1d(np.arange(len(energies))[place])
     except (IndexError, ValueError) as error:
         raise ValueError(f"index {index!r} does not fit {name}, which has {len(energies)} frames") from error
-    return [(Atoms(numbers=numbers, positions=positions[i]), float(energies[i]) * unit, forces[i] * unit) for i in np.atleast_1d(chosen)]
+    return [(Atoms(numbers=numbers, positions=positions[i]), float(energies[i]) * unit, forces[i] * unit) for i in chosen]

@@ -1,16 +1,16 @@
 """Energy references of the model (method, section 1, row "energy").
 
-E = sum_i (E0[z_i] + shift + scale * o_i) + repulsion: E0 ``energies``, o_i the model's raw output. They are
-subtracted from the labels in float64 before any cast.
+E = sum_i (E0[z_i] + shift + scale * o_i) + repulsion: E0 ``energies``, o_i the model's raw output. They are subtracted from the labels in
+float64 before any cast.
 """
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from ase import Atoms
 from ase.io import read
 
 from race_calc.data.dataset import Dataset, element_names
@@ -36,39 +36,34 @@ class References:
     scale: float
 
     def per_atom(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
-        """E0[z] + shift of each atom in eV, (N,) float64.
-
-        Raises ``ValueError`` naming elements that are not among the species.
-        """
-        numbers = np.asarray(numbers, dtype=np.int64).reshape(-1)
-        unknown = sorted(set(numbers.tolist()) - set(self.species))
+        """E0[z] + shift of each atom in eV, (N,) float64. Raises ``ValueError`` naming elements that are not among the species."""
+        z = np.asarray(numbers, dtype=np.int64).reshape(-1)
+        unknown = sorted(set(z.tolist()) - set(self.species))
         if unknown:
             raise ValueError(
-                f"no energy reference for {element_names(unknown)}: this model knows "
-                f"{element_names(self.species)}; train it on data with these elements"
+                f"no energy reference for {element_names(unknown)}: this model knows {element_names(self.species)}; "
+                "train it on data with these elements"
             )
-        species = np.array(self.species, dtype=np.int64)
-        return np.array(self.energies, dtype=np.float64)[np.searchsorted(species, numbers)] + self.shift
+        return np.asarray(np.array(self.energies, dtype=np.float64)[np.searchsorted(self.species, z)] + self.shift)
 
     def reference_energy(self, numbers: Sequence[int] | np.ndarray) -> float:
         """Sum of :meth:`per_atom` over the atoms in eV. Raises the same ``ValueError``."""
         return float(self.per_atom(numbers).sum())
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {"species": list(self.species), "energies": list(self.energies), "shift": self.shift, "scale": self.scale}
 
     @classmethod
-    def from_dict(cls, data: dict) -> "References":
+    def from_dict(cls, data: dict[str, Any]) -> "References":
         """Inverse of :meth:`to_dict`. Raises ``ValueError`` for missing or unfit entries."""
         try:
             species = tuple(int(z) for z in data["species"])
             energies = tuple(float(e) for e in data["energies"])
             shift, scale = float(data["shift"]), float(data["scale"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"not stored references ({type(error).__name__}: {error}): expected 'species', 'energies', 'shift' and 'scale'"
-            ) from error
+            what = f"{type(error).__name__}: {error}"
+            raise ValueError(f"not stored references ({what}): expected 'species', 'energies', 'shift' and 'scale'") from error
         if list(species) != sorted(set(species)) or len(species) != len(energies):
             raise ValueError(f"stored references need sorted species and one energy each, found {data}")
         return cls(species, energies, shift, scale)
@@ -77,16 +72,12 @@ class References:
 def fit_references(dataset: Dataset, isolated: dict[int, float] | None = None) -> References:
     """References of a training set.
 
-    E0: energies of isolated atoms (eV, keyed by atomic number) when given, else the
-    minimum-norm least-squares solution of composition (B, S) @ E0 = energy, with a warning when
-    the composition matrix is rank deficient. shift: mean over structures of
-    (E - sum E0) / N. scale: RMS of all force components, 1.0 where that is 0.
-
-    Raises ``ValueError`` when ``isolated`` lacks an element of the data set.
+    E0: energies of isolated atoms (eV, keyed by atomic number) when given, else the minimum-norm least-squares solution of composition (B,
+    S) @ E0 = energy, with a warning when the composition matrix is rank deficient. shift: mean over structures of (E - sum E0) / N. scale:
+    RMS of all force components, 1.0 where that is 0. Raises ``ValueError`` when ``isolated`` lacks an element of the data set.
     """
     species = np.array(dataset.elements)
-    counts = np.stack([np.bincount(a.numbers, minlength=119)[species] for a in dataset.structures])
-    counts = counts.astype(np.float64)  # (B, S)
+    counts = np.array([np.bincount(a.numbers, minlength=119)[species] for a in dataset.structures], dtype=np.float64)  # (B, S)
     if isolated is not None:
         lacking = [z for z in dataset.elements if z not in isolated]
         if lacking:
@@ -99,19 +90,14 @@ def fit_references(dataset: Dataset, isolated: dict[int, float] | None = None) -
         energies, _, rank, _ = np.linalg.lstsq(counts, dataset.energy, rcond=None)
         if rank < len(species):
             warnings.warn(
-                f"the compositions fix only {rank} of {len(species)} element energies "
-                f"({element_names(species)}): the minimum-norm references are not atomic energies, and other "
-                "compositions will be off by a constant; give isolated_atoms to avoid this",
+                f"the compositions fix only {rank} of {len(species)} element energies ({element_names(species)}): the minimum-norm "
+                "references are not atomic energies, and other compositions will be off by a constant; give isolated_atoms to avoid this",
                 stacklevel=2,
             )
     residual = (dataset.energy - counts @ energies) / counts.sum(axis=1)  # (B,) eV/atom
     scale = float(np.sqrt(np.mean(np.concatenate(dataset.forces) ** 2)))
-    return References(
-        species=dataset.elements,
-        energies=tuple(float(e) for e in energies),
-        shift=float(residual.mean()),
-        scale=scale if np.isfinite(scale) and scale > 0.0 else 1.0,
-    )
+    scale = scale if np.isfinite(scale) and scale > 0.0 else 1.0
+    return References(dataset.elements, tuple(energies.tolist()), float(residual.mean()), scale)
 
 
 def read_isolated_atoms(path: str | Path) -> dict[int, float]:
@@ -123,7 +109,7 @@ def read_isolated_atoms(path: str | Path) -> dict[int, float]:
     if not Path(path).exists():
         raise FileNotFoundError(f"file of isolated atoms {path} does not exist: check the path")
     try:
-        frames: list[Atoms] = read(path, index=":", do_not_split_by_at_sign=True)
+        frames: Any = read(path, index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
         raise ValueError(f"ASE cannot read the isolated atoms {path} ({error}): give one single-atom frame per element") from error
     energies: dict[int, float] = {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from race_calc.data.neighbours import check_distances, first_of_pairs, neighbour_pairs
+from race_calc.data.neighbours import Pairs, check_distances, first_of_pairs, neighbour_pairs
 
 SKIN = 0.5  # Å
 
@@ -38,47 +38,46 @@ class SkinList:
     pair: np.ndarray
 
 
-def updated(known: SkinList | None, atoms: Atoms, cutoff: float) -> SkinList:
-    """`known` where it still holds every pair of `atoms` within `cutoff`, else a new list. `atoms` must be checked.
+def updated(last: SkinList | None, atoms: Atoms, cutoff: float) -> SkinList:
+    """`last` where it still holds every pair of `atoms` within `cutoff`, else a new list. `atoms` must be checked.
 
     Raises what `neighbour_pairs` raises.
     """
-    if known is not None and holds(known, atoms, cutoff):
-        return known
-    reach = cutoff + SKIN
-    pairs = neighbour_pairs(atoms, reach)
-    return SkinList(atoms.positions.copy(), atoms.cell.array.copy(), np.array(atoms.pbc), reach, *pairs)
+    if last is not None and holds(last, atoms, cutoff):
+        return last
+    pairs = neighbour_pairs(atoms, cutoff + SKIN)
+    return SkinList(atoms.positions.copy(), atoms.cell.array.copy(), np.array(atoms.pbc), cutoff + SKIN, *pairs)
 
 
-def holds(known: SkinList, atoms: Atoms, cutoff: float) -> bool:
+def holds(skin: SkinList, atoms: Atoms, cutoff: float) -> bool:
     """Can no pair outside of the list have come within `cutoff`?
 
     With r' = r F + d_j - d_i, F the deformation of the cell and d the rest of the displacements,
     |r'| ≥ σ_min(F) |r| - 2 max |d - mean d|, and |r| > reach for every pair that is not in the list. An atom that
     was wrapped into the cell has moved far: the list is made anew.
     """
-    if len(atoms) != len(known.positions) or (np.array(atoms.pbc) != known.pbc).any():
+    if len(atoms) != len(skin.positions) or (np.array(atoms.pbc) != skin.pbc).any():
         return False
     cell = atoms.cell.array
     deformation = np.eye(3)
-    if known.pbc.any() and (cell != known.cell).any():
-        if not known.pbc.all():
+    if skin.pbc.any() and (cell != skin.cell).any():
+        if not skin.pbc.all():
             return False
-        deformation = np.linalg.solve(known.cell, cell)
-    rest = atoms.positions - known.positions @ deformation
+        deformation = np.linalg.solve(skin.cell, cell)
+    rest = atoms.positions - skin.positions @ deformation
     moved = np.linalg.norm(rest - rest.mean(axis=0), axis=1).max()
     shrunk = np.linalg.svd(deformation, compute_uv=False)[-1]
-    return bool(shrunk * known.reach - 2 * moved > cutoff)
+    return bool(shrunk * skin.reach - 2 * moved > cutoff)
 
 
-def pairs_within(known: SkinList, atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def pairs_within(skin: SkinList, atoms: Atoms, cutoff: float) -> Pairs:
     """The pairs of the list that are within `cutoff` now, as from `neighbour_pairs`."""
-    cell = atoms.cell.array if known.pbc.any() else np.zeros((3, 3))
-    vectors = atoms.positions[known.neighbour] - atoms.positions[known.centre] + known.shifts @ cell
+    cell = atoms.cell.array if skin.pbc.any() else np.zeros((3, 3))
+    vectors = atoms.positions[skin.neighbour] - atoms.positions[skin.centre] + skin.shifts @ cell
     distance = np.linalg.norm(vectors, axis=1)
-    inside = (distance[first_of_pairs(known.pair)] < cutoff)[known.pair]  # decided once for both directions of a pair
-    centre, neighbour, shifts, pair = (x[inside] for x in (known.centre, known.neighbour, known.shifts, known.pair))
+    inside = (distance[first_of_pairs(skin.pair)] < cutoff)[skin.pair]  # decided once for both directions of a pair
+    centre, neighbour, shifts, pair = (x[inside] for x in (skin.centre, skin.neighbour, skin.shifts, skin.pair))
     check_distances(atoms, centre, neighbour, distance[inside])
-    kept = np.zeros(len(known.pair) // 2, dtype=bool)
+    kept = np.zeros(len(skin.pair) // 2, dtype=bool)
     kept[pair] = True
     return centre, neighbour, shifts, (np.cumsum(kept) - 1)[pair]

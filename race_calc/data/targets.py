@@ -27,9 +27,9 @@ def examples_of(dataset: Dataset, references: References, cutoff: float, labels:
     examples = []
     extra = extra_labels(dataset, labels, "the data set")
     for atoms, energy, forces, stress, more in zip(dataset.structures, dataset.energy, dataset.forces, dataset.stress, extra):
-        virial = np.full((3, 3), np.nan) if stress is None else stress * atoms.get_volume()
-        energy = float(energy) - references.reference_energy(atoms.numbers)
-        examples.append(Example(from_atoms(atoms, cutoff), energy, forces, virial, more))
+        virial = np.full((3, 3), np.nan) if stress is None else stress * atoms.cell.volume
+        rest = float(energy) - references.reference_energy(atoms.numbers)
+        examples.append(Example(from_atoms(atoms, cutoff), rest, forces, virial, more))
     return tuple(examples)
 
 
@@ -40,15 +40,13 @@ def extra_labels(dataset: Dataset, labels: Sequence[str], source: str) -> list[d
 
 def _label(atoms: Atoms, name: str, where: str) -> np.ndarray:
     """(N, k) from `atoms.arrays` or (1, k) from `atoms.info`."""
-    if name in atoms.arrays:
-        values = np.asarray(atoms.arrays[name], dtype=np.float64).reshape(len(atoms), -1)
-    elif name in atoms.info:
-        values = np.asarray(atoms.info[name], dtype=np.float64).reshape(1, -1)
-    else:
+    if name not in atoms.arrays and name not in atoms.info:
         raise ValueError(
             f"{where} has no {name}, which model.head learns from: store it as an array of the atoms or in info; found "
             f"arrays {sorted(atoms.arrays)} and info keys {sorted(atoms.info)}"
         )
+    found, rows = (atoms.arrays[name], len(atoms)) if name in atoms.arrays else (atoms.info[name], 1)
+    values = np.asarray(found, dtype=np.float64).reshape(rows, -1)
     if not np.isfinite(values).all():
         raise ValueError(f"{where}: {name} not finite (NaN or infinite): repair or remove this frame")
     return values

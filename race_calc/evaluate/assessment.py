@@ -7,13 +7,13 @@ import numpy as np
 
 from race_calc.data.dataset import Dataset
 from race_calc.evaluate.errors import Evaluation, summarise
-from race_calc.evaluate.predict import Predicted, predict_dataset, residuals_of
+from race_calc.evaluate.predict import predict_dataset, residuals_of
 from race_calc.evaluate.reliability import Reliability, calibrated_levels, inside, nominal_levels, reliability
 from race_calc.evaluate.unified_score import Errors, unified_terms
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.decisions import default_scores
 from race_calc.uncertainty.detection import aupr, auroc, fpr_at_95_tpr
-from race_calc.uncertainty.metrics import LEVELS
+from race_calc.uncertainty.metrics import LEVELS, rmse
 from race_calc.uncertainty.predictor import Predictor, calibration_of, thresholds_of
 from race_calc.uncertainty.ranking import force_rank_ceiling, force_rank_correlation
 from race_calc.uncertainty.residuals import Residuals
@@ -78,7 +78,10 @@ def assess(
         predicted = predicted.calibrated(calibration)
     calibrated = None if calibration is None else calibration.scaled(raw)
     before, after = nominal_levels(raw), {} if calibration is None else calibrated_levels(raw, calibration)
-    covariance = raw.forces_covariance
+    covariance, rank = raw.forces_covariance, None
+    if covariance is not None and len(covariance) > 1:
+        rank = force_rank_correlation(raw.forces, covariance), force_rank_ceiling(covariance)
+    atoms = [atom_scores(p) for p in predicted.predictions]
     return Assessment(
         evaluation=summarise(predicted, raw if calibrated is None else calibrated, dataset),
         raw=raw,
@@ -87,16 +90,9 @@ def assess(
         after=after,
         before_quality=reliability(before, raw.frame),
         after_quality=reliability(after, raw.frame),
-        rank=None
-        if covariance is None or len(covariance) < 2
-        else (force_rank_correlation(raw.forces, covariance), force_rank_ceiling(covariance)),
-        atom_scores=_atom_scores(predicted),
+        rank=rank,
+        atom_scores={f"atom: {name}": np.concatenate([scores[name] for scores in atoms]) for name in atoms[0]},
     )
-
-
-def _atom_scores(predicted: Predicted) -> dict[str, np.ndarray]:
-    each = [atom_scores(p) for p in predicted.predictions]
-    return {f"atom: {name}": np.concatenate([scores[name] for scores in each]) for name in each[0]}
 
 
 @dataclass(frozen=True)
@@ -119,16 +115,17 @@ class Detection:
 
 def detections(known: Assessment, other: Assessment, thresholds: Mapping[str, float]) -> dict[str, Detection]:
     """Score → Detection, of structures and of atoms."""
-    found = {}
+    detected = {}
     bad = ~(_force_rmse(other.raw) <= BAD * known.evaluation.forces.rmse)  # NaN is bad
-    for name, *scores in _pairs(known, other):
-        quality = auroc(*scores), aupr(*scores), fpr_at_95_tpr(*scores), int(bad.sum())
-        alarms = ()
+    others = other.evaluation.scores | other.atom_scores
+    for name, values in (known.evaluation.scores | known.atom_scores).items():
+        pair = values, others[name]
+        alarms: tuple[float, float, int] | tuple[()] = ()
         if name in thresholds:
-            above = [~(values <= thresholds[name]) for values in scores]  # NaN is an alarm
+            above = [~(scores <= thresholds[name]) for scores in pair]  # NaN is an alarm
             alarms = float(above[0].mean()), float(above[1].mean()), int((bad & ~above[1]).sum())
-        found[name] = Detection(*quality, *alarms)
-    return found
+        detected[name] = Detection(auroc(*pair), aupr(*pair), fpr_at_95_tpr(*pair), int(bad.sum()), *alarms)
+    return detected
 
 
 def _force_rmse(raw: Residuals) -> np.ndarray:
@@ -136,14 +133,8 @@ def _force_rmse(raw: Residuals) -> np.ndarray:
     return np.sqrt(np.bincount(raw.frame, (raw.forces**2).mean(axis=1)) / np.bincount(raw.frame))
 
 
-def _pairs(known: Assessment, other: Assessment):
-    for one, two in ((known.evaluation.scores, other.evaluation.scores), (known.atom_scores, other.atom_scores)):
-        for name, values in one.items():
-            yield name, values, two[name]
-
-
 def score_terms(
-    known: Assessment, known_data: Dataset, reference_energies: Sequence[float], found: list[dict[str, Detection]], criterion: str
+    known: Assessment, known_data: Dataset, reference_energies: Sequence[float], detected: list[dict[str, Detection]], criterion: str
 ) -> dict[str, float] | None:
     """The terms of the unified score, or None where one of them cannot be told.
 
@@ -152,28 +143,18 @@ def score_terms(
     of the energies less `reference_energies` (of the atoms of each structure, eV), and of the root mean square of the force
     components; they depend on the data alone, so that models on the same data can be compared.
     """
-    if not found or criterion not in found[0] or not {"energy", "forces"} <= set(known.before):
+    quality = known.after_quality or known.before_quality
+    if not detected or criterion not in detected[0] or not {"energy", "forces"} <= known.before.keys() & quality.keys():
         return None
     energies = known_data.energy - np.asarray(reference_energies)
-    spread_energy, spread_forces = float(np.std(energies)), float(np.sqrt(np.mean(np.concatenate(known_data.forces) ** 2)))
-    if not (spread_energy > 0 and spread_forces > 0):
+    spread_energy, spread_forces = float(np.std(energies)), rmse(np.concatenate(known_data.forces))
+    rmse_energy, rmse_forces = known.evaluation.energy.rmse, known.evaluation.forces.rmse
+    if not (spread_energy > 0 and spread_forces > 0) or np.isnan([rmse_energy, rmse_forces]).any():
         return None
-    quality = known.after_quality or known.before_quality
-    if not {"energy", "forces"} <= set(quality):
-        return None
-    if np.isnan([known.evaluation.energy.rmse, known.evaluation.forces.rmse]).any():
-        return None
-    return unified_terms(
-        Errors(
-            known.evaluation.energy.rmse,
-            known.evaluation.forces.rmse,
-            quality["energy"].calibration_error.value,
-            quality["forces"].calibration_error.value,
-        ),
-        auroc=float(np.mean([one[criterion].auroc for one in found])),
-        reference_energy=RELATIVE_ERROR * spread_energy,
-        reference_forces=RELATIVE_ERROR * spread_forces,
-    )
+    ce_energy, ce_forces = (quality[name].calibration_error.value for name in ("energy", "forces"))
+    errors = Errors(rmse_energy, rmse_forces, ce_energy, ce_forces)
+    mean_auroc = float(np.mean([scores[criterion].auroc for scores in detected]))
+    return unified_terms(errors, mean_auroc, RELATIVE_ERROR * spread_energy, RELATIVE_ERROR * spread_forces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,8 +180,7 @@ def compare(
     first, *others = found
     known, thresholds = found[first], thresholds_of(predictor)
     detected = {name: detections(known, found[name], thresholds) for name in others}
-    criterion = next(iter(default_scores(known.evaluation.scores, thresholds)), "")
-    terms = None
+    criterion, terms = next(iter(default_scores(known.evaluation.scores, thresholds)), ""), None
     if reference_energies is not None:
         terms = score_terms(known, sets[first], reference_energies, list(detected.values()), criterion)
     return Comparison(sets, found, detected, calibration_of(predictor), criterion, terms)

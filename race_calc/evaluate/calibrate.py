@@ -28,17 +28,15 @@ def check_held_back(known: Mapping[str, str] | None, dataset: Dataset) -> list[s
         raise ValueError(f"{len(dataset)} structures tell neither a scale nor a threshold: give at least {FEWEST}, better 100 or more")
     hashes = geometry_hashes(dataset)
     if len(set(hashes)) < len(hashes):
-        raise ValueError(
-            f"{len(hashes) - len(set(hashes))} of {len(hashes)} structures occur more than once: leave the copies out, "
-            "or the calibration takes itself for better than it is"
-        )
+        copies = f"{len(hashes) - len(set(hashes))} of {len(hashes)} structures"
+        raise ValueError(f"{copies} occur more than once: leave the copies out, or the calibration takes itself for better than it is")
     if known is None:
         return [
             "the model does not tell which structures it was trained on, so an overlap with the calibration data is not seen: "
             "make sure that there is none"
         ]
     train = set(known["train"].split())
-    trained_on = [i for i, found in enumerate(hashes) if found in train]
+    trained_on = [i for i, value in enumerate(hashes) if value in train]
     if trained_on:
         raise ValueError(
             f"{len(trained_on)} of {len(hashes)} structures were trained on (the first is number {trained_on[0]}, counted "
@@ -55,19 +53,19 @@ def check_held_back(known: Mapping[str, str] | None, dataset: Dataset) -> list[s
 
 def doubts(calibration: Calibration, raw: Residuals) -> list[str]:
     """Warnings about calibration data that do not look like what the model should know; `raw`: not calibrated."""
-    found, scaled = [], calibration.scaled(raw)
-    if raw.energy_variance is not None:
+    warnings, scaled = [], calibration.scaled(raw)
+    if scaled.energy_variance is not None:
         offset, spread = float(np.mean(raw.energy)), float(np.std(raw.energy))
         if abs(offset) > 3.0 * spread:
-            found.append(
+            warnings.append(
                 f"all energies are off by about {offset:.3g} eV, with a spread of {spread:.2g} eV: look whether they were "
                 "computed like those of the training data"
             )
         if raw.energy_members is None or raw.energy_members > FEW_FOR_ENERGIES:
-            found += _one_decides("energies", scaled.energy**2 / scaled.energy_variance, np.arange(len(raw)))
-    if raw.forces_covariance is not None and calibration.forces.ellipsoids is not None:
-        found += _one_decides("forces", mahalanobis(scaled.forces, scaled.forces_covariance), raw.frame)
-    return found
+            warnings += _one_decides("energies", scaled.energy**2 / scaled.energy_variance, np.arange(len(raw)))
+    if scaled.forces_covariance is not None and calibration.forces is not None and calibration.forces.ellipsoids is not None:
+        warnings += _one_decides("forces", mahalanobis(scaled.forces, scaled.forces_covariance), raw.frame)
+    return warnings
 
 
 def _one_decides(name: str, squared: np.ndarray, frame: np.ndarray) -> list[str]:
@@ -86,11 +84,7 @@ def _one_decides(name: str, squared: np.ndarray, frame: np.ndarray) -> list[str]
 def calibrate(
     predictor: Predictor, dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[Calibration, Predicted]:
-    """The calibration, and the uncalibrated predictions that it was made of.
-
-    Raises ValueError as `predict_dataset` and `fit_calibration` do.
-    """
+    """The calibration, and the predictions that it was made of. Raises ValueError as `predict_dataset` and `fit_calibration` do."""
     raw = predict_dataset(predictor, dataset, progress=progress)
-    found = fit_calibration(residuals_of(raw, dataset))
-    thresholds = auto_thresholds(scores_of(raw.calibrated(found)))
-    return replace(found, data_hash=data_hash(dataset), thresholds=thresholds), raw
+    fitted = fit_calibration(residuals_of(raw, dataset))
+    return replace(fitted, data_hash=data_hash(dataset), thresholds=auto_thresholds(scores_of(raw.calibrated(fitted)))), raw

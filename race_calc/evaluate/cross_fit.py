@@ -20,17 +20,11 @@ def cross_fitted_levels(raw: Residuals) -> dict[str, np.ndarray]:
     """
     if len(raw) < FOLDS:
         raise ValueError(f"{len(raw)} structures cannot be cut into {FOLDS} blocks: give more")
-    blocks = np.array_split(np.arange(len(raw)), FOLDS)
-    parts = []
+    structures, parts = np.arange(len(raw)), []
+    blocks = np.array_split(structures, FOLDS)
     for block in blocks:
-        others = np.setdiff1d(np.arange(len(raw)), block)
-        parts.append(calibrated_levels(raw.subset(block), fit_calibration(raw.subset(others))))
-    order = np.concatenate([np.flatnonzero(np.isin(raw.frame, block)) for block in blocks])  # of the atoms in the parts
-    found = {}
-    for name in set.intersection(*map(set, parts)):
-        together = np.concatenate([part[name] for part in parts])
-        found[name] = together
-        if name != "energy":
-            found[name] = np.empty_like(together)
-            found[name][order] = together
-    return found
+        calibration = fit_calibration(raw.subset(np.setdiff1d(structures, block)))
+        parts.append(calibrated_levels(raw.subset(block), calibration))
+    order = np.argsort(np.concatenate([np.flatnonzero(np.isin(raw.frame, block)) for block in blocks]))  # of the atoms in the parts
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in set.intersection(*map(set, parts))}
+    return {name: levels if name == "energy" else levels[order] for name, levels in joined.items()}

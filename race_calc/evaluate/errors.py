@@ -65,17 +65,18 @@ class Evaluation:
     scores: dict[str, np.ndarray]
 
 
-def summarise(predicted: Predicted, found: Residuals, dataset: Dataset) -> Evaluation:
-    """Errors, likelihood, coverage and scores of predictions; `found`: their residuals."""
-    sizes = np.bincount(found.frame)
+def summarise(predicted: Predicted, residuals: Residuals, dataset: Dataset) -> Evaluation:
+    """Errors, likelihood, coverage and scores of predictions with these residuals."""
+    sizes = np.bincount(residuals.frame)
     labelled = np.array([stress is not None and atoms.pbc.any() for stress, atoms in zip(dataset.stress, dataset.structures)])  # (B,)
+    energy, variance, forces, covariance = residuals.energy, residuals.energy_variance, residuals.forces, residuals.forces_covariance
     return Evaluation(
         structures=len(dataset),
         atoms=int(sizes.sum()),
         stresses=int(labelled.sum()),
-        energy=_quality(found.energy, found.energy_std, lambda: gaussian_nll(found.energy, found.energy_variance)),
-        energy_per_atom=Quality(mae(found.energy / sizes), rmse(found.energy / sizes)),
-        forces=_quality(found.forces, found.forces_std, lambda: vector_nll(found.forces, found.forces_covariance)),
+        energy=_quality(energy, residuals.energy_std, None if variance is None else gaussian_nll(energy, variance)),
+        energy_per_atom=Quality(mae(energy / sizes), rmse(energy / sizes)),
+        forces=_quality(forces, residuals.forces_std, None if covariance is None else vector_nll(forces, covariance)),
         stress=_stress_quality(predicted, dataset, labelled) if labelled.any() else None,
         scores=scores_of(predicted),
     )
@@ -89,23 +90,23 @@ def evaluate_dataset(
     return summarise(predicted, residuals_of(predicted, dataset), dataset)
 
 
-def _quality(difference: np.ndarray, std: np.ndarray | None, nll: Callable[[], float]) -> Quality:
+def _quality(difference: np.ndarray, std: np.ndarray | None, nll: float | None) -> Quality:
     if std is None:
         return Quality(mae(difference), rmse(difference))
     covered = {level: coverage(difference, std, level) for level in LEVELS}
-    return Quality(mae(difference), rmse(difference), mean_sigma(std), nll(), covered, calibration_error(difference, std))
+    return Quality(mae(difference), rmse(difference), mean_sigma(std), nll, covered, calibration_error(difference, std))
 
 
 def _stress_quality(predicted: Predicted, dataset: Dataset, labelled: np.ndarray) -> Quality:
     row, column = VOIGT
-    label = np.array([dataset.stress[b][row, column] for b in np.flatnonzero(labelled)])  # (B', 6)
+    label = np.array([stress[row, column] for stress, told in zip(dataset.stress, labelled) if told and stress is not None])  # (B', 6)
     difference = label - _of_structures(predicted, "stress")[labelled]
     std = _of_structures(predicted, "stress_uncertainty")[labelled]
-    known = any("stress_uncertainty" in available(p) for p in predicted.predictions)
-    return Quality(mae(difference), rmse(difference), mean_sigma(std) if known else None)
+    given = any("stress_uncertainty" in available(p) for p in predicted.predictions)
+    return Quality(mae(difference), rmse(difference), mean_sigma(std) if given else None)
 
 
 def _of_structures(predicted: Predicted, quantity: str) -> np.ndarray:
     """(B, 6), NaN for batches in which no structure has a volume."""
-    found = [(p.value(quantity), len(p.energy)) for p in predicted.predictions]
-    return np.concatenate([np.full((n, 6), np.nan) if values is None else values for values, n in found])
+    each = [(p.value(quantity), len(p.energy)) for p in predicted.predictions]
+    return np.concatenate([np.full((n, 6), np.nan) if values is None else values for values, n in each])

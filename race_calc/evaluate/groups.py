@@ -21,28 +21,24 @@ class Group:
     covered: float | None
 
 
-def by_element(found: Residuals, covered: np.ndarray | None) -> dict[int, Group]:
+def by_element(residuals: Residuals, covered: np.ndarray | None) -> dict[int, Group]:
     """Atomic number → Group, for the elements there are; `covered` (N, ...) flags of atoms or components, or None."""
-    return {int(z): group(found, found.numbers == z, covered) for z in np.unique(found.numbers)}
+    return {int(z): group(residuals, residuals.numbers == z, covered) for z in np.unique(residuals.numbers)}
 
 
 def size_bounds(sizes: list[np.ndarray]) -> np.ndarray:
     """Bounds between sizes of force (eV/Å) at fixed shares of the atoms of all data sets together; one more than the groups."""
-    return np.quantile(np.concatenate(sizes), SHARES)
+    return np.asarray(np.quantile(np.concatenate(sizes), SHARES))
 
 
-def by_size(found: Residuals, covered: np.ndarray | None, bounds: np.ndarray) -> dict[tuple[float, float], Group]:
+def by_size(residuals: Residuals, covered: np.ndarray | None, bounds: np.ndarray) -> dict[tuple[float, float], Group]:
     """(from, to) in eV/Å → Group of the atoms with a reference force of that length; without groups that have none."""
-    place = np.clip(np.searchsorted(bounds, found.force_size, side="right") - 1, 0, len(bounds) - 2)
-    return {(float(bounds[k]), float(bounds[k + 1])): group(found, place == k, covered) for k in np.unique(place)}
+    place = np.clip(np.searchsorted(bounds, residuals.force_size, side="right") - 1, 0, len(bounds) - 2)
+    return {(float(bounds[k]), float(bounds[k + 1])): group(residuals, place == k, covered) for k in np.unique(place)}
 
 
-def group(found: Residuals, chosen: np.ndarray, covered: np.ndarray | None) -> Group:
+def group(residuals: Residuals, chosen: np.ndarray, covered: np.ndarray | None) -> Group:
     """Of the chosen atoms, flags (N,), of which at least one is set."""
-    std = found.forces_std
-    return Group(
-        int(chosen.sum()),
-        rmse(found.forces[chosen]),
-        None if std is None else sharpness(std[chosen]),
-        None if covered is None else float(covered[chosen].mean()),
-    )
+    std = residuals.forces_std
+    sigma, share = None if std is None else sharpness(std[chosen]), None if covered is None else float(covered[chosen].mean())
+    return Group(int(chosen.sum()), rmse(residuals.forces[chosen]), sigma, share)

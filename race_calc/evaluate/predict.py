@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms
@@ -37,10 +38,9 @@ def predict_dataset(
 ) -> Predicted:
     """Predict every structure of a data set; as the potential is, without a calibration.
 
-    `batch`: evaluate structures together until they have this many atoms, where the predictor can; larger is faster and takes
-    more memory, the numbers do not depend on it. `progress` is called with (structures done, all structures).
-
-    Raises ValueError for an empty data set, and what the predictor raises (for an element that it does not know).
+    `batch`: evaluate structures together until they have this many atoms, where the predictor can; larger is faster and takes more memory,
+    the numbers do not depend on it. `progress` is called with (structures done, all structures). Raises ValueError for an empty data set,
+    and what the predictor raises (for an element that it does not know).
     """
     if len(dataset) == 0:
         raise ValueError("the data set has no structures: there is nothing to evaluate")
@@ -53,10 +53,14 @@ def predict_dataset(
     return Predicted(tuple(predictions), tuple(structures))
 
 
-def predict_graphs(posterior, graphs: Iterable[Graph], batch: int = BATCH) -> Predicted:
-    """The same of structures that are graphs already, by what has `predict(graph) -> Prediction`."""
-    predicted = [(posterior.predict(graph), tuple(structures_of(graph))) for graph in batches(graphs, batch)]
-    return Predicted(*zip(*predicted))
+class PredictsGraphs(Protocol):
+    def predict(self, graph: Graph) -> Prediction: ...
+
+
+def predict_graphs(posterior: PredictsGraphs, graphs: Iterable[Graph], batch: int = BATCH) -> Predicted:
+    """The same of structures that are graphs already."""
+    predictions, structures = zip(*((posterior.predict(graph), tuple(structures_of(graph))) for graph in batches(graphs, batch)))
+    return Predicted(predictions, structures)
 
 
 def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:

@@ -28,24 +28,21 @@ class Reliability:
 
 def nominal_levels(raw: Residuals) -> dict[str, np.ndarray]:
     """Nominal levels at which references are found: "energy" (B,), "forces" (N, 3), "ellipsoids" (N,), where there are any."""
-    found = {}
-    if raw.energy_variance is not None:
-        found["energy"] = gaussian_pit(raw.energy, raw.energy_std)
-    if raw.forces_covariance is not None:
-        found["forces"] = gaussian_pit(raw.forces, raw.forces_std)
-        found["ellipsoids"] = chi_square_pit(mahalanobis(raw.forces, raw.forces_covariance))
-    return found
+    levels, energy_std, forces_std = {}, raw.energy_std, raw.forces_std
+    if energy_std is not None:
+        levels["energy"] = gaussian_pit(raw.energy, energy_std)
+    if raw.forces_covariance is not None and forces_std is not None:
+        levels["forces"] = gaussian_pit(raw.forces, forces_std)
+        levels["ellipsoids"] = chi_square_pit(mahalanobis(raw.forces, raw.forces_covariance))
+    return levels
 
 
 def calibrated_levels(raw: Residuals, calibration: Calibration) -> dict[str, np.ndarray]:
     """The same after scaling and level map, uniform where the calibration holds; without the quantities that it does not have."""
     energy, forces = calibration.energy, calibration.forces
-    maps = {
-        "energy": None if energy is None else energy.levels,
-        "forces": None if forces is None else forces.levels,
-        "ellipsoids": None if forces is None else forces.ellipsoids,
-    }
-    return {name: maps[name].observed(levels) for name, levels in nominal_levels(calibration.scaled(raw)).items() if maps[name] is not None}
+    maps = {} if energy is None else {"energy": energy.levels}
+    maps |= {} if forces is None else {"forces": forces.levels} | ({"ellipsoids": forces.ellipsoids} if forces.ellipsoids else {})
+    return {name: maps[name].observed(levels) for name, levels in nominal_levels(calibration.scaled(raw)).items() if name in maps}
 
 
 def reliability(levels: dict[str, np.ndarray], frame: np.ndarray) -> dict[str, Reliability]:
@@ -62,5 +59,5 @@ def _of(levels: np.ndarray, frame: np.ndarray, name: str) -> Reliability:
     if len(np.unique(frame)) > 1:
         error = calibration_error_interval(levels, frame)
         return Reliability(error, {level: mean_interval(inside(levels, level, name), frame) for level in LEVELS})
-    alone = lambda value: Interval(float(value), np.nan, np.nan)  # noqa: E731
-    return Reliability(alone(level_error(levels)), {level: alone(inside(levels, level, name).mean()) for level in LEVELS})
+    error = Interval(level_error(levels), np.nan, np.nan)
+    return Reliability(error, {level: Interval(float(inside(levels, level, name).mean()), np.nan, np.nan) for level in LEVELS})

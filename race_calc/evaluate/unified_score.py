@@ -58,10 +58,8 @@ def mean_term(terms: Mapping[str, float]) -> float:
 
 def _error_term(name: str, rmse: float, reference: float) -> float:
     if not rmse >= 0.0:
-        raise ValueError(
-            f"the RMSE of {name} is {rmse}: give a number of at least zero; "
-            "a configuration whose predictions are not numbers cannot be scored, leave it out"
-        )
+        what_to_do = "give a number of at least zero; a configuration whose predictions are not numbers cannot be scored, leave it out"
+        raise ValueError(f"the RMSE of {name} is {rmse}: {what_to_do}")
     if not 0.0 < reference < math.inf:
         raise ValueError(f"the reference RMSE of {name} is {reference}: give a positive number, such as a baseline's")
     return rmse / (rmse + reference) if rmse < math.inf else 1.0

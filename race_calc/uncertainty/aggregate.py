@@ -39,7 +39,7 @@ class MemberOutputs:
     energy_epistemic: np.ndarray | None = None
     extra: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("energy", "atom_energy", "forces", "stress", "energy_var", "force_cov"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else np.asarray(value, dtype=np.float64))
@@ -50,27 +50,23 @@ class MemberOutputs:
 def aggregate(members: MemberOutputs) -> Prediction:
     """Law of total variance over the members (Willow et al., Eq. 27), in float64.
 
-    E = mean μ_m; epistemic = mean (μ_m − E)², the *population* variance (divided by
-    M, ddof 0, as in the paper); aleatoric = mean σ²_m. Forces: epistemic =
-    mean (F_m − F)(F_m − F)ᵀ and aleatoric = mean Σ_m per atom; stress likewise over
-    its six Voigt components. With M = 1 the epistemic parts are zero and BALD is None; so are the epistemic parts and BALD of
-    forces and stress, None, where the members' own are not known.
+    E = mean μ_m; epistemic = mean (μ_m − E)², the *population* variance (divided by M, ddof 0, as in the paper); aleatoric = mean σ²_m.
+    Forces: epistemic = mean (F_m − F)(F_m − F)ᵀ and aleatoric = mean Σ_m per atom; stress likewise over its six Voigt components. With M
+    = 1 the epistemic parts are zero and BALD is None; so are the epistemic parts and BALD of forces and stress, None, where the members'
+    own are not known.
 
     Values that are not finite pass through; they never raise.
     """
     energy, forces = members.energy, members.forces
     n_members = len(energy)
     with np.errstate(invalid="ignore", over="ignore"):
-        mean_energy, energy_epistemic = _mean_and_variance(energy)  # (B,)
-        if members.energy_epistemic is not None:
-            energy_epistemic = members.energy_epistemic
-        mean_forces, forces_epistemic = _mean_and_covariance(forces)  # (N, 3), (N, 3, 3)
+        mean_energy, variance = _mean_and_variance(energy)  # (B,)
+        energy_epistemic = variance if members.energy_epistemic is None else members.energy_epistemic
+        mean_forces, covariance = _mean_and_covariance(forces)  # (N, 3), (N, 3, 3)
         mean_stress = stress_epistemic = None
         if members.stress is not None:
             mean_stress, stress_epistemic = _mean_and_covariance(_voigt(members.stress))  # (B, 6), (B, 6, 6)
-        spread = len(forces) == n_members
-        if not spread:
-            forces_epistemic = stress_epistemic = None
+        spread, several = len(forces) == n_members, n_members > 1
         return Prediction(
             energy=mean_energy,
             energies=_mean(members.atom_energy),
@@ -78,11 +74,11 @@ def aggregate(members: MemberOutputs) -> Prediction:
             stress=mean_stress,
             energy_epistemic=energy_epistemic,
             energy_aleatoric=_mean(members.energy_var),
-            forces_covariance_epistemic=forces_epistemic,
+            forces_covariance_epistemic=covariance if spread else None,
             forces_covariance_aleatoric=_mean(members.force_cov),
-            stress_covariance_epistemic=stress_epistemic,
-            bald_energy=bald_energy(energy_epistemic, members.energy_var) if n_members > 1 else None,
-            bald_forces=bald_forces(forces_epistemic, members.force_cov) if n_members > 1 and spread else None,
+            stress_covariance_epistemic=stress_epistemic if spread else None,
+            bald_energy=bald_energy(energy_epistemic, members.energy_var) if several else None,
+            bald_forces=bald_forces(covariance, members.force_cov) if several and spread else None,
             batch=members.batch,
             n_members=n_members,
             energies_members=energy,
@@ -91,49 +87,45 @@ def aggregate(members: MemberOutputs) -> Prediction:
         )
 
 
-def _mean_and_variance(members):
+def _mean_and_variance(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(M, …) -> mean and population variance (…)."""
     mean = members.mean(axis=0)
     return mean, ((members - mean) ** 2).mean(axis=0)
 
 
-def _mean_and_covariance(members):
+def _mean_and_covariance(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(M, X, d) -> mean (X, d) and population covariance (X, d, d)."""
     mean = members.mean(axis=0)
-    deviation = members - mean
-    return mean, np.einsum("mxi,mxj->xij", deviation, deviation) / len(members)
+    return mean, np.einsum("mxi,mxj->xij", members - mean, members - mean) / len(members)
 
 
-def _voigt(stress):
+def _voigt(stress: np.ndarray) -> np.ndarray:
     """(..., 3, 3) -> (..., 6); the two off-diagonal copies are averaged."""
     row, column = VOIGT
-    return 0.5 * (stress[..., row, column] + stress[..., column, row])
+    return np.asarray(0.5 * (stress[..., row, column] + stress[..., column, row]))
 
 
-def _mean(members):
+def _mean(members: np.ndarray | None) -> np.ndarray | None:
     return None if members is None else members.mean(axis=0)
 
 
-def _check_shapes(found):
-    energy, batch = found.energy, found.batch
+def _check_shapes(outputs: MemberOutputs) -> None:
+    energy, batch = outputs.energy, outputs.batch
     if energy.ndim != 2 or len(energy) == 0:
         raise ValueError(f"energy must have shape (M, B) with M ≥ 1, got {energy.shape}")
     if batch.ndim != 1 or batch.dtype.kind not in "iu":
         raise ValueError(f"batch must be integers of shape (N,), got {batch.dtype} {batch.shape}")
-    members, structures = energy.shape
-    atoms = len(batch)
-    known = 1 if len(found.forces) == 1 else members
+    (members, structures), atoms = energy.shape, len(batch)
+    rows = 1 if len(outputs.forces) == 1 else members
     expected = {
         "atom_energy": (members, atoms),
-        "forces": (known, atoms, 3),
-        "stress": (known, structures, 3, 3),
+        "forces": (rows, atoms, 3),
+        "stress": (rows, structures, 3, 3),
         "energy_var": (members, structures),
         "force_cov": (members, atoms, 3, 3),
     }
     for name, shape in expected.items():
-        values = getattr(found, name)
+        values = getattr(outputs, name)
         if values is not None and values.shape != shape:
-            raise ValueError(
-                f"{name} must have shape {shape}, got {values.shape} "
-                f"(M = {members} members, B = {structures} structures, N = {atoms} atoms)"
-            )
+            sizes = f"M = {members} members, B = {structures} structures, N = {atoms} atoms"
+            raise ValueError(f"{name} must have shape {shape}, got {values.shape} ({sizes})")

@@ -1,8 +1,7 @@
 """BALD: mutual information between a prediction and the parameters. NumPy only.
 
-Houlsby et al. 2011 (arXiv:1112.5745), with Gaussian moment matching as in Willow et al.:
-the entropy of the total Gaussian minus the mean entropy of the members, in nats.
-The constants of the Gaussian entropy cancel.
+Houlsby et al. 2011 (arXiv:1112.5745), with Gaussian moment matching as in Willow et al.: the entropy of the total Gaussian minus the mean
+entropy of the members, in nats. The constants of the Gaussian entropy cancel.
 
 ======================== ===========================================
 symbol                   variable
@@ -12,51 +11,38 @@ Var_m μ, Cov_m F         epistemic (population, ddof 0)
 σ²_total, Σ_total        mean of σ²_m or Σ_m + epistemic
 ======================== ===========================================
 
-By the concavity of log and log det both are ≥ 0; rounding below 0 is clipped.
-A variance that is not positive, a covariance with a determinant that is not
-positive, and anything not finite give NaN, never an exception. So the members
-must have positive variances: a noise of zero has no entropy.
+By the concavity of log and log det both are ≥ 0; rounding below 0 is clipped. A variance that is not positive, a covariance with a
+determinant that is not positive, and anything not finite give NaN, never an exception. So the members must have positive variances: a
+noise of zero has no entropy.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
 
 def bald_energy(epistemic: np.ndarray, energy_var: np.ndarray | None) -> np.ndarray | None:
-    """½ [log σ²_total − mean_m log σ²_m], (B,) nat.
+    """½ [log σ²_total − mean_m log σ²_m], (B,) nat, or None without variances.
 
-    epistemic: variance between members, (B,) eV². energy_var: aleatoric variance
-    of each member, (M, B) eV², or None, which gives None.
+    epistemic: variance between members, (B,) eV². energy_var: aleatoric variance of each member, (M, B) eV².
     """
-    if energy_var is None:
-        return None
-    members = np.asarray(energy_var, dtype=np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        total = members.mean(axis=0) + epistemic
-        return _clip(0.5 * (_log(total) - _log(members).mean(axis=0)))
+    return None if energy_var is None else _information(epistemic, energy_var, lambda variance: np.log(_positive(variance, variance)))
 
 
 def bald_forces(epistemic: np.ndarray, force_cov: np.ndarray | None) -> np.ndarray | None:
-    """½ [log det Σ_total − mean_m log det Σ_m] for each atom, (N,) nat.
+    """½ [log det Σ_total − mean_m log det Σ_m] for each atom, (N,) nat, or None without covariances.
 
-    epistemic: covariance between members, (N, 3, 3) (eV/Å)². force_cov: aleatoric
-    covariance of each member, (M, N, 3, 3) (eV/Å)², or None, which gives None.
+    epistemic: covariance between members, (N, 3, 3) (eV/Å)². force_cov: aleatoric covariance of each member, (M, N, 3, 3) (eV/Å)².
     """
-    if force_cov is None:
-        return None
-    members = np.asarray(force_cov, dtype=np.float64)
+    return None if force_cov is None else _information(epistemic, force_cov, lambda covariance: _positive(*np.linalg.slogdet(covariance)))
+
+
+def _information(epistemic: np.ndarray, aleatoric: np.ndarray, log: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    members = np.asarray(aleatoric, dtype=np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        total = members.mean(axis=0) + epistemic  # (N, 3, 3)
-        return _clip(0.5 * (_log_det(total) - _log_det(members).mean(axis=0)))
+        nat: np.ndarray = 0.5 * (log(members.mean(axis=0) + epistemic) - log(members).mean(axis=0))
+        return nat.clip(min=0.0)  # keeps NaN
 
 
-def _log(variance):
-    return np.log(np.where(variance > 0, variance, np.nan))
-
-
-def _log_det(covariance):
-    sign, log_det = np.linalg.slogdet(covariance)
-    return np.where(sign > 0, log_det, np.nan)
-
-
-def _clip(values):
-    return np.maximum(values, 0.0)  # keeps NaN
+def _positive(sign: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.where(sign > 0, values, np.nan)

@@ -1,9 +1,8 @@
 """How far a number could have come out otherwise with other frames of the same kind. NumPy and SciPy only.
 
-The atoms of a frame err together, so values are not independent but frames are (if they come from an MD run: once
-they are further apart than its correlation time; otherwise number blocks of frames). Every function therefore
-draws whole frames with replacement (Efron 1979; cluster bootstrap) and takes the spread of the number over
-RESAMPLES such sets.
+The atoms of a frame err together, so values are not independent but frames are (if they come from an MD run: once they are further apart
+than its correlation time; otherwise number blocks of frames). Every function therefore draws whole frames with replacement (Efron 1979;
+cluster bootstrap) and takes the spread of the number over RESAMPLES such sets.
 
 =================== ==================== =========================================================
 quantity            variable             formula
@@ -15,11 +14,12 @@ mean of a resample  –                    Σ w_f s_f / Σ w_f n_f
 =================== ==================== =========================================================
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from race_calc.uncertainty.metrics import NOMINAL_LEVELS, check_probability, inside, level_error
+from race_calc.uncertainty.metrics import NOMINAL_LEVELS, check_probability, level_error
 
 RESAMPLES = 1000
 
@@ -45,13 +45,6 @@ def mean_interval(values: np.ndarray, frame: np.ndarray, confidence: float = 0.9
     sums = np.bincount(index, each)
     resampled = [w @ sums / (w @ counts) for w in _weights(len(counts), seed)]
     return Interval(float(each.mean()), *_quantiles(resampled, confidence))
-
-
-def coverage_interval(
-    difference: np.ndarray, std: np.ndarray, frame: np.ndarray, level: float, confidence: float = 0.95, seed: int = 0
-) -> Interval:
-    """`metrics.coverage` (share, 0 to 1) with its interval; `difference`, `std` (N, ...) of one shape, `frame` (N,)."""
-    return mean_interval(inside(difference, std, level), frame, confidence, seed)
 
 
 def calibration_error_interval(pit: np.ndarray, frame: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Interval:
@@ -85,13 +78,13 @@ def _frames(frame: np.ndarray, n: int, confidence: float) -> tuple[np.ndarray, n
     return index, counts
 
 
-def _weights(n: int, seed: int):
+def _weights(n: int, seed: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     for _ in range(RESAMPLES):
         yield np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64)
 
 
-def _quantiles(resampled, confidence: float) -> tuple[float, float]:
+def _quantiles(resampled: Sequence[float] | np.ndarray, confidence: float) -> tuple[float, float]:
     tail = 0.5 * (1.0 - confidence)
     low, high = np.quantile(resampled, [tail, 1.0 - tail])
     return float(low), float(high)

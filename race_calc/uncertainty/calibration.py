@@ -17,6 +17,7 @@ of total and aleatoric variances and changes by ½ log(σ² after / σ² before)
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -99,34 +100,32 @@ class Calibration:
         """
         if prediction.calibrated:
             raise ValueError("the prediction is calibrated already: apply a calibration to what the posterior predicts")
-        factors = {}
+        factors: dict[str, float] = {}
         if self.energy is not None:
-            factors |= {
-                "energy_epistemic": self.energy.epistemic,
-                "energy_unsplit": self.energy.epistemic,
-                "energy_aleatoric": self.energy.aleatoric,
-            }
+            c_e, c_a = self.energy.epistemic, self.energy.aleatoric
+            factors |= {"energy_epistemic": c_e, "energy_unsplit": c_e, "energy_aleatoric": c_a}
         if self.forces is not None:
             factors |= {f"forces_covariance_{part}": self.forces.scale for part in ("epistemic", "unsplit", "aleatoric")}
-        found = {name: factor * getattr(prediction, name) for name, factor in factors.items() if getattr(prediction, name) is not None}
-        scaled = replace(prediction, calibrated=True, **found)
-        if self.energy is None or "bald_energy" not in available(prediction):
+        given = {name: getattr(prediction, name) for name in factors if getattr(prediction, name) is not None}
+        changes: dict[str, Any] = {name: factors[name] * values for name, values in given.items()}
+        scaled = replace(prediction, calibrated=True, **changes)
+        after, before, bald = scaled.energy_variance, prediction.energy_variance, prediction.bald_energy
+        if self.energy is None or "bald_energy" not in available(prediction) or after is None or before is None or bald is None:
             return scaled
         with np.errstate(invalid="ignore", divide="ignore"):
-            change = 0.5 * np.log(scaled.energy_variance / prediction.energy_variance / self.energy.aleatoric)
-        return replace(scaled, bald_energy=np.maximum(prediction.bald_energy + change, 0.0))  # rounding; NaN stays
+            change = 0.5 * np.log(after / before / self.energy.aleatoric)
+        return replace(scaled, bald_energy=np.maximum(bald + change, 0.0))  # rounding; NaN stays
 
     def scaled(self, raw: Residuals) -> Residuals:
         """Residuals with the variances and covariances that `apply` gives."""
-        found = {}
+        scaled: dict[str, Any] = {}
         if raw.energy_variance is not None and self.energy is not None:
             aleatoric = 0.0 if raw.energy_aleatoric is None else raw.energy_aleatoric
-            found["energy_variance"] = self.energy.epistemic * (raw.energy_variance - aleatoric) + self.energy.aleatoric * aleatoric
-            if raw.energy_aleatoric is not None:
-                found["energy_aleatoric"] = self.energy.aleatoric * aleatoric
+            scaled["energy_variance"] = self.energy.epistemic * (raw.energy_variance - aleatoric) + self.energy.aleatoric * aleatoric
+            scaled["energy_aleatoric"] = None if raw.energy_aleatoric is None else self.energy.aleatoric * aleatoric
         if raw.forces_covariance is not None and self.forces is not None:
-            found["forces_covariance"] = self.forces.scale * raw.forces_covariance
-        return replace(raw, **found)
+            scaled["forces_covariance"] = self.forces.scale * raw.forces_covariance
+        return replace(raw, **scaled)
 
 
 def fit_calibration(raw: Residuals) -> Calibration:
@@ -137,7 +136,7 @@ def fit_calibration(raw: Residuals) -> Calibration:
     """
     for name in ("energy", "energy_variance", "forces", "forces_covariance"):
         values = getattr(raw, name)
-        broken = [] if values is None else np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        broken = np.flatnonzero([] if values is None else ~np.isfinite(values).reshape(len(values), -1).all(axis=1))
         if len(broken):
             structures = np.unique(raw.frame[broken]) if name.startswith("forces") else broken
             raise ValueError(
@@ -150,12 +149,13 @@ def fit_calibration(raw: Residuals) -> Calibration:
 
 
 def _energy(raw: Residuals) -> EnergyCalibration | None:
-    if raw.energy_variance is None:
+    total = raw.energy_std
+    if raw.energy_variance is None or total is None:
         return None
     aleatoric = 0.0 * raw.energy_variance if raw.energy_aleatoric is None else raw.energy_aleatoric
     epistemic = np.maximum(raw.energy_variance - aleatoric, 0.0)  # rounding
     if raw.energy_members is not None and raw.energy_members <= FEW_FOR_ENERGIES:
-        scales = 2 * (size_scale(raw.energy, raw.energy_std),)
+        scales = 2 * (size_scale(raw.energy, total),)
     else:
         scales = part_scales(raw.energy, epistemic, aleatoric)
     std = np.sqrt(scales[0] * epistemic + scales[1] * aleatoric)
@@ -164,13 +164,14 @@ def _energy(raw: Residuals) -> EnergyCalibration | None:
 
 
 def _forces(raw: Residuals) -> ForceCalibration | None:
-    if raw.forces_covariance is None:
+    total = raw.forces_std
+    if raw.forces_covariance is None or total is None:
         return None
     squared = mahalanobis(raw.forces, raw.forces_covariance)
     few = raw.forces_members is not None and raw.forces_members <= FEW_FOR_FORCES
     definite = not few and not (np.isinf(squared) & np.isfinite(raw.forces).all(axis=-1)).any()
-    scale = covariance_scale(raw.forces, raw.forces_covariance) if definite else size_scale(raw.forces, raw.forces_std)
-    std = np.sqrt(scale) * raw.forces_std
+    scale = covariance_scale(raw.forces, raw.forces_covariance) if definite else size_scale(raw.forces, total)
+    std = np.sqrt(scale) * total
     levels = fit_level_map(gaussian_pit(np.concatenate([raw.forces, -raw.forces]), np.concatenate([std, std])))
     if not definite:
         return ForceCalibration(scale, levels, None, ())

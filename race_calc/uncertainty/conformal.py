@@ -15,16 +15,16 @@ C                   coverage_band           share of m test frames covered: m C 
                                             C ~ Beta(k, n + 1 − k) for m → ∞
 =================== ======================= ===========================================================
 
-"Of the same kind" (exchangeable) is the only assumption, and it is a strong one: it holds between random halves of a
-data set, not from 300 K to 1200 K. With several scores a frame (atoms) each frame has the same weight, and a new
-frame the weight of one frame at infinity (hierarchical conformal prediction: Lee, Barber & Willett 2023):
-q is the smallest score below which Σ_f (share of frame f) ≥ (n + 1) p. The atoms of a frame taken for independent
-would promise too much.
+"Of the same kind" (exchangeable) is the only assumption, and it is a strong one: it holds between random halves of a data set, not from
+300 K to 1200 K. With several scores a frame (atoms) each frame has the same weight, and a new frame the weight of one frame at infinity
+(hierarchical conformal prediction: Lee, Barber & Willett 2023): q is the smallest score below which Σ_f (share of frame f) ≥ (n + 1) p.
+The atoms of a frame taken for independent would promise too much.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,44 +50,26 @@ class ConformalQuantile:
     quantile: float
     n: int
 
-    @property
-    def reason(self) -> str | None:
-        """Why the quantile is infinite; None where it is finite."""
-        if math.isfinite(self.quantile):
-            return None
-        if self.n < frames_needed(self.level):
-            return (
-                f"{self.n} calibration frames reach a level of {reachable_level(self.n):.4g} at most: the level "
-                f"{self.level:.4g} needs {frames_needed(self.level)}"
-            )
-        return f"more than {1 - self.level:.4g} of the calibration scores are not finite: look at σ and the predictions"
-
-    def to_dict(self) -> dict:
-        """Plain JSON types; an infinite quantile is None."""
-        finite = math.isfinite(self.quantile)
-        return {"level": self.level, "quantile": self.quantile if finite else None, "n": self.n}
-
     @classmethod
-    def from_dict(cls, state: Mapping) -> "ConformalQuantile":
-        """Inverse of `to_dict`. Raises ValueError for a state without its keys or with impossible values."""
+    def from_dict(cls, state: Mapping[str, Any]) -> "ConformalQuantile":
+        """From its fields, where an infinite quantile is None. Raises ValueError for missing fields and impossible values."""
         try:
             quantile = math.inf if state["quantile"] is None else float(state["quantile"])
-            found = cls(float(state["level"]), quantile, int(state["n"]))
+            stored = cls(float(state["level"]), quantile, int(state["n"]))
         except (KeyError, TypeError) as error:
             raise ValueError("a conformal quantile has a level, a quantile and n: calibrate the model again") from error
-        _rank(found.n, found.level)
-        if math.isnan(found.quantile):
+        _rank(stored.n, stored.level)
+        if math.isnan(quantile):
             raise ValueError("the conformal quantile is not a number: calibrate the model again")
-        return found
+        return stored
 
 
 def conformal_quantile(scores: np.ndarray, level: float, frame: np.ndarray | None = None) -> ConformalQuantile:
     """The quantile of `scores` (N,) that covers a new frame's score with a probability of at least `level`.
 
-    `frame` (N,) tells the frame of each score by any integer; without it each is a frame of its own. With it
-    the promise is for an atom picked at random from a new frame. NaN counts as infinite.
-
-    Raises ValueError for no scores, shapes that do not fit and a level outside 0 < level < 1.
+    `frame` (N,) tells the frame of each score by any integer; without it each is a frame of its own. With it the promise is for an atom
+    picked at random from a new frame. NaN counts as infinite. Raises ValueError for no scores, shapes that do not fit and a level outside
+    0 < level < 1.
     """
     scores = np.asarray(scores, dtype=np.float64)
     frame = np.arange(scores.size) if frame is None else np.asarray(frame)
@@ -117,15 +99,9 @@ def coverage_band(level: float, n_calibration: int, n_test: int | None = None, c
     check_probability(confidence, "confidence")
     if rank > n_calibration:
         return 1.0, 1.0  # the quantile is infinite
-    tails = np.array([0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence])
-    shape = (rank, n_calibration + 1 - rank)
+    tails, shape = np.array([0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence]), (rank, n_calibration + 1 - rank)
     low, high = beta.ppf(tails, *shape) if n_test is None else betabinom.ppf(tails, n_test, *shape) / n_test
     return float(low), float(high)
-
-
-def reachable_level(n: int) -> float:
-    """n/(n + 1), the largest level for which n calibration frames give a finite quantile."""
-    return n / (n + 1)
 
 
 def frames_needed(level: float) -> int:

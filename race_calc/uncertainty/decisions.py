@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 from race_calc.uncertainty.scores import CRITERIA, SCORES, check_available
 
@@ -16,12 +17,10 @@ ENERGY = "energy_uncertainty_per_atom_epistemic"
 class Criterion:
     """A score, its limit, and what to do when the limit is passed.
 
-    name: one of `race_calc.uncertainty.scores.CRITERIA`. threshold: in the unit of the score,
-    or "auto" for the one stored with the model. action: "log" (only the log line),
-    "flag" (the frame is saved) or "halt" (saved, and the run ends). consecutive: the
-    action is taken at this many violations in a row, and at every further one; at a score that is not finite, at once.
-
-    Raises ValueError for a value outside of these.
+    name: one of `race_calc.uncertainty.scores.CRITERIA`. threshold: in the unit of the score, or "auto" for the one stored with the model.
+    action: "log" (only the log line), "flag" (the frame is saved) or "halt" (saved, and the run ends). consecutive: the action is taken at
+    this many violations in a row, and at every further one; at a score that is not finite, at once. Raises ValueError for a value outside
+    of these.
     """
 
     name: str
@@ -29,7 +28,7 @@ class Criterion:
     action: str = "halt"
     consecutive: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name not in CRITERIA:
             raise ValueError(f"unknown criterion {self.name!r}; known: {', '.join(CRITERIA)}")
         if self.action not in ACTIONS:
@@ -44,9 +43,8 @@ class Criterion:
 class Violation:
     """A score above its threshold, or not finite.
 
-    action is None until `consecutive` violations in a row are reached (see `Criterion`). atom_index and
-    element belong to the worst atom of a maximum over atoms; image to a NEB. message: in the place of value and threshold,
-    for what is no score (an exploded structure).
+    action is None until `consecutive` violations in a row are reached (see `Criterion`). atom_index and element belong to the worst atom
+    of a maximum over atoms; image to a NEB. message: in the place of value and threshold, for what is no score (an exploded structure).
     """
 
     step: int
@@ -60,19 +58,15 @@ class Violation:
     image: int | None = None
     message: str | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.message is not None:
             return f"{self.action} at step {self.step}: {self.message}" + ("" if self.image is None else f" (image {self.image})")
-        where = ""
-        if self.atom_index is not None:
-            where = f" at atom {self.atom_index}" + (f" ({self.element})" if self.element else "")
-        if self.image is not None:
-            where += f" of image {self.image}"
+        element = "" if self.element is None else f" ({self.element})"
+        where = "" if self.atom_index is None else f" at atom {self.atom_index}{element}"
+        where += "" if self.image is None else f" of image {self.image}"
         count = f", {self.in_a_row} checks in a row" if self.in_a_row > 1 else ""
-        return (
-            f"{self.action or 'violation'} at step {self.step}: {self.criterion} = {self.value:.4g}"
-            f"{where}, above the threshold {self.threshold:.4g}{count}"
-        )
+        what = f"{self.action or 'violation'} at step {self.step}: {self.criterion} = {self.value:.4g}"
+        return f"{what}{where}, above the threshold {self.threshold:.4g}{count}"
 
 
 @dataclass(frozen=True)
@@ -108,37 +102,27 @@ def decide(
 ) -> tuple[Decision, MonitorState]:
     """Judge one step.
 
-    scores: criterion name -> (value, atom index or None). A value violates when it is
-    greater than the threshold, or not finite.
-
-    Raises ValueError for a threshold that is still "auto", a criterion without a score,
-    or a state that belongs to other criteria.
+    scores: criterion name -> (value, atom index or None). A value violates when it is greater than the threshold, or not finite. Raises
+    ValueError for a threshold that is still "auto", a criterion without a score, or a state that belongs to other criteria.
     """
     before = state.in_a_row or (0,) * len(criteria)
     if len(before) != len(criteria):
         raise ValueError(f"the state counts {len(before)} criteria, but {len(criteria)} were given")
-    counts, violations = [], []
+    counts: list[int] = []
+    violations = []
     for criterion, count in zip(criteria, before, strict=True):
+        name = criterion.name
         if criterion.threshold == "auto":
-            raise ValueError(f"the threshold of {criterion.name!r} is still 'auto'; call resolve() first")
-        if criterion.name not in scores:
-            raise ValueError(f"no score for {criterion.name!r}; given: {', '.join(scores) or 'none'}")
-        value, atom_index = scores[criterion.name]
-        if math.isfinite(value) and value <= criterion.threshold:
-            counts.append(0)
-            continue
-        counts.append(count + 1)
-        violations.append(
-            Violation(
-                step=step,
-                criterion=criterion.name,
-                value=float(value),
-                threshold=float(criterion.threshold),
-                atom_index=None if atom_index is None else int(atom_index),
-                action=criterion.action if counts[-1] >= criterion.consecutive or not math.isfinite(value) else None,
-                in_a_row=counts[-1],
-            )
-        )
+            raise ValueError(f"the threshold of {name!r} is still 'auto'; call resolve() first")
+        if name not in scores:
+            raise ValueError(f"no score for {name!r}; given: {', '.join(scores) or 'none'}")
+        (value, atom), threshold = scores[name], float(criterion.threshold)
+        passed = math.isfinite(value) and value <= threshold
+        counts.append(0 if passed else count + 1)
+        if not passed:
+            action = criterion.action if counts[-1] >= criterion.consecutive or not math.isfinite(value) else None
+            atom_index = None if atom is None else int(atom)
+            violations.append(Violation(step, name, float(value), threshold, atom_index, action=action, in_a_row=counts[-1]))
     return Decision(tuple(violations)), MonitorState(tuple(counts))
 
 
@@ -149,7 +133,7 @@ def silenced(decision: Decision) -> Decision:
 
 def accepted(criteria: Sequence[Criterion], seen: Mapping[str, float]) -> tuple[Criterion, ...]:
     """The criteria with thresholds raised to the largest scores `seen`; none is lowered."""
-    return tuple(replace(c, threshold=max(c.threshold, seen.get(c.name, c.threshold))) for c in criteria)
+    return tuple(replace(c, threshold=max(float(c.threshold), seen.get(c.name, -math.inf))) for c in criteria)
 
 
 def default_scores(available: Collection[str], thresholds: Mapping[str, float]) -> list[str]:
@@ -157,21 +141,19 @@ def default_scores(available: Collection[str], thresholds: Mapping[str, float]) 
     groups = [[f"forces_uncertainty_{kind}{suffix}" for kind in ("rms", "max")] for suffix in ("_epistemic", "")]
     groups += [[ENERGY], ["energy_uncertainty_per_atom"]]
     offered = [names for names in groups if set(names) <= set(available)]
-    known = [[name for name in names if name in thresholds] for names in offered]
-    return next(filter(None, known + offered), [])
+    stored = [[name for name in names if name in thresholds] for names in offered]
+    return next(filter(None, stored + offered), [])
 
 
 def default_criteria(available: Collection[str], thresholds: Mapping[str, float]) -> tuple[Criterion, ...]:
     """Criteria for a posterior that gives these scores; `thresholds`: what "auto" stands for, where it is known.
 
-    Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole
-    structure, and `forces_uncertainty_max`, that of the worst atom. A frame with either above its threshold is flagged, and so is
-    one with `energy_uncertainty_per_atom_epistemic` above (a new phase may have right forces and wrong energies). The
-    run is halted when a score of the forces stays above for HALT_AFTER checks, or the first passes SEVERE times its threshold.
-    Without force covariances the same with that score of the energy, or else `energy_uncertainty_per_atom`. Scores without a
-    stored threshold (models made before there were such scores) are left out if another one has one.
-
-    Raises ValueError when the posterior gives no uncertainty at all.
+    Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole structure,
+    and `forces_uncertainty_max`, that of the worst atom. A frame with either above its threshold is flagged, and so is one with
+    `energy_uncertainty_per_atom_epistemic` above (a new phase may have right forces and wrong energies). The run is halted when a score of
+    the forces stays above for HALT_AFTER checks, or the first passes SEVERE times its threshold. Without force covariances the same with
+    that score of the energy, or else `energy_uncertainty_per_atom`. Scores without a stored threshold (models made before there were such
+    scores) are left out if another one has one. Raises ValueError when the posterior gives no uncertainty at all.
     """
     names = default_scores(available, thresholds)
     if not names:
@@ -179,41 +161,28 @@ def default_criteria(available: Collection[str], thresholds: Mapping[str, float]
             "this model gives no uncertainty to monitor (one member and no variance head); "
             "use an ensemble or a model with the 'energy' or 'joint' head"
         )
-    found = [Criterion(name, "auto", "flag") for name in names]
-    if ENERGY in available and ENERGY in thresholds and ENERGY not in names:
-        found.append(Criterion(ENERGY, "auto", "flag"))
-    found += [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
+    energy = [ENERGY] if ENERGY in available and ENERGY in thresholds and ENERGY not in names else []
+    criteria = [Criterion(name, "auto", "flag") for name in names + energy]
+    criteria += [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
     if names[0] in thresholds and not SCORES[names[0]].worst_atom:
-        found.append(Criterion(names[0], SEVERE * thresholds[names[0]], "halt"))
-    return tuple(found)
+        criteria.append(Criterion(names[0], SEVERE * thresholds[names[0]], "halt"))
+    return tuple(criteria)
 
 
 def resolve(criteria: Sequence[Criterion], available: Collection[str], thresholds: Mapping[str, float]) -> tuple[Criterion, ...]:
     """Put numbers in the place of "auto".
 
-    Raises ValueError for a criterion the posterior cannot give, and for "auto" without
-    a stored threshold.
+    Raises ValueError for a criterion the posterior cannot give, and for "auto" without a stored threshold.
     """
     check_available([c.name for c in criteria], available)
-    resolved = []
-    for criterion in criteria:
-        threshold = criterion.threshold
-        if threshold == "auto":
-            if criterion.name not in thresholds:
-                raise ValueError(
-                    f"the model stores no threshold for {criterion.name!r} "
-                    f"(stored: {', '.join(thresholds) or 'none'}); give one by hand: "
-                    f"Criterion({criterion.name!r}, threshold=<number>, action={criterion.action!r})"
-                )
-            threshold = float(thresholds[criterion.name])
-        resolved.append(Criterion(criterion.name, threshold, criterion.action, criterion.consecutive))
-    return tuple(resolved)
+    for c in criteria:
+        if c.threshold == "auto" and c.name not in thresholds:
+            raise ValueError(
+                f"the model stores no threshold for {c.name!r} (stored: {', '.join(thresholds) or 'none'}); "
+                f"give one by hand: Criterion({c.name!r}, threshold=<number>, action={c.action!r})"
+            )
+    return tuple(replace(c, threshold=float(thresholds[c.name])) if c.threshold == "auto" else c for c in criteria)
 
 
-def _is_threshold(value) -> bool:
-    if isinstance(value, (bool, str)):
-        return False
-    try:
-        return math.isfinite(value) and value >= 0
-    except TypeError:
-        return False
+def _is_threshold(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) < math.inf

@@ -25,8 +25,7 @@ import numpy as np
 def auroc(in_distribution: np.ndarray, out_of_distribution: np.ndarray) -> float:
     """Area under the receiver operating characteristic; in_distribution: (n,), out_of_distribution: (m,) scores.
 
-    1 is a perfect score, 0.5 one that knows nothing. Equal to the Mann-Whitney U statistic over n·m (Hanley & McNeil
-    1982).
+    1 is a perfect score, 0.5 one that knows nothing. Equal to the Mann-Whitney U statistic over n·m (Hanley & McNeil 1982).
     """
     known, other = _sorted(in_distribution, out_of_distribution, "AUROC")
     below = np.searchsorted(known, other, side="left")
@@ -52,16 +51,13 @@ def fpr_at_95_tpr(in_distribution: np.ndarray, out_of_distribution: np.ndarray) 
     return float(false[np.argmax(true / true[-1] >= 0.95)] / false[-1])
 
 
-def _sorted(in_distribution, out_of_distribution, name: str) -> list[np.ndarray]:
-    known, other = (
-        np.nan_to_num(np.asarray(scores, dtype=np.float64).ravel(), nan=np.inf, posinf=np.inf, neginf=-np.inf)
-        for scores in (in_distribution, out_of_distribution)
-    )
-    if len(known) == 0 or len(other) == 0:
-        raise ValueError(
-            f"{name} needs scores of both kinds, got {len(known)} in and {len(other)} out of distribution: give at least one structure each"
-        )
-    return [np.sort(known), np.sort(other)]
+def _sorted(in_distribution: np.ndarray, out_of_distribution: np.ndarray, name: str) -> list[np.ndarray]:
+    both = [np.asarray(scores, dtype=np.float64).ravel() for scores in (in_distribution, out_of_distribution)]
+    inside, outside = map(len, both)
+    if not (inside and outside):
+        counts = f"{inside} in and {outside} out of distribution"
+        raise ValueError(f"{name} needs scores of both kinds, got {counts}: give at least one structure each")
+    return [np.sort(np.where(np.isnan(scores), np.inf, scores)) for scores in both]
 
 
 def _alarms(known: np.ndarray, other: np.ndarray) -> list[np.ndarray]:

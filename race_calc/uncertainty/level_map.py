@@ -17,8 +17,10 @@ of σ to take for an interval that holds a share p.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import gammaincinv, ndtri
 
 from race_calc.uncertainty.metrics import check_probability
@@ -39,29 +41,25 @@ class LevelMap:
 
     knots: tuple[float, ...]
 
-    def observed(self, nominal: np.ndarray) -> np.ndarray:
+    def observed(self, nominal: npt.ArrayLike) -> np.ndarray:
         """R(p): which share of references is found at or below these nominal levels (any shape, 0 to 1).
 
         Applied to `gaussian_pit` or `chi_square_pit` of new data it gives their recalibrated level.
         NaN stays NaN. Raises ValueError for levels outside 0 … 1.
         """
-        nominal = _levels(nominal)
-        return np.where(nominal == 0.0, 0.0, np.interp(nominal, self.knots, self._shares))
+        levels = _levels(nominal)
+        return np.where(levels == 0.0, 0.0, np.interp(levels, self.knots, self._shares))
 
-    def nominal(self, observed: np.ndarray) -> np.ndarray:
+    def nominal(self, observed: npt.ArrayLike) -> np.ndarray:
         """R⁻¹(p): the nominal level to ask the model for, to get these shares (any shape, 0 to 1).
 
         Raises ValueError for shares outside 0 … 1.
         """
-        return np.interp(_levels(observed), self._shares, self.knots)
-
-    def to_dict(self) -> dict:
-        """Plain JSON types."""
-        return {"knots": list(self.knots)}
+        return np.asarray(np.interp(_levels(observed), self._shares, self.knots))
 
     @classmethod
-    def from_dict(cls, state: Mapping) -> "LevelMap":
-        """Inverse of `to_dict`. Raises ValueError where the state is not a monotone map of 0 … 1."""
+    def from_dict(cls, state: Mapping[str, Any]) -> "LevelMap":
+        """From its field. Raises ValueError where that is no monotone map of 0 … 1."""
         try:
             knots = tuple(float(value) for value in state["knots"])
         except (KeyError, TypeError) as error:
@@ -75,22 +73,19 @@ class LevelMap:
         return np.linspace(0.0, 1.0, len(self.knots))
 
 
-def fit_level_map(pit: np.ndarray) -> LevelMap:
+def fit_level_map(pit: npt.ArrayLike) -> LevelMap:
     """The map that makes `pit` (any shape; `gaussian_pit` of one number or `chi_square_pit` of vectors) uniform.
 
-    The isotonic regression of observed on nominal levels: the i-th smallest of n is given the level i/(n + 1), which
-    is monotone already. i/(n + 1) is what such a value covers on average, so the map agrees with
-    `conformal_quantile`. More than INTERVALS − 1 values are thinned to evenly spaced observed levels.
-
-    Raises ValueError for no values, and for values that are not levels.
+    The isotonic regression of observed on nominal levels: the i-th smallest of n is given the level i/(n + 1), which is monotone already.
+    i/(n + 1) is what such a value covers on average, so the map agrees with `conformal_quantile`. More than INTERVALS − 1 values are
+    thinned to evenly spaced observed levels. Raises ValueError for no values, and for values that are not levels.
     """
-    pit = _levels(pit)
-    if pit.size == 0 or np.isnan(pit).any():
-        raise ValueError(
-            f"{np.isnan(pit).sum()} of {pit.size} levels are NaN: give at least one, and leave out structures with broken predictions"
-        )
-    ordered = np.concatenate([[0.0], np.sort(pit, axis=None), [1.0]])
-    shares = np.linspace(0.0, 1.0, min(pit.size + 1, INTERVALS) + 1)
+    levels = _levels(pit)
+    n, broken = levels.size, np.isnan(levels).sum()
+    if n == 0 or broken:
+        raise ValueError(f"{broken} of {n} levels are NaN: give at least one, and leave out structures with broken predictions")
+    ordered = np.concatenate([[0.0], np.sort(levels, axis=None), [1.0]])
+    shares = np.linspace(0.0, 1.0, min(n + 1, INTERVALS) + 1)
     knots = np.interp(shares, np.linspace(0.0, 1.0, len(ordered)), ordered)
     return LevelMap(tuple(np.maximum.accumulate(knots).tolist()))  # rounding may lower one of several equal knots
 
@@ -119,8 +114,8 @@ def ellipsoid_radius(level: float, level_map: LevelMap = IDENTITY, k: int = 3) -
     return float(np.sqrt(2.0 * gammaincinv(0.5 * k, level_map.nominal(level))))
 
 
-def _levels(values) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if ((values < 0.0) | (values > 1.0)).any():
+def _levels(values: npt.ArrayLike) -> np.ndarray:
+    levels = np.asarray(values, dtype=np.float64)
+    if ((levels < 0.0) | (levels > 1.0)).any():
         raise ValueError("levels must lie between 0 and 1: give probabilities, such as gaussian_pit or chi_square_pit")
-    return values
+    return levels

@@ -22,14 +22,14 @@ CE of vectors       whitened_calibration_error   CE of F(d²_M)
 floor of CE         calibration_floor            (1/6)(1/n_calibration + 1/n_test)
 =================== ============================ ===================================================
 
-The likelihoods are those of a Gaussian (Nix & Weigend 1994) with its constants, unlike the training loss
-of method.md section 3, which leaves out log 2π and weights its terms. All functions raise ValueError for
-empty input and for shapes that do not fit together.
+The likelihoods are those of a Gaussian (Nix & Weigend 1994) with its constants, unlike the training loss of method.md section 3, which
+leaves out log 2π and weights its terms. All functions raise ValueError for empty input and for shapes that do not fit together.
 """
 
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import chdtr, ndtr
 
 LEVELS = (0.68, 0.90, 0.95)
@@ -68,7 +68,7 @@ def gaussian_nll(difference: np.ndarray, variance: np.ndarray) -> float:
     The value depends on the unit: it is the log of a density. Infinite where a variance is not positive
     (a prediction that claims to be exact), NaN where an entry is NaN.
     """
-    difference, variance = _pair(difference, variance, "variance")
+    difference, variance = pair(difference, variance, "variance")
     safe = np.where(variance > 0, variance, 1.0)
     each = 0.5 * (difference**2 / safe + np.log(safe) + _LOG_2PI)
     return float(np.mean(_or_infinite(each, variance > 0, difference, variance)))
@@ -87,9 +87,8 @@ def vector_nll(difference: np.ndarray, covariance: np.ndarray) -> float:
 def mahalanobis(difference: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """d² = dᵀ Σ⁻¹ d, no unit; `difference` (..., k), `covariance` (..., k, k) → (...,).
 
-    The square of the difference in standard deviations of its own direction (Mahalanobis 1936). It is χ² distributed
-    with k degrees of freedom where Σ is right, and does not depend on orientation. Infinite where Σ is not positive
-    definite, NaN where an entry is NaN.
+    The square of the difference in standard deviations of its own direction (Mahalanobis 1936). It is χ² distributed with k degrees of
+    freedom where Σ is right, and does not depend on orientation. Infinite where Σ is not positive definite, NaN where an entry is NaN.
     """
     return _on_principal_axes(difference, covariance)[0]
 
@@ -97,17 +96,11 @@ def mahalanobis(difference: np.ndarray, covariance: np.ndarray) -> np.ndarray:
 def coverage(difference: np.ndarray, std: np.ndarray, level: float) -> float:
     """Share (0 to 1) of entries inside the central Gaussian interval of probability `level`.
 
-    `difference` and `std` have one shape. An entry that is NaN counts as outside.
-    Raises ValueError for a level outside 0 < level < 1.
+    `difference` and `std` have one shape. An entry that is NaN counts as outside. Raises ValueError for a level outside 0 < level < 1.
     """
-    return float(np.mean(inside(difference, std, level)))
-
-
-def inside(difference: np.ndarray, std: np.ndarray, level: float) -> np.ndarray:
-    """Which entries are inside that interval, flags of their shape. Raises what `coverage` raises."""
     check_probability(level, "level")
-    difference, std = _pair(difference, std, "std")
-    return np.abs(difference) <= NormalDist().inv_cdf(0.5 * (1.0 + level)) * std
+    difference, std = pair(difference, std, "std")
+    return float(np.mean(np.abs(difference) <= NormalDist().inv_cdf(0.5 * (1.0 + level)) * std))
 
 
 def check_probability(value: float, name: str) -> None:
@@ -121,14 +114,14 @@ def gaussian_pit(difference: np.ndarray, std: np.ndarray) -> np.ndarray:
 
     The probability integral transform: uniform where the predicted Gaussians are right. It resolves −38 < d/σ < 8.
     """
-    difference, std = _pair(difference, std, "std")
+    difference, std = pair(difference, std, "std")
     with np.errstate(divide="ignore", invalid="ignore"):
-        return ndtr(difference / std)
+        return np.asarray(ndtr(difference / std))
 
 
 def chi_square_pit(squared: np.ndarray, k: int = 3) -> np.ndarray:
     """F(d²), 0 to 1, of `mahalanobis` distances (any shape); F: distribution function of χ²_k. Resolves d² < 70."""
-    return chdtr(k, _array(squared))
+    return np.asarray(chdtr(k, _array(squared)))
 
 
 def observed_levels(pit: np.ndarray) -> np.ndarray:
@@ -154,8 +147,7 @@ def calibration_error(difference: np.ndarray, std: np.ndarray) -> float:
 def whitened_calibration_error(difference: np.ndarray, covariance: np.ndarray) -> float:
     """`level_error` of d² against χ²_k; `difference` (..., k), `covariance` (..., k, k).
 
-    Components alone do not see whether the directions of Σ are right: this does. A Σ that is not positive definite
-    counts as far outside.
+    Components alone do not see whether the directions of Σ are right: this does. A Σ that is not positive definite counts as far outside.
     """
     return level_error(chi_square_pit(mahalanobis(difference, covariance), np.shape(difference)[-1]))
 
@@ -175,16 +167,12 @@ def calibration_floor(n_calibration: float, n_test: float) -> float:
     return (1.0 / n_calibration + 1.0 / n_test) / 6.0
 
 
-def _on_principal_axes(difference, covariance) -> tuple[np.ndarray, np.ndarray]:
+def _on_principal_axes(difference: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """dᵀ Σ⁻¹ d and log det Σ, both (...,); the second means nothing where the first is infinite or NaN."""
-    difference, covariance = _array(difference), np.asarray(covariance, dtype=np.float64)
-    if difference.ndim < 1 or covariance.shape != (*difference.shape, difference.shape[-1]):
-        raise ValueError(
-            f"covariance has the shape {covariance.shape}, the differences {difference.shape}: give one k × k matrix for each vector of k"
-        )
+    difference, covariance = vectors_and_covariances(difference, covariance)
     finite = np.isfinite(covariance).all(axis=(-2, -1))
-    k = difference.shape[-1]
-    values, vectors = np.linalg.eigh(np.where(finite[..., None, None], covariance, np.eye(k)))  # eigh raises on NaN
+    unit = np.eye(difference.shape[-1])
+    values, vectors = np.linalg.eigh(np.where(finite[..., None, None], covariance, unit))  # eigh raises on NaN
     definite = values[..., 0] > SINGULAR * values[..., -1]
     safe = np.where(definite[..., None], values, 1.0)
     along = np.einsum("...ij,...i->...j", vectors, difference)  # components on the principal axes
@@ -193,20 +181,29 @@ def _on_principal_axes(difference, covariance) -> tuple[np.ndarray, np.ndarray]:
     return squared, np.log(safe).sum(axis=-1)
 
 
-def _or_infinite(each, positive, *inputs):
-    known = np.all([~np.isnan(values) for values in inputs], axis=0)
-    return np.where(known, np.where(positive, each, np.inf), np.nan)
+def _or_infinite(each: np.ndarray, positive: np.ndarray, *inputs: np.ndarray) -> np.ndarray:
+    numbers = np.all([~np.isnan(values) for values in inputs], axis=0)
+    return np.where(numbers, np.where(positive, each, np.inf), np.nan)
 
 
-def _array(values) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if values.size == 0:
+def _array(values: npt.ArrayLike) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
         raise ValueError("there are no values to take a mean of: give at least one")
-    return values
+    return array
 
 
-def _pair(difference, other, name: str) -> tuple[np.ndarray, np.ndarray]:
-    difference, other = _array(difference), np.asarray(other, dtype=np.float64)
-    if difference.shape != other.shape:
-        raise ValueError(f"{name} has the shape {other.shape}, the differences {difference.shape}: give the same shape")
-    return difference, other
+def pair(difference: npt.ArrayLike, other: npt.ArrayLike, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both in float64. Raises ValueError for no differences, and where `other`, of this name, has another shape."""
+    d, values = _array(difference), np.asarray(other, dtype=np.float64)
+    if d.shape != values.shape:
+        raise ValueError(f"{name} has the shape {values.shape}, the differences {d.shape}: give the same shape")
+    return d, values
+
+
+def vectors_and_covariances(difference: npt.ArrayLike, covariance: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """(..., k) and (..., k, k) in float64. Raises ValueError for no differences, and shapes that do not fit together."""
+    d, sigma = _array(difference), np.asarray(covariance, dtype=np.float64)
+    if d.ndim < 1 or sigma.shape != (*d.shape, d.shape[-1]):
+        raise ValueError(f"covariance has the shape {sigma.shape}, the differences {d.shape}: give one k × k matrix for each vector of k")
+    return d, sigma

@@ -33,14 +33,13 @@ class Extra(NamedTuple):
 class Prediction:
     """Means and uncertainties for B structures with N atoms in total.
 
-    ============================= =============== ============ ==========================
+    ============================= =============== ============ ====================================================
     key                           shape           unit         meaning
-    ============================= =============== ============ ==========================
+    ============================= =============== ============ ====================================================
     energy                        (B,)            eV           mean over the members
     energies                      (N,) or None    eV           mean energy of each atom
     forces                        (N, 3)          eV/Å         mean
-    stress                        (B, 6) or None  eV/Å³        mean, Voigt xx yy zz yz xz
-                                                               xy, ASE sign
+    stress                        (B, 6) or None  eV/Å³        mean, Voigt xx yy zz yz xz xy, ASE sign
     energy_epistemic              (B,) or None    eV²          variance between members
     energy_aleatoric              (B,) or None    eV²          mean predicted variance
     energy_unsplit                (B,) or None    eV²          variance of unknown kind, in place of both
@@ -54,18 +53,14 @@ class Prediction:
     n_members                     int             -            M
     energies_members              (M, B), None    eV           total energy, per member
     forces_members                (M, N, 3), None eV/Å         forces, per member
-    calibrated                    bool            -            whether the variances of energies
-                                                               and forces are recalibrated
-    rotates                       bool            -            whether the covariances of forces turn with
-                                                               the structure; not if known by component
+    calibrated                    bool            -            whether the variances of energies and forces are recalibrated
+    rotates                       bool            -            whether those of forces turn with the structure
     extra                         name → Extra                 other outputs of the head, by name
-    ============================= =============== ============ ==========================
+    ============================= =============== ============ ====================================================
 
-    With one member the epistemic arrays are zero: it was not measured. ``None`` means that the posterior does not give
-    the quantity. The totals below are epistemic + aleatoric, or what is given unsplit; like their parts they are ``None``
-    where `available` says that they are not known, never a number that looks like certainty.
-
-    Raises ValueError for a variance that is given both unsplit and in parts.
+    With one member the epistemic arrays are zero: it was not measured. ``None`` means that the posterior does not give the quantity. The
+    totals below are epistemic + aleatoric, or what is given unsplit; like their parts they are ``None`` where `available` says that they
+    are not known, never a number that looks like certainty. Raises ValueError for a variance that is given both unsplit and in parts.
     """
 
     energy: np.ndarray
@@ -89,10 +84,10 @@ class Prediction:
     rotates: bool = True
     extra: dict[str, Extra] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for start in ("energy", "forces_covariance"):
-            parts = [getattr(self, f"{start}_{part}") is not None for part in ("unsplit", "epistemic", "aleatoric")]
-            if parts[0] and any(parts[1:]):
+            unsplit, *parts = (getattr(self, f"{start}_{part}") is not None for part in ("unsplit", "epistemic", "aleatoric"))
+            if unsplit and any(parts):
                 raise ValueError(f"{start}_unsplit and parts of the same variance are given: leave one of them out")
 
     @cached_property
@@ -113,46 +108,49 @@ class Prediction:
     @property
     def forces_covariance(self) -> np.ndarray | None:
         """Total covariance of the force on each atom, (N, 3, 3) (eV/Å)²."""
-        return self.value("forces_covariance")
+        return self._spread("forces_covariance", "")
 
     @property
     def stress_covariance(self) -> np.ndarray | None:
         """Covariance of the Voigt stress, (B, 6, 6) (eV/Å³)²; epistemic part only."""
-        return self.value("stress_covariance")
+        return self._spread("stress_covariance", "")
 
     @property
     def energy_uncertainty(self) -> np.ndarray | None:
         """Standard deviation of the total energy, (B,) eV."""
-        return self.value("energy_uncertainty")
+        return self._std("energy_uncertainty", "")
 
     @property
     def forces_uncertainty(self) -> np.ndarray | None:
         """Standard deviation of each force component, (N, 3) eV/Å."""
-        return self.value("forces_uncertainty")
+        return self._std("forces_uncertainty", "")
 
     @property
     def stress_uncertainty(self) -> np.ndarray | None:
         """Standard deviation of each Voigt component, (B, 6) eV/Å³; epistemic part only."""
-        return self.value("stress_uncertainty")
+        return self._std("stress_uncertainty", "")
 
     def value(self, quantity: str) -> np.ndarray | bool | None:
         """What QUANTITIES calls so, of all structures; None where `available` lacks it. …_uncertainty are standard deviations."""
         name = next((name for name in SPREADS if quantity.startswith(name)), None)
         if name is None:
             return getattr(self, "energy" if quantity == "free_energy" else quantity) if quantity in self.available else None
-        spread = self._spread(name, quantity[len(name) :])
-        if spread is None or name.endswith("covariance"):
-            return spread
+        return (self._spread if name.endswith("covariance") else self._std)(name, quantity[len(name) :])
+
+    def _std(self, name: str, part: str) -> np.ndarray | None:
+        spread = self._spread(name, part)
+        if spread is None:
+            return None
         with np.errstate(invalid="ignore"):  # a negative or NaN variance gives NaN
-            return np.sqrt(spread if spread.ndim == 1 else np.diagonal(spread, axis1=-2, axis2=-1))
+            return np.asarray(np.sqrt(spread if spread.ndim == 1 else np.diagonal(spread, axis1=-2, axis2=-1)))
 
     def _spread(self, name: str, part: str) -> np.ndarray | None:
         """The variance or covariance behind a key of SPREADS; part: "_epistemic", "_aleatoric" or, for the total, ""."""
         if name + part not in self.available:
             return None
-        fields = [SPREADS[name] + each for each in ([part] if part else ["_unsplit", "_epistemic", "_aleatoric"])]
-        parts = [values for values in (getattr(self, field, None) for field in fields) if values is not None]
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        parts = [getattr(self, SPREADS[name] + each, None) for each in ([part] if part else ["_unsplit", "_epistemic", "_aleatoric"])]
+        first, *others = (values for values in parts if values is not None)
+        return np.asarray(first + others[0]) if others else first
 
 
 def available(prediction: Prediction) -> frozenset[str]:
@@ -173,18 +171,16 @@ def quantities(given: Collection[str], members: int) -> frozenset[str]:
     for name, start in SPREADS.items():
         epistemic, aleatoric = members > 1 and f"{start}_epistemic" in given, f"{start}_aleatoric" in given
         total = epistemic or (aleatoric and members == 1) or f"{start}_unsplit" in given
-        found |= {name + part for part, known in (("", total), ("_epistemic", epistemic), ("_aleatoric", aleatoric)) if known}
+        found |= {name + part for part, given_so in (("", total), ("_epistemic", epistemic), ("_aleatoric", aleatoric)) if given_so}
     return frozenset(found)
 
 
 def principal_std(covariance: np.ndarray) -> np.ndarray:
-    """Standard deviation along the longest principal axis, (...,), of covariances (..., 3, 3).
+    """Standard deviation along the longest principal axis, (...,), of covariances (..., 3, 3); NaN where an entry is not finite.
 
-    The square root of the largest eigenvalue: unlike the diagonal it does not
-    depend on the orientation of the molecule. NaN where an entry is not finite.
+    The square root of the largest eigenvalue: unlike the diagonal it does not depend on the orientation of the molecule.
     """
     covariance = np.asarray(covariance, dtype=np.float64)
     finite = np.isfinite(covariance).all(axis=(-2, -1))
-    safe = np.where(finite[..., None, None], covariance, 0.0)  # eigvalsh may raise on NaN
-    largest = np.linalg.eigvalsh(safe)[..., -1]
+    largest = np.linalg.eigvalsh(np.where(finite[..., None, None], covariance, 0.0))[..., -1]  # it may raise on NaN
     return np.where(finite, np.sqrt(np.maximum(largest, 0.0)), np.nan)

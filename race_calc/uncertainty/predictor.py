@@ -34,10 +34,10 @@ def raw_predictions(predictor: Predictor, structures: Iterable["Atoms"], batch: 
         yield from predictor.raw_predictions(structures, batch)
         return
     for atoms in structures:
-        found = predictor.prediction(atoms)
-        if found.calibrated:
+        prediction = predictor.prediction(atoms)
+        if prediction.calibrated:
             raise ValueError(f"{type(predictor).__name__} gives calibrated predictions only: it needs raw_predictions as well")
-        yield found
+        yield prediction
 
 
 def calibration_of(predictor: Predictor) -> "Calibration | None":

@@ -15,6 +15,8 @@ reaches depends on how different its Σ are, hence the ceiling. A common scale o
 
 import numpy as np
 
+from race_calc.uncertainty.metrics import vectors_and_covariances
+
 DRAWS = 10  # sets of simulated errors; with thousands of atoms one alone is good to 0.01
 
 
@@ -38,11 +40,7 @@ def force_rank_correlation(difference: np.ndarray, covariance: np.ndarray) -> fl
 
     Does not depend on the orientation. Raises ValueError for shapes that do not fit and for fewer than two atoms.
     """
-    difference, covariance = np.asarray(difference, dtype=np.float64), _checked(covariance)
-    if covariance.shape != (*difference.shape, difference.shape[-1]):
-        raise ValueError(
-            f"covariance has the shape {covariance.shape}, the differences {difference.shape}: give one 3 × 3 matrix for each atom"
-        )
+    difference, covariance = vectors_and_covariances(difference, covariance)
     return rank_correlation(np.trace(covariance, axis1=-2, axis2=-1), np.linalg.norm(difference, axis=-1))
 
 
@@ -51,7 +49,9 @@ def force_rank_ceiling(covariance: np.ndarray, seed: int = 0) -> float:
 
     The mean of DRAWS simulations. Directions without variance stay without error; NaN where an entry is not finite.
     """
-    covariance = _checked(covariance)
+    covariance = np.asarray(covariance, dtype=np.float64)
+    if covariance.ndim != 3 or covariance.shape[-1] != covariance.shape[-2]:
+        raise ValueError(f"covariance has the shape {covariance.shape}: give (N, 3, 3), one matrix for each atom")
     if not np.isfinite(covariance).all():
         return float("nan")
     values, vectors = np.linalg.eigh(covariance)
@@ -61,14 +61,7 @@ def force_rank_ceiling(covariance: np.ndarray, seed: int = 0) -> float:
     return float(np.mean([force_rank_correlation(difference, covariance) for difference in drawn]))
 
 
-def _checked(covariance) -> np.ndarray:
-    covariance = np.asarray(covariance, dtype=np.float64)
-    if covariance.ndim != 3 or covariance.shape[-1] != covariance.shape[-2]:
-        raise ValueError(f"covariance has the shape {covariance.shape}: give (N, 3, 3), one matrix for each atom")
-    return covariance
-
-
 def _centred_ranks(values: np.ndarray) -> np.ndarray:
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - 0.5 * (counts - 1))[index] - 0.5 * (len(values) + 1)
+    middle = np.cumsum(counts) - 0.5 * (counts - 1)
+    return np.asarray(middle[index] - 0.5 * (len(values) + 1))

@@ -1,8 +1,12 @@
 """What a model said about labelled structures, beside what is true: the input of calibration and evaluation. NumPy only."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+
+OF_STRUCTURES: dict[str, tuple[int, ...]] = {"energy": (), "energy_variance": (), "energy_aleatoric": ()}  # field → its shape after B
+OF_ATOMS = {"forces": (3,), "forces_covariance": (3, 3), "frame": (), "numbers": (), "force_size": ()}  # and after N
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,24 +43,16 @@ class Residuals:
     energy_members: int | None = None
     forces_members: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         structures, atoms = len(self.energy), len(self.forces)
-        shapes = {
-            "energy": (structures,),
-            "energy_variance": (structures,),
-            "energy_aleatoric": (structures,),
-            "forces": (atoms, 3),
-            "forces_covariance": (atoms, 3, 3),
-            "frame": (atoms,),
-            "numbers": (atoms,),
-            "force_size": (atoms,),
+        shapes = {name: (structures, *rest) for name, rest in OF_STRUCTURES.items()} | {
+            name: (atoms, *rest) for name, rest in OF_ATOMS.items()
         }
         for name, shape in shapes.items():
-            found = getattr(self, name)
-            if found is not None and np.shape(found) != shape:
-                raise ValueError(
-                    f"{name} has the shape {np.shape(found)}, expected {shape}: there are {structures} structures and {atoms} atoms"
-                )
+            values = getattr(self, name)
+            if values is not None and np.shape(values) != shape:
+                sizes = f"there are {structures} structures and {atoms} atoms"
+                raise ValueError(f"{name} has the shape {np.shape(values)}, expected {shape}: {sizes}")
         if structures == 0:
             raise ValueError("there are no structures: give at least one")
         if not np.array_equal(np.unique(self.frame), np.arange(structures)):
@@ -81,12 +77,7 @@ class Residuals:
         place = np.full(len(self), -1)
         place[structures] = np.arange(len(structures))
         atoms = np.flatnonzero(place[self.frame] >= 0)
-        of_atoms = {
-            name: None if getattr(self, name) is None else getattr(self, name)[atoms]
-            for name in ("forces", "forces_covariance", "numbers", "force_size")
-        }
-        of_structures = {
-            name: None if getattr(self, name) is None else getattr(self, name)[structures]
-            for name in ("energy", "energy_variance", "energy_aleatoric")
-        }
-        return replace(self, **of_structures, frame=place[self.frame[atoms]], **of_atoms)
+        picked: dict[str, Any] = {}
+        for names, rows in ((OF_STRUCTURES, structures), (OF_ATOMS, atoms)):
+            picked |= {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
+        return replace(self, **picked | {"frame": place[self.frame[atoms]]})

@@ -16,7 +16,7 @@ the epistemic part down with it, the only one that grows out of distribution (`d
 
 import numpy as np
 
-from race_calc.uncertainty.metrics import mahalanobis
+from race_calc.uncertainty.metrics import mahalanobis, pair
 
 RATIOS = 10.0 ** np.linspace(-3.0, 0.0, 61)  # of the two factors of a variance, aleatoric to epistemic; below, σ_a is nothing
 
@@ -24,15 +24,10 @@ RATIOS = 10.0 ** np.linspace(-3.0, 0.0, 61)  # of the two factors of a variance,
 def variance_scale(difference: np.ndarray, variance: np.ndarray) -> float:
     """c = mean d²/σ², the factor of the variance that minimises `gaussian_nll`; two arrays of one shape.
 
-    With n independent values it is known to about √(2/n) of itself, worse where errors have heavy tails. Raises
-    ValueError for empty or unequal shapes, variances that are not positive and finite, and errors that are not
-    finite or all zero.
+    With n independent values it is known to about √(2/n) of itself, worse where errors have heavy tails. Raises ValueError for empty or
+    unequal shapes, variances that are not positive and finite, and errors that are not finite or all zero.
     """
-    difference, variance = np.asarray(difference, dtype=np.float64), np.asarray(variance, dtype=np.float64)
-    if difference.shape != variance.shape or difference.size == 0:
-        raise ValueError(
-            f"variance has the shape {variance.shape}, the differences {difference.shape}: give the same shape and at least one value"
-        )
+    difference, variance = pair(difference, variance, "variance")
     wrong = ~((variance > 0) & np.isfinite(variance))
     if wrong.any():
         raise ValueError(
@@ -45,11 +40,10 @@ def variance_scale(difference: np.ndarray, variance: np.ndarray) -> float:
 def part_scales(difference: np.ndarray, epistemic: np.ndarray, aleatoric: np.ndarray) -> tuple[float, float]:
     """c_e ≥ c_a > 0: factors of the two parts of a variance, by the Gaussian NLL; three arrays of one shape.
 
-    The epistemic part is never cut more than the aleatoric one: known data often cannot tell which of the two is too large, and
-    only the epistemic part can warn of unknown ones. For each ratio c_a/c_e of RATIOS the common factor is known,
-    c_e = mean d²/(σ²_e + (c_a/c_e) σ²_a); the ratio with the smallest NLL is taken. A part that is zero everywhere has nothing to scale: both factors are then `variance_scale` of the sum.
-
-    Raises ValueError as `variance_scale` does for the sum of the parts, and for a part that is negative.
+    The epistemic part is never cut more than the aleatoric one: known data often cannot tell which of the two is too large, and only the
+    epistemic part can warn of unknown ones. For each ratio c_a/c_e of RATIOS the common factor is known, c_e = mean d²/(σ²_e + (c_a/c_e)
+    σ²_a); the ratio with the smallest NLL is taken. A part that is zero everywhere has nothing to scale: both factors are then
+    `variance_scale` of the sum. Raises ValueError as `variance_scale` does for the sum of the parts, and for a part that is negative.
     """
     epistemic, aleatoric = np.asarray(epistemic, dtype=np.float64), np.asarray(aleatoric, dtype=np.float64)
     one = variance_scale(difference, epistemic + aleatoric)
@@ -76,9 +70,7 @@ def size_scale(difference: np.ndarray, std: np.ndarray) -> float:
     infinite for three members or fewer (dᵀ Σ⁻¹ d of vectors of three: for five), so `variance_scale` and `covariance_scale` give
     whatever the data hold as their worst accident. Raises ValueError as `variance_scale` does for sums that give no scale.
     """
-    difference, std = np.asarray(difference, dtype=np.float64), np.asarray(std, dtype=np.float64)
-    if difference.shape != std.shape or difference.size == 0:
-        raise ValueError(f"std has the shape {std.shape}, the differences {difference.shape}: give the same shape, at least one value")
+    difference, std = pair(difference, std, "std")
     with np.errstate(divide="ignore", invalid="ignore"):
         return _scale(np.sum(difference**2) / np.sum(std**2))
 

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -92,31 +92,28 @@ def all_scores(prediction: Prediction, structures: Structures = None) -> dict[st
 def atom_scores(prediction: Prediction) -> dict[str, np.ndarray]:
     """Scores of single atoms, (N,): √(tr Σ / 3) in eV/Å and the BALD of the force in nat, where there are such."""
     given = available(prediction)
-    found = {"forces_uncertainty_rms": np.sqrt(_mean_square(prediction, ""))} if "forces_covariance" in given else {}
-    return found | ({"bald_forces": prediction.bald_forces} if "bald_forces" in given else {})
+    scores = {"forces_uncertainty_rms": np.sqrt(_mean_square(prediction, ""))} if "forces_covariance" in given else {}
+    return scores | ({"bald_forces": _told(prediction, "bald_forces")} if "bald_forces" in given else {})
 
 
-def check_available(wanted, available) -> None:
+def check_available(wanted: Iterable[str], available: Collection[str]) -> None:
     """Raise ValueError when a wanted criterion is unknown or not among the available ones."""
     for name in wanted:
         if name not in CRITERIA:
             raise ValueError(f"unknown criterion {name!r}; known: {', '.join(CRITERIA)}")
         if name not in available:
             raise ValueError(
-                f"this posterior cannot give the criterion {name!r} (BALD needs several members "
-                "and a predicted variance, epistemic parts need several members, forces those of every member: "
-                "not with forces_epistemic=False); "
+                f"this posterior cannot give the criterion {name!r} (BALD needs several members and a predicted variance, epistemic parts "
+                "need several members, forces those of every member: not with forces_epistemic=False); "
                 f"available: {', '.join(available) or 'none'}"
             )
 
 
 def largest_atom(per_atom: np.ndarray, prediction: Prediction) -> Values:
     """The largest of (N,) numbers in each structure, and which atom has it."""
-    values = np.empty(len(prediction.energy))
-    atoms = np.empty(len(prediction.energy), dtype=np.int64)
+    values, atoms = np.empty(len(prediction.energy)), np.empty(len(prediction.energy), dtype=np.int64)
     order = np.argsort(prediction.batch, kind="stable")
-    ends = np.cumsum(prediction.n_atoms)
-    for b, members in enumerate(np.split(per_atom[order], ends[:-1])):
+    for b, members in enumerate(np.split(per_atom[order], np.cumsum(prediction.n_atoms)[:-1])):
         atoms[b] = np.argmax(members)  # the first NaN, if there is one
         values[b] = members[atoms[b]]
     return values, atoms
@@ -124,22 +121,27 @@ def largest_atom(per_atom: np.ndarray, prediction: Prediction) -> Values:
 
 def mean_over_atoms(per_atom: np.ndarray, prediction: Prediction) -> np.ndarray:
     """The mean (B,) of (N,) numbers in each structure."""
-    return np.bincount(prediction.batch, per_atom, len(prediction.energy)) / prediction.n_atoms
+    return np.asarray(np.bincount(prediction.batch, per_atom, len(prediction.energy)) / prediction.n_atoms)
+
+
+def _told(prediction: Prediction, quantity: str) -> np.ndarray:
+    """An array that is there, as the `needs` of a score say."""
+    return cast(np.ndarray, prediction.value(quantity))
 
 
 def _mean_square(prediction: Prediction, part: str) -> np.ndarray:
     """tr Σ / 3 of every atom, (N,)."""
-    return np.trace(prediction.value("forces_covariance" + part), axis1=1, axis2=2) / 3.0
+    return np.asarray(np.trace(_told(prediction, "forces_covariance" + part), axis1=1, axis2=2) / 3.0)
 
 
 def _energy(part: str) -> Callable[[Prediction, Structures], Values]:
     """Standard deviation of the total energy / atoms."""
-    return lambda p, _: (p.value("energy_uncertainty" + part) / p.n_atoms, None)
+    return lambda p, _: (_told(p, "energy_uncertainty" + part) / p.n_atoms, None)
 
 
 def _forces_max(part: str) -> Callable[[Prediction, Structures], Values]:
     """Standard deviation along the longest principal axis of the force covariance, of the largest atom."""
-    return lambda p, _: largest_atom(principal_std(p.value("forces_covariance" + part)), p)
+    return lambda p, _: largest_atom(principal_std(_told(p, "forces_covariance" + part)), p)
 
 
 def _forces_rms(part: str) -> Callable[[Prediction, Structures], Values]:
@@ -152,38 +154,21 @@ def _forces_rms(part: str) -> Callable[[Prediction, Structures], Values]:
     return values
 
 
+def _with_epistemic(row: Score, values: Callable[[str], Callable[[Prediction, Structures], Values]]) -> tuple[Score, Score]:
+    """A score of the total uncertainty and the same of its epistemic part."""
+    name, label, needs = f"{row.name}_epistemic", f"{row.label}, epistemic", (f"{row.needs[0]}_epistemic",)
+    return row, replace(row, name=name, label=label, needs=needs, values=values("_epistemic"), epistemic=True, short=None)
+
+
+_E, _F, _BALD = ("energy_uncertainty",), ("forces_covariance",), ("bald_forces",)
 for _row in (
-    Score("bald_energy", "BALD of the energy", "nat", ("bald_energy",), lambda p, _: (p.bald_energy, None), "energy"),
-    Score("bald_forces_max", "largest force BALD", "nat", ("bald_forces",), lambda p, _: largest_atom(p.bald_forces, p), worst_atom=True),
-    Score("bald_forces_mean", "mean force BALD", "nat", ("bald_forces",), lambda p, _: (mean_over_atoms(p.bald_forces, p), None)),
-    Score("energy_uncertainty_per_atom", "energy σ per atom", "eV/atom", ("energy_uncertainty",), _energy(""), "energy"),
-    Score(
-        "energy_uncertainty_per_atom_epistemic",
-        "energy σ per atom, epistemic",
-        "eV/atom",
-        ("energy_uncertainty_epistemic",),
-        _energy("_epistemic"),
-        "energy",
-        epistemic=True,
+    Score("bald_energy", "BALD of the energy", "nat", ("bald_energy",), lambda p, _: (_told(p, "bald_energy"), None), "energy"),
+    Score("bald_forces_max", "largest force BALD", "nat", _BALD, lambda p, _: largest_atom(_told(p, *_BALD), p), worst_atom=True),
+    Score("bald_forces_mean", "mean force BALD", "nat", _BALD, lambda p, _: (mean_over_atoms(_told(p, *_BALD), p), None)),
+    *_with_epistemic(Score("energy_uncertainty_per_atom", "energy σ per atom", "eV/atom", _E, _energy(""), "energy"), _energy),
+    *_with_epistemic(
+        Score("forces_uncertainty_max", "largest force σ", "eV/Å", _F, _forces_max(""), worst_atom=True, short="largest"), _forces_max
     ),
-    Score("forces_uncertainty_max", "largest force σ", "eV/Å", ("forces_covariance",), _forces_max(""), worst_atom=True, short="largest"),
-    Score(
-        "forces_uncertainty_max_epistemic",
-        "largest force σ, epistemic",
-        "eV/Å",
-        ("forces_covariance_epistemic",),
-        _forces_max("_epistemic"),
-        worst_atom=True,
-        epistemic=True,
-    ),
-    Score("forces_uncertainty_rms", "force σ of all atoms", "eV/Å", ("forces_covariance",), _forces_rms(""), short="force σ"),
-    Score(
-        "forces_uncertainty_rms_epistemic",
-        "force σ of all atoms, epistemic",
-        "eV/Å",
-        ("forces_covariance_epistemic",),
-        _forces_rms("_epistemic"),
-        epistemic=True,
-    ),
+    *_with_epistemic(Score("forces_uncertainty_rms", "force σ of all atoms", "eV/Å", _F, _forces_rms(""), short="force σ"), _forces_rms),
 ):
     register(_row)

@@ -27,11 +27,9 @@ FALSE_ALARM_RATE = 1e-4  # of a criterion, per independent structure
 def auto_thresholds(scores: Mapping[str, np.ndarray], false_alarm_rate: float = FALSE_ALARM_RATE) -> dict[str, float]:
     """The threshold of each score; `scores`: criterion name → (n,) one score per structure, in any unit.
 
-    Scores that are not finite are left out. A score of zero (BALD of members that agree) has no log: it is raised to the
-    smallest positive score of the set. A criterion with fewer than two positive finite scores is left out: it has no
-    spread to measure, and the monitor then asks for a threshold by hand.
-
-    Raises ValueError for a rate outside 0 < α < 1/2.
+    Scores that are not finite are left out. A score of zero (BALD of members that agree) has no log: it is raised to the smallest positive
+    score of the set. A criterion with fewer than two positive finite scores is left out: it has no spread to measure, and the monitor then
+    asks for a threshold by hand. Raises ValueError for a rate outside 0 < α < 1/2.
     """
     if not 0.0 < false_alarm_rate < 0.5:
         raise ValueError(f"the false-alarm rate is {false_alarm_rate}: give a number between 0 and 1/2")

@@ -56,7 +56,7 @@ def test_index_and_subset(tmp_path):
     part = read_dataset(path).subset(np.array([3, 0]))
     assert part.energy.tolist() == [-4.0, -1.0] and len(part.forces) == len(part.stress) == 2
     for wrong in (5, -1):
-        with pytest.raises(ValueError, match="outside this data set of 5"):
+        with pytest.raises(ValueError, match="outside the data set of 5"):
             read_dataset(path).subset([wrong])
 
 

@@ -1,6 +1,5 @@
 """Conformal quantiles: their coverage is exact at every size, and scatters as the beta-binomial says."""
 
-import json
 import math
 from fractions import Fraction
 
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, betabinom
 
-from race_calc.uncertainty.conformal import ConformalQuantile, conformal_quantile, coverage_band, frames_needed, reachable_level
+from race_calc.uncertainty.conformal import ConformalQuantile, conformal_quantile, coverage_band, frames_needed
 
 percents = st.integers(1, 99)
 
@@ -26,7 +25,7 @@ def test_is_the_corrected_order_statistic(n, percent, seed):
     scores = np.random.default_rng(seed).normal(size=n) ** 2
     found, k = conformal_quantile(scores, percent / 100), rank(n, percent)
     assert found.quantile == (np.sort(scores)[k - 1] if k <= n else math.inf)
-    assert (found.reason is None) == (k <= n) == (n >= frames_needed(percent / 100))
+    assert math.isfinite(found.quantile) == (k <= n) == (n >= frames_needed(percent / 100))
     assert found == conformal_quantile(scores[::-1], percent / 100)
 
 
@@ -103,8 +102,7 @@ def test_copies_of_a_score_in_its_frame_change_nothing(n, copies, percent, seed)
 def test_a_small_set_says_what_it_reaches():
     found = conformal_quantile([1.0, 2.0, 3.0, 4.0, 5.0], 0.9)
     assert found.quantile == math.inf and found.n == 5
-    assert "5 calibration frames" in found.reason and "0.8333" in found.reason and "needs 9" in found.reason
-    assert reachable_level(5) == 5 / 6 and conformal_quantile([1.0, 2.0, 3.0, 4.0, 5.0], 5 / 6).quantile == 5.0
+    assert conformal_quantile([1.0, 2.0, 3.0, 4.0, 5.0], 5 / 6).quantile == 5.0
     assert [frames_needed(level) for level in (0.01, 0.5, 0.68, 0.9, 0.95, 0.99, 0.999)] == [1, 1, 3, 9, 19, 99, 999]
 
 
@@ -112,13 +110,6 @@ def test_scores_that_are_not_finite_count_as_the_largest():
     scores = np.r_[np.arange(18.0), np.nan, np.inf]
     assert conformal_quantile(scores, 0.8).quantile == 16.0
     assert conformal_quantile(scores, 0.95).quantile == math.inf
-    assert "not finite" in conformal_quantile(scores, 0.95).reason
-
-
-@pytest.mark.parametrize("quantile", [1.7, math.inf])
-def test_quantile_survives_json(quantile):
-    one = ConformalQuantile(0.9, quantile, 12)
-    assert ConformalQuantile.from_dict(json.loads(json.dumps(one.to_dict(), allow_nan=False))) == one
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_impossible_input_is_refused():
     ):
         with pytest.raises(ValueError, match="two values or more|two of one shape"):
             call()
-    with pytest.raises(ValueError, match="one 3 × 3 matrix for each atom"):
+    with pytest.raises(ValueError, match="one k × k matrix for each vector"):
         force_rank_correlation(np.ones((4, 3)), np.ones((5, 3, 3)))
     with pytest.raises(ValueError, match=r"give \(N, 3, 3\)"):
         force_rank_ceiling(np.ones((5, 3)))
