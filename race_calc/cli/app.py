@@ -3,16 +3,27 @@
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    name="race-calc",
-    help="Train, evaluate and use RACE potentials that know what they do not know.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+from race_calc import __version__
+
+app = typer.Typer(name="race-calc", no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"race_calc {__version__}, torch {version('torch')}, ase {version('ase')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show versions and end")] = False,
+) -> None:
+    """Train, evaluate and use RACE potentials that know what they do not know."""
 
 
 def command(name: str, group: typer.Typer = app) -> Callable:

@@ -11,10 +11,18 @@ posterior = typer.Typer(name="posterior", help="Posteriors for models that are t
 app.add_typer(posterior)
 
 
+def _post_hoc_methods() -> list[str]:
+    from race_calc.posterior.base import by_name, names
+
+    return [name for name in names() if by_name(name).post_hoc]
+
+
 @command("fit", posterior)
 def fit(
     model: Annotated[Path, typer.Argument(help="folder of the model")],
-    method: Annotated[str, typer.Option(help="what to fit, such as llpr or, for a model with head mse, laplace")],
+    method: Annotated[
+        str, typer.Option(help="what to fit, such as llpr or, for a model with head mse, laplace", autocompletion=_post_hoc_methods)
+    ],
     out: Annotated[Path, typer.Option(help="folder of the new model")],
     data: Annotated[Path, typer.Option(help="folder that the data paths of the training are relative to")],
     members: Annotated[int, typer.Option(help="parameter sets to draw")] = 16,
