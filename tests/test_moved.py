@@ -22,6 +22,14 @@ def test_an_old_name_warns_and_has_the_names_of_the_new_place(old):
                 assert getattr(module, name) is value
 
 
+def test_names_of_the_module_that_is_a_package_now():
+    with pytest.warns(DeprecationWarning, match="is now in race_calc.evaluate.errors"):
+        from race_calc.evaluate import evaluate_dataset
+    assert evaluate_dataset.__module__ == "race_calc.evaluate.errors"
+    with pytest.raises(ImportError):
+        from race_calc.evaluate import nothing  # noqa: F401
+
+
 def test_the_warning_points_at_the_import():
     sys.modules.pop("race_calc.md.monitor", None)
     with warnings.catch_warnings(record=True) as seen:
