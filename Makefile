@@ -12,8 +12,8 @@ test: setup  # PYTEST: further arguments
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST)
 
 lint: setup
-	$(BIN)/ruff check race_calc tests benchmarks examples docs
-	$(BIN)/ruff format --check race_calc tests benchmarks examples docs
+	$(BIN)/ruff check race_calc tests benchmarks examples docs tools
+	$(BIN)/ruff format --check race_calc tests benchmarks examples docs tools
 
 types: setup
 	$(BIN)/mypy

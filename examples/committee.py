@@ -1,6 +1,6 @@
 """A committee of ASE's own potentials, watched until its members disagree: argon that is heated and pressed together.
 
-    python examples/committee.py [FOLDER] [STEPS]
+python examples/committee.py [FOLDER] [STEPS]
 """
 
 import sys
