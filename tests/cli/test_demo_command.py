@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from race_calc.cli import app
 from race_calc.cli.demo import find_model, find_start
 from race_calc.md.run import OUTPUTS, DemoOutcome, DemoPlan
 from race_calc.report.demo import closing_lines, file_lines
@@ -72,12 +74,20 @@ def test_the_model_is_found_from_any_folder(tmp_path, monkeypatch):
 
 @needs_model
 def test_short_demo_writes_its_files_twice_into_one_folder(tmp_path):
+    """Once here, and once from another process and folder."""
     (tmp_path / "mine.txt").write_text("keep")
-    command = [sys.executable, "-c", "from race_calc.cli import app; app()", "demo", "--out", str(tmp_path), "--steps", "12"]
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    assert "step     0/12" in done.stdout
-    assert "At 300 K: 2 steps, no alarm." in done.stdout
+    arguments = ["demo", "--out", str(tmp_path), "--steps", "12"]
+    here = CliRunner().invoke(app, arguments)
+    assert here.exit_code == 0, here.output
+    command = [sys.executable, "-c", "from race_calc.cli import app; app()", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for said in (here.output, done.stdout):
+        assert "step     0/12" in said and "At 300 K: 2 steps, no alarm." in said
     assert all((tmp_path / name).stat().st_size > 0 for name in set(OUTPUTS) - {"flagged.xyz"})
     assert (tmp_path / "mine.txt").exists()
+
+
+def test_an_exploded_structure_is_told_as_one(tmp_path):
+    broken = Violation(812, "structure", 0.3, 0.5, 7, "C", action="halt", message="atoms 7 (C) and 9 (H) are 0.30 Å apart")
+    assert "The structure broke: atoms 7 (C) and 9 (H) are 0.30 Å apart." in "\n".join(closing_lines(outcome(812, broken, target=550.0)))
