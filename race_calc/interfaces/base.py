@@ -74,6 +74,8 @@ class PredictingCalculator(Calculator):
         """Predict once and fill `results` with everything that gives."""
         self.results, self._prediction = {}, None  # nothing stale if this fails
         super().calculate(atoms, properties, system_changes)
+        if len(self.atoms) == 0:  # type: ignore[arg-type]  # set by ASE just now
+            raise ValueError("the structure has no atoms: give at least one atom")
         raw = self._raw(self.atoms)  # type: ignore[arg-type]  # set by ASE just now
         self._prediction = raw if self.calibration is None else self.calibration.apply(raw)
         known = results_of(self._prediction)

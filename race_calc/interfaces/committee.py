@@ -40,6 +40,9 @@ class Committee(PredictingCalculator):
         self.calculators = tuple(calculators)
         if len(self.calculators) < 2:
             raise ValueError(f"a committee of {len(self.calculators)} cannot disagree: give two calculators or more")
+        strangers = [type(member).__name__ for member in self.calculators if not hasattr(member, "get_property")]
+        if strangers:
+            raise ValueError(f"{', '.join(strangers)} is no ASE calculator: give objects such as EMT()")
         if len({id(calculator) for calculator in self.calculators}) < len(self.calculators):
             raise ValueError("a calculator is given twice: its copies would always agree, make one object for each member")
         self._check_elements()

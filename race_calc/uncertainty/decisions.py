@@ -179,7 +179,7 @@ def resolve(criteria: Sequence[Criterion], available: Collection[str], threshold
         if c.threshold == "auto" and c.name not in thresholds:
             raise ValueError(
                 f"the model stores no threshold for {c.name!r} (stored: {', '.join(thresholds) or 'none'}); "
-                f"give one by hand: Criterion({c.name!r}, threshold=<number>, action={c.action!r})"
+                f"calibrate it, or give one by hand: Criterion({c.name!r}, threshold=<number>, action={c.action!r})"
             )
     return tuple(replace(c, threshold=float(thresholds[c.name])) if c.threshold == "auto" else c for c in criteria)
 

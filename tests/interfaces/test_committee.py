@@ -84,10 +84,18 @@ def test_a_molecule_has_no_stress():
     assert atoms.calc.results["energy_uncertainty"] == 0.0
 
 
-@pytest.mark.parametrize(("calculators", "message"), [([EMT()], "committee of 1"), ([], "committee of 0"), ([EMT()] * 2, "given twice")])
+@pytest.mark.parametrize(
+    ("calculators", "message"),
+    [([EMT()], "committee of 1"), ([], "committee of 0"), ([EMT()] * 2, "given twice"), ([EMT(), 1], "int is no ASE calculator")],
+)
 def test_committees_that_are_none(calculators, message):
     with pytest.raises(ValueError, match=message):
         Committee(calculators)
+
+
+def test_a_structure_without_atoms_is_refused():
+    with pytest.raises(ValueError, match="no atoms"):
+        Committee(lennard_jones()).get_potential_energy(Atoms())
 
 
 def test_members_know_the_same_elements(tiny_model):
