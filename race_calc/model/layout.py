@@ -16,7 +16,7 @@ from torch import Tensor
 from race_calc.data.graph import Graph
 from race_calc.data.neighbours import first_of_pairs
 from race_calc.model.angular import harmonics
-from race_calc.model.kernels.messages import Neighbours
+from race_calc.model.kernels.task import Neighbours
 
 MAX_BLOCKS = 4
 

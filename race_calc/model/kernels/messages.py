@@ -5,79 +5,19 @@ training on forces needs, and once with respect to the spherical harmonics. The 
 written down at the top of messages.c.
 """
 
-import ctypes
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from race_calc.model.hardware import run_parts
 from race_calc.model.kernels.build import NoCompiler, library
 from race_calc.model.kernels.recipe import Recipe, recipe
+from race_calc.model.kernels.task import Neighbours, Tensors, real, run
 from race_calc.model.plan import LayerPlan
-
-
-class Task(ctypes.Structure):
-    """`Task` of messages.c."""
-
-    _fields_ = (
-        [
-            (name, ctypes.c_int64)
-            for name in (
-                "members",
-                "atoms",
-                "edges",
-                "pairs",
-                "n_paths",
-                "n_couplings",
-                "n_k",
-                "n_y",
-                "n_targets",
-                "radial_width",
-                "rows",
-                "table_member",
-            )
-        ]
-        + [
-            (name, ctypes.c_void_p)
-            for name in (
-                "paths",
-                "couplings",
-                "first_coupling",
-                "first",
-                "neighbour",
-                "pair",
-                "source_width",
-                "target_width",
-                "target_channels",
-                "y",
-            )
-        ]
-        + [("y_member", ctypes.c_int64)]
-        + [
-            (name, ctypes.c_void_p)
-            for name in ("radial", "table", "place", "u", "g", "d_y", "d_radial", "d_place", "d_u", "h_y", "h_radial", "h_u", "d_g")
-        ]
-    )
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Edges sorted by centre: first (N + 1,), neighbour (E,), row of the radial weights (E,); int64 on the CPU.
-
-    `threads`: how many share the work of a kernel.
-    """
-
-    first: Tensor
-    neighbour: Tensor
-    pair: Tensor
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -118,7 +58,7 @@ def message_sums(
     harmonics (M, E, n_y), shared by the members (expanded). features: (M, N, 2 l + 1, C) per source. `training`: the
     gradient to the harmonics is needed only where the graph of the first backward pass is kept.
     """
-    constants = recipe(layer, math.isqrt(harmonics.shape[-1]) - 1, _real(features[0]))
+    constants = recipe(layer, math.isqrt(harmonics.shape[-1]) - 1, real(features[0]))
     _check(constants, harmonics, weights, features)
     features = [x.contiguous() for x in features]  # here, so that their graph is kept
     return list(_Sums.apply(constants, at, training, weights.table, harmonics, weights.rows, *features))
@@ -129,7 +69,7 @@ class _Sums(torch.autograd.Function):
     def forward(ctx, recipe, at, training, table, harmonics, radial, *features):
         m, n = features[0].shape[:2]
         sums = [features[0].new_empty(m, n, k, c) for k, c in recipe.targets]
-        _run("forward", recipe, at, _read(harmonics, PathWeights(radial, table), features) | {"g": sums})
+        run("forward", recipe, at, _read(harmonics, PathWeights(radial, table), features) | {"g": sums})
         ctx.static = recipe, at, training, table
         ctx.save_for_backward(harmonics, radial, *features)
         ctx.set_materialize_grads(False)
@@ -156,7 +96,7 @@ class _Gradients(torch.autograd.Function):
         d_harmonics = harmonics.new_empty(harmonics.shape) if geometry else None
         d_radial = radial.new_zeros(radial.shape)
         d_features = [torch.zeros_like(x) for x in features]
-        _run(
+        run(
             "backward",
             recipe,
             at,
@@ -178,7 +118,7 @@ class _Gradients(torch.autograd.Function):
         d_sums = [torch.empty_like(g) for g in sums]
         d_radial = radial.new_zeros(radial.shape)
         d_features = [torch.zeros_like(x) for x in features]
-        _run(
+        run(
             "twice",
             recipe,
             at,
@@ -194,12 +134,6 @@ class _Gradients(torch.autograd.Function):
             },
         )
         return (None, None, None, None, None, *d_sums, None, d_radial, *d_features)
-
-
-def _real(x: Tensor) -> str:
-    if x.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"the kernels work in float32 or float64, not in {x.dtype}")
-    return "float" if x.dtype == torch.float32 else "double"
 
 
 def _check(recipe: Recipe, harmonics: Tensor, given: PathWeights, features: Sequence[Tensor]) -> None:
@@ -219,77 +153,9 @@ def _check(recipe: Recipe, harmonics: Tensor, given: PathWeights, features: Sequ
         raise ValueError("places on a radial table must be float64")
 
 
-Tensors = dict[str, Any]  # by the names of their fields in `Task`: a Tensor, a list of them, or None where it is not wanted
-
-
 def _read(harmonics: Tensor, weights: PathWeights, features: Sequence[Tensor]) -> Tensors:
     """What every kernel reads; of what the members share one row."""
     tensors: Tensors = {"y": harmonics[:1].contiguous() if harmonics.stride(0) == 0 else harmonics.contiguous(), "u": features}
     if weights.table is None:
         return tensors | {"radial": weights.rows.contiguous()}
     return tensors | {"table": weights.table, "place": weights.rows[:1].contiguous()}
-
-
-def _run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
-    """The kernel `name` of messages.c, the members or the atoms shared out to threads."""
-    tensors = tensors | {"first": at.first, "neighbour": at.neighbour, "pair": at.pair}
-    y, table, features = tensors["y"], tensors.get("table"), tensors["u"]
-    kernel = getattr(library(_real(features[0])), name)
-    members, atoms = features[0].shape[:2]
-    arrays = {
-        name: getattr(recipe, name) for name in ("paths", "couplings", "first_coupling", "source_width", "target_width", "target_channels")
-    }
-    scalars = dict(
-        members=members,
-        atoms=atoms,
-        edges=len(at.neighbour),
-        pairs=tensors["radial" if table is None else "place"].shape[1],
-        n_paths=len(recipe.paths),
-        n_couplings=len(recipe.couplings),
-        n_k=recipe.n_k,
-        n_y=y.shape[-1],
-        n_targets=len(tensors["g"]),
-        radial_width=recipe.radial_width,
-        rows=0 if table is None else table.shape[1],
-        table_member=0 if table is None else table.stride(0),
-        y_member=0 if len(y) == 1 else y[0].numel(),
-        **{key: value.ctypes.data for key, value in arrays.items()},
-    )
-    parts = min(at.threads, max(members, atoms))
-    by_members = members >= parts
-    added = [] if by_members else [key for key in ("d_u", "d_radial", "d_place") if key in tensors]
-    own = [tensors] + [tensors | {key: _zeros_like(tensors[key]) for key in added} for _ in range(parts - 1)]
-    if by_members:
-        cuts = np.linspace(0, members, parts + 1).astype(int).tolist()
-    else:  # the same number of edges for each
-        cuts = np.searchsorted(at.first.numpy(), np.linspace(0, len(at.neighbour), parts + 1)).tolist()
-        cuts[0], cuts[-1] = 0, atoms
-
-    def work(part: int) -> int:
-        lists = {
-            key: (ctypes.c_void_p * len(value))(*(x.data_ptr() for x in value))
-            for key, value in own[part].items()
-            if isinstance(value, (list, tuple))
-        }
-        task = Task(
-            **scalars,
-            **{key: ctypes.addressof(value) for key, value in lists.items()},
-            **{key: value.data_ptr() for key, value in own[part].items() if isinstance(value, Tensor)},
-        )
-        some = cuts[part : part + 2]
-        return kernel(ctypes.addressof(task), *(some if by_members else (0, members)), *((0, atoms) if by_members else some))
-
-    if any(run_parts(work, parts)):
-        raise MemoryError("a message kernel got no memory for its edges")
-    for others in own[1:]:
-        for key in added:
-            for total, part in zip(_listed(tensors[key]), _listed(others[key])):
-                total += part
-
-
-def _listed(value: Tensor | list[Tensor]) -> list[Tensor]:
-    return [value] if isinstance(value, Tensor) else value
-
-
-def _zeros_like(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-    return torch.zeros_like(value) if isinstance(value, Tensor) else [torch.zeros_like(x) for x in value]
