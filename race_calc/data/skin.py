@@ -39,10 +39,7 @@ class SkinList:
 
 
 def updated(last: SkinList | None, atoms: Atoms, cutoff: float) -> SkinList:
-    """`last` where it still holds every pair of `atoms` within `cutoff`, else a new list. `atoms` must be checked.
-
-    Raises what `neighbour_pairs` raises.
-    """
+    """`last` where it still holds every pair of `atoms`, checked, within `cutoff`, else a new list. Raises as `neighbour_pairs` does."""
     if last is not None and holds(last, atoms, cutoff):
         return last
     pairs = neighbour_pairs(atoms, cutoff + SKIN)

@@ -74,10 +74,7 @@ def make_split(n: int, validation: int | Sequence[int], seed: int = 0, validatio
 
 
 def apply_split(dataset: Dataset, split: Split) -> tuple[Dataset, Dataset | None]:
-    """(training set, validation set); ``None`` for a split without validation indices.
-
-    Raises ``ValueError`` when an index is outside the data set.
-    """
+    """(training set, validation set); ``None`` for a split without validation indices. Raises ``ValueError`` for an index outside."""
     check_indices(split.train + split.validation, len(dataset), " of the split")
     return dataset.subset(split.train), dataset.subset(split.validation) if split.validation else None
 

@@ -1,13 +1,13 @@
 """All that is told about a predictor on one data set: errors, reliability, scores; and what tells data sets apart. Imports no torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from race_calc.data.dataset import Dataset
 from race_calc.evaluate.errors import Evaluation, summarise
-from race_calc.evaluate.predict import predict_dataset, residuals_of
+from race_calc.evaluate.predict import Progress, predict_dataset, residuals_of, silent
 from race_calc.evaluate.reliability import Reliability, calibrated_levels, inside, nominal_levels, reliability
 from race_calc.evaluate.unified_score import Errors, unified_terms
 from race_calc.uncertainty.calibration import Calibration
@@ -68,9 +68,7 @@ class Assessment:
         return None if name is None else inside(self.levels[name], LEVELS[1], name)
 
 
-def assess(
-    predictor: Predictor, calibration: Calibration | None, dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Assessment:
+def assess(predictor: Predictor, calibration: Calibration | None, dataset: Dataset, progress: Progress = silent) -> Assessment:
     """Predict a data set and judge it; `calibration`: applied to raw predictions. Raises ValueError as `predict_dataset` does."""
     predicted = predict_dataset(predictor, dataset, progress=progress)
     raw = residuals_of(predicted, dataset)

@@ -1,13 +1,13 @@
 """From a predictor and data that it was not trained on to its calibration and the monitor's thresholds. Imports no torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from race_calc.data.dataset import Dataset
 from race_calc.data.hashes import data_hash, geometry_hashes
-from race_calc.evaluate.predict import Predicted, predict_dataset, residuals_of, scores_of
+from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent
 from race_calc.uncertainty.calibration import FEW_FOR_ENERGIES, Calibration, fit_calibration
 from race_calc.uncertainty.metrics import mahalanobis
 from race_calc.uncertainty.predictor import Predictor
@@ -81,9 +81,7 @@ def _one_decides(name: str, squared: np.ndarray, frame: np.ndarray) -> list[str]
     ]
 
 
-def calibrate(
-    predictor: Predictor, dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None
-) -> tuple[Calibration, Predicted]:
+def calibrate(predictor: Predictor, dataset: Dataset, progress: Progress = silent) -> tuple[Calibration, Predicted]:
     """The calibration, and the predictions that it was made of. Raises ValueError as `predict_dataset` and `fit_calibration` do."""
     raw = predict_dataset(predictor, dataset, progress=progress)
     fitted = fit_calibration(residuals_of(raw, dataset))

@@ -1,12 +1,11 @@
 """Errors, likelihood, coverage and scores of predictions of a labelled data set. Imports no torch."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from race_calc.data.dataset import Dataset
-from race_calc.evaluate.predict import Predicted, predict_dataset, residuals_of, scores_of
+from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent
 from race_calc.uncertainty.metrics import LEVELS, calibration_error, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
 from race_calc.uncertainty.prediction import VOIGT, available
 from race_calc.uncertainty.predictor import BATCH, Predictor
@@ -82,9 +81,7 @@ def summarise(predicted: Predicted, residuals: Residuals, dataset: Dataset) -> E
     )
 
 
-def evaluate_dataset(
-    predictor: Predictor, dataset: Dataset, batch: int = BATCH, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Evaluation:
+def evaluate_dataset(predictor: Predictor, dataset: Dataset, batch: int = BATCH, progress: Progress = silent) -> Evaluation:
     """`summarise` of `predict_dataset`, which takes the same arguments."""
     predicted = predict_dataset(predictor, dataset, batch, progress)
     return summarise(predicted, residuals_of(predicted, dataset), dataset)

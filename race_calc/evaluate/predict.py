@@ -15,6 +15,11 @@ from race_calc.uncertainty.predictor import BATCH, Predictor, raw_predictions
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.scores import all_scores
 
+Progress = Callable[[int, int], None]  # is called with structures done and all structures
+
+
+def silent(done: int, total: int) -> None: ...
+
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
@@ -33,14 +38,11 @@ class Predicted:
         return Predicted(tuple(calibration.apply(p) for p in self.predictions), self.structures)
 
 
-def predict_dataset(
-    predictor: Predictor, dataset: Dataset, batch: int = BATCH, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Predicted:
+def predict_dataset(predictor: Predictor, dataset: Dataset, batch: int = BATCH, progress: Progress = silent) -> Predicted:
     """Predict every structure of a data set; as the potential is, without a calibration.
 
     `batch`: evaluate structures together until they have this many atoms, where the predictor can; larger is faster and takes more memory,
-    the numbers do not depend on it. `progress` is called with (structures done, all structures). Raises ValueError for an empty data set,
-    and what the predictor raises (for an element that it does not know).
+    the numbers do not depend on it. Raises ValueError for an empty data set, and what the predictor raises (for an unknown element).
     """
     if len(dataset) == 0:
         raise ValueError("the data set has no structures: there is nothing to evaluate")

@@ -85,6 +85,5 @@ def _weights(n: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def _quantiles(resampled: Sequence[float] | np.ndarray, confidence: float) -> tuple[float, float]:
-    tail = 0.5 * (1.0 - confidence)
-    low, high = np.quantile(resampled, [tail, 1.0 - tail])
+    low, high = np.quantile(resampled, [0.5 * (1.0 - confidence), 1.0 - 0.5 * (1.0 - confidence)])
     return float(low), float(high)

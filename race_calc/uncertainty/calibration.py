@@ -63,10 +63,7 @@ class ForceCalibration:
         return central_interval(level, self.levels)
 
     def radius(self, level: float) -> float:
-        """r: a share `level` of force vectors is found where dᵀ Σ⁻¹ d ≤ r², Σ being the calibrated one.
-
-        Raises ValueError where there is no map of ellipsoids.
-        """
+        """r: a share `level` of force vectors has dᵀ Σ⁻¹ d ≤ r², Σ being calibrated. Raises ValueError without a map of ellipsoids."""
         if self.ellipsoids is None:
             raise ValueError("the covariances are those of too few members, or not positive definite: use interval()")
         return ellipsoid_radius(level, self.ellipsoids)

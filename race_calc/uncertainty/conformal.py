@@ -105,10 +105,7 @@ def coverage_band(level: float, n_calibration: int, n_test: int | None = None, c
 
 
 def frames_needed(level: float) -> int:
-    """Calibration frames from which the quantile of this level is finite, ⌈p/(1 − p)⌉.
-
-    Raises ValueError for a level outside 0 < level < 1.
-    """
+    """Calibration frames from which the quantile of this level is finite, ⌈p/(1 − p)⌉. Raises ValueError outside 0 < level < 1."""
     check_probability(level, "level")
     return max(1, math.ceil(level / (1.0 - level) - _ROUNDING / (1.0 - level)))
 

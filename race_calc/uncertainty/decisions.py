@@ -170,10 +170,7 @@ def default_criteria(available: Collection[str], thresholds: Mapping[str, float]
 
 
 def resolve(criteria: Sequence[Criterion], available: Collection[str], thresholds: Mapping[str, float]) -> tuple[Criterion, ...]:
-    """Put numbers in the place of "auto".
-
-    Raises ValueError for a criterion the posterior cannot give, and for "auto" without a stored threshold.
-    """
+    """Put numbers in the place of "auto". Raises ValueError for a criterion that cannot be given, and for "auto" with none stored."""
     check_available([c.name for c in criteria], available)
     for c in criteria:
         if c.threshold == "auto" and c.name not in thresholds:

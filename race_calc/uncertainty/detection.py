@@ -43,10 +43,7 @@ def aupr(in_distribution: np.ndarray, out_of_distribution: np.ndarray) -> float:
 
 
 def fpr_at_95_tpr(in_distribution: np.ndarray, out_of_distribution: np.ndarray) -> float:
-    """Share of false alarms at the highest threshold that catches 95 % of the others; (n,) and (m,) scores.
-
-    0 is a perfect score, 0.95 one that knows nothing.
-    """
+    """Share of false alarms at the highest threshold that catches 95 % of the others; 0 is perfect, 0.95 knows nothing."""
     false, true = _alarms(*_sorted(in_distribution, out_of_distribution, "FPR at 95 % TPR"))
     return float(false[np.argmax(true / true[-1] >= 0.95)] / false[-1])
 

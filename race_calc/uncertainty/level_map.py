@@ -51,10 +51,7 @@ class LevelMap:
         return np.where(levels == 0.0, 0.0, np.interp(levels, self.knots, self._shares))
 
     def nominal(self, observed: npt.ArrayLike) -> np.ndarray:
-        """R⁻¹(p): the nominal level to ask the model for, to get these shares (any shape, 0 to 1).
-
-        Raises ValueError for shares outside 0 … 1.
-        """
+        """R⁻¹(p): the nominal level to ask the model for, to get these shares (any shape). Raises ValueError outside 0 … 1."""
         return np.asarray(np.interp(_levels(observed), self._shares, self.knots))
 
     @classmethod

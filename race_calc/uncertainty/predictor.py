@@ -26,10 +26,7 @@ class Predictor(Protocol):
 
 
 def raw_predictions(predictor: Predictor, structures: Iterable["Atoms"], batch: int = BATCH) -> Iterator[Prediction]:
-    """Of all structures, together where the predictor can do that; never calibrated.
-
-    Raises ValueError where only calibrated predictions can be had.
-    """
+    """Of all structures, together where the predictor can; never calibrated. Raises ValueError where only calibrated ones can be had."""
     if hasattr(predictor, "raw_predictions"):
         yield from predictor.raw_predictions(structures, batch)
         return

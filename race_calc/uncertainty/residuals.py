@@ -45,10 +45,9 @@ class Residuals:
 
     def __post_init__(self) -> None:
         structures, atoms = len(self.energy), len(self.forces)
-        shapes = {name: (structures, *rest) for name, rest in OF_STRUCTURES.items()} | {
-            name: (atoms, *rest) for name, rest in OF_ATOMS.items()
-        }
-        for name, shape in shapes.items():
+        shapes = [(name, (structures, *rest)) for name, rest in OF_STRUCTURES.items()]
+        shapes += [(name, (atoms, *rest)) for name, rest in OF_ATOMS.items()]
+        for name, shape in shapes:
             values = getattr(self, name)
             if values is not None and np.shape(values) != shape:
                 sizes = f"there are {structures} structures and {atoms} atoms"

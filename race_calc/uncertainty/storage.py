@@ -28,8 +28,7 @@ def read_calibration(path: str | Path, model_hash: str | None = None) -> Calibra
     """
     path = Path(path)
     content = read_json(path, FORMAT, VERSION)
-    stored = content.get("weights_sha256")
-    if model_hash is not None and stored != model_hash:
+    if model_hash is not None and content.get("weights_sha256") != model_hash:
         raise ValueError(f"{path} belongs to other weights: run race-calc calibrate again, or copy the file again")
     try:
         return from_dict(content)
@@ -47,13 +46,8 @@ def from_dict(state: Mapping[str, Any]) -> Calibration:
     try:
         energy, forces = state["energy"], state["forces"]
         thresholds = {str(name): float(value) for name, value in dict(state["thresholds"]).items()}
-        stored = Calibration(
-            str(state["data_hash"]),
-            int(state["frames"]),
-            None if energy is None else _energy(energy),
-            None if forces is None else _forces(forces),
-            thresholds,
-        )
+        parts = None if energy is None else _energy(energy), None if forces is None else _forces(forces)
+        stored = Calibration(str(state["data_hash"]), int(state["frames"]), *parts, thresholds)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the calibration is incomplete ({error}): calibrate the model again") from error
     if (stored.energy is None and stored.forces is None) or stored.frames < 1:
