@@ -9,7 +9,7 @@ demo: setup
 	$(BIN)/race-calc demo
 
 test: setup  # PYTEST: further arguments
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check race_calc tests benchmarks examples docs tools
@@ -37,7 +37,7 @@ LOWEST := .venv-lowest
 TORCH_INDEX ?=
 
 test-lowest: $(LOWEST)/.ready
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal
 
 $(LOWEST)/.ready: export PIP_CONSTRAINT = $(LOWEST)/lowest.txt
 $(LOWEST)/.ready: pyproject.toml tools/lowest.py
