@@ -31,8 +31,6 @@ class PredictingCalculator(Calculator):
 
     model_hash: str | None = None
 
-    ignored_changes = {"initial_magmoms", "initial_charges"}  # noqa: RUF012
-
     def __init__(
         self,
         quantities: Collection[str],

@@ -67,6 +67,8 @@ class RACECalculator(PredictingCalculator):
     `calibrated=True` without a calibration; `calculate` raises ValueError for a structure that cannot be evaluated.
     """
 
+    ignored_changes = {"initial_magmoms", "initial_charges"}  # noqa: RUF012  # the model does not see them
+
     name = "race"
 
     def __init__(

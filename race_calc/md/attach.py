@@ -24,6 +24,7 @@ from race_calc.uncertainty.scores import available_criteria
 
 logger = logging.getLogger("race_calc.monitor")
 Images = list[tuple[int | None, Atoms]]
+Frame = tuple[int, list[np.ndarray]]  # step, positions and cells of the images
 
 
 class UncertaintyMonitor:
@@ -91,7 +92,7 @@ class UncertaintyMonitor:
         self._saved = SavedFrames(spacing)
         self._seen: dict[str, float] = {}  # largest scores since each was last below its thresholds
         self._started = self._halting = False
-        self._frame: Any = None  # step, positions and cells of the last check
+        self._frame: Frame | None = None  # of the last check
         self._asked = criteria
         images = monitored_images(dynamics)
         self._calculators = _calculators(images)
@@ -119,7 +120,8 @@ class UncertaintyMonitor:
         """
         if self.halt_reason is None:
             raise ValueError("there is no halt to accept: call accept() when halt_reason is not None")
-        if not math.isfinite(self.halt_reason.value) or self.halt_reason.criterion == STRUCTURE:
+        numbers = [self.halt_reason.value, *self._seen.values()]
+        if not all(map(math.isfinite, numbers)) or self.halt_reason.criterion == STRUCTURE:
             raise ValueError(f"this cannot be accepted ({self.halt_reason}): go back to an earlier frame")
         if checks is None:
             self._change(accepted(self._criteria, self._seen), "accepted")
@@ -137,7 +139,7 @@ class UncertaintyMonitor:
         mine = (self._check, self._end_scipy)
         kept = [entry for entry in self.dynamics.observers if entry[0] not in mine]
         if len(kept) < len(self.dynamics.observers):
-            self.dynamics.observers[:] = kept
+            self.dynamics.observers = kept  # a new list: ASE may be going through the old one
             self._note("detach")
 
     def _resolved(self, images: Images) -> tuple[Criterion, ...]:
@@ -157,14 +159,17 @@ class UncertaintyMonitor:
     def _check(self) -> None:
         self._halting = False
         images = monitored_images(self.dynamics)
-        if self._is_judged(images):
+        frame = self._frame_of(images)
+        if _same_frame(frame, self._frame):
             return
-        if any(a is not b for a, b in zip(_calculators(images), self._calculators)):
+        now = _calculators(images)
+        if len(now) != len(self._calculators) or any(a is not b for a, b in zip(now, self._calculators)):
+            criteria = self._resolved(images)  # first: where it is refused, the next run refuses it again
             self._calculators = _calculators(images)
-            self._change(self._resolved(images), "another calculator")
+            self._change(criteria, "another calculator")
         predictions = {image: atoms.calc.prediction(atoms) for image, atoms in images}
         record, self.state = judge(Sight(self.dynamics, dict(images), predictions), self._criteria, self.state, self._silent > 0)
-        self._silent = max(self._silent - 1, 0)
+        self._frame, self._silent = frame, max(self._silent - 1, 0)  # judged now, not before: an error above leaves it to be judged
         above = {v.criterion: v.value for v in record.decision.violations}
         self._seen = {name: max(value, self._seen.get(name, value)) for name, value in above.items()}
         self.record, self.halt_reason = record, record.decision.halting
@@ -176,18 +181,8 @@ class UncertaintyMonitor:
         if self.callback is not None:
             self.callback(record)
 
-    def _is_judged(self, images: Images) -> bool:
-        """Whether this very frame was judged before: ASE repeats observers when resumed at step 0."""
-        positions = [atoms.positions.copy() for _, atoms in images]
-        cells = [atoms.cell.array.copy() for _, atoms in images]
-        frame = (self.dynamics.nsteps, positions, cells)
-        before, self._frame = self._frame, frame
-        return (
-            before is not None
-            and before[0] == frame[0]
-            and len(before[1]) == len(frame[1])
-            and all(np.array_equal(a, b) for a, b in zip(before[1] + before[2], frame[1] + frame[2], strict=True))
-        )
+    def _frame_of(self, images: Images) -> Frame:
+        return self.dynamics.nsteps, [a for _, atoms in images for a in (atoms.positions.copy(), atoms.cell.array.copy())]
 
     def _write(self, record: MonitorRecord, atoms_of: dict[int | None, Atoms], predictions: dict[int | None, Prediction]) -> None:
         if record.decision.violations or self._checks % self._quiet == 0:
@@ -231,6 +226,13 @@ class UncertaintyMonitor:
                 }
             )
         append_line(self.logfile, json_line({"event": line["event"], "run": self.run_id, **line}))
+
+
+def _same_frame(frame: Frame, before: Frame | None) -> bool:
+    """Whether this very frame was judged before: ASE repeats observers when resumed at step 0."""
+    if before is None or before[0] != frame[0] or len(before[1]) != len(frame[1]):
+        return False
+    return all(np.array_equal(a, b) for a, b in zip(before[1], frame[1], strict=True))
 
 
 def _calculators(images: Images) -> list[Any]:

@@ -127,8 +127,8 @@ def decide(
 
 
 def silenced(decision: Decision) -> Decision:
-    """The same violations without an action."""
-    return Decision(tuple(replace(v, action=None) for v in decision.violations))
+    """The same violations without an action, but for values that are no finite number."""
+    return Decision(tuple(replace(v, action=None) if math.isfinite(v.value) else v for v in decision.violations))
 
 
 def accepted(criteria: Sequence[Criterion], seen: Mapping[str, float]) -> tuple[Criterion, ...]:

@@ -132,3 +132,16 @@ def test_race_models_can_be_members_too(tiny_model):
     single = RACECalculator(tiny_model)
     atoms.calc = Committee([single, RACECalculator(tiny_model)])
     assert atoms.get_potential_energy() == pytest.approx(single.get_potential_energy(atoms))
+
+
+def test_members_that_see_magnetic_moments_are_asked_again():
+    class Magnetic(LennardJones):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            self.results["energy"] += self.atoms.get_initial_magnetic_moments().sum()
+
+    atoms = argon()
+    atoms.calc = Committee([Magnetic(epsilon=e, sigma=3.4) for e in (0.01, 0.02)])
+    before = atoms.get_potential_energy()
+    atoms.set_initial_magnetic_moments(np.ones(len(atoms)))
+    assert atoms.get_potential_energy() - before == pytest.approx(len(atoms))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from race_calc import UncertaintyMonitor, from_results
@@ -141,3 +141,27 @@ def test_what_does_not_fit_is_said(write, layout, message):
 def test_an_unknown_layout():
     with pytest.raises(ValueError, match="unknown layout 'MACE'; known: mace,"):
         from_results(Foreign(mace), "MACE")
+
+
+def test_stress_is_there_before_the_first_energy_and_after_a_molecule():
+    foreign, crystal = Foreign(mace), bulk("Cu", cubic=True)
+    crystal.calc = from_results(foreign)
+    np.testing.assert_allclose(crystal.get_stress(), full_3x3_to_voigt_6_stress(foreign.stress.mean(axis=0)))
+    list(crystal.calc.raw_predictions([molecule("H2O")]))
+    crystal.rattle()
+    assert crystal.get_stress().shape == (6,)
+    water = molecule("H2O")
+    water.calc = from_results(foreign)
+    with pytest.raises(PropertyNotImplementedError):
+        water.get_stress()
+
+
+def test_round_off_of_single_precision_is_no_other_unit():
+    def cancelling(c, r):
+        d = np.full((len(c.atoms), 3), 0.5, dtype=np.float32)
+        r["forces"] = np.full((len(c.atoms), 3), 1e-6 + 1e-8)  # round-off of the members is 3e-8
+        r |= {"energies": c.energy, "forces_comm": np.array([d + np.float32(1e-6), -d + np.float32(1e-6)] * (M // 2))}
+
+    atoms = molecule("H2O")
+    atoms.calc = from_results(Foreign(cancelling))
+    assert atoms.get_forces().shape == (3, 3)

@@ -223,3 +223,40 @@ def test_an_optimiser_is_logged_without_time(tmp_path):
     opt.run(fmax=0.01, steps=5)
     run = read_log(log)[0]
     assert np.isnan(run.time).all() and np.isfinite(run.energy).all()
+
+
+def test_a_calculator_that_is_refused_is_refused_again(tmp_path):
+    atoms = water(thresholds={FORCE: 0.5})
+    dyn = verlet(atoms)
+    monitor = UncertaintyMonitor(dyn, [Criterion(FORCE, "auto")], logfile=None, flagged=None)
+    dyn.run(2)
+    good, atoms.calc = atoms.calc, HarmonicEnsemble(atoms)
+    for _ in range(2):  # a run that is started again must not go on with the old thresholds
+        with pytest.raises(ValueError, match="stores no threshold"):
+            dyn.run(2)
+    atoms.calc = good
+    dyn.run(2)
+    assert monitor.criteria == (Criterion(FORCE, 0.5),)
+
+
+def test_a_frame_whose_check_failed_is_checked_again(monkeypatch):
+    atoms = water()
+    dyn = verlet(atoms)
+    monitor = UncertaintyMonitor(dyn, [Criterion(FORCE, 0.0)], logfile=None, flagged=None)
+    with monkeypatch.context() as patch:
+        patch.setattr("race_calc.md.attach.judge", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            dyn.run(2)
+    dyn.run(0)
+    assert monitor.record is not None and monitor.record.step == 0
+
+
+def test_detach_in_a_run_leaves_the_other_observers_alone():
+    atoms = water()
+    dyn, seen = verlet(atoms), []
+    monitor = UncertaintyMonitor(
+        dyn, [Criterion(FORCE, 9.0)], logfile=None, flagged=None, callback=lambda r: r.step == 2 and monitor.detach()
+    )
+    dyn.attach(lambda: seen.append(dyn.nsteps))
+    dyn.run(4)
+    assert seen == [0, 1, 2, 3, 4] and monitor.record.step == 2

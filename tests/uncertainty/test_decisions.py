@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from race_calc.uncertainty.decisions import HALT_AFTER, Criterion, MonitorState, decide, default_criteria, resolve
+from race_calc.uncertainty.decisions import (
+    HALT_AFTER,
+    Criterion,
+    Decision,
+    MonitorState,
+    Violation,
+    decide,
+    default_criteria,
+    resolve,
+    silenced,
+)
 from race_calc.uncertainty.scores import CRITERIA
 
 
@@ -157,3 +167,8 @@ def test_resolve():
         resolve(criteria, CRITERIA, {})
     with pytest.raises(ValueError, match="cannot give the criterion 'bald_energy'.*available: forces_uncertainty_max"):
         resolve(criteria, ("forces_uncertainty_max",), {"bald_energy": 0.25})
+
+
+def test_a_value_that_is_no_number_is_not_silenced():
+    values = [Violation(0, "a", value, 1.0, 0, action="halt") for value in (2.0, float("inf"), float("nan"))]
+    assert [v.action for v in silenced(Decision(tuple(values))).violations] == [None, "halt", "halt"]
