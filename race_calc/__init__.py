@@ -39,8 +39,12 @@ def __getattr__(name: str) -> Any:
 
 _MOVED = {  # modules of version 0.1 → where their names are; gone with version 0.3
     "assessment": "evaluate.assessment",
-    "calculator": "interfaces.calculator",
+    "calculator": "interfaces.calculator interfaces.base",
     "calibrate": "",
+    "cli.calibrate_report": "report.calibration",
+    "cli.demo_report": "report.demo",
+    "cli.evaluate_report": "report.evaluation",
+    **{f"cli.{name}": f"report.{name.replace('evaluate', 'evaluation')}" for name in ("evaluate_figures", "evaluate_json", "tables")},
     "checkpoint": "posterior.checkpoint",
     "device": "model.hardware",
     "envelope": "model.cutoff",

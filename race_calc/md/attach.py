@@ -174,12 +174,13 @@ class UncertaintyMonitor:
         self._seen = {name: max(value, self._seen.get(name, value)) for name, value in above.items()}
         self.record, self.halt_reason = record, record.decision.halting
         if self.halt_reason is not None:
-            self._halting = True
-            self.dynamics.max_steps = 0
             logger.warning("%s", self.halt_reason)
         self._write(record, dict(images), predictions)
         if self.callback is not None:
             self.callback(record)
+        if self.halt_reason is not None:  # still, after a callback that may have accepted it
+            self._halting = True
+            self.dynamics.max_steps = 0
 
     def _frame_of(self, images: Images) -> Frame:
         return self.dynamics.nsteps, [a for _, atoms in images for a in (atoms.positions.copy(), atoms.cell.array.copy())]

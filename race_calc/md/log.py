@@ -79,15 +79,20 @@ def read_log(path: str | Path) -> tuple[LoggedRun, ...]:
         if not isinstance(line, dict) or "event" not in line:
             raise ValueError(f"line {number} of {path} is not one of a monitor's log: give the `logfile` of an UncertaintyMonitor")
         if line["event"] == "start":
+            if not isinstance(line.get("version", 1), int):
+                raise ValueError(f"line {number} of {path} has the version {line['version']!r}, which is no number: it is damaged")
             if line.get("version", 1) > LOG_VERSION:
                 raise ValueError(f"{path} has version {line['version']}, this race_calc reads up to {LOG_VERSION}: upgrade race_calc")
             current = line.get("run") or f"line {number}"
-            runs[current] = [line]
+            runs.setdefault(current, [line])
         elif line.get("run", current) in runs:
             runs[line.get("run", current)].append(line)
     if not runs:
         raise ValueError(f"{path} holds no run of a monitor: its first line would say so")
-    return tuple(_run(lines) for lines in runs.values())
+    try:
+        return tuple(_run(lines) for lines in runs.values())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} has a line without what each has ({error}): it is damaged or no log of a monitor") from error
 
 
 def _run(lines: list[Line]) -> LoggedRun:

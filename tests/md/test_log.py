@@ -71,3 +71,19 @@ def test_files_that_are_no_log(tmp_path):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):
             read_log(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event": "start"}',
+        '{"event": "start", "version": "2"}',
+        '{"event": "start", "version": null}',
+        '{"event": "start", "date": "", "criteria": []}\n{"event": "step"}',
+    ],
+)
+def test_damaged_logs_are_refused(tmp_path, line):
+    path = tmp_path / "m.jsonl"
+    path.write_text(line)
+    with pytest.raises(ValueError, match="damaged"):
+        read_log(path)

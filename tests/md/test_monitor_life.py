@@ -260,3 +260,16 @@ def test_detach_in_a_run_leaves_the_other_observers_alone():
     dyn.attach(lambda: seen.append(dyn.nsteps))
     dyn.run(4)
     assert seen == [0, 1, 2, 3, 4] and monitor.record.step == 2
+
+
+def test_accept_in_a_callback_goes_on(tmp_path):
+    accepted = []
+
+    def callback(record):
+        if monitor.halt_reason is not None and not accepted:
+            accepted.append(record.step)
+            monitor.accept(checks=5)
+
+    monitor, dyn, _ = pulled(0.003, tmp_path, callback=callback)
+    dyn.run(100)
+    assert accepted and dyn.nsteps == accepted[0] + 6 and monitor.halt_reason is not None
