@@ -30,10 +30,9 @@ def calibrate(
     from race_calc.data.dataset import read_dataset
     from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts
     from race_calc.evaluate.predict import residuals_of
-    from race_calc.report.calibration import floor_line, small_set_warnings, summary_table
+    from race_calc.report.calibration import alarms_line, floor_line, small_set_warnings, summary_table
     from race_calc.report.tables import wide_console
     from race_calc.uncertainty.storage import write_calibration
-    from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE
 
     folder, data = model_and_data(model, data, calculator)
     if folder is None:
@@ -60,11 +59,11 @@ def calibrate(
     write_calibration(path, found, getattr(predictor, "model_hash", None))
     console.print(summary_table(found, residuals))
     console.print(Text(floor_line(len(dataset))))
-    alarms = f'Thresholds ("auto") of {len(found.thresholds)} criteria, for {FALSE_ALARM_RATE:g} false alarms per independent structure'
+    console.print(Text(alarms_line(found)))
     if folder is None:
-        print(f"{alarms}.\nThe calibration is in {path}; Committee and from_results take it as calibration={str(path)!r}.")
+        print(f"The calibration is in {path}; Committee and from_results take it as calibration={str(path)!r}.")
     else:
-        print(f"{alarms}: race-calc info {folder}\nThe calibration is in {folder}; RACECalculator({str(folder)!r}) uses it.")
+        print(f"The calibration is in {folder}; RACECalculator({str(folder)!r}) uses it. All of it: race-calc info {folder}")
 
 
 def _of_folder(folder: Path, device: str):

@@ -9,10 +9,11 @@ from race_calc.data.dataset import Dataset
 from race_calc.data.hashes import data_hash, geometry_hashes
 from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent
 from race_calc.uncertainty.calibration import FEW_FOR_ENERGIES, Calibration, fit_calibration
+from race_calc.uncertainty.decisions import watched
 from race_calc.uncertainty.metrics import mahalanobis
 from race_calc.uncertainty.predictor import Predictor
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.thresholds import auto_thresholds
+from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, auto_thresholds
 
 FEWEST = 10  # structures
 
@@ -85,4 +86,10 @@ def calibrate(predictor: Predictor, dataset: Dataset, progress: Progress = silen
     """The calibration, and the predictions that it was made of. Raises ValueError as `predict_dataset` and `fit_calibration` do."""
     raw = predict_dataset(predictor, dataset, progress=progress)
     fitted = fit_calibration(residuals_of(raw, dataset))
-    return replace(fitted, data_hash=data_hash(dataset), thresholds=auto_thresholds(scores_of(raw.calibrated(fitted)))), raw
+    return replace(fitted, data_hash=data_hash(dataset), thresholds=thresholds_from(raw.calibrated(fitted))), raw
+
+
+def thresholds_from(predicted: Predicted, false_alarm_rate: float = FALSE_ALARM_RATE) -> dict[str, float]:
+    """ "auto" of every score that can be told, those of the default monitor together; see `auto_thresholds`."""
+    scores = scores_of(predicted)
+    return auto_thresholds(scores, false_alarm_rate, watched(scores, {}))

@@ -12,9 +12,9 @@ from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.conformal import coverage_band, frames_needed
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor, level_error
 from race_calc.uncertainty.residuals import Residuals
+from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, FEWEST
 
 FEW = 100  # structures, below which a calibration is called small
-FEW_FOR_TAILS = 30
 
 
 def small_set_warnings(structures: int) -> list[str]:
@@ -26,11 +26,8 @@ def small_set_warnings(structures: int) -> list[str]:
         f"{structures} structures are few: the true coverage of 90 % intervals lies anywhere from {100 * low:.0f} to "
         f"{100 * high:.0f} % (with a confidence of 95 %), {FEW} or more would tell better"
     ]
-    if structures < FEW_FOR_TAILS:
-        found.append(
-            f"{structures} structures tell little about the tails of the scores: the thresholds of the monitor are high, "
-            f"{FEW_FOR_TAILS} or more make them sharper"
-        )
+    if structures < FEWEST:
+        found.append(f"{structures} structures give no thresholds for the monitor: {FEWEST} are the fewest, {FEW} make them sharper")
     missing = [level for level in LEVELS if structures < frames_needed(level)]
     if missing:
         shown = ", ".join(f"{100 * level:.0f} % (needs {frames_needed(level)})" for level in missing)
@@ -70,6 +67,18 @@ def summary_table(calibration: Calibration, raw: Residuals) -> Table:
             _multiples(conformal[name]),
         )
     return table
+
+
+def alarms_line(calibration: Calibration) -> str:
+    """What "auto" promises with so many structures."""
+    n = calibration.frames
+    if not calibration.thresholds:
+        return f'No thresholds "auto" for the monitor: {n} structures tell no tail, {FEWEST} are the fewest.'
+    many = f'Thresholds "auto" of {len(calibration.thresholds)} criteria: the default monitor flags {FALSE_ALARM_RATE:g} of independent'
+    return (
+        f"{many} structures of this kind if the logs of the scores have the tail that is assumed; {n} structures alone show "
+        f"{1 / (n + 1):.2g}, no less."
+    )
 
 
 def floor_line(structures: int) -> str:

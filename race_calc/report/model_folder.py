@@ -58,7 +58,7 @@ def threshold_lines(checkpoint: Checkpoint) -> dict[str, str]:
     """Criterion → value with its unit; those of the calibration where there is one."""
     thresholds = checkpoint.thresholds if checkpoint.calibration is None else checkpoint.calibration.thresholds
     if not thresholds:
-        return {"none": "give thresholds by hand"}
+        return {"none": "run race-calc calibrate, or give thresholds by hand"}
     from race_calc.uncertainty.scores import SCORES
 
     return {name: f"{value:.4g} {SCORES[name].unit if name in SCORES else ''}".rstrip() for name, value in thresholds.items()}

@@ -8,7 +8,8 @@ import torch
 
 from race_calc import __version__
 from race_calc.data.targets import Example
-from race_calc.evaluate.predict import predict_graphs, scores_of
+from race_calc.evaluate.calibrate import thresholds_from
+from race_calc.evaluate.predict import predict_graphs
 from race_calc.model.parameters import Parameters, expanded, select_members, shares_trunk
 from race_calc.posterior.base import Fitted, Progress, by_name, names
 from race_calc.posterior.checkpoint import CARD, Checkpoint, save_checkpoint
@@ -18,7 +19,7 @@ from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.context import Context, context_of
 from race_calc.train.prepare import Prepared, member_seeds, prepare
 from race_calc.train.validate import errors_of
-from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, auto_thresholds
+from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE
 
 
 def finish(
@@ -142,9 +143,9 @@ def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitte
 def validation_thresholds(posterior: StackPosterior, examples: tuple[Example, ...]) -> dict[str, float]:
     """ "auto" of every criterion that the posterior offers, from the scores of the validation structures.
 
-    A criterion without two positive finite scores is left out.
+    Fewer than `race_calc.uncertainty.thresholds.FEWEST` structures give none.
     """
-    return auto_thresholds(scores_of(predict_graphs(posterior, (example.graph for example in examples))))
+    return thresholds_from(predict_graphs(posterior, (example.graph for example in examples)))
 
 
 def card_text(config: TrainConfig, checkpoint: Checkpoint) -> str:

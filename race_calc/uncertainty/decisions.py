@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from numbers import Real
 
 from race_calc.uncertainty.scores import CRITERIA, SCORES, check_available
+from race_calc.uncertainty.thresholds import FEWEST
 
 ACTIONS = ("log", "flag", "halt")  # from mild to severe
 HALT_AFTER = 200  # checks: if each step of 0.5 fs is checked 100 fs, longer than scores remember (`docs/calibration.md`)
-SEVERE = 2.0  # times the threshold
+SEVERE, SEVERE_LOCAL = 2.0, 5.0  # times the threshold: of a mean over the atoms; of the worst atom and the energy, which scatter more
 ENERGY = "energy_uncertainty_per_atom_epistemic"
 
 
@@ -145,28 +146,39 @@ def default_scores(available: Collection[str], thresholds: Mapping[str, float]) 
     return next(filter(None, stored + offered), [])
 
 
+def watched(available: Collection[str], thresholds: Mapping[str, float]) -> list[str]:
+    """The scores that `default_criteria` watches together, [] for none: `default_scores`, and the epistemic one of the energy.
+
+    `thresholds`: as far as they are known, {} before there are any.
+    """
+    names = default_scores(available, thresholds)
+    energy = ENERGY in available and ENERGY not in names and (not thresholds or ENERGY in thresholds)
+    return names + [ENERGY] if names and energy else names
+
+
 def default_criteria(available: Collection[str], thresholds: Mapping[str, float]) -> tuple[Criterion, ...]:
     """Criteria for a posterior that gives these scores; `thresholds`: what "auto" stands for, where it is known.
 
     Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole structure,
-    and `forces_uncertainty_max`, that of the worst atom. A frame with either above its threshold is flagged, and so is one with
-    `energy_uncertainty_per_atom_epistemic` above (a new phase may have right forces and wrong energies). The run is halted when a score of
-    the forces stays above for HALT_AFTER checks, or the first passes SEVERE times its threshold. Without force covariances the same with
-    that score of the energy, or else `energy_uncertainty_per_atom`. Scores without a stored threshold (models made before there were such
-    scores) are left out if another one has one. Raises ValueError when the posterior gives no uncertainty at all.
+    and `forces_uncertainty_max`, that of the worst atom; and `energy_uncertainty_per_atom_epistemic` (a new phase may have right
+    forces and wrong energies). A frame with one of them above its threshold is flagged. The run is halted when one stays above for
+    HALT_AFTER checks, or passes its threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times (the others). Without force
+    covariances the same with that score of the energy, or else `energy_uncertainty_per_atom`. Scores without a stored threshold (models made before
+    there were such scores) are left out if another one has one. Raises ValueError when the posterior gives no uncertainty at all.
     """
-    names = default_scores(available, thresholds)
+    names = watched(available, thresholds)
     if not names:
         raise ValueError(
             "this model gives no uncertainty to monitor (one member and no variance head); "
             "use an ensemble or a model with the 'energy' or 'joint' head"
         )
-    energy = [ENERGY] if ENERGY in available and ENERGY in thresholds and ENERGY not in names else []
-    criteria = [Criterion(name, "auto", "flag") for name in names + energy]
+    criteria = [Criterion(name, "auto", "flag") for name in names]
     criteria += [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
-    if names[0] in thresholds and not SCORES[names[0]].worst_atom:
-        criteria.append(Criterion(names[0], SEVERE * thresholds[names[0]], "halt"))
-    return tuple(criteria)
+    return tuple(criteria + [Criterion(n, _severe(n) * thresholds[n], "halt") for n in names if n in thresholds])
+
+
+def _severe(name: str) -> float:
+    return SEVERE if SCORES[name].of == "forces" and not SCORES[name].worst_atom else SEVERE_LOCAL
 
 
 def resolve(criteria: Sequence[Criterion], available: Collection[str], thresholds: Mapping[str, float]) -> tuple[Criterion, ...]:
@@ -175,8 +187,9 @@ def resolve(criteria: Sequence[Criterion], available: Collection[str], threshold
     for c in criteria:
         if c.threshold == "auto" and c.name not in thresholds:
             raise ValueError(
-                f"the model stores no threshold for {c.name!r} (stored: {', '.join(thresholds) or 'none'}); "
-                f"calibrate it, or give one by hand: Criterion({c.name!r}, threshold=<number>, action={c.action!r})"
+                f'there is no threshold "auto" for {c.name!r} (there are: {", ".join(thresholds) or "none"}): it takes the scores of at '
+                f"least {FEWEST} structures that were not trained on, `race-calc calibrate MODEL held_back.xyz`; or give a number: "
+                f"Criterion({c.name!r}, threshold=<number>, action={c.action!r})"
             )
     return tuple(replace(c, threshold=float(thresholds[c.name])) if c.threshold == "auto" else c for c in criteria)
 

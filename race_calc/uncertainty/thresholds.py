@@ -1,50 +1,124 @@
-"""What the threshold "auto" stands for: a quantile of a score on structures that the model knows. NumPy and SciPy only.
+"""What the threshold "auto" stands for: a quantile of scores on structures that the model knows. NumPy and SciPy only.
 
 =================== ======================= ===========================================================
 quantity            variable                formula
 =================== ======================= ===========================================================
-x                   –                       log of a score of n structures held back from training
-α                   false_alarm_rate        share of new structures of the same kind above the threshold
-t                   –                       quantile of Student's t with n − 1 degrees of freedom
-threshold           –                       exp(x̄ + t_{n−1}(1 − α) s √(1 + 1/n)), at least the largest score
+x                   x                       logs of the scores of n structures held back from training
+x̄, s, γ            mean, std, skewness     of the logs; s divided by n − 1, γ not below 0
+α                   false_alarm_rate        share of new structures of the same kind above a threshold
+K                   together                criteria that are watched together
+v(x)                normal_scores           (x − x̄)/s = v + γ (v² − 1)/6 solved for v
+threshold           at                      exp(x̄ + s (c + γ (c² − 1)/6)), c the same for all K
+α ≥ 1/(n + 1)       _counted                order statistics of the jackknife+ (Barber et al. 2021) for the largest v of a structure
+c for smaller α     _assumed                t_{n−1}(1 − α/K) √(1 + 1/n); the threshold at least that of α = 1/(n + 1)
 =================== ======================= ===========================================================
 
-x̄ and s are the mean and the standard deviation (divided by n − 1) of the logs. Where the logs are normally distributed a
-new structure is above the threshold with a probability of α exactly, for any n: the one-sided prediction interval for
-one further observation (Hahn & Meeker 1991). n structures alone show only rates above 1/(n + 1), so that for smaller
-ones the tail is that of the normal distribution, an assumption to be checked on real runs (`docs/calibration.md`).
-A rate is one of independent structures. Those of a run stay alike for tens of femtoseconds: count its excursions.
+Rates from 1/(n + 1) up are counted: one more structure of the same kind exceeds the ⌈(n + 1)(1 − α)⌉-th smallest of n with a
+probability of at most α, whatever the distribution. For one criterion this is exact; for several it rests on each
+structure being judged by x̄, s and γ of the others. **Smaller rates are an assumption**: that the logs have the tail of a normal
+distribution, bent by their skewness (Cornish & Fisher 1938, first term), for which c is the bound of a prediction
+interval for one more observation (Hahn & Meeker 1991); the K criteria share the rate (Bonferroni).
+`docs/calibration.md` has stated and measured rates. They are of independent structures: those of a run stay alike for tens of
+femtoseconds, count its excursions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
 
-FALSE_ALARM_RATE = 1e-4  # of a criterion, per independent structure
+FALSE_ALARM_RATE = 1e-4  # of the default monitor, and of every other criterion alone, per independent structure
+FEWEST = 20  # structures; fewer tell no tail, and the assumed one of 5 asks for energies of 10⁵ times the usual σ
 
 
-def auto_thresholds(scores: Mapping[str, np.ndarray], false_alarm_rate: float = FALSE_ALARM_RATE) -> dict[str, float]:
+def auto_thresholds(
+    scores: Mapping[str, np.ndarray], false_alarm_rate: float = FALSE_ALARM_RATE, together: Collection[str] = ()
+) -> dict[str, float]:
     """The threshold of each score; `scores`: criterion name → (n,) one score per structure, in any unit.
 
-    Scores that are not finite are left out. A score of zero (BALD of members that agree) has no log: it is raised to the smallest positive
-    score of the set. A criterion with fewer than two positive finite scores is left out: it has no spread to measure, and the monitor then
-    asks for a threshold by hand. Raises ValueError for a rate outside 0 < α < 1/2.
+    `together`: names of which a structure is above any with the stated rate (those among them that have scores); each other name has the
+    rate alone. Scores that are not finite are left out. A score of zero (BALD of members that agree) has no log: it is raised to
+    the smallest positive score of the set. A criterion with fewer than FEWEST finite scores, or without two positive ones,
+    is left out: the monitor then asks for a calibration. The threshold of a total (`name`) is never below that of its own epistemic part
+    (`name_epistemic`), as the total never is. Raises ValueError for a rate outside 0 < α < 1/2.
     """
     if not 0.0 < false_alarm_rate < 0.5:
         raise ValueError(f"the false-alarm rate is {false_alarm_rate}: give a number between 0 and 1/2")
-    thresholds = {}
-    for name, values in scores.items():
-        values = np.asarray(values, dtype=np.float64).ravel()
-        finite = values[np.isfinite(values)]
-        positive = finite[finite > 0]
-        n = len(finite)
-        if len(positive) < 2:
-            continue
-        logs = np.log(np.maximum(finite, positive.min()))
-        width = stdtrit(n - 1, 1.0 - false_alarm_rate) * logs.std(ddof=1) * np.sqrt(1.0 + 1.0 / n)
-        with np.errstate(over="ignore"):
-            threshold = float(max(np.exp(logs.mean() + width), finite.max()))
-        if np.isfinite(threshold):  # two or three structures may ask for more than a number holds
-            thresholds[name] = threshold
-    return thresholds
+    logs = {name: found for name, values in scores.items() if (found := _logs(values)) is not None}
+    group = [name for name in logs if name in together]
+    found: dict[str, float] = {}
+    for names in [group, *([name] for name in logs if name not in together)]:
+        if names:
+            found |= _thresholds({name: logs[name] for name in names}, false_alarm_rate)
+    found = {name: max(value, found.get(f"{name}_epistemic", value)) for name, value in found.items()}
+    return {name: found[name] for name in scores if np.isfinite(found.get(name, np.nan))}
+
+
+def _logs(values: np.ndarray) -> np.ndarray | None:
+    """(n,) with NaN for what is not finite, None where there are too few."""
+    values = np.asarray(values, dtype=np.float64).ravel()
+    finite = np.isfinite(values)
+    positive = values[finite & (values > 0)]
+    if finite.sum() < FEWEST or len(positive) < 2:
+        return None
+    return np.where(finite, np.log(np.maximum(np.where(finite, values, 1.0), positive.min())), np.nan)
+
+
+def _thresholds(logs: Mapping[str, np.ndarray], rate: float) -> dict[str, float]:
+    """Of criteria that are watched together."""
+    x = np.array(list(logs.values()))  # (K, n)
+    x = x[:, np.isfinite(x).all(axis=0)]
+    n = x.shape[1]
+    if n < FEWEST:
+        return {}
+    bounds = _counted(x, max(rate, 1.0 / (n + 1)))
+    if rate * (n + 1) < 1.0:
+        bounds = np.maximum(bounds, Shape.of(x).at(np.array([_assumed(n, rate / len(x))]))[:, 0])
+    with np.errstate(over="ignore"):
+        return dict(zip(logs, np.exp(bounds).tolist()))
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """Mean, standard deviation and skewness (not below 0) of logs: (K, 1), or (K, n) with one structure left out in turn."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    skewness: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, left_out: bool = False) -> "Shape":
+        """Of x (K, n); power sums about the mean of all, so that each can be taken out of them."""
+        about = x.mean(axis=1, keepdims=True)
+        d = x - about
+        n, sums = x.shape[1], [(d**power).sum(axis=1, keepdims=True) for power in (1, 2, 3)]
+        if left_out:
+            n, sums = n - 1, [total - d**power for power, total in zip((1, 2, 3), sums)]
+        first, second, third = (total / n for total in sums)
+        variance = np.maximum(second - first**2, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            skewness = np.nan_to_num((third - 3 * first * second + 2 * first**3) / variance**1.5, posinf=0.0)
+        return cls(about + first, np.sqrt(variance * n / (n - 1)), np.maximum(skewness, 0.0))
+
+    def at(self, c: np.ndarray) -> np.ndarray:
+        """Logs at the normal score c."""
+        return self.mean + self.std * (c + self.skewness * (c**2 - 1.0) / 6.0)
+
+    def normal_scores(self, x: np.ndarray) -> np.ndarray:
+        """v of every x; far below the mean, where there is none, a number that still grows with x."""
+        z = np.divide(x - self.mean, self.std, out=np.zeros_like(x), where=self.std > 0)
+        w = z + self.skewness / 6.0
+        return 2.0 * w / (1.0 + np.sqrt(np.maximum(1.0 + 2.0 * self.skewness / 3.0 * w, 0.0)))
+
+
+def _counted(x: np.ndarray, rate: float) -> np.ndarray:
+    """(K,) the order statistics of the jackknife+: every structure is judged by the others."""
+    shape = Shape.of(x, left_out=True)
+    largest = shape.normal_scores(x).max(axis=0)  # (n,)
+    place = int(np.ceil((x.shape[1] + 1) * (1.0 - rate) - 1e-9))  # rounding of (n + 1) α
+    return np.asarray(np.sort(shape.at(largest), axis=1)[:, place - 1])
+
+
+def _assumed(n: int, rate: float) -> float:
+    return float(stdtrit(n - 1, 1.0 - rate) * np.sqrt(1.0 + 1.0 / n))

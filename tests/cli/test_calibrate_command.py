@@ -53,7 +53,13 @@ def test_calibrates_and_the_calculator_applies_it(model, data):
     assert raw.calibration is None and raw.prediction(read(data, 0)).calibrated is False
     status, text = command("calibrate", model, data)
     assert status == 0, text
-    for words in ("does not tell which structures", "24 structures are few", " energy ", " ellipsoids ", "0.0001 false alarms"):
+    for words in (
+        "does not tell which structures",
+        "24 structures are few",
+        " energy ",
+        " ellipsoids ",
+        "flags 0.0001 of independent structures",
+    ):
         assert words in text
     found = RACECalculator(model)
     atoms = read(data, 0)
@@ -174,7 +180,7 @@ def test_few_structures(model, data):
     assert (
         status == 0
         and "10 structures give no conformal interval of 95 % (needs 19)" in text
-        and "thresholds of the monitor are high" in text
+        and "10 structures give no thresholds for the monitor: 20 are the fewest" in text
     )
 
 

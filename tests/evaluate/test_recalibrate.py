@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.data.hashes import geometry_hashes
-from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts
+from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts, thresholds_from
 from race_calc.evaluate.predict import predict_dataset, residuals_of, scores_of
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
@@ -38,9 +38,12 @@ def predictor(tiny_model):
 
 
 def test_thresholds_are_those_of_calibrated_scores(predictor):
-    found, raw = calibrate(predictor, dataset_from_atoms(frames()))
-    assert found.thresholds == auto_thresholds(scores_of(raw.calibrated(found)))
-    before = auto_thresholds(scores_of(raw))
+    found, raw = calibrate(predictor, dataset_from_atoms(frames(24)))
+    scores = scores_of(raw.calibrated(found))
+    names = ["forces_uncertainty_rms_epistemic", "forces_uncertainty_max_epistemic", "energy_uncertainty_per_atom_epistemic"]
+    assert found.thresholds == auto_thresholds(scores, together=names) == thresholds_from(raw.calibrated(found))
+    assert found.thresholds[names[0]] > auto_thresholds(scores)[names[0]]  # three share the rate
+    before = thresholds_from(raw)
     for name in ("forces_uncertainty_rms", "energy_uncertainty_per_atom"):
         assert found.thresholds[name] != pytest.approx(before[name], rel=0.01)
     scale = np.sqrt(found.forces.scale)

@@ -16,6 +16,7 @@ from race_calc.uncertainty.decisions import (
     default_criteria,
     resolve,
     silenced,
+    watched,
 )
 from race_calc.uncertainty.scores import CRITERIA
 
@@ -105,30 +106,50 @@ def test_decide_refuses_what_it_cannot_judge():
         decide([Criterion("bald_energy", 1.0)], {"bald_energy": (0.0, None)}, MonitorState((1, 0)), 3)
 
 
-def flag_and_halt(*names, severe=None, also=()):
-    found = [Criterion(name, "auto", "flag") for name in (*names, *also)]
-    found += [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
-    return tuple(found + ([] if severe is None else [Criterion(names[0], severe, "halt")]))
+def flag_and_halt(*names, **severe):
+    found = [Criterion(name, "auto", "flag") for name in names] + [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
+    return tuple(found + [Criterion(name, threshold, "halt") for name, threshold in severe.items()])
+
+
+RMS, WORST, PER_ATOM = "forces_uncertainty_rms", "forces_uncertainty_max", "energy_uncertainty_per_atom"
+EPISTEMIC = (f"{RMS}_epistemic", f"{WORST}_epistemic", f"{PER_ATOM}_epistemic")
 
 
 def test_defaults():
     everything = dict.fromkeys(CRITERIA, 1.0)
-    epistemic = ("forces_uncertainty_rms_epistemic", "forces_uncertainty_max_epistemic")
-    total = ("forces_uncertainty_rms", "forces_uncertainty_max")
-    assert default_criteria(CRITERIA, {}) == flag_and_halt(*epistemic)
-    assert default_criteria(CRITERIA, everything) == flag_and_halt(*epistemic, severe=2.0, also=["energy_uncertainty_per_atom_epistemic"])
-    assert default_criteria(("energy_uncertainty_per_atom", *total), everything) == flag_and_halt(*total, severe=2.0)
-    energies = ("energy_uncertainty_per_atom", "bald_energy", "energy_uncertainty_per_atom_epistemic")
-    assert default_criteria(energies, everything) == flag_and_halt(energies[2], severe=2.0)
-    assert default_criteria(energies[:2], everything) == flag_and_halt(energies[0], severe=2.0)
+    assert default_criteria(CRITERIA, {}) == flag_and_halt(*EPISTEMIC)
+    assert default_criteria(CRITERIA, everything) == flag_and_halt(*EPISTEMIC, **dict(zip(EPISTEMIC, (2.0, 5.0, 5.0))))
+    assert default_criteria((PER_ATOM, RMS, WORST), everything) == flag_and_halt(RMS, WORST, **{RMS: 2.0, WORST: 5.0})
+    energies = (PER_ATOM, "bald_energy", EPISTEMIC[2])
+    assert default_criteria(energies, everything) == flag_and_halt(EPISTEMIC[2], **{EPISTEMIC[2]: 5.0})
+    assert default_criteria(energies[:2], everything) == flag_and_halt(PER_ATOM, **{PER_ATOM: 5.0})
     with pytest.raises(ValueError, match="no uncertainty to monitor"):
         default_criteria((), {})
 
 
 def test_defaults_of_models_that_store_fewer_thresholds():
-    old = {"bald_forces_max": 1.0, "forces_uncertainty_max": 1.0, "forces_uncertainty_max_epistemic": 1.0}
-    assert default_criteria(CRITERIA, old) == flag_and_halt("forces_uncertainty_max_epistemic")
-    assert default_criteria(CRITERIA, {"forces_uncertainty_max": 1.0}) == flag_and_halt("forces_uncertainty_max")
+    old = {"bald_forces_max": 1.0, WORST: 1.0, EPISTEMIC[1]: 2.0}
+    assert default_criteria(CRITERIA, old) == flag_and_halt(EPISTEMIC[1], **{EPISTEMIC[1]: 10.0})
+    assert default_criteria(CRITERIA, {WORST: 1.0}) == flag_and_halt(WORST, **{WORST: 5.0})
+
+
+def test_what_is_watched_together_is_what_the_default_watches():
+    for available in (CRITERIA, (PER_ATOM, RMS, WORST), (PER_ATOM, EPISTEMIC[2]), (PER_ATOM,), ()):
+        found = watched(available, {})
+        assert found == watched(available, dict.fromkeys(available, 1.0))
+        assert not found or found == list(dict.fromkeys(c.name for c in default_criteria(available, {})))
+
+
+def test_energies_halt_too():
+    """Where forces are as usual, as between the pieces of a molecule that is pulled apart."""
+    thresholds = dict.fromkeys(EPISTEMIC, 1.0)
+    criteria = resolve(default_criteria(EPISTEMIC, thresholds), EPISTEMIC, thresholds)
+    for energies, expected in (([4.9] * HALT_AFTER, ["flag"] * (HALT_AFTER - 1) + ["halt"]), ([5.1], ["halt"]), ([0.9], [None])):
+        state, found = MonitorState(), []
+        for step, value in enumerate(energies):
+            decision, state = decide(criteria, dict(zip(EPISTEMIC, ((0.5, None), (0.5, 0), (value, None)))), state, step)
+            found.append(decision.action)
+        assert found == expected
 
 
 def test_the_default_halts_on_what_stays_and_on_what_is_severe():
@@ -145,8 +166,8 @@ def test_the_default_halts_on_what_stays_and_on_what_is_severe():
     stays = actions([1.1] * (HALT_AFTER + 1), [0.9] * (HALT_AFTER + 1))
     assert stays == ["flag"] * (HALT_AFTER - 1) + ["halt"] * 2
     assert actions([1.1, 0.9] * HALT_AFTER, [0.5] * 2 * HALT_AFTER) == ["flag", None] * HALT_AFTER
-    assert actions([0.9] * HALT_AFTER, [5.0] * HALT_AFTER) == ["flag"] * (HALT_AFTER - 1) + ["halt"]
-    assert actions([2.1], [0.0]) == ["halt"]
+    assert actions([0.9] * HALT_AFTER, [4.9] * HALT_AFTER) == ["flag"] * (HALT_AFTER - 1) + ["halt"]
+    assert actions([2.1], [0.0]) == actions([0.0], [5.1]) == ["halt"]
 
 
 def test_a_broken_score_does_not_wait_for_more():
@@ -163,7 +184,7 @@ def test_resolve():
         Criterion("bald_energy", 0.25, "flag", 3),
         Criterion("bald_forces_max", 7, "halt"),
     )
-    with pytest.raises(ValueError, match="stores no threshold for 'bald_energy'.*by hand"):
+    with pytest.raises(ValueError, match="no threshold \"auto\" for 'bald_energy'.*at least 20.*calibrate MODEL.*give a number"):
         resolve(criteria, CRITERIA, {})
     with pytest.raises(ValueError, match="cannot give the criterion 'bald_energy'.*available: forces_uncertainty_max"):
         resolve(criteria, ("forces_uncertainty_max",), {"bald_energy": 0.25})
