@@ -29,6 +29,7 @@ def train(
     from race_calc.train.finish import finish
     from race_calc.train.loop import train as run
     from race_calc.train.prepare import prepare
+    from race_calc.uncertainty.thresholds import FEWEST
 
     keep_freed_memory()
     settings = load_config(config)
@@ -38,5 +39,7 @@ def train(
         trained = run(settings, prepared, out, chosen, resume, progress)
     with Progress() as bar:
         task = bar.add_task("posterior", total=None, visible=by_name(settings.posterior).post_hoc)
-        finish(settings, prepared, trained, out, chosen, lambda done, total: bar.update(task, completed=done, total=total))
+        made = finish(settings, prepared, trained, out, chosen, lambda done, total: bar.update(task, completed=done, total=total))
+    if not made.thresholds:
+        print(f'No thresholds "auto" for the monitor: they take {FEWEST} validation structures, or race-calc calibrate {out} held_back.xyz')
     print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")

@@ -162,9 +162,10 @@ def default_criteria(available: Collection[str], thresholds: Mapping[str, float]
     Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole structure,
     and `forces_uncertainty_max`, that of the worst atom; and `energy_uncertainty_per_atom_epistemic` (a new phase may have right
     forces and wrong energies). A frame with one of them above its threshold is flagged. The run is halted when one stays above for
-    HALT_AFTER checks, or passes its threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times (the others). Without force
-    covariances the same with that score of the energy, or else `energy_uncertainty_per_atom`. Scores without a stored threshold (models made before
-    there were such scores) are left out if another one has one. Raises ValueError when the posterior gives no uncertainty at all.
+    HALT_AFTER checks, or passes its threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times (the others). Without
+    force covariances the same with that score of the energy, or else `energy_uncertainty_per_atom`. Scores without a stored
+    threshold (models made before there were such scores) are left out if another one has one. Raises ValueError when the
+    posterior gives no uncertainty at all.
     """
     names = watched(available, thresholds)
     if not names:

@@ -45,7 +45,8 @@ def auto_thresholds(
     """
     if not 0.0 < false_alarm_rate < 0.5:
         raise ValueError(f"the false-alarm rate is {false_alarm_rate}: give a number between 0 and 1/2")
-    logs = {name: found for name, values in scores.items() if (found := _logs(values)) is not None}
+    all_logs = {name: _logs(values) for name, values in scores.items()}
+    logs = {name: x for name, x in all_logs.items() if x is not None}
     group = [name for name in logs if name in together]
     found: dict[str, float] = {}
     for names in [group, *([name] for name in logs if name not in together)]:
@@ -62,7 +63,8 @@ def _logs(values: np.ndarray) -> np.ndarray | None:
     positive = values[finite & (values > 0)]
     if finite.sum() < FEWEST or len(positive) < 2:
         return None
-    return np.where(finite, np.log(np.maximum(np.where(finite, values, 1.0), positive.min())), np.nan)
+    logs: np.ndarray = np.where(finite, np.log(np.maximum(np.where(finite, values, 1.0), positive.min())), np.nan)
+    return logs
 
 
 def _thresholds(logs: Mapping[str, np.ndarray], rate: float) -> dict[str, float]:
@@ -109,7 +111,8 @@ class Shape:
         """v of every x; far below the mean, where there is none, a number that still grows with x."""
         z = np.divide(x - self.mean, self.std, out=np.zeros_like(x), where=self.std > 0)
         w = z + self.skewness / 6.0
-        return 2.0 * w / (1.0 + np.sqrt(np.maximum(1.0 + 2.0 * self.skewness / 3.0 * w, 0.0)))
+        v: np.ndarray = 2.0 * w / (1.0 + np.sqrt(np.maximum(1.0 + 2.0 * self.skewness / 3.0 * w, 0.0)))
+        return v
 
 
 def _counted(x: np.ndarray, rate: float) -> np.ndarray:
