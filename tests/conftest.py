@@ -22,7 +22,7 @@ def shared_data() -> Path:
 def tiny_model(tmp_path_factory) -> Path:
     """Folder of an untrained model for H, C and O: 2 members, natural parity, 4 channels, 2 layers, joint head.
 
-    Its thresholds are those of six rattled ethanol molecules. Copy it before changing anything in it.
+    Its thresholds are those of twenty rattled ethanol molecules. Copy it before changing anything in it.
     """
     import numpy as np
     import torch
@@ -63,7 +63,7 @@ def tiny_model(tmp_path_factory) -> Path:
     model = Race(plan, references.species, references.scale, 6.0)
     checkpoint = Checkpoint(model, references, parameters, "deep-ensemble", training=training, data=data)
     graphs = []
-    for seed in range(6):
+    for seed in range(20):
         atoms = molecule("CH3CH2OH")
         atoms.positions += np.random.default_rng(seed).normal(scale=0.05, size=atoms.positions.shape)
         graphs.append(from_atoms(atoms, config.cutoff))

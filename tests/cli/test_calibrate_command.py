@@ -99,9 +99,9 @@ def test_the_monitor_takes_the_calibrated_thresholds(model, data):
     atoms.calc = RACECalculator(model)
     monitor = UncertaintyMonitor(BFGS(atoms, logfile=None), flagged=None)
     thresholds = atoms.calc.calibration.thresholds
-    *auto, severe = monitor.criteria
-    assert [c.threshold for c in auto] == [thresholds[c.name] for c in auto] and len(auto) == 5
-    assert severe.threshold == 2 * thresholds["forces_uncertainty_rms_epistemic"]
+    auto, severe = monitor.criteria[:6], monitor.criteria[6:]
+    assert [c.threshold for c in auto] == [thresholds[c.name] for c in auto]
+    assert [c.threshold / thresholds[c.name] for c in severe] == [2.0, 5.0, 5.0]
 
 
 def test_calibrated_can_be_demanded(model, data):

@@ -59,7 +59,7 @@ def test_a_model_without_records(model):
     change(model, training={}, data={}, thresholds={})
     result = run(model)
     assert result.exit_code == 0, result.output
-    assert "no record" in result.output and "give thresholds by hand" in result.output
+    assert "no record" in result.output and "or give thresholds by hand" in result.output
 
 
 def test_bad_folders_end_with_one_line(model, tmp_path):

@@ -186,13 +186,16 @@ def test_defaults_take_the_thresholds_of_the_model():
         Criterion("forces_uncertainty_rms_epistemic", 0.3, "halt", 200),
         Criterion("forces_uncertainty_max_epistemic", 0.2, "halt", 200),
         Criterion("forces_uncertainty_rms_epistemic", 0.6, "halt"),
+        Criterion("forces_uncertainty_max_epistemic", 1.0, "halt"),
     )
     single = UncertaintyMonitor(langevin(water(springs=(1.0,), thresholds=thresholds)))
-    assert single.criteria == (Criterion("forces_uncertainty_max", 0.1, "flag"), Criterion("forces_uncertainty_max", 0.1, "halt", 200))
+    assert single.criteria == tuple(Criterion("forces_uncertainty_max", *how) for how in ((0.1, "flag"), (0.1, "halt", 200), (0.5, "halt")))
 
 
 def test_bad_input_is_refused_on_attaching():
-    with pytest.raises(ValueError, match="stores no threshold for 'forces_uncertainty_rms_epistemic'.*by hand"):
+    with pytest.raises(
+        ValueError, match='no threshold "auto" for .forces_uncertainty_rms_epistemic.*race-calc calibrate.*or give a number'
+    ):
         UncertaintyMonitor(langevin(water()))
     with pytest.raises(ValueError, match="cannot give the criterion 'bald_energy'"):
         UncertaintyMonitor(langevin(water(aleatoric=False)), [Criterion("bald_energy", 1.0)])

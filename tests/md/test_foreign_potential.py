@@ -116,7 +116,7 @@ def labelled(n, noise, first=0):
 @pytest.mark.parametrize("potential", [Committee, Claimed])
 def test_calibration_statistics_and_monitor(potential, tmp_path, capsys):
     calculator, epistemic = potential(), potential is Committee
-    calibration, raw = calibrate(calculator, labelled(12, 0.1))
+    calibration, raw = calibrate(calculator, labelled(20, 0.1))
     assert not any(p.calibrated for p in raw.predictions)
     calculator.calibration = calibration
     assert calculator.thresholds == calibration.thresholds

@@ -7,7 +7,8 @@ import pytest
 import torch
 from ase import units
 from ase.md.verlet import VelocityVerlet
-from small_run import frame, write_run
+import small_run
+from small_run import frame
 
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
 from race_calc.data.graph import from_atoms
@@ -30,6 +31,11 @@ from race_calc.train.prepare import prepare
 
 CPU = torch.device("cpu")
 HEAD = {"laplace": "mse"}
+
+
+def write_run(folder, n=28, **changes):
+    """With as many validation structures as thresholds take."""
+    return small_run.write_run(folder, n, **{"data__validation": 20} | changes)
 
 
 def setup(folder, posterior, **changes):
@@ -196,7 +202,7 @@ def test_a_fit_after_the_training_is_that_of_the_training(made, method, tmp_path
         fit_posterior(base, Request(method, 4, 1), folder, tmp_path / "x", CPU)
     with pytest.raises(ValueError, match="share a trunk"):
         fit_posterior(load_checkpoint(made["llpr"]), Request(method, 4), folder, tmp_path / "x", CPU)
-    write_run(folder, n=13)
+    write_run(folder, n=29)
     with pytest.raises(ValueError, match="not those that the model was trained on"):
         fit_posterior(base, Request(method, 4), folder, tmp_path / "x", CPU)
     write_run(folder)

@@ -73,7 +73,7 @@ def jitter():
 def run(jitter, tmp_path_factory):
     """Configuration, data and the folder of a run that was interrupted in epoch 4 of 5, resumed and finished."""
     folder = tmp_path_factory.mktemp("jitter")
-    config = load_config(write_run(folder, posterior="jitter", members=4, training__epochs=5))
+    config = load_config(write_run(folder, n=28, data__validation=20, posterior="jitter", members=4, training__epochs=5))
     prepared = prepare(config, folder)
 
     def stop(record):
