@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import small_run
 import torch
 from ase import units
 from ase.md.verlet import VelocityVerlet
-import small_run
 from small_run import frame
 
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
