@@ -139,7 +139,7 @@ def elements_of(calculator) -> tuple[str, ...] | None:
     `elements` may hold symbols or atomic numbers; a method of that name is not called.
     """
     known = getattr(calculator, "elements", None)
-    if known is None or callable(known) or not isinstance(known, Iterable):
+    if known is None or not isinstance(known, Iterable):
         return None
     symbols = [
         chemical_symbols[int(one)] if isinstance(one, Integral) and 0 < int(one) < len(chemical_symbols) else str(one) for one in known
