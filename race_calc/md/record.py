@@ -8,6 +8,7 @@ import ase.io
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from race_calc import moved_names
 from race_calc.data.dataset import PREDICTED
 from race_calc.md.extxyz import storable
 from race_calc.md.images import monitored_images
@@ -124,3 +125,6 @@ def record_uncertainties(dynamics: Any, path: str | Path, interval: int = 1, app
             append_frame(path, frame)
 
     dynamics.attach(write, interval=interval)
+
+
+__getattr__ = moved_names(__name__)
