@@ -21,7 +21,7 @@ class Predictor(Protocol):
     Optional, and asked for by the functions below: `raw_predictions(structures, batch)`, an iterator over many structures in
     their order, never calibrated, each Prediction with the next one or more of them, together at most `batch` atoms unless one
     alone has more; `thresholds`, criterion of the monitor → what "auto" stands for; `calibration`, what recalibrates
-    `prediction`. Both raise ValueError for a structure that cannot be predicted.
+    `prediction`. Both raise ValueError for a structure that cannot be predicted; `tell_refusal` lets a monitor know first.
     """
 
     def prediction(self, atoms: "Atoms") -> Prediction: ...
