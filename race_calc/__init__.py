@@ -2,9 +2,11 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +64,11 @@ _MOVED = {  # modules of version 0.1 → where their names are; gone with versio
     "posterior.bald": "uncertainty.bald",
     "prediction": "uncertainty.prediction",
     "recalibrate": "evaluate.calibrate",
+    "report.labels": "uncertainty.scores",
     "repulsion": "model.repulsion",
     "skin": "data.skin",
+    "train.posthoc": "posterior.posthoc posterior.base posterior.llpr",
+    "train.steps": "train.loop",
     **{f"ood.{name}": f"uncertainty.{name}" for name in ("detection", "scores", "thresholds")},
     **{f"calibrate.{name}": f"uncertainty.{name}" for name in ("bootstrap", "calibration", "conformal", "metrics", "ranking", "residuals")},
     **{f"calibrate.{name}": f"evaluate.{name}" for name in ("cross_fit", "groups", "reliability")},
@@ -71,6 +76,45 @@ _MOVED = {  # modules of version 0.1 → where their names are; gone with versio
     "calibrate.score": "evaluate.unified_score",
     "calibrate.storage": "uncertainty.storage",
 }
+
+_MOVED_NAMES = {  # names that left a module of version 0.1 which is still there → where they are; gone with version 0.3
+    "data.dataset": dict.fromkeys(("data_hash", "geometry_hashes", "structure_hashes"), "data.hashes"),
+    "md.record": dict.fromkeys(("append_line", "json_line"), "md.log"),
+    "model.heads": {"readout": "model.interaction"},
+}
+
+
+def moved_names(module: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a module that some names left: it serves them from their new places, with a DeprecationWarning."""
+    here = _MOVED_NAMES[module.removeprefix("race_calc.")]
+
+    def __getattr__(name: str) -> Any:
+        if name not in here:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        text = f"{module}.{name} is now in race_calc.{here[name]}; the old name goes with version 0.3"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return getattr(import_module(f"race_calc.{here[name]}"), name)
+
+    return __getattr__
+
+
+def _save_calibration(folder: Any, calibration: Any, weights_sha256: str) -> None:
+    """As version 0.1 had it: the calibration of the model in `folder`."""
+    from race_calc.posterior.checkpoint import CALIBRATION
+    from race_calc.uncertainty.storage import write_calibration
+
+    write_calibration(Path(folder) / CALIBRATION, calibration, weights_sha256)
+
+
+def _replaced(old: str) -> dict[str, Any]:
+    """Names of a module of version 0.1 in place of which there is now something of another form."""
+    if old == "checkpoint":
+        return {"save_calibration": _save_calibration}
+    if old == "report.labels":
+        rows = import_module("race_calc.uncertainty.scores").SCORES
+        labels = {name: (row.label, row.unit) for name, row in rows.items()}
+        return {"LABELS": labels, "with_unit": lambda criterion, value: rows[criterion].text(value)}
+    return {}
 
 
 class _Moved(MetaPathFinder, Loader):
@@ -85,6 +129,7 @@ class _Moved(MetaPathFinder, Loader):
             warnings.warn(f"{module.__name__} is now race_calc.{new}; the old name goes with version 0.3", DeprecationWarning, stacklevel=2)
             names = vars(import_module(f"race_calc.{new}"))
             vars(module).update({name: value for name, value in names.items() if not name.startswith("__")})
+        vars(module).update(_replaced(module.__name__.removeprefix("race_calc.")))
 
 
 sys.meta_path.append(_Moved())

@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 import race_calc
-from race_calc import _MOVED, Criterion
+from race_calc import _MOVED, _MOVED_NAMES, Criterion
 
 
 @pytest.mark.parametrize("old", [name for name, new in _MOVED.items() if new])
@@ -28,6 +28,34 @@ def test_names_of_the_module_that_is_a_package_now():
     assert evaluate_dataset.__module__ == "race_calc.evaluate.errors"
     with pytest.raises(ImportError):
         from race_calc.evaluate import nothing  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "new"), [(old, name, new) for old, names in _MOVED_NAMES.items() for name, new in names.items()]
+)
+def test_a_name_that_left_a_module_is_served(module, name, new):
+    old = import_module(f"race_calc.{module}")
+    with pytest.warns(DeprecationWarning, match=f"race_calc.{module}.{name} is now in race_calc.{new}") as seen:
+        served = getattr(old, name)
+    assert served is getattr(import_module(f"race_calc.{new}"), name) and seen[0].filename == __file__
+    with pytest.raises(AttributeError, match=f"race_calc.{module}' has no attribute 'nothing'"):
+        old.nothing
+
+
+def test_what_has_another_form_now(tmp_path):
+    from race_calc.uncertainty.calibration import Calibration, ForceCalibration
+    from race_calc.uncertainty.level_map import LevelMap
+    from race_calc.uncertainty.storage import read_calibration
+
+    for old in ("report.labels", "checkpoint"):
+        sys.modules.pop(f"race_calc.{old}", None)
+    with pytest.warns(DeprecationWarning):
+        from race_calc.checkpoint import save_calibration
+        from race_calc.report.labels import LABELS, with_unit
+    assert LABELS["forces_uncertainty_max"] == ("largest force σ", "eV/Å") and with_unit("bald_energy", 0.43) == "0.43 nat"
+    calibration = Calibration("", 3, None, ForceCalibration(2.0, LevelMap((0.0, 1.0)), None, ()), {"bald_energy": 0.5})
+    save_calibration(tmp_path, calibration, "ab" * 32)
+    assert read_calibration(tmp_path / "calibration.json", "ab" * 32) == calibration
 
 
 def test_the_warning_points_at_the_import():

@@ -15,7 +15,7 @@ def calibrate(
     model: Annotated[str, typer.Argument(help="folder of the model; its calibration is written or replaced")],
     data: Annotated[str | None, typer.Argument(help="file with energies and forces of structures that were not trained on")] = None,
     frames: Annotated[str, typer.Option(help="which frames of the file, as in ASE: 450: or ::2")] = ":",
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    device: Annotated[str | None, typer.Option(help="cpu (the default) or cuda")] = None,
     calculator: Annotated[str | None, typer.Option(help=HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="with --calculator: the file to write, such as calibration.json")] = None,
 ) -> None:
@@ -34,7 +34,7 @@ def calibrate(
     from race_calc.report.tables import wide_console
     from race_calc.uncertainty.storage import write_calibration
 
-    folder, data = model_and_data(model, data, calculator)
+    folder, data = model_and_data(model, data, calculator, {"--device": device})
     if folder is None:
         predictor, known, path = calculator_from(calculator or ""), None, out
         if path is None:
@@ -43,7 +43,7 @@ def calibrate(
     else:
         if out is not None:
             raise ValueError("--out goes with --calculator: the calibration of a model is kept in its folder")
-        predictor, known, path = _of_folder(folder, device)
+        predictor, known, path = _of_folder(folder, device or "cpu")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{path.parent} cannot be written to: copy the model folder and calibrate the copy")
     dataset = read_dataset(data, frames)

@@ -24,8 +24,8 @@ def evaluate(
     select: Annotated[
         str | None, typer.Option(metavar="KEY=VALUE", help="only frames whose info has this, as in T_source=train_mixedT")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float64 or float32")] = "float64",
+    device: Annotated[str | None, typer.Option(help="cpu (the default) or cuda")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float64 (the default) or float32")] = None,
     calculator: Annotated[str | None, typer.Option(help=HELP)] = None,
 ) -> None:
     """Measure a model on labelled data: errors, how far its uncertainties can be trusted, and how well they warn.
@@ -37,7 +37,8 @@ def evaluate(
     from race_calc.report.evaluation_json import write_json
     from race_calc.uncertainty.predictor import calibration_of
 
-    folder, data = model_and_data(model, data, calculator)
+    folder, data = model_and_data(model, data, calculator, {"--device": device, "--dtype": dtype})
+    device, dtype = device or "cpu", dtype or "float64"
     for place in (figures, None if json is None else json.parent):
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)  # before the work, not after it
@@ -58,7 +59,7 @@ def evaluate(
     compared = compare(predictor, sets, found, references)
     show(compared, select)
     if json is not None:
-        write_json(json, compared, {"model": calculator or model, "dtype": dtype, "select": select})
+        write_json(json, compared, {"model": calculator or model, "dtype": None if folder is None else dtype, "select": select})
         print(f"All numbers are in {json}")
     if figures is not None:
         from race_calc.report.evaluation_figures import draw

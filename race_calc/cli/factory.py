@@ -1,6 +1,7 @@
 """Foreign potentials on the command line: --calculator "module:function"."""
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -34,12 +35,21 @@ def calculator_from(spec: str):
     return made
 
 
-def model_and_data(model: str, data: str | None, calculator: str | None) -> tuple[Path | None, str]:
-    """The arguments MODEL DATA, or DATA alone beside --calculator. Raises ValueError for one too few or too many."""
+def model_and_data(model: str, data: str | None, calculator: str | None, of_model: Mapping[str, str | None]) -> tuple[Path | None, str]:
+    """The arguments MODEL DATA, or DATA alone beside --calculator.
+
+    `of_model`: options that only a model knows, with their values, None where they were not given. Raises ValueError for one argument too
+    few or too many, and for such an option beside --calculator.
+    """
     if calculator is None:
         if data is None:
             raise ValueError("give the folder of the model and a data file, or --calculator and a data file")
         return Path(model), data
     if data is not None:
         raise ValueError("--calculator stands in the place of the model: give the data file only")
+    given = [name for name, value in of_model.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{' and '.join(given)} cannot be told to a --calculator: leave it out, set it in the function that makes the potential"
+        )
     return None, model

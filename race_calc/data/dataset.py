@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.io import read
 
+from race_calc import moved_names
 from race_calc.data.npz import read_npz
 
 PREDICTED = "predicted"  # info["labels"] of frames whose energy and forces are a model's own
@@ -173,3 +174,6 @@ def _full_stress(stress: np.ndarray, where: str) -> np.ndarray:
     if stress.shape != (3, 3):
         raise ValueError(f"{where}: stress has the shape {stress.shape}, expected (6,) or (3, 3)")
     return stress
+
+
+__getattr__ = moved_names(__name__)

@@ -1,18 +1,19 @@
 """An ASE calculator around a Prediction: what all potentials with uncertainties share. Imports no torch."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes, all_properties
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from ase.outputs import Properties
 
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction
-from race_calc.uncertainty.predictor import BATCH
+from race_calc.uncertainty.predictor import BATCH, tell_refusal
 from race_calc.uncertainty.storage import read_calibration
 
 
@@ -69,12 +70,22 @@ class PredictingCalculator(Calculator):
         return map(self._raw, structures)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
-        """Predict once and fill `results` with everything that gives."""
+        """Predict once and fill `results` with everything that gives.
+
+        Raises ValueError for no atoms and for positions or a cell that are not finite, and what the potential raises; a monitor of a run
+        with these atoms is told first (`race_calc.uncertainty.predictor.tell_refusal`).
+        """
         self.results, self._prediction = {}, None  # nothing stale if this fails
         super().calculate(atoms, properties, system_changes)
         if len(self.atoms) == 0:  # type: ignore[arg-type]  # set by ASE just now
             raise ValueError("the structure has no atoms: give at least one atom")
-        raw = self._raw(self.atoms)  # type: ignore[arg-type]  # set by ASE just now
+        try:
+            _check_finite(self.atoms)  # type: ignore[arg-type]
+            raw = self._raw(self.atoms)  # type: ignore[arg-type]
+        except Exception as error:  # whatever a potential raises
+            if atoms is not None:
+                tell_refusal(self, atoms, error)
+            raise
         self._prediction = raw if self.calibration is None else self.calibration.apply(raw)
         known = results_of(self._prediction)
         self.results = {name: known[name] for name in self.implemented_properties if name in known}
@@ -112,7 +123,25 @@ def results_of(prediction: Prediction) -> dict[str, float | bool | np.ndarray]:
     return found
 
 
+def _check_finite(atoms: Atoms) -> None:
+    """Raise ValueError, with what to do, for positions or a cell that are not finite: potentials give NaN there, or fail oddly."""
+    todo = "the run has blown up or the file is damaged; go back to the last good frame, use a shorter time step"
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        raise ValueError(f"positions of atom {bad[0]} are not finite ({atoms.positions[bad[0]]}), {len(bad)} atoms in all: {todo}")
+    if not np.isfinite(atoms.cell.array).all():
+        raise ValueError(f"the cell is not finite: {todo}")
+
+
 def elements_of(calculator) -> tuple[str, ...] | None:
-    """Chemical symbols that a calculator says it knows (`elements`), by atomic number; None where it does not say."""
+    """Chemical symbols that a calculator says it knows, in the order of the atomic numbers; None where it does not say.
+
+    `elements` may hold symbols or atomic numbers; a method of that name is not called.
+    """
     known = getattr(calculator, "elements", None)
-    return None if known is None else tuple(sorted(known, key=lambda symbol: atomic_numbers.get(symbol, 0)))
+    if known is None or not isinstance(known, Iterable):
+        return None
+    symbols = [
+        chemical_symbols[int(one)] if isinstance(one, Integral) and 0 < int(one) < len(chemical_symbols) else str(one) for one in known
+    ]
+    return tuple(sorted(symbols, key=lambda symbol: atomic_numbers.get(symbol, 0)))

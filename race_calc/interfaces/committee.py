@@ -26,7 +26,7 @@ class Committee(PredictingCalculator):
     step. `results` has energy, forces, where all members give it the stress, their `_uncertainty` and `_covariance` (total, which
     is the `_epistemic` part), `energies_members` (M,) and `forces_members` (M, N, 3); units as in `RACECalculator`.
     `thresholds`: what "auto" stands for in the monitor, by criterion. `calibration`: a `Calibration`, or the path of one that
-    `race-calc calibrate` stored; its thresholds then count.
+    `race-calc calibrate --calculator` stored; its thresholds then count. The file of a RACE model is refused.
 
     Raises ValueError for fewer than two calculators, one that is given twice, and members that know different elements;
     a calculation raises ValueError naming the member that failed, gave other shapes, or numbers that are not finite.

@@ -25,13 +25,26 @@ class Explosion:
 def explosion(atoms: Atoms, prediction: Prediction) -> Explosion | None:
     """None for a structure in one piece: all numbers finite, no two atoms closer than CLOSEST sums of covalent radii (periodic
     images included)."""
-    for name, values in (("position", atoms.positions), ("force", prediction.forces)):
-        broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(broken):
-            return Explosion(f"the {name} of atom {broken[0]} ({atoms.symbols[broken[0]]}) is not finite", int(broken[0]))
+    broken = broken_geometry(atoms) or _not_finite("force", prediction.forces, atoms)
+    if broken is not None:
+        return broken
     if not np.isfinite(prediction.energy).all():
         return Explosion("the energy is not finite", None)
     return _too_close(atoms)
+
+
+def broken_geometry(atoms: Atoms) -> Explosion | None:
+    """What is not finite of positions and cell, or None: of such a structure nothing else can be asked."""
+    if not np.isfinite(atoms.cell.array).all():
+        return Explosion("the cell is not finite", None)
+    return _not_finite("position", atoms.positions, atoms)
+
+
+def _not_finite(name: str, values: np.ndarray, atoms: Atoms) -> Explosion | None:
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if not len(broken):
+        return None
+    return Explosion(f"the {name} of atom {broken[0]} ({atoms.symbols[broken[0]]}) is not finite", int(broken[0]))
 
 
 def _too_close(atoms: Atoms) -> Explosion | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 
-from race_calc.md.guard import CLOSEST, explosion
+from race_calc.md.guard import CLOSEST, broken_geometry, explosion
 from race_calc.md.record import MonitorRecord
 from race_calc.uncertainty.decisions import Criterion, Decision, MonitorState, Violation, decide, silenced
 from race_calc.uncertainty.prediction import Prediction
@@ -33,15 +33,18 @@ def judge(seen: Sight, criteria: Sequence[Criterion], state: MonitorState, silen
     """
     step = seen.dynamics.nsteps
     scores = {
-        image: {name: _first(*value) for name, value in all_scores(p, [seen.atoms[image]]).items()} for image, p in seen.predictions.items()
+        image: {name: _first(*value) for name, value in all_scores(p, [seen.atoms[image]]).items()}
+        for image, p in seen.predictions.items()
+        if broken_geometry(seen.atoms[image]) is None
     }
-    names = scores[next(iter(scores))]
-    worst = {name: max(scores, key=lambda image: _rank(scores[image][name][0])) for name in names}
-    worst_scores = {name: scores[image][name] for name, image in worst.items()}
-    decision, state = decide(criteria, worst_scores, state, step)
-    if silent:
-        decision = silenced(decision)
-    violations = [_locate(v, worst[v.criterion], seen) for v in decision.violations]
+    worst_scores: dict[str, tuple[float, int | None]] = {}
+    violations: list[Violation] = []
+    if len(scores) == len(seen.predictions):  # else it ends here: there is nothing to compare
+        names = [name for name in next(iter(scores.values())) if all(name in of_image for of_image in scores.values())]
+        worst = {name: max(scores, key=lambda image: _rank(scores[image][name][0])) for name in names}
+        worst_scores = {name: scores[image][name] for name, image in worst.items()}
+        decision, state = decide(criteria, worst_scores, state, step)
+        violations = [_locate(v, worst[v.criterion], seen) for v in (silenced(decision) if silent else decision).violations]
     record = MonitorRecord(
         step=step,
         **_clock(seen),
@@ -50,6 +53,20 @@ def judge(seen: Sight, criteria: Sequence[Criterion], state: MonitorState, silen
         decision=Decision((*_exploded(seen), *violations)),
     )
     return record, state
+
+
+def refusal(seen: Sight, image: int | None, error: Exception) -> MonitorRecord:
+    """The record of a halt because a calculator refuses an image; there are no scores, and the energy is NaN."""
+    violation = Violation(
+        seen.dynamics.nsteps,
+        STRUCTURE,
+        math.nan,
+        CLOSEST,
+        image=image,
+        action="halt",
+        message=f"the calculator refuses the structure: {error}",
+    )
+    return MonitorRecord(step=violation.step, **_clock(seen), energy=math.nan, scores={}, decision=Decision((violation,)))
 
 
 def _exploded(seen: Sight) -> list[Violation]:

@@ -8,7 +8,10 @@ import ase.io
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from race_calc import moved_names
 from race_calc.data.dataset import PREDICTED
+from race_calc.md.extxyz import storable
+from race_calc.md.images import monitored_images
 from race_calc.uncertainty.decisions import Decision
 from race_calc.uncertainty.prediction import Prediction, principal_std
 from race_calc.uncertainty.scores import all_scores
@@ -95,8 +98,10 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
 
 
 def append_frame(path: str | Path, frame: Atoms) -> None:
-    """Append one frame, for example from `annotate`, to an extxyz file."""
-    ase.io.write(path, frame, format="extxyz", append=True)
+    """Append one frame, for example from `annotate`, to an extxyz file; its info comes back as `race_calc.md.extxyz.storable` says."""
+    written: Atoms = frame.copy()
+    written.info, written.calc = storable(frame.info), frame.calc
+    ase.io.write(path, written, format="extxyz", append=True)
 
 
 def record_uncertainties(dynamics: Any, path: str | Path, interval: int = 1, append: bool = False) -> None:
@@ -122,22 +127,4 @@ def record_uncertainties(dynamics: Any, path: str | Path, interval: int = 1, app
     dynamics.attach(write, interval=interval)
 
 
-def monitored_images(dynamics: Any) -> list[tuple[int | None, Atoms]]:
-    """(image index, atoms) of all structures that have a calculator with predictions.
-
-    The index is None except for a NEB. Filters are unwrapped.
-
-    Raises TypeError when there is none.
-    """
-    target = dynamics.atoms
-    while not isinstance(target, Atoms) and not hasattr(target, "images") and hasattr(target, "atoms"):
-        target = target.atoms
-    images = list(enumerate(target.images)) if hasattr(target, "images") else [(None, target)]
-    offered = [(i, atoms) for i, atoms in images if callable(getattr(atoms.calc, "prediction", None))]
-    if not offered:
-        kinds = sorted({type(atoms.calc).__name__ for _, atoms in images})
-        raise TypeError(
-            "uncertainties come from a race_calc.RACECalculator, Committee or from_results(calculator) set as atoms.calc, "
-            f"but the calculator is {', '.join(kinds)}"
-        )
-    return offered
+__getattr__ = moved_names(__name__)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from race_calc import moved_names
 from race_calc.model.angular import clebsch_gordan
 from race_calc.model.channels import Channel, Output, Spread, register_head
 from race_calc.model.likelihood import energy_nll, vector_nll, whitened
@@ -120,3 +121,6 @@ def log_covariance(trace_part: Tensor, tensor_part: Tensor, offset: Tensor) -> T
 def _traceless_basis():
     """(5, 3, 3): the symmetric traceless matrix of each 2e component, as in e3nn's CartesianTensor("ij=ji")."""
     return clebsch_gordan(1, 1, 2).transpose(2, 0, 1)
+
+
+__getattr__ = moved_names(__name__)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
+from numbers import Integral, Real
 
 from race_calc.uncertainty.scores import CRITERIA, SCORES, check_available
 from race_calc.uncertainty.thresholds import FEWEST
@@ -34,10 +34,13 @@ class Criterion:
             raise ValueError(f"unknown criterion {self.name!r}; known: {', '.join(CRITERIA)}")
         if self.action not in ACTIONS:
             raise ValueError(f"unknown action {self.action!r}; known: {', '.join(ACTIONS)}")
-        if self.threshold != "auto" and not _is_threshold(self.threshold):
+        if not (isinstance(self.threshold, str) and self.threshold == "auto") and not _is_threshold(self.threshold):
             raise ValueError(f"threshold of {self.name!r} must be 'auto' or a finite number ≥ 0, got {self.threshold!r}")
-        if isinstance(self.consecutive, bool) or not isinstance(self.consecutive, int) or self.consecutive < 1:
+        if isinstance(self.consecutive, bool) or not isinstance(self.consecutive, Integral) or self.consecutive < 1:
             raise ValueError(f"consecutive of {self.name!r} must be an integer ≥ 1, got {self.consecutive!r}")
+        object.__setattr__(self, "consecutive", int(self.consecutive))  # NumPy's numbers too: the log takes Python's own
+        if not isinstance(self.threshold, str):
+            object.__setattr__(self, "threshold", float(self.threshold))
 
 
 @dataclass(frozen=True)

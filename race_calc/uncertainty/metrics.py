@@ -22,8 +22,8 @@ CE of vectors       whitened_calibration_error   CE of F(d²_M)
 floor of CE         calibration_floor            (1/6)(1/n_calibration + 1/n_test)
 =================== ============================ ===================================================
 
-The likelihoods are those of a Gaussian (Nix & Weigend 1994) with its constants, unlike the training loss of method.md section 3, which
-leaves out log 2π and weights its terms. All functions raise ValueError for empty input and for shapes that do not fit together.
+The likelihoods are those of a Gaussian (Nix & Weigend 1994) with its constants, unlike the training loss of docs/method.md section 3,
+which leaves out log 2π and weights its terms. All functions raise ValueError for empty input and for shapes that do not fit together.
 """
 
 from statistics import NormalDist

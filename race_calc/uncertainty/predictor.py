@@ -1,7 +1,9 @@
 """What monitor, calibration and evaluation need of a potential. Imports no torch, and whoever serves it need not."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet
 
 from race_calc.uncertainty.prediction import Prediction
 
@@ -19,7 +21,7 @@ class Predictor(Protocol):
     Optional, and asked for by the functions below: `raw_predictions(structures, batch)`, an iterator over many structures in
     their order, never calibrated, each Prediction with the next one or more of them, together at most `batch` atoms unless one
     alone has more; `thresholds`, criterion of the monitor → what "auto" stands for; `calibration`, what recalibrates
-    `prediction`. Both raise ValueError for a structure that cannot be predicted.
+    `prediction`. Both raise ValueError for a structure that cannot be predicted; `tell_refusal` lets a monitor know first.
     """
 
     def prediction(self, atoms: "Atoms") -> Prediction: ...
@@ -45,3 +47,31 @@ def calibration_of(predictor: Predictor) -> "Calibration | None":
 def thresholds_of(predictor: Predictor) -> Mapping[str, float]:
     """Criterion → what "auto" stands for; empty where nothing is known."""
     return getattr(predictor, "thresholds", None) or {}
+
+
+class Listener(Protocol):
+    """Who wants to know of structures that a predictor cannot predict, such as the monitor of a run."""
+
+    def refused(self, atoms: "Atoms", error: Exception) -> None: ...
+
+
+_LISTENERS: WeakKeyDictionary[Any, WeakSet[Any]] = WeakKeyDictionary()  # here, not in the predictor: copies of one have none
+
+
+def listen(predictor: Predictor, listener: Listener) -> None:
+    """Have the listener told of refusals, as long as both live. A predictor that cannot be a key of a dictionary tells nobody."""
+    with suppress(TypeError):
+        _LISTENERS.setdefault(predictor, WeakSet()).add(listener)
+
+
+def stop_listening(predictor: Predictor, listener: Listener) -> None:
+    """Undo `listen`; nothing happens where there is nothing to undo."""
+    with suppress(TypeError):
+        _LISTENERS.get(predictor, WeakSet()).discard(listener)
+
+
+def tell_refusal(predictor: Predictor, atoms: "Atoms", error: Exception) -> None:
+    """For a predictor that is about to raise `error` for `atoms` (the very object it was given)."""
+    with suppress(TypeError):
+        for listener in tuple(_LISTENERS.get(predictor, ())):
+            listener.refused(atoms, error)

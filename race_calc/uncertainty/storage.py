@@ -22,13 +22,18 @@ def write_calibration(path: str | Path, calibration: Calibration, model_hash: st
 
 
 def read_calibration(path: str | Path, model_hash: str | None = None) -> Calibration:
-    """What `write_calibration` wrote. `model_hash`: refuse the calibration of another model, where both tell their hash.
+    """What `write_calibration` wrote. `model_hash`: of the potential that it is for, None where that tells none (a committee).
 
     Raises FileNotFoundError where there is no file, ValueError for one that is damaged, of a newer version or of another model.
     """
     path = Path(path)
     content = read_json(path, FORMAT, VERSION)
-    if model_hash is not None and content.get("weights_sha256") != model_hash:
+    if model_hash is None and content.get("weights_sha256") is not None:
+        raise ValueError(
+            f"{path} belongs to the model with the weights {str(content['weights_sha256'])[:12]}, not to this potential: calibrate this "
+            "one with race-calc calibrate --calculator"
+        )
+    if content.get("weights_sha256") != model_hash:
         raise ValueError(f"{path} belongs to other weights: run race-calc calibrate again, or copy the file again")
     try:
         return from_dict(content)

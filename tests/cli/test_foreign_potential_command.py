@@ -75,6 +75,7 @@ def test_a_committee_is_calibrated_evaluated_and_watched(folder):
     assert "hot.xyz told from test.xyz" in result.output
     content = json.loads((folder / "n.json").read_text())
     assert content["model"] == "potentials_of_mine:committee" and content["data"][0]["structures"] == 4
+    assert content["dtype"] is None  # that of the committee is not known
     assert {path.suffix for path in (folder / "f").iterdir()} == {".png", ".pdf"}
 
 
@@ -88,6 +89,11 @@ def test_a_committee_is_calibrated_evaluated_and_watched(folder):
     (["evaluate", "test.xyz"], "give the folder of the model and a data file"),
     (["calibrate", "held.xyz", "--calculator", "potentials_of_mine:committee"], "--out calibration.json"),
     (["calibrate", "model", "held.xyz", "--out", "c.json"], "--out goes with --calculator"),
+    (["evaluate", "test.xyz", "--calculator", "potentials_of_mine:committee", "--device", "cpu"], "--device cannot be told to a"),
+    (["evaluate", "test.xyz", "--calculator", "potentials_of_mine:committee", "--dtype", "float64", "--device", "cpu"],
+     "--device and --dtype cannot be told to a --calculator"),
+    (["calibrate", "held.xyz", "--calculator", "potentials_of_mine:committee", "--out", "c.json", "--device", "cuda"],
+     "--device cannot be told to a --calculator: leave it out"),
     (["calibrate", "nothing.xyz", "--calculator", "potentials_of_mine:committee", "--out", "c.json"], "does not exist"),
 ])  # fmt: skip
 def test_wrong_arguments_are_one_line(folder, arguments, message):

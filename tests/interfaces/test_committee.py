@@ -9,7 +9,10 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.morse import MorsePotential
 from ase.md.verlet import VelocityVerlet
 
-from race_calc import Committee, Criterion, RACECalculator, UncertaintyMonitor
+from race_calc import Committee, Criterion, RACECalculator, UncertaintyMonitor, from_results
+from race_calc.uncertainty.calibration import Calibration, ForceCalibration
+from race_calc.uncertainty.level_map import LevelMap
+from race_calc.uncertainty.storage import read_calibration, write_calibration
 
 
 def lennard_jones(epsilons=(0.9, 1.0, 1.2)):
@@ -109,6 +112,36 @@ def test_members_know_the_same_elements(tiny_model):
     atoms.symbols[0] = "Si"
     with pytest.raises(ValueError, match=r"member 0 of the committee \(EMT\) failed: NotImplementedError"):
         atoms.get_potential_energy()
+
+
+class Knows(LennardJones):
+    def __init__(self, elements):
+        super().__init__()
+        self.elements = elements
+
+
+def test_elements_may_be_numbers_and_need_not_be_told():
+    with pytest.raises(ValueError, match=r"member 1 .*Knows.* knows the elements H, O, .*member 0 .*Knows.* H, C: members"):
+        Committee([Knows([6, 1]), Knows(np.array([1, 8]))])
+    with pytest.raises(ValueError, match="knows the elements H, O"):
+        Committee([Knows([6, 1]), Knows(("O", "H"))])
+    Committee([Knows([6, 1]), Knows(("H", "C"))])
+    Committee([Knows(lambda: ["H"]), Knows(["C"]), Knows(3)])  # a method is not called: it does not say
+
+
+def test_a_calibration_of_a_model_is_refused(tmp_path):
+    calibration = Calibration("", 3, None, ForceCalibration(2.0, LevelMap((0.0, 1.0)), None, ()), {"bald_energy": 0.5})
+    path = tmp_path / "calibration.json"
+    write_calibration(path, calibration)
+    assert Committee(lennard_jones(), calibration=path).calibration == calibration
+    write_calibration(path, calibration, "ab" * 32)
+    with pytest.raises(ValueError, match="belongs to the model with the weights abababababab, not to this potential: calibrate this one"):
+        Committee(lennard_jones(), calibration=path)
+    with pytest.raises(ValueError, match="belongs to the model"):
+        from_results(EMT(), calibration=path)
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        read_calibration(path, "cd" * 32)
+    assert read_calibration(path, "ab" * 32) == calibration
 
 
 @pytest.mark.parametrize(
