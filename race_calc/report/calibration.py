@@ -74,10 +74,10 @@ def alarms_line(calibration: Calibration) -> str:
     n = calibration.frames
     if not calibration.thresholds:
         return f'No thresholds "auto" for the monitor: {n} structures tell no tail, {FEWEST} are the fewest.'
-    many = f'Thresholds "auto" of {len(calibration.thresholds)} criteria: the default monitor flags {FALSE_ALARM_RATE:g} of independent'
+    claim = "counted" if FALSE_ALARM_RATE * (n + 1) >= 1 else f"extrapolated: {n} structures alone can count {1 / (n + 1):.2g}"
     return (
-        f"{many} structures of this kind if the logs of the scores have the tail that is assumed; {n} structures alone show "
-        f"{1 / (n + 1):.2g}, no less."
+        f'Thresholds "auto" of {len(calibration.thresholds)} criteria: the default monitor flags {FALSE_ALARM_RATE:g} of independent '
+        f"structures of this kind ({claim})."
     )
 
 

@@ -58,7 +58,7 @@ def test_calibrates_and_the_calculator_applies_it(model, data):
         "24 structures are few",
         " energy ",
         " ellipsoids ",
-        "flags 0.0001 of independent structures",
+        "flags 0.01 of independent structures",
     ):
         assert words in text
     found = RACECalculator(model)
@@ -101,7 +101,7 @@ def test_the_monitor_takes_the_calibrated_thresholds(model, data):
     thresholds = atoms.calc.calibration.thresholds
     auto, severe = monitor.criteria[:6], monitor.criteria[6:]
     assert [c.threshold for c in auto] == [thresholds[c.name] for c in auto]
-    assert [c.threshold / thresholds[c.name] for c in severe] == [2.0, 5.0, 5.0]
+    assert [c.threshold / thresholds[c.name] for c in severe] == [2.0, 10.0, 10.0]
 
 
 def test_calibrated_can_be_demanded(model, data):

@@ -186,10 +186,10 @@ def test_defaults_take_the_thresholds_of_the_model():
         Criterion("forces_uncertainty_rms_epistemic", 0.3, "halt", 200),
         Criterion("forces_uncertainty_max_epistemic", 0.2, "halt", 200),
         Criterion("forces_uncertainty_rms_epistemic", 0.6, "halt"),
-        Criterion("forces_uncertainty_max_epistemic", 1.0, "halt"),
+        Criterion("forces_uncertainty_max_epistemic", 2.0, "halt"),
     )
     single = UncertaintyMonitor(langevin(water(springs=(1.0,), thresholds=thresholds)))
-    assert single.criteria == tuple(Criterion("forces_uncertainty_max", *how) for how in ((0.1, "flag"), (0.1, "halt", 200), (0.5, "halt")))
+    assert single.criteria == tuple(Criterion("forces_uncertainty_max", *how) for how in ((0.1, "flag"), (0.1, "halt", 200), (1.0, "halt")))
 
 
 def test_bad_input_is_refused_on_attaching():

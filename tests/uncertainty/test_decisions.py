@@ -118,19 +118,19 @@ EPISTEMIC = (f"{RMS}_epistemic", f"{WORST}_epistemic", f"{PER_ATOM}_epistemic")
 def test_defaults():
     everything = dict.fromkeys(CRITERIA, 1.0)
     assert default_criteria(CRITERIA, {}) == flag_and_halt(*EPISTEMIC)
-    assert default_criteria(CRITERIA, everything) == flag_and_halt(*EPISTEMIC, **dict(zip(EPISTEMIC, (2.0, 5.0, 5.0))))
-    assert default_criteria((PER_ATOM, RMS, WORST), everything) == flag_and_halt(RMS, WORST, **{RMS: 2.0, WORST: 5.0})
+    assert default_criteria(CRITERIA, everything) == flag_and_halt(*EPISTEMIC, **dict(zip(EPISTEMIC, (2.0, 10.0, 10.0))))
+    assert default_criteria((PER_ATOM, RMS, WORST), everything) == flag_and_halt(RMS, WORST, **{RMS: 2.0, WORST: 10.0})
     energies = (PER_ATOM, "bald_energy", EPISTEMIC[2])
-    assert default_criteria(energies, everything) == flag_and_halt(EPISTEMIC[2], **{EPISTEMIC[2]: 5.0})
-    assert default_criteria(energies[:2], everything) == flag_and_halt(PER_ATOM, **{PER_ATOM: 5.0})
+    assert default_criteria(energies, everything) == flag_and_halt(EPISTEMIC[2], **{EPISTEMIC[2]: 10.0})
+    assert default_criteria(energies[:2], everything) == flag_and_halt(PER_ATOM, **{PER_ATOM: 10.0})
     with pytest.raises(ValueError, match="no uncertainty to monitor"):
         default_criteria((), {})
 
 
 def test_defaults_of_models_that_store_fewer_thresholds():
     old = {"bald_forces_max": 1.0, WORST: 1.0, EPISTEMIC[1]: 2.0}
-    assert default_criteria(CRITERIA, old) == flag_and_halt(EPISTEMIC[1], **{EPISTEMIC[1]: 10.0})
-    assert default_criteria(CRITERIA, {WORST: 1.0}) == flag_and_halt(WORST, **{WORST: 5.0})
+    assert default_criteria(CRITERIA, old) == flag_and_halt(EPISTEMIC[1], **{EPISTEMIC[1]: 20.0})
+    assert default_criteria(CRITERIA, {WORST: 1.0}) == flag_and_halt(WORST, **{WORST: 10.0})
 
 
 def test_what_is_watched_together_is_what_the_default_watches():
@@ -144,7 +144,7 @@ def test_energies_halt_too():
     """Where forces are as usual, as between the pieces of a molecule that is pulled apart."""
     thresholds = dict.fromkeys(EPISTEMIC, 1.0)
     criteria = resolve(default_criteria(EPISTEMIC, thresholds), EPISTEMIC, thresholds)
-    for energies, expected in (([4.9] * HALT_AFTER, ["flag"] * (HALT_AFTER - 1) + ["halt"]), ([5.1], ["halt"]), ([0.9], [None])):
+    for energies, expected in (([9.9] * HALT_AFTER, ["flag"] * (HALT_AFTER - 1) + ["halt"]), ([10.1], ["halt"]), ([0.9], [None])):
         state, found = MonitorState(), []
         for step, value in enumerate(energies):
             decision, state = decide(criteria, dict(zip(EPISTEMIC, ((0.5, None), (0.5, 0), (value, None)))), state, step)
@@ -166,8 +166,8 @@ def test_the_default_halts_on_what_stays_and_on_what_is_severe():
     stays = actions([1.1] * (HALT_AFTER + 1), [0.9] * (HALT_AFTER + 1))
     assert stays == ["flag"] * (HALT_AFTER - 1) + ["halt"] * 2
     assert actions([1.1, 0.9] * HALT_AFTER, [0.5] * 2 * HALT_AFTER) == ["flag", None] * HALT_AFTER
-    assert actions([0.9] * HALT_AFTER, [4.9] * HALT_AFTER) == ["flag"] * (HALT_AFTER - 1) + ["halt"]
-    assert actions([2.1], [0.0]) == actions([0.0], [5.1]) == ["halt"]
+    assert actions([0.9] * HALT_AFTER, [9.9] * HALT_AFTER) == ["flag"] * (HALT_AFTER - 1) + ["halt"]
+    assert actions([2.1], [0.0]) == actions([0.0], [10.1]) == ["halt"]
 
 
 def test_a_broken_score_does_not_wait_for_more():
