@@ -17,7 +17,7 @@ def test_small_rates_are_the_bound_of_a_prediction_interval():
     logs = -3.0 + np.concatenate([half, -half])
     bound = lambda rate: np.exp(stats.t.ppf(1 - rate, df=59, loc=-3.0, scale=logs.std(ddof=1) * np.sqrt(61 / 60)))  # noqa: E731
     assert auto_thresholds({"a": np.exp(logs)}, 1e-3) == {"a": pytest.approx(bound(1e-3))}
-    assert auto_thresholds({"a": np.exp(logs)}) == {"a": pytest.approx(bound(FALSE_ALARM_RATE))}
+    assert auto_thresholds({"a": np.exp(logs)}) == auto_thresholds({"a": np.exp(logs)}, FALSE_ALARM_RATE)
     both = {"a": np.exp(logs), "b": np.exp(logs), "c": np.exp(logs)}
     together = auto_thresholds(both, 1e-3, ["a", "b"])
     assert together == {"a": pytest.approx(bound(5e-4)), "b": pytest.approx(bound(5e-4)), "c": pytest.approx(bound(1e-3))}
@@ -71,8 +71,8 @@ def test_a_total_is_not_below_its_own_epistemic_part():
     rng = np.random.default_rng(4)
     epistemic = np.exp(0.5 * rng.standard_normal(50))
     scores = {"energy": np.sqrt(epistemic**2 + 1.0), "energy_epistemic": epistemic}
-    alone = auto_thresholds({"energy": scores["energy"]})["energy"]
-    found = auto_thresholds(scores)
+    alone = auto_thresholds({"energy": scores["energy"]}, 1e-4)["energy"]
+    found = auto_thresholds(scores, 1e-4)
     assert alone < found["energy_epistemic"] == found["energy"]
 
 
