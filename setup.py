@@ -7,7 +7,7 @@ runs. It uses nothing of Python: no headers are needed, and ctypes loads it.
 
 import runpy
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from sysconfig import get_platform
 
@@ -40,7 +40,7 @@ class BuildKernels(build_ext):
             )
 
         with ThreadPoolExecutor() as pool:
-            ext.extra_objects = sum(pool.map(compiled, product(("float", "double"), VARIANTS)), [])
+            ext.extra_objects = list(chain.from_iterable(pool.map(compiled, product(("float", "double"), VARIANTS))))
         super().build_extension(ext)
 
 

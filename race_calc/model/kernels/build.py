@@ -88,6 +88,6 @@ def _cut_short(content: bytes) -> bool:
     """Does a 64-bit ELF file end before its table of sections, which stands last? Loading it would kill Python."""
 
     def number(at: int, size: int) -> int:
-        return int.from_bytes(content[at : at + size], sys.byteorder)  # type: ignore[arg-type]
+        return int.from_bytes(content[at : at + size], sys.byteorder)
 
     return content[:5] == b"\x7fELF\x02" and len(content) < number(0x28, 8) + number(0x3A, 2) * number(0x3C, 2)
