@@ -71,6 +71,16 @@ def test_a_library_that_the_system_cannot_load(installed):
         assert "Rebuild" in messages.why_not(CPU)
 
 
+@needs_kernels
+def test_a_library_that_cannot_be_read(installed, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.warns(RuntimeWarning, match="cannot be read.*Permission denied"):
+        assert not messages.kernels_usable(CPU)
+
+
 def test_without_a_library_nothing_is_warned(installed):
     build.LIBRARY.unlink(missing_ok=True)
     with warnings.catch_warnings():

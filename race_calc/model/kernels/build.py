@@ -64,7 +64,10 @@ def library() -> ctypes.CDLL:
         raise NoKernels(
             f"race_calc has no compiled kernels: no C compiler was found, or it failed, when it was installed. {_remedy('Install')}"
         )
-    content = LIBRARY.read_bytes()
+    try:
+        content = LIBRARY.read_bytes()
+    except OSError as error:
+        raise NoKernels(f"the compiled kernels cannot be read: {error}. {_remedy('Rebuild')}") from error
     if source_hash(FOLDER).encode() not in content:
         raise NoKernels(f"the compiled kernels {LIBRARY} were built from other source than lies beside them. {_remedy('Rebuild')}")
     if _cut_short(content):
