@@ -12,8 +12,8 @@ test: setup  # PYTEST: further arguments
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
 
 lint: setup
-	$(BIN)/ruff check race_calc tests benchmarks examples docs tools
-	$(BIN)/ruff format --check race_calc tests benchmarks examples docs tools
+	$(BIN)/ruff check race_calc tests benchmarks examples docs tools setup.py
+	$(BIN)/ruff format --check race_calc tests benchmarks examples docs tools setup.py
 
 types: setup
 	$(BIN)/mypy
@@ -23,7 +23,10 @@ docs: $(VENV)/.ready-docs
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+# also what the compiled kernels are built from
+BUILT_FROM := pyproject.toml setup.py race_calc/model/kernels/build.py $(wildcard race_calc/model/kernels/*.c)
+
+$(VENV)/.ready: $(BUILT_FROM) constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint]"
 	touch $@
@@ -40,7 +43,7 @@ test-lowest: $(LOWEST)/.ready
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal
 
 $(LOWEST)/.ready: export PIP_CONSTRAINT = $(LOWEST)/lowest.txt
-$(LOWEST)/.ready: pyproject.toml tools/lowest.py
+$(LOWEST)/.ready: $(BUILT_FROM) tools/lowest.py
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python tools/lowest.py > $(LOWEST)/lowest.txt
@@ -53,4 +56,4 @@ $(VENV)/.ready-docs: $(VENV)/.ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) docs/_build docs/api
+	rm -rf $(VENV) $(LOWEST) docs/_build docs/api build race_calc/model/kernels/_library*

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from race_calc.model.kernels.build import problem
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALL = {
     "outputs.py": ["--rounds", "1"],
@@ -17,11 +19,14 @@ SMALL = {
     "nve.py": ["--picoseconds", "0.03", "--equilibration-steps", "1"],
     "gpu.py": ["--device", "cpu", "--rounds", "1", "--sizes", "27", "--members", "1"],
 }
+NEED_KERNELS = ("tables.py", "member_axis.py")  # what they measure is about them
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SMALL)
 def test_runs(script, tmp_path):
+    if script in NEED_KERNELS and problem():
+        pytest.skip(problem())
     command = [sys.executable, str(BENCHMARKS / script), *SMALL[script], "--json", str(tmp_path / "found.json")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -51,7 +51,7 @@ class RACECalculator(PredictingCalculator):
 
     Parameters: `model`, folder of a checkpoint. `device`, "cpu", "cuda", … or None: CUDA where there is one.
     `dtype`, "float64" or "float32". `members`, also give every member's energy and forces. `compile`: on a CPU,
-    use kernels that the machine's C compiler makes on first use, once; None: where there is a compiler; False: torch's own
+    use the compiled kernels of the package; None: where it was installed with a C compiler; False: torch's own
     operations, about three times slower. On a GPU, True lets torch compile the model in the first step of a process, which
     takes minutes; None and False do not. `tables`, read the radial functions from tables with the kernels (relative error
     of the path weights below 5e-7; for models/3bpa-de 3e-10 eV per atom and 5e-6 eV/Å, `benchmarks/tables.py`).
@@ -63,7 +63,7 @@ class RACECalculator(PredictingCalculator):
     instead of returning it (`race_calc.model.hardware`).
 
     Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, RuntimeError for `compile=True`
-    without a C compiler on a CPU or with torch < 2.13 on a GPU, ValueError for an impossible device or dtype and for
+    without compiled kernels on a CPU or with torch < 2.13 on a GPU, ValueError for an impossible device or dtype and for
     `calibrated=True` without a calibration; `calculate` raises ValueError for a structure that cannot be evaluated.
     """
 

@@ -125,10 +125,10 @@ def load_stack(
 ) -> StackPosterior:
     """The stack of a checkpoint, cast to `dtype` on `device`.
 
-    `compile`: on a CPU, use the compiled kernels; None: where they can be built. On a GPU, True: let torch compile the
+    `compile`: on a CPU, use the compiled kernels; None: where the package has them. On a GPU, True: let torch compile the
     model. `tables`: with the kernels, radial functions from tables. `forces_epistemic`: False leaves out the forces of
     every member where they share their trunk, which makes a step nearly as cheap as that of one model.
-    Raises RuntimeError when `compile` is True and there is no C compiler (CPU) or torch is too old to compile (GPU),
+    Raises RuntimeError when `compile` is True and there are no compiled kernels (CPU) or torch is too old to compile (GPU),
     ValueError when `forces_epistemic` is False and the members share nothing.
     """
     if not forces_epistemic and not shares_trunk(checkpoint.parameters):

@@ -218,8 +218,8 @@ def test_kernels_and_tables_change_nothing_but_the_time(tiny_model, crystal):
 def test_compiling_where_it_cannot_be_done(tiny_model, monkeypatch):
     import race_calc.posterior.stack as stack
 
-    monkeypatch.setattr(stack, "why_not", lambda device: "no C compiler found")
+    monkeypatch.setattr(stack, "why_not", lambda device: "race_calc has no compiled kernels")
     monkeypatch.setattr(stack, "kernels_usable", lambda device: False)
-    with pytest.raises(RuntimeError, match="no C compiler"):
+    with pytest.raises(RuntimeError, match="no compiled kernels"):
         RACECalculator(tiny_model, compile=True)
     assert not RACECalculator(tiny_model).posterior.kernels

@@ -9,6 +9,7 @@ from ase.build import bulk, molecule
 
 from race_calc.data.graph import collate, from_atoms
 from race_calc.model.config import ModelConfig
+from race_calc.model.kernels import build
 from race_calc.model.kernels.messages import PathWeights, message_sums, why_not
 from race_calc.model.layout import Numerics
 from race_calc.model.parameters import initialise
@@ -33,13 +34,27 @@ def kernels():
         pytest.skip(problem)
 
 
+VARIANTS = ["baseline", "avx2", "avx512"]  # a processor that can run one can run those before it
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request, monkeypatch):
+    """The kernels for each kind of processor that this one can stand for."""
+    if VARIANTS.index(request.param) > VARIANTS.index(build.variant()):
+        pytest.skip(f"not for {request.param}: this processor, or this build, has {build.variant()}")
+    monkeypatch.setattr(build, "variant", lambda: request.param)
+    build.kernel.cache_clear()
+    yield request.param
+    build.kernel.cache_clear()
+
+
 def close(a, b, tolerance: float = 1e-12) -> bool:
     return all((a[name] - b[name]).abs().max() <= tolerance * b[name].abs().max() for name in FIELDS)
 
 
-# 17 and 9 channels: whole vectors and a rest in float64 (8 lanes); 1: only a rest
+# 17 and 9 channels: whole vectors and a rest in float64 (2, 4 or 8 lanes); 1: only a rest
 @pytest.mark.parametrize("irreps", ["17x0e+9x1o+8x2e", "1x0e+1x1o+1x2e", "16x0e+3x0o+5x1o+2x1e+9x2e+1x2o+2x3o+1x3e"])
-def test_many_edges(irreps):
+def test_many_edges(irreps, variant):
     """Some 3,500 edges of a distorted crystal: several blocks of edges."""
     atoms = bulk("Cu", cubic=True).repeat((4, 4, 3))
     atoms.rattle(0.1, seed=1)
@@ -65,7 +80,7 @@ def test_shared_work(members, tables):
         assert close(evaluate(model, stack, replace(layout, edges=replace(layout.edges, threads=threads))), alone, 1e-13)
 
 
-def test_training_gradients_are_those_of_torch():
+def test_training_gradients_are_those_of_torch(variant):
     """Of a loss on forces, so through the first backward pass; a batch, several channels, float64."""
     model = make("17x0e+9x1o+8x2e", (1, 6, 8), l_max=3)
     stack = initialise(model.plan, [3, 4], OFFSETS)

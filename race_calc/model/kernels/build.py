@@ -1,87 +1,96 @@
-"""Compile the C kernels with the machine's own compiler, once; later processes load the cached library."""
+"""The library of C kernels that setup.py built: found beside this file, checked, loaded. Standard library only: setup.py runs it."""
 
 import ctypes
 import hashlib
-import os
-import platform
-import shutil
-import subprocess
 import sys
-import tempfile
+import sysconfig
+import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("messages.c")
-FLAGS = ("-O3", "-march=native", "-fPIC", "-shared")
+FOLDER = Path(__file__).resolve().parent
+NAME = "_library"
+LIBRARY = FOLDER / f"{NAME}{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
-class NoCompiler(RuntimeError):
-    """The C kernels cannot be built here."""
+class NoKernels(RuntimeError):
+    """The compiled kernels cannot be used here; the message says why, and what to do."""
+
+
+def source_hash(folder: Path) -> str:
+    """SHA-256, in hexadecimal digits, of the C files of a folder, in the order of their names."""
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(folder.glob("*.c")))).hexdigest()
 
 
 @cache
-def library(real: str) -> ctypes.CDLL:
-    """The kernels for `real` = "float" or "double".
+def problem() -> str | None:
+    """What keeps the kernels from working, in words; None if nothing does.
 
-    The library lies in the user's cache folder ($XDG_CACHE_HOME or ~/.cache, race_calc), named by source, compiler
-    and processor. Raises NoCompiler, with the compiler's words, where it cannot be made.
+    A library that is there but cannot be used gives a RuntimeWarning too, once.
     """
     try:
-        return _library(real)
-    except NoCompiler:
-        raise
-    except (OSError, RuntimeError) as error:  # no home folder, a cache that cannot be executed
-        raise NoCompiler(f"the compiled kernels cannot be used: {error}") from error
+        library()
+    except NoKernels as error:
+        if LIBRARY.exists():
+            warnings.warn(f"{error}. Until then torch's own operations are used, which are slower", RuntimeWarning, stacklevel=2)
+        return str(error)
+    return None
 
 
-def _library(real: str) -> ctypes.CDLL:
-    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise NoCompiler("no C compiler found: install gcc or clang, or go on without compiled kernels")
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "race_calc"
-    path = folder / f"messages-{real}-{_key(compiler)}.so"
-    if not path.exists():
-        _compile(compiler, real, path)
-    try:
-        found = ctypes.CDLL(str(path))
-    except OSError:  # damaged: once more
-        _compile(compiler, real, path)
-        found = ctypes.CDLL(str(path))
-    for name in ("forward", "backward", "twice"):
-        getattr(found, name).argtypes = [ctypes.c_void_p] + 4 * [ctypes.c_int64]
-        getattr(found, name).restype = ctypes.c_int
+@cache
+def kernel(name: str, real: str) -> Callable[[int, int, int, int, int], int]:
+    """The function `name` ("forward", "backward", "twice") of messages.c for real = "float" or "double", on this processor.
+
+    Its arguments: address of the `Task`, first and last member, first and last atom. Raises NoKernels.
+    """
+    found = getattr(library(), f"{name}_{real}_{variant()}")
+    found.argtypes = [ctypes.c_void_p] + 4 * [ctypes.c_int64]
+    found.restype = ctypes.c_int
     return found
 
 
-def _compile(compiler: str, real: str, path: Path) -> None:
-    """Write the library beside its place and move it there, so that two processes cannot disturb each other."""
+def variant() -> str:
+    """The kind of processor that the kernels are taken for: "baseline", "avx2" or "avx512". Raises NoKernels."""
+    asked = library().variant
+    asked.restype = ctypes.c_char_p
+    return asked().decode()
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The library, built from exactly the C files that lie beside it. Raises NoKernels."""
+    if not LIBRARY.is_file():
+        raise NoKernels(
+            f"race_calc has no compiled kernels: no C compiler was found, or it failed, when it was installed. {_remedy('Install')}"
+        )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=path.parent, suffix=".so")
+        content = LIBRARY.read_bytes()
     except OSError as error:
-        raise NoCompiler(f"the cache folder {path.parent} cannot be written ({error}): set XDG_CACHE_HOME") from error
-    os.close(handle)
-    print(f"race_calc: compiling the {real} kernels, once, into {path.parent}", file=sys.stderr, flush=True)
+        raise NoKernels(f"the compiled kernels cannot be read: {error}. {_remedy('Rebuild')}") from error
+    if source_hash(FOLDER).encode() not in content:
+        raise NoKernels(f"the compiled kernels {LIBRARY} were built from other source than lies beside them. {_remedy('Rebuild')}")
+    if _cut_short(content):
+        raise NoKernels(f"the compiled kernels {LIBRARY} are cut short. {_remedy('Rebuild')}")
     try:
-        for flags in (FLAGS, [flag for flag in FLAGS if flag != "-march=native"]):  # some compilers do not know it
-            command = [compiler, *flags, f"-DREAL={real}", str(SOURCE), "-o", draft]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if not done.returncode:
-                break
-        else:
-            raise NoCompiler(f"{compiler} could not compile the kernels:\n{done.stderr.strip()[:2000]}")
-        os.replace(draft, path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+        return ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        raise NoKernels(f"the compiled kernels cannot be loaded: {error}. {_remedy('Rebuild')}") from error
 
 
-def _key(compiler: str) -> str:
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    cpu = Path("/proc/cpuinfo")
-    flags = (
-        next((line for line in cpu.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
-        if cpu.exists()
-        else platform.processor()
-    )
-    parts = (SOURCE.read_text(), version, flags, platform.machine(), *FLAGS)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+def _remedy(verb: str) -> str:
+    checkout = FOLDER.parents[2]
+    if (checkout / "setup.py").is_file():
+        command = f"{sys.executable} -m pip install --no-deps --editable {checkout}"
+    else:
+        command = "pip install --force-reinstall --no-deps, in the folder of its source"
+    return f"{verb} them with gcc or clang: {command}"
+
+
+def _cut_short(content: bytes) -> bool:
+    """Does a 64-bit ELF file end before its table of sections, which stands last? Loading it would kill Python."""
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(content[at : at + size], sys.byteorder)
+
+    return content[:5] == b"\x7fELF\x02" and len(content) < number(0x28, 8) + number(0x3A, 2) * number(0x3C, 2)

@@ -16,14 +16,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* setup.py compiles this file for every REAL (float, double) and VARIANT of processor (baseline, avx2, avx512), whose vectors
+ * have VECTOR bytes */
 #ifndef REAL
 #define REAL float
+#define VARIANT baseline
+#define VECTOR 16
 #endif
-#define LANES (64 / (int)sizeof(REAL))
+#define JOIN(name, real, variant) name##_##real##_##variant
+#define EXPAND(name, real, variant) JOIN(name, real, variant)
+#define KERNEL(name) int EXPAND(name, REAL, VARIANT)
+#define LANES (VECTOR / (int)sizeof(REAL))
 #define INLINE static inline __attribute__((always_inline))
 
-typedef REAL vec __attribute__((vector_size(64)));
-typedef REAL loose __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
+typedef REAL vec __attribute__((vector_size(VECTOR)));
+typedef REAL loose __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias));
 
 typedef struct { int32_t l1, l3, source, target, channels, r, o, k, again; } Path; /* again: an earlier path has this k */
 typedef struct { int32_t k, y; REAL value; } Coupling;  /* K[k] += value Y[y]; sorted by y */
@@ -197,7 +204,7 @@ static int make_room(const Task *t, Room *room)
         if (t->first[i + 1] - t->first[i] > most) most = t->first[i + 1] - t->first[i];
     if (most > t->edges) most = t->edges + 1;
     const size_t W = t->radial_width, rows = t->table ? most : 0;
-    size_t size[] = {(t->n_k + 1) * sizeof(vec), padded(most * t->n_k + 1), padded(t->n_k + 1),
+    size_t size[] = {padded((t->n_k + 1) * LANES), padded(most * t->n_k + 1), padded(t->n_k + 1),
                      padded(rows * W), padded(rows * W), padded(W), (most * sizeof(Edge) + 63) / 64 * 64,
                      (most * sizeof(int64_t) + 63) / 64 * 64, (most * sizeof(int32_t) + 63) / 64 * 64,
                      (t->pairs + 1) * sizeof(int32_t)};
@@ -281,8 +288,8 @@ static void fill_member(const Task *t, Room *b, int64_t m, int with_slope)
     }
 }
 
-/* ---- the three kernels: members first..last, centres from..to; d_u, d_radial and d_place are added to. Each returns 0,
- * or 1 when there is no memory ---- */
+/* ---- the three kernels, `forward_float_avx2` and so on: members first..last, centres from..to; d_u, d_radial and d_place
+ * are added to. Each returns 0, or 1 when there is no memory ---- */
 
 #define ROW(list, index, m, row, widths) ((list)[index] + ((m) * t->atoms + (row)) * (int64_t)(widths)[index])
 #define BLOCKS_AND_MEMBERS(with_slope) \
@@ -294,7 +301,7 @@ static void fill_member(const Task *t, Room *b, int64_t m, int with_slope)
 #define END_BLOCKS_AND_MEMBERS } } }
 #define EDGES(i) (b.edge + (t->first[i] - t->first[centre]))
 
-int forward(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
+KERNEL(forward)(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
 {
     Room b;
     if (make_room(t, &b)) return 1;
@@ -336,7 +343,7 @@ static void finish_edge(const Task *t, const Room *b, int64_t m, const Edge *edg
     } else add(t->d_radial + row * W, b->dR, W);
 }
 
-int backward(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
+KERNEL(backward)(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
 {
     Room b;
     if (make_room(t, &b)) return 1;
@@ -358,7 +365,7 @@ int backward(const Task *t, int64_t first, int64_t last, int64_t from, int64_t t
     return 0;
 }
 
-int twice(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
+KERNEL(twice)(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
 {
     Room b;
     if (make_room(t, &b)) return 1;

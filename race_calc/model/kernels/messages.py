@@ -7,14 +7,12 @@ written down at the top of messages.c.
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from race_calc.model.kernels.build import NoCompiler, library
+from race_calc.model.kernels.build import problem
 from race_calc.model.kernels.recipe import Recipe, recipe
 from race_calc.model.kernels.task import Neighbours, Tensors, real, run
 from race_calc.model.plan import LayerPlan
@@ -29,7 +27,7 @@ class PathWeights:
 
 
 def kernels_usable(device: torch.device) -> bool:
-    """Can the kernels work here? They need a CPU and a C compiler."""
+    """Can the kernels work here? They need a CPU, and a C compiler when the package is installed."""
     return why_not(device) is None
 
 
@@ -37,17 +35,7 @@ def why_not(device: torch.device) -> str | None:
     """What keeps the kernels from working here, in words; None if nothing does."""
     if device.type != "cpu":
         return f"the compiled kernels are for the CPU, not for {device}"
-    return _build_problem()
-
-
-@cache
-def _build_problem() -> str | None:
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(library, ("float", "double")))
-    except NoCompiler as error:
-        return str(error)
-    return None
+    return problem()
 
 
 def message_sums(

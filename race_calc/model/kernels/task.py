@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from race_calc.model.hardware import run_parts
-from race_calc.model.kernels.build import library
+from race_calc.model.kernels.build import kernel
 from race_calc.model.kernels.recipe import Recipe
 
 Tensors = dict[str, Any]  # by the names of their fields in `Task`: a Tensor, a list of them, or None where it is not wanted
@@ -68,7 +68,7 @@ def run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
     """The kernel `name` of messages.c, the members or the atoms shared out to threads."""
     tensors = tensors | {"first": at.first, "neighbour": at.neighbour, "pair": at.pair}
     y, table, features = tensors["y"], tensors.get("table"), tensors["u"]
-    kernel = getattr(library(real(features[0])), name)
+    function = kernel(name, real(features[0]))
     members, atoms = features[0].shape[:2]
     arrays = {
         name: getattr(recipe, name) for name in ("paths", "couplings", "first_coupling", "source_width", "target_width", "target_channels")
@@ -111,7 +111,7 @@ def run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
             **{key: value.data_ptr() for key, value in own[part].items() if isinstance(value, Tensor)},
         )
         some = cuts[part : part + 2]
-        return kernel(ctypes.addressof(task), *(some if by_members else (0, members)), *((0, atoms) if by_members else some))
+        return function(ctypes.addressof(task), *(some if by_members else (0, members)), *((0, atoms) if by_members else some))
 
     if any(run_parts(work, parts)):
         raise MemoryError("a message kernel got no memory for its edges")

@@ -1,0 +1,56 @@
+"""The compiled kernels, for setuptools; everything else about the package is in pyproject.toml.
+
+One shared library is built where a C compiler (gcc, clang) is; where none is, the installation goes on without it. It holds
+every file of KERNELS for both number types and for several kinds of processor, and the package chooses among them when it
+runs. It uses nothing of Python: no headers are needed, and ctypes loads it.
+"""
+
+import runpy
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, product
+from pathlib import Path
+from sysconfig import get_platform
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+FOLDER = Path("race_calc/model/kernels")
+KERNELS = ["messages.c"]  # compiled for each type of number and kind of processor
+AVX2 = ["-mavx2", "-mfma"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]
+HASWELL, SKYLAKE = "-mtune=haswell", "-mtune=skylake-avx512"  # run elsewhere too; without them `backward` takes up to 1.24 times as long
+VARIANTS = {"baseline": (16, [])}  # → bytes of a vector, flags; library.c knows what each needs of the processor
+if get_platform() == "linux-x86_64":
+    VARIANTS |= {"avx2": (32, [*AVX2, HASWELL]), "avx512": (64, [*AVX512, SKYLAKE])}
+FLAGS = ["-O3", "-g0", "-ffp-contract=fast"]
+
+
+class BuildKernels(build_ext):
+    """Compiles KERNELS for each number type and variant; setuptools compiles `sources` and links."""
+
+    def build_extension(self, ext: Extension) -> None:
+        def compiled(job: tuple[str, str]) -> list[str]:
+            real, variant = job
+            vector, flags = VARIANTS[variant]
+            return self.compiler.compile(
+                [str(FOLDER / name) for name in KERNELS],
+                output_dir=f"{self.build_temp}/{real}-{variant}",
+                macros=[("REAL", real), ("VARIANT", variant), ("VECTOR", str(vector))],
+                extra_postargs=[*FLAGS, *flags],
+            )
+
+        with ThreadPoolExecutor() as pool:
+            ext.extra_objects = list(chain.from_iterable(pool.map(compiled, product(("float", "double"), VARIANTS))))
+        super().build_extension(ext)
+
+
+build = runpy.run_path(str(FOLDER / "build.py"))
+library = Extension(
+    f"race_calc.model.kernels.{build['NAME']}",
+    sources=[str(FOLDER / "library.c")],
+    depends=["setup.py", *(str(path) for path in sorted(FOLDER.glob("*.c")))],
+    define_macros=[("SOURCE", f'"{build["source_hash"](FOLDER)}"')] + [("VARIANTS", "1")] * (len(VARIANTS) > 1),
+    extra_compile_args=FLAGS,
+    optional=True,
+)
+setup(ext_modules=[library], cmdclass={"build_ext": BuildKernels})
