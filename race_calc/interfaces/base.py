@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ class PredictingCalculator(Calculator):
     at once overrides `raw_predictions` too. `results` holds what the Prediction gives, by the names in
     `race_calc.uncertainty.prediction.QUANTITIES`.
 
+    Threads may share one: each calculation, with what is read of it, is done alone (`get_property`, `prediction`, and all that ASE's
+    `get_…` methods give). The attribute `results` is of whichever structure came last.
+
     `thresholds`: what "auto" means for each criterion of the monitor, without a calibration. `calibration`: what is applied to
     the uncertainties, the path of one that `race-calc calibrate` stored, or None; an attribute that can be set before the first
     calculation. `model_hash`: what tells this potential from others, or None.
@@ -37,6 +41,7 @@ class PredictingCalculator(Calculator):
         thresholds: Mapping[str, float] | None = None,
         calibration: Calibration | str | Path | None = None,
     ):
+        self._lock = RLock()  # around every use of atoms, results and _raw
         super().__init__()
         if isinstance(calibration, (str, Path)):
             calibration = read_calibration(calibration, self.model_hash)
@@ -61,15 +66,24 @@ class PredictingCalculator(Calculator):
         """
         if atoms is None and self.atoms is None:
             raise ValueError("nothing was calculated yet: give atoms")
-        self.get_property("energy", atoms)
-        return self._prediction
+        with self._lock:
+            self.get_property("energy", atoms)
+            return self._prediction
 
     def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
         """Uncalibrated, one structure after the other; `results` and the current structure stay as they are."""
-        return map(self._raw, structures)
+        return map(self._raw_alone, structures)
+
+    def _raw_alone(self, atoms: Atoms) -> Prediction:
+        with self._lock:
+            return self._raw(atoms)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """Predict once and fill `results` with everything that gives."""
+        with self._lock:
+            self._calculate(atoms, properties, system_changes)
+
+    def _calculate(self, atoms: Atoms | None, properties, system_changes) -> None:
         self.results, self._prediction = {}, None  # nothing stale if this fails
         super().calculate(atoms, properties, system_changes)
         if len(self.atoms) == 0:  # type: ignore[arg-type]  # set by ASE just now
@@ -81,10 +95,21 @@ class PredictingCalculator(Calculator):
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
         """As in ASE; a stress that the structure does not have is refused without evaluating the model again."""
-        current = self.results and (atoms is None or not self.check_state(atoms))
-        if current and name in self.implemented_properties and name not in self.results:
-            raise PropertyNotImplementedError(f"{name} needs a periodic cell with a volume")
-        return super().get_property(name, atoms, allow_calculation)
+        with self._lock:
+            current = self.results and (atoms is None or not self.check_state(atoms))
+            if current and name in self.implemented_properties and name not in self.results:
+                raise PropertyNotImplementedError(f"{name} needs a periodic cell with a volume")
+            return super().get_property(name, atoms, allow_calculation)
+
+    def get_potential_energy(self, atoms: Atoms | None = None, force_consistent: bool = False) -> float:
+        """As in ASE, which reads the free energy from the results."""
+        with self._lock:
+            return super().get_potential_energy(atoms, force_consistent)
+
+    def calculate_properties(self, atoms: Atoms, properties) -> Properties:
+        """As in ASE, which calculates and then reads the results."""
+        with self._lock:
+            return super().calculate_properties(atoms, properties)
 
     def set(self, **changes):
         """Refuses changes: everything is fixed when the calculator is made."""
@@ -93,8 +118,17 @@ class PredictingCalculator(Calculator):
         return super().set()
 
     def reset(self) -> None:
-        super().reset()
-        self._prediction = None
+        with self._lock:
+            super().reset()
+            self._prediction = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all but the lock, of which each has its own."""
+        with self._lock:
+            return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=RLock())
 
     def export_properties(self) -> Properties:
         """The results that have a standard ASE name."""
