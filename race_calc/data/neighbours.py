@@ -12,8 +12,8 @@ from race_calc.data.structure import checked
 SMALLEST_DISTANCE = 1e-3  # Å; closer pairs have no direction and no physical meaning
 MOST_PAIRS = 12_000_000  # directed; the search and its arrays then stay below 2 GiB
 MOST_IMAGES = 4_000_000  # of atoms, those in the cell included; the same
-FEW_PAIRS = 200_000  # so many may be as dense as they are
-DENSEST = 2.0  # atoms per Å³, eleven times diamond
+FEW_PAIRS = 100_000  # so many may be as dense as they are
+DENSEST = 1.0  # atoms per Å³, six times diamond
 SAMPLE = 2000  # atoms whose neighbours are counted before a search
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # centre (E,), neighbour (E,), shifts (E, 3), number of the pair (E,)
 
@@ -45,8 +45,8 @@ def neighbour_pairs(atoms: Atoms, cutoff: float) -> Pairs:
 
     Returns centre (E,), neighbour (E,) and integer cell shifts (E, 3), sorted by centre, and the number of the undirected pair (E,),
     which i ← j and j ← i share. Raises ValueError as `race_calc.data.structure.checked` does, when two atoms are closer than 0.001 Å,
-    and when the pairs or the periodic images are too many: more than 12 million pairs or 4 million images (2 GiB), or more than 200,000
-    pairs in a structure of over 2 atoms per Å³.
+    and when the pairs or the periodic images are too many: more than 12 million pairs or 4 million images (2 GiB), or more than 100,000
+    pairs in a structure of over 1 atom per Å³.
     """
     atoms = checked(atoms)
     images = _images(atoms, cutoff)
@@ -110,7 +110,7 @@ def _check_number(images: Images, tree: cKDTree, cutoff: float) -> None:
     pairs, densest = n * neighbours, DENSEST * 4 / 3 * np.pi * cutoff**3
     if pairs > FEW_PAIRS and neighbours > densest:
         raise ValueError(
-            f"{n} atoms have about {pairs:.1e} pairs within {cutoff} Å, {neighbours:.0f} neighbours each: more than {DENSEST} atoms "
+            f"{n} atoms have about {pairs:.1e} pairs within {cutoff} Å, {neighbours:.0f} neighbours each: more than {DENSEST:g} atom "
             "per Å³; the structure or its cell has collapsed or has another unit; go back to the last good frame"
         )
     if pairs > MOST_PAIRS:

@@ -18,16 +18,25 @@ def checked(atoms: Atoms) -> Atoms:
     """
     if len(atoms) == 0:
         raise ValueError("the structure has no atoms: give at least one atom")
-    numbers = _elements(_real("atomic numbers", atoms.numbers, (len(atoms),)))
-    positions, cell = (
-        np.ascontiguousarray(_real(name, values, (rows, 3)), dtype=np.float64)
-        for name, values, rows in (("positions", atoms.positions, len(atoms)), ("the cell", atoms.cell.array, 3))
-    )
+    given = real_arrays(atoms)
+    numbers = _elements(given[0])
+    positions, cell = (np.ascontiguousarray(values, dtype=np.float64) for values in given[1:])
     _check_positions(positions)
     _check_cell(cell, atoms.pbc)
     if numbers is atoms.numbers and positions is atoms.positions and cell is atoms.cell.array:
         return atoms
     return Atoms(numbers, positions, cell=cell, pbc=atoms.pbc)
+
+
+def real_arrays(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Atomic numbers (N,), positions (N, 3) and cell vectors (3, 3) as they are.
+
+    Raises ValueError for one of another shape, masked, or of what are no real numbers. To be asked before ASE compares or copies the
+    structure: it compares strings and complex numbers, and copies a complex cell as a real one.
+    """
+    n = len(atoms)
+    numbers, positions = _real("atomic numbers", atoms.numbers, (n,)), _real("positions", atoms.positions, (n, 3))
+    return numbers, positions, _real("cell vectors", atoms.cell.array, (3, 3))
 
 
 def _real(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

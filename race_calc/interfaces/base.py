@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.data import atomic_numbers
 from ase.outputs import Properties
 
+from race_calc.data.structure import real_arrays
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction
 from race_calc.uncertainty.predictor import BATCH
@@ -85,6 +86,8 @@ class PredictingCalculator(Calculator):
 
     def _calculate(self, atoms: Atoms | None, properties, system_changes) -> None:
         self.results, self._prediction = {}, None  # nothing stale if this fails
+        if atoms is not None:
+            real_arrays(atoms)
         super().calculate(atoms, properties, system_changes)
         if len(self.atoms) == 0:  # type: ignore[arg-type]  # set by ASE just now
             raise ValueError("the structure has no atoms: give at least one atom")
@@ -95,6 +98,8 @@ class PredictingCalculator(Calculator):
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
         """As in ASE; a stress that the structure does not have is refused without evaluating the model again."""
+        if atoms is not None:
+            real_arrays(atoms)
         with self._lock:
             current = self.results and (atoms is None or not self.check_state(atoms))
             if current and name in self.implemented_properties and name not in self.results:

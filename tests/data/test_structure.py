@@ -66,6 +66,27 @@ def test_cells_without_meaning(scale):
         checked(Atoms("C", cell=[scale, 4, 4], pbc=True))
 
 
+@pytest.mark.parametrize(
+    "cell, message", [(4 * np.eye(3) + 1j, "complex128"), (np.full(3, 4.0), r"\(3,\)"), (np.eye(3, dtype=object), "object")]
+)
+def test_a_cell_that_ase_would_change_while_copying(tiny_model, cell, message):
+    calculator, atoms = RACECalculator(tiny_model), Atoms("C", cell=[4, 4, 4], pbc=True)
+    atoms.cell.array = cell
+    for ask in (calculator.calculate, lambda atoms: calculator.get_property("energy", atoms)):
+        with pytest.raises(ValueError, match=f"cell vectors have the .*{message}"):
+            ask(atoms)
+
+
+@pytest.mark.parametrize("kind", [complex, object, str, "S20"])
+def test_strange_arrays_are_refused_also_after_a_calculation(tiny_model, kind):
+    """ASE finds a complex array of the same numbers unchanged, and fails on strings with NumPy's words."""
+    calculator, atoms = RACECalculator(tiny_model), water()
+    calculator.get_property("energy", atoms)
+    for name in ("positions", "numbers"):
+        with pytest.raises(ValueError, match="have the type"):
+            calculator.get_property("energy", water(**{name: water().arrays[name].astype(kind)}))
+
+
 def test_other_arrays_of_the_same_numbers_give_the_same_energy(tiny_model):
     calculator, atoms = RACECalculator(tiny_model), water()
     expected = calculator.get_property("forces", atoms)
