@@ -104,7 +104,7 @@ def computed(pid: int) -> float:
 
 
 def table(found: list[dict]) -> None:
-    names = [mutation.__name__ for mutation in MUTATIONS]
+    names = dict.fromkeys(mutation.__name__ for mutation in MUTATIONS)
     print(f"{'mutation':30s}" + "".join(f"{name:>19s}" for name in CLASSES))
     for name in [*names, "all"]:
         counts = Counter(one["class"] for one in found if name in ("all", one["mutation"]))
