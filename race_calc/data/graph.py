@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from race_calc.data.neighbours import Pairs, check_structure, neighbour_pairs
+from race_calc.data.neighbours import Pairs, neighbour_pairs
 from race_calc.data.skin import SkinList, pairs_within, updated
+from race_calc.data.structure import checked
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,14 @@ class Graph:
 
 
 def from_atoms(atoms: Atoms, cutoff: float) -> Graph:
-    """The graph of one structure, which stays as it is. `cutoff` in Å. Raises ValueError as `check_structure` and `neighbour_pairs` do."""
-    check_structure(atoms)
+    """The graph of one structure, which stays as it is. `cutoff` in Å. Raises ValueError as `neighbour_pairs` does."""
+    atoms = checked(atoms)
     return _graph(atoms, neighbour_pairs(atoms, cutoff))
 
 
 def from_atoms_with_skin(atoms: Atoms, cutoff: float, last: SkinList | None) -> tuple[Graph, SkinList]:
     """The same, from the pairs of an earlier structure where these still serve, and the list for the next one."""
-    check_structure(atoms)
+    atoms = checked(atoms)
     pairs = updated(last, atoms, cutoff)
     return _graph(atoms, pairs_within(pairs, atoms, cutoff)), pairs
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from numbers import Integral
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.data import atomic_numbers, chemical_symbols
 from ase.outputs import Properties
 
+from race_calc.data.structure import check_geometry, real_arrays
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction
 from race_calc.uncertainty.predictor import BATCH, tell_refusal
@@ -25,6 +27,9 @@ class PredictingCalculator(Calculator):
     at once overrides `raw_predictions` too. `results` holds what the Prediction gives, by the names in
     `race_calc.uncertainty.prediction.QUANTITIES`.
 
+    Threads may share one: each calculation, with what is read of it, is done alone (`get_property`, `prediction`, and all that ASE's
+    `get_…` methods give). The attribute `results` is of whichever structure came last.
+
     `thresholds`: what "auto" means for each criterion of the monitor, without a calibration. `calibration`: what is applied to
     the uncertainties, the path of one that `race-calc calibrate` stored, or None; an attribute that can be set before the first
     calculation. `model_hash`: what tells this potential from others, or None.
@@ -38,6 +43,7 @@ class PredictingCalculator(Calculator):
         thresholds: Mapping[str, float] | None = None,
         calibration: Calibration | str | Path | None = None,
     ):
+        self._lock = RLock()  # around every use of atoms, results and _raw
         super().__init__()
         if isinstance(calibration, (str, Path)):
             calibration = read_calibration(calibration, self.model_hash)
@@ -62,25 +68,36 @@ class PredictingCalculator(Calculator):
         """
         if atoms is None and self.atoms is None:
             raise ValueError("nothing was calculated yet: give atoms")
-        self.get_property("energy", atoms)
-        return self._prediction
+        with self._lock:
+            self.get_property("energy", atoms)
+            return self._prediction
 
     def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
         """Uncalibrated, one structure after the other; `results` and the current structure stay as they are."""
-        return map(self._raw, structures)
+        return map(self._raw_alone, structures)
+
+    def _raw_alone(self, atoms: Atoms) -> Prediction:
+        with self._lock:
+            return self._raw(atoms)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """Predict once and fill `results` with everything that gives.
 
-        Raises ValueError for no atoms and for positions or a cell that are not finite, and what the potential raises; a monitor of a run
+        Raises ValueError for no atoms and as `race_calc.data.structure.check_geometry` does, and what the potential raises; a monitor of a run
         with these atoms is told first (`race_calc.uncertainty.predictor.tell_refusal`).
         """
+        with self._lock:
+            self._calculate(atoms, properties, system_changes)
+
+    def _calculate(self, atoms: Atoms | None, properties, system_changes) -> None:
         self.results, self._prediction = {}, None  # nothing stale if this fails
+        if atoms is not None:
+            real_arrays(atoms)
         super().calculate(atoms, properties, system_changes)
         if len(self.atoms) == 0:  # type: ignore[arg-type]  # set by ASE just now
             raise ValueError("the structure has no atoms: give at least one atom")
         try:
-            _check_finite(self.atoms)  # type: ignore[arg-type]
+            check_geometry(self.atoms)  # type: ignore[arg-type]
             raw = self._raw(self.atoms)  # type: ignore[arg-type]
         except Exception as error:  # whatever a potential raises
             if atoms is not None:
@@ -92,10 +109,23 @@ class PredictingCalculator(Calculator):
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
         """As in ASE; a stress that the structure does not have is refused without evaluating the model again."""
-        current = self.results and (atoms is None or not self.check_state(atoms))
-        if current and name in self.implemented_properties and name not in self.results:
-            raise PropertyNotImplementedError(f"{name} needs a periodic cell with a volume")
-        return super().get_property(name, atoms, allow_calculation)
+        if atoms is not None:
+            real_arrays(atoms)
+        with self._lock:
+            current = self.results and (atoms is None or not self.check_state(atoms))
+            if current and name in self.implemented_properties and name not in self.results:
+                raise PropertyNotImplementedError(f"{name} needs a periodic cell with a volume")
+            return super().get_property(name, atoms, allow_calculation)
+
+    def get_potential_energy(self, atoms: Atoms | None = None, force_consistent: bool = False) -> float:
+        """As in ASE, which reads the free energy from the results."""
+        with self._lock:
+            return super().get_potential_energy(atoms, force_consistent)
+
+    def calculate_properties(self, atoms: Atoms, properties) -> Properties:
+        """As in ASE, which calculates and then reads the results."""
+        with self._lock:
+            return super().calculate_properties(atoms, properties)
 
     def set(self, **changes):
         """Refuses changes: everything is fixed when the calculator is made."""
@@ -104,8 +134,17 @@ class PredictingCalculator(Calculator):
         return super().set()
 
     def reset(self) -> None:
-        super().reset()
-        self._prediction = None
+        with self._lock:
+            super().reset()
+            self._prediction = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all but the lock, of which each has its own."""
+        with self._lock:
+            return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=RLock())
 
     def export_properties(self) -> Properties:
         """The results that have a standard ASE name."""
@@ -121,16 +160,6 @@ def results_of(prediction: Prediction) -> dict[str, float | bool | np.ndarray]:
             value = value if axis is None else np.take(value, 0, axis)
             found[name] = value if isinstance(value, bool) else float(value) if np.ndim(value) == 0 else np.array(value)
     return found
-
-
-def _check_finite(atoms: Atoms) -> None:
-    """Raise ValueError, with what to do, for positions or a cell that are not finite: potentials give NaN there, or fail oddly."""
-    todo = "the run has blown up or the file is damaged; go back to the last good frame, use a shorter time step"
-    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if len(bad):
-        raise ValueError(f"positions of atom {bad[0]} are not finite ({atoms.positions[bad[0]]}), {len(bad)} atoms in all: {todo}")
-    if not np.isfinite(atoms.cell.array).all():
-        raise ValueError(f"the cell is not finite: {todo}")
 
 
 def elements_of(calculator) -> tuple[str, ...] | None:

@@ -97,6 +97,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
     write_atomically(folder / CARD, card.encode())
 
 
+@torch.inference_mode(False)  # parameters are ordinary tensors also for a caller who is in that mode
 def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     """Read a model folder written by `save_checkpoint`; nothing in it is executed. `calibration`: also what calibrates it.
 

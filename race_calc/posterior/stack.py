@@ -46,6 +46,7 @@ class StackPosterior:
     def members(self) -> int:
         return n_members(self.parameters)
 
+    @torch.inference_mode(False)  # forces are gradients: also for a caller who is in that mode
     def predict(self, graph: Graph) -> Prediction:
         """Mean, covariances and BALD for every structure of the graph; one forward and one backward pass.
 
@@ -115,6 +116,7 @@ class StackPosterior:
         )
 
 
+@torch.inference_mode(False)
 def load_stack(
     checkpoint: Checkpoint,
     dtype: torch.dtype,

@@ -1,5 +1,7 @@
 """Neighbour pairs against ASE, and the structures that cannot be evaluated."""
 
+import time
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -8,7 +10,9 @@ from ase.neighborlist import neighbor_list
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from race_calc.data.neighbours import check_structure, neighbour_pairs
+from race_calc.data import neighbours
+from race_calc.data.neighbours import neighbour_pairs
+from race_calc.data.structure import checked
 
 
 def pairs(centre, neighbour, shifts, _=None) -> list[tuple[int, ...]]:
@@ -80,7 +84,7 @@ def test_cell_vectors_that_are_not_periodic_do_not_matter():
     for third in ([4, 4, 0], [0, 0, 0.01], [1, 2, -300]):
         other = atoms.copy()
         other.cell[2] = third
-        check_structure(other)
+        checked(other)
         assert pairs(*neighbour_pairs(other, 5.0)) == expected
 
 
@@ -88,26 +92,6 @@ def test_self_images_come_in_both_directions():
     atoms = Atoms("C", cell=np.eye(3) * 2, pbc=True)
     found = pairs(*neighbour_pairs(atoms, 2.1))
     assert found == sorted((0, 0, *(sign * np.eye(3, dtype=int)[k])) for k in range(3) for sign in (1, -1))
-
-
-@pytest.mark.parametrize(
-    "atoms, message",
-    [
-        (Atoms(), "no atoms"),
-        (Atoms("CH", positions=[[0, 0, 0], [0, np.nan, 0]]), "atom 1 are not finite"),
-        (Atoms("CH", positions=[[0, 0, -np.inf], [0, 1, 0]]), "atom 0 are not finite"),
-        (Atoms("C", cell=[np.nan, 4, 4], pbc=True), "cell is not finite"),
-        (Atoms("C", pbc=True), "cell vector 0 but that vector is zero"),
-        (Atoms("C", cell=[4, 4, 0], pbc=True), "cell vector 2 but that vector is zero"),
-        (Atoms("C", cell=[[4, 0, 0], [8, 0, 0], [0, 0, 4]], pbc=True), "linearly dependent"),
-        (Atoms("C", cell=[[4, 0, 0], [8, 0, 0], [0, 0, 0]], pbc=[True, True, False]), "linearly dependent"),
-        # numerically flat: rank 3 by a rounding error
-        (Atoms("C", cell=[[4, 0, 0], [4, 1e-12, 0], [0, 0, 4]], pbc=True), "linearly dependent"),
-    ],
-)
-def test_structures_that_cannot_be_evaluated(atoms, message):
-    with pytest.raises(ValueError, match=message):
-        check_structure(atoms)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +107,67 @@ def test_two_atoms_on_one_place(atoms):
         neighbour_pairs(atoms, 3.0)
 
 
+def ring(n: int = 6) -> Atoms:
+    angle = 2 * np.pi * np.arange(n) / n
+    return Atoms(f"C{n}", positions=1.4 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1), cell=[7, 7, 9], pbc=(1, 1, 0))
+
+
+@pytest.mark.parametrize("far", [[7e4, -1.4e5, 0], [7e4, 0, 9e4]], ids=["along periodic directions", "along a free one, too"])
+def test_an_atom_ten_thousand_cells_away_is_found_at_once(far):
+    atoms = ring()
+    atoms.positions[2] += far
+    began = time.perf_counter()
+    found = pairs(*neighbour_pairs(atoms, 5.0))
+    assert time.perf_counter() - began < 1
+    cells = np.array([10_000, 0 if far[1] == 0 else -20_000, 0])
+    expected = [
+        (i, j, *(np.array(s) + cells * ((i == 2) - (j == 2))))
+        for i, j, *s in pairs(*neighbour_pairs(ring(), 5.0))
+        if not far[2] or (i == 2) == (j == 2)
+    ]
+    assert found == sorted(expected)
+
+
+def test_a_long_thin_cell_with_vacuum_is_like_one_that_is_not_periodic():
+    atoms = ring()
+    atoms.set_cell([9e5, 9, 9])
+    atoms.pbc = True
+    free = atoms.copy()
+    free.pbc = False
+    assert pairs(*neighbour_pairs(atoms, 5.0)) == pairs(*neighbour_pairs(free, 5.0))
+
+
+@pytest.mark.parametrize("shear", [3, 1000])
+def test_a_sheared_cell_is_the_same_lattice(shear):
+    atoms = bulk("Cu", a=3.6)
+    other = atoms.copy()
+    other.cell[1] += shear * atoms.cell[0]
+    vectors = [np.sort(np.linalg.norm(s @ x.cell.array, axis=1)) for x in (atoms, other) for s in [neighbour_pairs(x, 6.0)[2]]]
+    np.testing.assert_allclose(*vectors, atol=1e-9)
+
+
+def test_too_many_pairs_are_counted_before_they_are_searched():
+    rng = np.random.default_rng(0)
+    dense = Atoms(numbers=np.full(100_000, 6), positions=rng.uniform(0, 8, (100_000, 3)))
+    with pytest.raises(ValueError, match=r"100000 atoms have about 5.\de\+09 pairs within 5.5 Å, 5\d+ neighbours each: more than 1 atom"):
+        neighbour_pairs(dense, 5.5)
+    with pytest.raises(ValueError, match="collapsed or has another unit"):
+        neighbour_pairs(Atoms("C", cell=[0.1] * 3, pbc=True), 5.5)
+    with pytest.raises(ValueError, match=r"as thin as 1e-05 Å: 1 atoms have .* images within 5.5 Å .*collapsed"):
+        neighbour_pairs(Atoms("C", cell=[1e-5, 10, 10], pbc=True), 5.5)
+
+
+def test_more_pairs_than_memory_holds_are_refused(monkeypatch):
+    monkeypatch.setattr(neighbours, "MOST_PAIRS", 500_000)
+    with pytest.raises(
+        ValueError, match=r"8000 atoms have about 6.\de\+05 pairs within 5.0 Å, 8\d neighbours each; at most 5e\+05 fit in 2 GiB"
+    ):
+        neighbour_pairs(bulk("C", cubic=True) * (10, 10, 10), 5.0)
+
+
 def test_atoms_are_not_changed():
     atoms = Atoms("CH", positions=[[9, 0, 0], [0, -5, 0]], cell=[[3, 0, 0], [0, 3, 0], [0, 0, 0]], pbc=[1, 1, 0])
     before = atoms.copy()
-    check_structure(atoms)
+    checked(atoms)
     neighbour_pairs(atoms, 4.0)
     assert atoms == before
