@@ -32,15 +32,12 @@ def calibrate(
     from race_calc.evaluate.predict import residuals_of
     from race_calc.report.calibration import floor_line, small_set_warnings, summary_table
     from race_calc.report.tables import wide_console
-    from race_calc.uncertainty.storage import write_calibration
     from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE
 
     folder, data = model_and_data(model, data, calculator)
     if folder is None:
-        predictor, known, path = calculator_from(calculator or ""), None, out
-        if path is None:
-            raise ValueError("with --calculator say where the calibration goes: --out calibration.json")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = _file_for(out)
+        predictor, known = calculator_from(calculator or ""), None
     else:
         if out is not None:
             raise ValueError("--out goes with --calculator: the calibration of a model is kept in its folder")
@@ -57,7 +54,7 @@ def calibrate(
     residuals = residuals_of(raw, dataset)
     for warning in doubts(found, residuals):
         console.print(Text(f"Warning: {warning}.", style="yellow"))
-    write_calibration(path, found, getattr(predictor, "model_hash", None))
+    _save(folder, path, found, getattr(predictor, "model_hash", None))
     console.print(summary_table(found, residuals))
     console.print(Text(floor_line(len(dataset))))
     alarms = f'Thresholds ("auto") of {len(found.thresholds)} criteria, for {FALSE_ALARM_RATE:g} false alarms per independent structure'
@@ -65,6 +62,30 @@ def calibrate(
         print(f"{alarms}.\nThe calibration is in {path}; Committee and from_results take it as calibration={str(path)!r}.")
     else:
         print(f"{alarms}: race-calc info {folder}\nThe calibration is in {folder}; RACECalculator({str(folder)!r}) uses it.")
+
+
+def _file_for(out: Path | None) -> Path:
+    """Where the calibration of a foreign potential goes. Raises ValueError for no place and for what is no file."""
+    from race_calc.data.files import check_regular
+
+    if out is None:
+        raise ValueError("with --calculator say where the calibration goes: --out calibration.json")
+    if os.path.lexists(out):
+        if out.is_dir():
+            raise ValueError(f"--out {out} is a folder: give the file to write, such as {out / 'calibration.json'}")
+        check_regular(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _save(folder: Path | None, path: Path, found, model_hash: str | None) -> None:
+    from race_calc.posterior.checkpoint import save_calibration
+    from race_calc.uncertainty.storage import write_calibration
+
+    if folder is None:
+        write_calibration(path, found, model_hash)
+    else:
+        save_calibration(folder, found)
 
 
 def _of_folder(folder: Path, device: str):

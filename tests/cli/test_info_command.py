@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from race_calc.cli import app
 from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.posterior.manifest import write_manifest
 
 
 def run(model):
@@ -22,6 +23,7 @@ def model(tiny_model, tmp_path):
 def change(model, **values):
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | values))
+    write_manifest(model)
 
 
 def test_shows_the_whole_model(tiny_model):
