@@ -18,7 +18,7 @@ from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
-from race_calc.posterior.base import Noise, by_name
+from race_calc.posterior.base import MOST_MEMBERS, Noise, by_name
 from race_calc.posterior.manifest import (
     CALIBRATION,
     CARD,
@@ -41,7 +41,7 @@ from race_calc.uncertainty.storage import read_calibration, write_calibration
 FORMAT = "race_calc checkpoint"
 FORMAT_VERSION = 4  # 2: short-range repulsion; 3: members that share a trunk, label noise, last-layer covariance; 4: a manifest
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
-MOST_MEMBERS, MOST_NEIGHBOURS = 10_000, 100_000.0
+MOST_NEIGHBOURS = 100_000.0
 
 
 @dataclass(frozen=True)
