@@ -174,7 +174,7 @@ def try_file(case: dict) -> tuple[str, str]:
 
 def names_the_place(message: str, group: str, path: Path) -> bool:
     """Does a message name the file, or a key of the configuration? A file that it names in turn counts."""
-    if path.name in message or (group == "configuration" and any(f"{name}.xyz" in message for name in ("data", "atoms"))):
+    if str(path.parent) in message or path.name in message:
         return True
     keys = [key for name, section in CONFIG.items() for key in ([name, *section] if isinstance(section, dict) else [name])]
     return group == "configuration" and any(re.search(rf"\b{key}\b", message) for key in keys)

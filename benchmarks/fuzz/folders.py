@@ -16,6 +16,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from mutations import cut, doubled, flip, replace_file, with_tensor, with_value
@@ -92,7 +93,7 @@ def try_folder(case: dict) -> tuple[str, str]:
         for _ in range(1 + (random.random() < 0.2)):
             try:
                 faults.append(mutate(folder, random, donor))
-            except (ValueError, OSError, IndexError, UnicodeDecodeError):  # the first fault left nothing to change
+            except (ValueError, OSError, IndexError, SafetensorError):  # the first fault left nothing to change
                 faults.append("nothing")
         return outcome_of(folder, case["source"], "; ".join(faults))
 

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.io import read
 
+from race_calc.data.files import check_regular
 from race_calc.data.npz import read_npz
 
 PREDICTED = "predicted"  # info["labels"] of frames whose energy and forces are a model's own
@@ -71,6 +72,7 @@ def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
         name, part = name.rsplit("#", 1)
     if not Path(name).exists():
         raise FileNotFoundError(f"data file {name} does not exist: check the path ({Path(name).absolute()})")
+    check_regular(Path(name), or_folder=True)  # a pipe would be waited for; some formats of ASE are folders
     source = str(path) if index == ":" else f"{path} (index {index})"  # frames are counted from its start
     if name.endswith(".npz"):
         return _checked([(*frame, None) for frame in read_npz(name, part, index)], source)

@@ -22,9 +22,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
-def check_regular(path: Path) -> None:
+def check_regular(path: Path, or_folder: bool = False) -> None:
     """Raises FileNotFoundError where there is nothing, ValueError for what is no file: a folder, a pipe, a link that leads nowhere
-    or in a circle. Nothing is opened, so nothing waits."""
+    or in a circle. `or_folder`: folders pass. Nothing is opened, so nothing waits."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -33,7 +33,7 @@ def check_regular(path: Path) -> None:
         if isinstance(error, FileNotFoundError):
             raise FileNotFoundError(f"there is no file {path}: check the path ({path.absolute()})") from None
         raise
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(mode) and not (or_folder and stat.S_ISDIR(mode)):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise ValueError(f"{path} is {kind}, not a file: put the file itself there")
 

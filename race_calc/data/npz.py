@@ -38,6 +38,11 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
     else:
         raise ValueError(f"{name} has the keys {sorted(arrays)}: expected {split_keys} (eV, Å) or {plain_keys} (kcal/mol, Å)")
     numbers, positions, energies, forces = (arrays[key] for key in keys)
+    for key, array in zip(keys, (numbers, positions, energies, forces)):
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"{name}: {key} holds {array.dtype}: give real numbers")
+    if not np.array_equal(numbers, np.rint(numbers)):
+        raise ValueError(f"{name}: {keys[0]} holds atomic numbers that are no whole numbers: repair the file")
     energies = energies.reshape(-1)  # some files store (B, 1)
     expected = (*energies.shape, *numbers.shape, 3)
     if numbers.ndim != 1 or positions.shape != expected or forces.shape != expected:

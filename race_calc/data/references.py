@@ -15,6 +15,7 @@ from ase.data import chemical_symbols
 from ase.io import read
 
 from race_calc.data.dataset import Dataset, element_names
+from race_calc.data.files import check_regular
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def read_isolated_atoms(path: str | Path) -> dict[int, float]:
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"file of isolated atoms {path} does not exist: check the path")
+    check_regular(Path(path), or_folder=True)
     try:
         frames: Any = read(path, index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
