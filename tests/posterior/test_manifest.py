@@ -135,6 +135,15 @@ def test_calibrating_does_not_trust_other_files_anew(model):
     assert read_manifest(model)[CARD] == before[CARD]
 
 
+@pytest.mark.parametrize("name", ["3bpa-de", "3bpa-llpr"])
+def test_shipped_models_are_as_their_manifests_say(name):
+    folder = Path(__file__).resolve().parents[2] / "models" / name
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checkpoint = load_checkpoint(folder)
+    assert checkpoint.calibration is not None and set(read_manifest(folder)) <= {path.name for path in folder.iterdir()}
+
+
 class Stopped(BaseException):
     """The process ends here."""
 
