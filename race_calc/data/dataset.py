@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.io import read
 
-from race_calc.data.files import check_regular
+from race_calc.data.files import check_regular, shortened
 from race_calc.data.npz import read_npz
 
 PREDICTED = "predicted"  # info["labels"] of frames whose energy and forces are a model's own
@@ -80,7 +80,7 @@ def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
         frames = read(name, index=index, do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
         raise ValueError(
-            f"ASE cannot read {name} with index {index!r} ({type(error).__name__}: {error}): "
+            f"ASE cannot read {name} with index {index!r} ({type(error).__name__}: {shortened(str(error))}): "
             "give a file format that ASE knows and an index inside the file"
         ) from error
     return dataset_from_atoms([frames] if isinstance(frames, Atoms) else frames, source)

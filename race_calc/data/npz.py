@@ -6,6 +6,8 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import string2index
 
+from race_calc.data.files import shortened
+
 KCAL_PER_MOL = 0.0433641042418009  # eV; 4184 J / (Avogadro constant * elementary charge)
 
 
@@ -26,7 +28,7 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
         with np.load(name, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zip, pickle and value errors
-        raise ValueError(f"cannot read {name} ({error}): give an npz file of plain arrays") from error
+        raise ValueError(f"cannot read {name} ({shortened(str(error))}): give an npz file of plain arrays") from error
     split_keys = ["Z", *(f"{key}_{part or 'train'}" for key in "REF")]
     plain_keys = ["nuclear_charges", "coords", "energies", "forces"]
     if set(split_keys) <= set(arrays):

@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 from ase.io import read
 
 from race_calc.data.dataset import Dataset, element_names
-from race_calc.data.files import check_regular
+from race_calc.data.files import check_regular, shortened
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,9 @@ def read_isolated_atoms(path: str | Path) -> dict[int, float]:
     try:
         frames: Any = read(path, index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
-        raise ValueError(f"ASE cannot read the isolated atoms {path} ({error}): give one single-atom frame per element") from error
+        raise ValueError(
+            f"ASE cannot read the isolated atoms {path} ({shortened(str(error))}): give one single-atom frame per element"
+        ) from error
     energies: dict[int, float] = {}
     for i, atoms in enumerate(frames):
         if len(atoms) != 1:

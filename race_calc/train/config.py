@@ -12,7 +12,7 @@ from race_calc.posterior.base import DEFAULT, MOST_MEMBERS, by_name, names
 from race_calc.train.config_errors import describe
 from race_calc.train.yaml_file import read_yaml
 
-MOST_LINES, LONGEST_LINE = 20, 1000  # of a message; in characters
+MOST_LINES, LONGEST_LINE = 12, 500  # of a message; in characters
 
 
 class ConfigError(ValueError):

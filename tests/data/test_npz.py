@@ -74,3 +74,13 @@ def test_npz_of_other_types(tmp_path, change, message):
     np.savez(path, **(dict(np.load(path)) | change))
     with pytest.raises(ValueError, match=message):
         read_dataset(path)
+
+
+def test_a_damaged_npz_gives_a_short_message(tmp_path):
+    path = tmp_path / "rmd17.npz"
+    write_npz(path, "published")
+    content = path.read_bytes()
+    path.write_bytes(content[:26] + b"\xff\x03" + content[28:])  # the name of the first array has 1,023 bytes
+    with pytest.raises(ValueError, match=r"cannot read .*rmd17.npz") as error:
+        read_dataset(path)
+    assert len(str(error.value)) < 600

@@ -42,14 +42,14 @@ def test_one_short_message(tmp_path, text, message):
         ("data: {train: a.xyz}\nmembers: [" + "[1, 2, 3], " * 5_000 + "]", "members = "),
         ("data: {train: a.xyz}\nmodel: {hidden_irreps: " + "4x0e+" * 9_000 + "4x0e}", "model.hidden_irreps = "),
         ("data: {train: a.xyz}\n" + "k" * 900 + ": 1", "kkk … is not a key"),
-        ("data: {train: a.xyz}\n" + "".join(f"k{i}: 1\n" for i in range(5_000)), "and 4980 more"),
+        ("data: {train: a.xyz}\n" + "".join(f"k{i}: 1\n" for i in range(5_000)), "and 4988 more"),
     ],
 )
 def test_large_values_are_cut_and_their_keys_named(tmp_path, text, key):
     (tmp_path / "train.yaml").write_text(text)
     with pytest.raises(ConfigError, match=key) as error:
         load_config(tmp_path / "train.yaml")
-    assert len(str(error.value)) < 5_000
+    assert len(str(error.value)) < 1_500
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
