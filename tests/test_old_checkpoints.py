@@ -33,7 +33,9 @@ def test_every_format_has_a_folder():
     assert versions == set(range(1, FORMAT_VERSION + 1))
 
 
-@pytest.mark.parametrize("name", ("version-3-llpr", "version-3-laplace", "shipped/3bpa-de", "shipped/3bpa-llpr"))
+@pytest.mark.parametrize(
+    "name", ("version-3-ensemble", "version-3-llpr", "version-3-laplace", "version-4-ensemble", "shipped/3bpa-de", "shipped/3bpa-llpr")
+)
 def test_gives_every_result_that_it_gave(name):
     expected = json.loads((FOLDERS / name / "expected.json").read_text())
     atoms = Atoms(expected["numbers"], positions=expected["positions"])

@@ -32,14 +32,11 @@ def calibrate(
     from race_calc.evaluate.predict import residuals_of
     from race_calc.report.calibration import alarms_line, floor_line, small_set_warnings, summary_table
     from race_calc.report.tables import wide_console
-    from race_calc.uncertainty.storage import write_calibration
 
     folder, data = model_and_data(model, data, calculator, {"--device": device})
     if folder is None:
-        predictor, known, path = calculator_from(calculator or ""), None, out
-        if path is None:
-            raise ValueError("with --calculator say where the calibration goes: --out calibration.json")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = _file_for(out)
+        predictor, known = calculator_from(calculator or ""), None
     else:
         if out is not None:
             raise ValueError("--out goes with --calculator: the calibration of a model is kept in its folder")
@@ -56,7 +53,7 @@ def calibrate(
     residuals = residuals_of(raw, dataset)
     for warning in doubts(found, residuals):
         console.print(Text(f"Warning: {warning}.", style="yellow"))
-    write_calibration(path, found, getattr(predictor, "model_hash", None))
+    _save(folder, path, found, getattr(predictor, "model_hash", None))
     console.print(summary_table(found, residuals))
     console.print(Text(floor_line(len(dataset))))
     console.print(Text(alarms_line(found)))
@@ -64,6 +61,30 @@ def calibrate(
         print(f"The calibration is in {path}; Committee and from_results take it as calibration={str(path)!r}.")
     else:
         print(f"The calibration is in {folder}; RACECalculator({str(folder)!r}) uses it. All of it: race-calc info {folder}")
+
+
+def _file_for(out: Path | None) -> Path:
+    """Where the calibration of a foreign potential goes. Raises ValueError for no place and for what is no file."""
+    from race_calc.data.files import check_regular
+
+    if out is None:
+        raise ValueError("with --calculator say where the calibration goes: --out calibration.json")
+    if os.path.lexists(out):
+        if out.is_dir():
+            raise ValueError(f"--out {out} is a folder: give the file to write, such as {out / 'calibration.json'}")
+        check_regular(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _save(folder: Path | None, path: Path, found, model_hash: str | None) -> None:
+    from race_calc.posterior.checkpoint import save_calibration
+    from race_calc.uncertainty.storage import write_calibration
+
+    if folder is None:
+        write_calibration(path, found, model_hash)
+    else:
+        save_calibration(folder, found)
 
 
 def _of_folder(folder: Path, device: str):

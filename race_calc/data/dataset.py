@@ -14,6 +14,7 @@ from ase.data import chemical_symbols
 from ase.io import read
 
 from race_calc import moved_names
+from race_calc.data.files import check_regular, shortened
 from race_calc.data.npz import read_npz
 
 PREDICTED = "predicted"  # info["labels"] of frames whose energy and forces are a model's own
@@ -72,6 +73,7 @@ def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
         name, part = name.rsplit("#", 1)
     if not Path(name).exists():
         raise FileNotFoundError(f"data file {name} does not exist: check the path ({Path(name).absolute()})")
+    check_regular(Path(name), or_folder=True)  # a pipe would be waited for; some formats of ASE are folders
     source = str(path) if index == ":" else f"{path} (index {index})"  # frames are counted from its start
     if name.endswith(".npz"):
         return _checked([(*frame, None) for frame in read_npz(name, part, index)], source)
@@ -79,7 +81,7 @@ def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
         frames = read(name, index=index, do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
         raise ValueError(
-            f"ASE cannot read {name} with index {index!r} ({type(error).__name__}: {error}): "
+            f"ASE cannot read {name} with index {index!r} ({type(error).__name__}: {shortened(str(error))}): "
             "give a file format that ASE knows and an index inside the file"
         ) from error
     return dataset_from_atoms([frames] if isinstance(frames, Atoms) else frames, source)

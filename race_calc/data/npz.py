@@ -6,6 +6,8 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import string2index
 
+from race_calc.data.files import shortened
+
 KCAL_PER_MOL = 0.0433641042418009  # eV; 4184 J / (Avogadro constant * elementary charge)
 
 
@@ -26,7 +28,7 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
         with np.load(name, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zip, pickle and value errors
-        raise ValueError(f"cannot read {name} ({error}): give an npz file of plain arrays") from error
+        raise ValueError(f"cannot read {name} ({shortened(str(error))}): give an npz file of plain arrays") from error
     split_keys = ["Z", *(f"{key}_{part or 'train'}" for key in "REF")]
     plain_keys = ["nuclear_charges", "coords", "energies", "forces"]
     if set(split_keys) <= set(arrays):
@@ -38,6 +40,11 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
     else:
         raise ValueError(f"{name} has the keys {sorted(arrays)}: expected {split_keys} (eV, Å) or {plain_keys} (kcal/mol, Å)")
     numbers, positions, energies, forces = (arrays[key] for key in keys)
+    for key, array in zip(keys, (numbers, positions, energies, forces)):
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"{name}: {key} holds {array.dtype}: give real numbers")
+    if not np.array_equal(numbers, np.rint(numbers)):
+        raise ValueError(f"{name}: {keys[0]} holds atomic numbers that are no whole numbers: repair the file")
     energies = energies.reshape(-1)  # some files store (B, 1)
     expected = (*energies.shape, *numbers.shape, 3)
     if numbers.ndim != 1 or positions.shape != expected or forces.shape != expected:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 from ase.io import read
 
 from race_calc.data.dataset import Dataset, element_names
+from race_calc.data.files import check_regular, shortened
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,19 @@ class References:
             species = tuple(int(z) for z in data["species"])
             energies = tuple(float(e) for e in data["energies"])
             shift, scale = float(data["shift"]), float(data["scale"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f"{type(error).__name__}: {error}"
             raise ValueError(f"not stored references ({what}): expected 'species', 'energies', 'shift' and 'scale'") from error
         if list(species) != sorted(set(species)) or len(species) != len(energies):
-            raise ValueError(f"stored references need sorted species and one energy each, found {data}")
+            raise ValueError(
+                f"stored references need sorted species, one energy each; found {len(species)} species, {len(energies)} energies"
+            )
+        unknown = [z for z in species if not 1 <= z < len(chemical_symbols)]
+        if unknown or not species:
+            raise ValueError(f"references.species are {unknown or 'none'}: atomic numbers from 1 to {len(chemical_symbols) - 1} are needed")
+        for key, value in {**{f"energies[{i}]": value for i, value in enumerate(energies)}, "shift": shift, "scale": scale}.items():
+            if not np.isfinite(value) or (key == "scale" and value <= 0.0):
+                raise ValueError(f"references.{key} is {value}: a finite number{' > 0' * (key == 'scale')} is needed")
         return cls(species, energies, shift, scale)
 
 
@@ -108,10 +118,13 @@ def read_isolated_atoms(path: str | Path) -> dict[int, float]:
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"file of isolated atoms {path} does not exist: check the path")
+    check_regular(Path(path), or_folder=True)
     try:
         frames: Any = read(path, index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
-        raise ValueError(f"ASE cannot read the isolated atoms {path} ({error}): give one single-atom frame per element") from error
+        raise ValueError(
+            f"ASE cannot read the isolated atoms {path} ({shortened(str(error))}): give one single-atom frame per element"
+        ) from error
     energies: dict[int, float] = {}
     for i, atoms in enumerate(frames):
         if len(atoms) != 1:

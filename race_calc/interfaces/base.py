@@ -83,8 +83,8 @@ class PredictingCalculator(Calculator):
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """Predict once and fill `results` with everything that gives.
 
-        Raises ValueError for no atoms and as `race_calc.data.structure.check_geometry` does, and what the potential raises; a monitor of a run
-        with these atoms is told first (`race_calc.uncertainty.predictor.tell_refusal`).
+        Raises ValueError for no atoms and as `race_calc.data.structure.check_geometry` does, and what the potential raises; a monitor of
+        a run with these atoms is told first (`race_calc.uncertainty.predictor.tell_refusal`).
         """
         with self._lock:
             self._calculate(atoms, properties, system_changes)

@@ -11,7 +11,8 @@ import race_calc.model.heads  # noqa: F401  (registers the heads)
 from race_calc.model.channels import channels_of, heads, outputs_of_head
 from race_calc.model.e3nn_import import o3
 
-Count = Annotated[int, Field(ge=1)]
+MOST_CHANNELS = 4096  # of an irrep, of a hidden layer: the paper's largest model has 256
+Count = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
 
 
 class Settings(BaseModel):
@@ -27,15 +28,21 @@ class Settings(BaseModel):
 class ModelConfig(Settings):
     """Architecture (method, sections 1 and 2). Raises pydantic's ``ValidationError`` (a ``ValueError``)."""
 
-    hidden_irreps: str = Field("32x0e+32x1o+32x2e", description="e3nn irreps with 0e, l <= 3, each irrep once, such as 32x0e+32x1o+32x2e")
-    l_max: int = Field(2, ge=0, le=3, description="0, 1, 2 or 3 (spherical harmonics)")
-    layers: int = Field(3, ge=1, description="a whole number >= 1")
-    features_dim: int = Field(32, ge=1, description="a whole number >= 1")
-    radial_hidden: tuple[Count, ...] = Field(
-        (64, 64), strict=False, min_length=1, description="a list of whole numbers >= 1, such as [64, 64]"
+    hidden_irreps: str = Field(
+        "32x0e+32x1o+32x2e", max_length=200, description="e3nn irreps with 0e, l <= 3, each irrep once, such as 32x0e+32x1o+32x2e"
     )
-    n_bessel: int = Field(8, ge=1, description="a whole number >= 1")
-    cutoff: float = Field(5.0, gt=0.0, description="a number > 0, in Å")
+    l_max: int = Field(2, ge=0, le=3, description="0, 1, 2 or 3 (spherical harmonics)")
+    layers: int = Field(3, ge=1, le=100, description="a whole number >= 1 (at most 100)")
+    features_dim: int = Field(32, ge=1, le=MOST_CHANNELS, description=f"a whole number >= 1 (at most {MOST_CHANNELS})")
+    radial_hidden: tuple[Count, ...] = Field(
+        (64, 64),
+        strict=False,
+        min_length=1,
+        max_length=10,
+        description=f"a list of whole numbers >= 1 (at most 10, each at most {MOST_CHANNELS}), such as [64, 64]",
+    )
+    n_bessel: int = Field(8, ge=1, le=1000, description="a whole number >= 1 (at most 1000)")
+    cutoff: float = Field(5.0, gt=0.0, le=50.0, description="a number > 0, in Å (at most 50)")
     repulsion: Literal["zbl", "none"] = Field("zbl", description="zbl or none (short-range repulsion of nuclei)")
     head: str = Field("joint", description="mse, energy or joint")
     force_covariance: Literal["matrix-log", "cholesky"] = Field("matrix-log", description="matrix-log or cholesky")
@@ -47,6 +54,8 @@ class ModelConfig(Settings):
         names = [str(ir) for _, ir in irreps]
         if any(mul < 1 for mul, _ in irreps):
             raise ValueError("every multiplicity must be at least 1")
+        if any(mul > MOST_CHANNELS for mul, _ in irreps):
+            raise ValueError(f"a multiplicity is above {MOST_CHANNELS}")
         if "0e" not in names:
             raise ValueError("0e is missing: the energy is read from it, add for example 32x0e")
         if len(set(names)) != len(names):

@@ -32,6 +32,7 @@ from race_calc.model.race import Race
 from race_calc.posterior.state import Shapes, StackState, Trained, initial_state, unflatten
 
 DEFAULT = "deep-ensemble"
+MOST_MEMBERS = 10_000
 BUILT_IN = {  # name → file of this folder, read when it is first asked for
     "mve": "ensemble",
     "deep-ensemble": "ensemble",

@@ -1,36 +1,47 @@
-"""A model on disk: a folder with weights.safetensors, config.json and card.md, after `race-calc calibrate` also
+"""A model on disk: a folder with weights.safetensors, config.json, card.md and manifest.json, after `race-calc calibrate` also
 calibration.json. Loading executes nothing."""
 
-import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import safetensors
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
-from race_calc.data.files import read_json, write_atomically
+from race_calc.data.files import parse_json, shortened, write_atomically
 from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
-from race_calc.model.parameters import Parameters, is_last_layer, n_members, offset_names, parameter_shapes
-from race_calc.model.plan import READOUT_HIDDEN, Plan, make_plan
+from race_calc.model.parameters import Parameters, n_members
+from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
-from race_calc.posterior.base import Noise, Posterior, by_name
+from race_calc.posterior.base import MOST_MEMBERS, Noise, by_name
+from race_calc.posterior.manifest import (
+    CALIBRATION,
+    CARD,
+    CONFIG,
+    MANIFEST,
+    RECIPE,
+    START,
+    WEIGHTS,
+    CheckpointError,
+    check_files,
+    read_listed,
+    read_manifest,
+    sha256,
+    write_manifest,
+)
+from race_calc.posterior.weights import LAST_LAYER_COVARIANCE, read_weights
 from race_calc.uncertainty.calibration import Calibration
-from race_calc.uncertainty.storage import read_calibration
+from race_calc.uncertainty.storage import read_calibration, write_calibration
 
 FORMAT = "race_calc checkpoint"
-FORMAT_VERSION = 3  # 2: short-range repulsion; 3: members that share a trunk, label noise, last-layer covariance
-LAST_LAYER_COVARIANCE = "last_layer_covariance"
-WEIGHTS, CONFIG, CARD, CALIBRATION = "weights.safetensors", "config.json", "card.md", "calibration.json"
+FORMAT_VERSION = 4  # 2: short-range repulsion; 3: members that share a trunk, label noise, last-layer covariance; 4: a manifest
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
-
-
-class CheckpointError(ValueError):
-    """A model folder that cannot be used; the message says what is wrong and what to do."""
+MOST_NEIGHBOURS = 100_000.0
 
 
 @dataclass(frozen=True)
@@ -70,8 +81,8 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> None:
-    """Write the folder; each file is replaced in one step, the weights first. A calibration that is there is removed: it was
-    that of other weights; write the new one with `save_calibration`."""
+    """Write the folder; each file is replaced in one step, the configuration, without which it is no model, last. A calibration that
+    is there is removed: it was that of other weights; write the new one with `save_calibration`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = checkpoint.model
@@ -91,10 +102,22 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
     if checkpoint.last_layer is not None:
         tensors[LAST_LAYER_COVARIANCE] = torch.from_numpy(np.ascontiguousarray(checkpoint.last_layer, dtype=np.float64))
-    (folder / CALIBRATION).unlink(missing_ok=True)
+    text = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    for name in (CONFIG, MANIFEST, CALIBRATION):
+        (folder / name).unlink(missing_ok=True)
     write_atomically(folder / WEIGHTS, save(tensors))
-    write_atomically(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     write_atomically(folder / CARD, card.encode())
+    write_manifest(folder, {CONFIG: sha256(text)})
+    write_atomically(folder / CONFIG, text)
+
+
+def save_calibration(folder: str | Path, calibration: Calibration) -> None:
+    """Write, or replace, the calibration of the model in `folder` and, where there is a manifest, its line there."""
+    folder = Path(folder)
+    hashes = read_manifest(folder)
+    write_calibration(folder / CALIBRATION, calibration, hash_weights(folder))
+    if hashes is not None:
+        write_manifest(folder, hashes | {CALIBRATION: sha256((folder / CALIBRATION).read_bytes())})
 
 
 @torch.inference_mode(False)  # parameters are ordinary tensors also for a caller who is in that mode
@@ -102,46 +125,60 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     """Read a model folder written by `save_checkpoint`; nothing in it is executed. `calibration`: also what calibrates it.
 
     Raises FileNotFoundError when the folder or one of its files is missing, CheckpointError when a file is
-    damaged, incomplete or of a newer format version, or no posterior of its name is registered.
+    damaged, incomplete, not what the manifest says or of a newer format version, or no posterior of its name is registered.
+    Warns of a changed file that is not read, such as the card.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no model folder {folder} (looked in {folder.absolute().parent}): check the path")
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}: it is not a complete model folder, copy it again")
-    try:
-        config = read_json(folder / CONFIG, FORMAT, FORMAT_VERSION)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from None
+    hashes = read_manifest(folder)
+    config = _read_config(folder, hashes)
+    content = read_listed(folder, WEIGHTS, hashes)
+    check_files(folder, hashes, (START, CARD, RECIPE, *([CALIBRATION] if calibration else [])))
     try:
         references = References.from_dict(config["references"])
         settings = _model_config(config["model"], config["version"])
-        members, posterior = config["posterior"]["members"], by_name(config["posterior"]["name"])
-        neighbours = float(config["average_neighbours"])
+        members, posterior = _whole(config["posterior"], "members", MOST_MEMBERS), by_name(config["posterior"]["name"])
+        neighbours = _number(config, "average_neighbours", MOST_NEIGHBOURS)
         extra = {key: dict(config[key]) for key in ("thresholds", "training", "data")}
+        for name in extra["thresholds"]:
+            _number(extra["thresholds"], name)
         noise = None if config["version"] < 3 or config["noise"] is None else Noise(**config["noise"])
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG} lacks the key {error}: the file is incomplete, copy it again") from None
-    except (ValidationError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG} holds a value that cannot be used: {error}") from None
+    except (ValidationError, ValueError, TypeError, OverflowError) as error:
+        raise CheckpointError(f"{folder / CONFIG} holds a value that cannot be used: {_told(error)}") from None
     plan = make_plan(settings, len(references.species))
-    parameters, last_layer = _read_weights(folder / WEIGHTS, plan, members, posterior)
-    model = Race(plan, references.species, references.scale, neighbours)
+    parameters, last_layer = read_weights(content, folder / WEIGHTS, plan, members, posterior)
     return Checkpoint(
-        model,
+        Race(plan, references.species, references.scale, neighbours),
         references,
         parameters,
         posterior.name,
         **extra,
         noise=noise,
         last_layer=last_layer,
-        calibration=_read_calibration(folder) if calibration else None,
+        calibration=_read_calibration(folder, sha256(content)) if calibration else None,
     )
+
+
+def _read_config(folder: Path, hashes: dict[str, str] | None) -> dict[str, Any]:
+    text = read_listed(folder, CONFIG, hashes)
+    try:
+        config = parse_json(text, folder / CONFIG, FORMAT, FORMAT_VERSION)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    if config["version"] >= 4 and hashes is None:
+        raise CheckpointError(
+            f"{folder} has no {MANIFEST}: it is not a complete model folder, copy it again; or race-calc manifest {folder}"
+        )
+    return config
 
 
 def _model_config(stored: dict, version: int) -> ModelConfig:
     """The architecture; every key must be there, defaults may change between releases. Raises KeyError for one that is not."""
+    if not isinstance(stored, dict):
+        raise TypeError(f"model is {shortened(repr(stored))}, not a mapping")
     stored = stored | ({"repulsion": "none"} if version == 1 else {})
     config = ModelConfig.model_validate(stored)
     for key in ModelConfig.model_fields:
@@ -150,43 +187,40 @@ def _model_config(stored: dict, version: int) -> ModelConfig:
     return config
 
 
-def _read_calibration(folder: Path) -> Calibration | None:
+def _number(values: dict, key: str, most: float = float("inf")) -> float:
+    """A number ≥ 0 of the configuration. Raises KeyError, or ValueError with the key."""
+    value = values[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+        raise ValueError(f"{key} is {shortened(repr(value))}: a number from 0 to {most:g} is needed")
+    return float(value)
+
+
+def _whole(values: dict, key: str, most: int) -> int:
+    """A whole number from 1 on of the configuration. Raises KeyError, or ValueError with the key."""
+    value = values[key]
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"{key} is {shortened(repr(value))}: a whole number from 1 to {most} is needed")
+    return value
+
+
+def _told(error: Exception) -> str:
+    """An error about a value in few words; pydantic's with their keys."""
+    if isinstance(error, ValidationError):
+        problems = [f"{'.'.join(str(step) for step in problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+        return shortened("; ".join(f"model.{problem}" for problem in problems))
+    return shortened(str(error))
+
+
+def _read_calibration(folder: Path, digest: str) -> Calibration | None:
     path = folder / CALIBRATION
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
-        return read_calibration(path, hash_weights(folder))
+        return read_calibration(path, digest)
     except ValueError as error:
-        raise CheckpointError(f"{error}; or remove it to use the model uncalibrated") from None
+        raise CheckpointError(f"{error}; or use the model uncalibrated: RACECalculator(…, calibrated=False)") from None
 
 
 def hash_weights(folder: str | Path) -> str:
     """SHA-256 (hex) of the weights of the model in `folder`."""
-    return hashlib.sha256((Path(folder) / WEIGHTS).read_bytes()).hexdigest()  # hashlib.file_digest needs Python 3.11
-
-
-def _read_weights(path: Path, plan: Plan, members: int, posterior: Posterior) -> tuple[Parameters, np.ndarray | None]:
-    """The stack, and the covariance of the last-layer weights where the posterior has one."""
-    try:
-        tensors = load_file(path)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged or truncated ({error}): copy the model folder again") from None
-    shapes = parameter_shapes(plan) | dict.fromkeys(offset_names(plan), ())
-    trunk = 1 if posterior.shared_trunk else members
-    expected = {name: (members if is_last_layer(name) else trunk, *shape) for name, shape in shapes.items()}
-    if posterior.last_layer_covariance:
-        expected[LAST_LAYER_COVARIANCE] = 2 * (READOUT_HIDDEN * plan.config.layers,)
-    missing = sorted(set(expected) - set(tensors))
-    if missing:
-        raise CheckpointError(f"{path} lacks {len(missing)} tensors, first {missing[0]}: weights and config do not belong together")
-    for name, shape in expected.items():
-        if tuple(tensors[name].shape) != shape:
-            raise CheckpointError(
-                f"{path}: {name} has shape {tuple(tensors[name].shape)}, the configuration asks for {shape}: "
-                "weights and config do not belong together"
-            )
-    parameters = {name: tensors[name] for name in expected}
-    last_layer = parameters.pop(LAST_LAYER_COVARIANCE, None)
-    if last_layer is not None and not (torch.isfinite(last_layer).all() and (last_layer.diagonal() >= 0).all()):
-        raise CheckpointError(f"{path}: the covariance of the last layer is not one: copy the model folder again")
-    return parameters, None if last_layer is None else last_layer.double().numpy()
+    return sha256((Path(folder) / WEIGHTS).read_bytes())

@@ -1,7 +1,9 @@
 """What a model folder holds, name → text: the sections of `race-calc info`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+from race_calc.data.files import shortened
 from race_calc.posterior.checkpoint import Checkpoint
 
 
@@ -11,9 +13,17 @@ def sections(model: Path, checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
         f"Model {model}": model_lines(checkpoint),
         "Calibration": calibration_lines(checkpoint),
         'Monitor thresholds ("auto")': threshold_lines(checkpoint),
-        "Training": training_lines(checkpoint),
-        "Data": data_lines(checkpoint),
+        "Training": _readable(training_lines, checkpoint),
+        "Data": _readable(data_lines, checkpoint),
     }
+
+
+def _readable(lines: Callable[[Checkpoint], dict[str, str]], checkpoint: Checkpoint) -> dict[str, str]:
+    """Lines of a record, which has no fixed form and no use but to be shown."""
+    try:
+        return lines(checkpoint)
+    except (TypeError, AttributeError, ValueError, KeyError) as error:
+        return {"record": f"damaged, it cannot be shown ({shortened(str(error))})"}
 
 
 def model_lines(checkpoint: Checkpoint) -> dict[str, str]:

@@ -1,17 +1,18 @@
 """Training configuration: a YAML file, checked against a schema."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, StrictInt, StrictStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from race_calc.model.config import ModelConfig, Settings
-from race_calc.posterior.base import DEFAULT, by_name, names
+from race_calc.posterior.base import DEFAULT, MOST_MEMBERS, by_name, names
 from race_calc.train.config_errors import describe
+from race_calc.train.yaml_file import read_yaml
+
+MOST_LINES, LONGEST_LINE = 12, 500  # of a message; in characters
 
 
 class ConfigError(ValueError):
@@ -79,6 +80,7 @@ class TrainConfig(Settings):
     members: int | None = Field(
         None,
         ge=1,
+        le=MOST_MEMBERS,
         description="a whole number >= 1 that suits the posterior; left out: "
         + ", ".join(f"{by_name(name).default_members} for {name}" for name in names()),
     )
@@ -126,16 +128,16 @@ class TrainConfig(Settings):
 def load_config(path: str | Path) -> TrainConfig:
     """Read and check a YAML file.
 
-    Raises :class:`ConfigError` for a missing file, text that is not YAML, a repeated key and
+    Raises :class:`ConfigError` for a missing file, text that is not YAML, a repeated key, an alias and
     everything :func:`parse_config` refuses.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"configuration file {path} does not exist: check the path ({path.absolute()})")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        content = read_yaml(path)
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {path} does not exist: check the path ({path.absolute()})") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     return parse_config(content, source=str(path))
 
 
@@ -158,18 +160,7 @@ def parse_config(content: Any, source: str = "the configuration") -> TrainConfig
             key, line = describe(problem, content, TrainConfig)
             lines.setdefault(key, line)
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-        raise ConfigError("\n  ".join([f"{source} has {count}:", *lines.values()])) from None
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-2 as a number (YAML 1.1 wants 1.0e-2) and refuses repeated keys."""
-
-    def construct_mapping(self, node, deep=False):
-        names = [key.value for key, _ in node.value]
-        for (key, _), name in zip(node.value, names):
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} is given more than once", key.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+        told = [line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " …" for line in lines.values()]
+        if len(told) > MOST_LINES:
+            told[MOST_LINES:] = [f"and {len(told) - MOST_LINES} more"]
+        raise ConfigError("\n  ".join([f"{source} has {count}:", *told])) from None

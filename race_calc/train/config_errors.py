@@ -1,9 +1,11 @@
 """Pydantic's errors as messages that say what to write instead."""
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+from race_calc.data.files import shortened
 from race_calc.model.config import Settings
 
 
@@ -20,7 +22,7 @@ def describe(problem: Mapping[str, Any], content: Mapping, root: type[Settings])
             break  # inside a list or a union: the key itself is enough
         value = value.get(step) if isinstance(value, Mapping) else None
         field = section.model_fields.get(step)
-        keys.append(str(step))
+        keys.append(shortened(str(step)))
         if field is None:
             break
         annotation = field.annotation
@@ -34,14 +36,24 @@ def describe(problem: Mapping[str, Any], content: Mapping, root: type[Settings])
             return key, f"{key} is missing: add this section (keys: {inner})"
         if problem["type"] == "value_error":  # right in itself, not beside the other sections
             return key, str(problem["ctx"]["error"])
-        found = "nothing" if value is None else repr(value)
+        found = "nothing" if value is None else shown_value(value)
         return key, f"{key} must be a section with keys ({inner}); found {found}"
     if problem["type"] == "missing":
         return key, f"{key} is missing: give {field.description}"
     reason = f" ({problem['ctx']['error']})" if problem["type"] == "value_error" else ""
-    shown = repr(value) if _given(content, keys) else f"{field.default!r} (the default)"
+    shown = shown_value(value) if _given(content, keys) else f"{field.default!r} (the default)"
     allowed = problem.get("ctx", {}).get("allowed", field.description)
     return key, f"{key} = {shown} is not allowed{reason}; allowed: {allowed}"
+
+
+def shown_value(value: Any) -> str:
+    """A value in at most some 200 characters, however large it is."""
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxother = brief.maxlong = 100
+    try:
+        return shortened(brief.repr(value))
+    except ValueError:  # Python writes no numbers of thousands of digits
+        return f"a {type(value).__name__} of too many digits"
 
 
 def _unknown_key(key: str, root: type[Settings]) -> str:

@@ -8,8 +8,8 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save
 
+from race_calc.data.files import write_atomically
 from race_calc.posterior.base import Posterior
-from race_calc.posterior.checkpoint import write_atomically
 from race_calc.posterior.state import StackState, Trained
 
 STATE_FILE = "training_state.safetensors"
@@ -40,7 +40,9 @@ def load_state(folder: Path, fingerprint: str, posterior: Posterior, device: tor
         with safetensors.safe_open(path, framework="pt") as file:
             run = json.loads(file.metadata()["run"])
         if run["fingerprint"] == fingerprint:
-            tensors, prefix = load_file(path, device=str(device)), posterior.name + "."
+            # memory of their own: in the file they lie at any eighth byte, and torch's kernels round differently there
+            tensors = {name: tensor.to(device, copy=True) for name, tensor in load_file(path).items()}
+            prefix = posterior.name + "."
             collected = {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
             state = StackState(**tensors)
             return Trained(state, posterior.collection(**collected) if posterior.collection else None), int(run["epoch"])

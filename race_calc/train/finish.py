@@ -17,6 +17,7 @@ from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.posterior.state import Trained, unflatten
 from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.context import Context, context_of
+from race_calc.train.lock import locked
 from race_calc.train.prepare import Prepared, member_seeds, prepare
 from race_calc.train.validate import errors_of
 from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE
@@ -32,17 +33,14 @@ def finish(
 ) -> Checkpoint:
     """Write the model folder, with the posterior's parameter sets and the monitor's thresholds; an existing card is kept.
 
-    `progress` is told how far a fit after the training is.
-    Raises ValueError when a model never had a finite validation score: it has learned nothing.
+    `progress` is told how far a fit after the training is; the folder is locked until the end.
+    Raises ValueError when a model never had a finite validation score: it has learned nothing; and what `locked` raises.
     """
     state = trained.state
     dead = [member for member, epoch in enumerate(state.best_epoch.tolist()) if epoch < 1]
     if dead:
         raise ValueError(f"members {dead} never had a finite validation score: lower training.learning_rate and train again")
     context = context_of(config, prepared, device)
-    fitted = context.posterior.parameter_sets(trained, context.basis(config.members or 1, config.training.seed, progress))
-    if context.posterior.post_hoc:
-        fitted = _beside(fitted, context, unflatten(state.best, context.shapes))
     record = {
         "race_calc": __version__,
         "torch": torch.__version__,
@@ -52,7 +50,11 @@ def finish(
         "best_epochs": state.best_epoch.tolist(),
         "skipped_steps": state.skipped.tolist(),
     }
-    return write_model(context, config, prepared, fitted, record, folder)
+    with locked(folder):
+        fitted = context.posterior.parameter_sets(trained, context.basis(config.members or 1, config.training.seed, progress))
+        if context.posterior.post_hoc:
+            fitted = _beside(fitted, context, unflatten(state.best, context.shapes))
+        return write_model(context, config, prepared, fitted, record, folder)
 
 
 @dataclass(frozen=True)

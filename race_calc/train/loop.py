@@ -18,6 +18,7 @@ from race_calc.posterior.state import StackState, Trained, flatten, unflatten
 from race_calc.train.config import TrainConfig, TrainingConfig
 from race_calc.train.context import Batch, Context, context_of
 from race_calc.train.files import STATE_FILE, append_log, load_state, save_state, trim_log
+from race_calc.train.lock import locked
 from race_calc.train.muon import muon_direction
 from race_calc.train.optimiser import Pace, go_back, keep_best, update
 from race_calc.train.prepare import Prepared
@@ -31,36 +32,41 @@ WARM_START = 0.5  # share of the epochs in which the mean learns from squared er
 def train(
     config: TrainConfig, prepared: Prepared, folder: Path, device: torch.device, resume: bool, report: Report = lambda record: None
 ) -> Trained:
-    """Train the stack to its last state; `folder` holds state and log.
+    """Train the stack to its last state; `folder` holds state and log, and a lock while this runs.
 
     Order of the data: a permutation from (seed, epoch), the same for all members. Raises FileExistsError
-    when the folder holds a run or a model and `resume` is not set, and what `load_state` raises.
+    when the folder holds a run or a model and `resume` is not set, and what `load_state` and `locked` raise.
     """
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a guard for wrong code that costs a pass over memory
     context, epochs = context_of(config, prepared, device), config.training.epochs
     posterior = context.posterior
-    folder.mkdir(parents=True, exist_ok=True)
-    if resume:
-        trained, done = load_state(folder, prepared.fingerprint, posterior, device)
+    with locked(folder):
+        if resume:
+            trained, done = load_state(folder, prepared.fingerprint, posterior, device)
+        else:
+            trained, done = _first_state(context, prepared, folder), 0
         trim_log(folder, done)
-    else:
-        if (folder / STATE_FILE).exists():
-            raise FileExistsError(f"{folder} holds a training run: add --resume to continue it, or give another --out")
-        if (folder / WEIGHTS).exists():
-            raise FileExistsError(f"{folder} holds a finished model: give another --out")
-        weights, done = flatten(list(prepared.parameters.values())).to(context.dtype).to(device), 0
-        trained = Trained(posterior.initial_state(weights), posterior.empty_collection(weights))
-        trim_log(folder, 0)
-        save_state(folder, trained, 0, prepared.fingerprint, posterior)
+        for epoch in range(done, epochs):
+            state, record = _epoch(context, trained.state, epoch, report)
+            trained = Trained(state, posterior.collect(trained.collected, state, epoch + 1, epochs))
+            append_log(folder, record)
+            save_state(folder, trained, epoch + 1, prepared.fingerprint, posterior)
+            report({"kind": "epoch", "epochs": epochs, **record})
+    return trained
 
-    for epoch in range(done, epochs):
-        state, record = _epoch(context, trained.state, epoch, report)
-        trained = Trained(state, posterior.collect(trained.collected, state, epoch + 1, epochs))
-        append_log(folder, record)
-        save_state(folder, trained, epoch + 1, prepared.fingerprint, posterior)
-        report({"kind": "epoch", "epochs": epochs, **record})
+
+def _first_state(context: Context, prepared: Prepared, folder: Path) -> Trained:
+    """Before the first step, saved."""
+    if (folder / STATE_FILE).exists():
+        raise FileExistsError(f"{folder} holds a training run: add --resume to continue it, or give another --out")
+    if (folder / WEIGHTS).exists():
+        raise FileExistsError(f"{folder} holds a finished model: give another --out")
+    weights = flatten(list(prepared.parameters.values())).to(context.dtype).to(context.device)
+    trained = Trained(context.posterior.initial_state(weights), context.posterior.empty_collection(weights))
+    trim_log(folder, 0)
+    save_state(folder, trained, 0, prepared.fingerprint, context.posterior)
     return trained
 
 

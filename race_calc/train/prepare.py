@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from race_calc.data.split import Split, make_split
 from race_calc.data.targets import Example, examples_of, extra_labels
 from race_calc.model.channels import outputs_of_head
 from race_calc.model.heads import initial_offsets
-from race_calc.model.parameters import Parameters, initialise
-from race_calc.model.plan import make_plan
+from race_calc.model.parameters import Parameters, initialise, parameter_shapes
+from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
 from race_calc.model.repulsion import repulsion
 from race_calc.posterior.base import by_name
 from race_calc.train.config import TrainConfig
 
+MOST_PARAMETERS = 300_000_000  # of all members; the state of a training is six times as large: 7 GiB in float32
 OPTIMISER = "muon 2, ivon 2, swag 1"  # a run is resumed only by what started it
 
 
@@ -63,6 +65,7 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
     references = fit_references(train, read_isolated_atoms(folder / isolated) if isolated else None)
     examples = examples_of(train, references, config.model.cutoff, labels)
     plan = make_plan(config.model, len(references.species))
+    check_size(plan, config)
     neighbours = average_neighbours([example.graph for example in examples])
     model = Race(plan, references.species, references.scale, neighbours)
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
@@ -81,6 +84,16 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
         structures={name: " ".join(geometry_hashes(part)) for name, part in (("train", train), ("validation", validation))},
         fingerprint=fingerprint,
     )
+
+
+def check_size(plan: Plan, config: TrainConfig) -> None:
+    """Raises ValueError for more numbers than a training can hold."""
+    of_one = sum(math.prod(shape) for shape in parameter_shapes(plan).values())
+    if of_one * config.trained > MOST_PARAMETERS:
+        raise ValueError(
+            f"the model has {of_one:.3g} parameters, times {config.trained} that are trained side by side more than {MOST_PARAMETERS:.0e}: "
+            "lower model.hidden_irreps, features_dim, radial_hidden or layers, or members"
+        )
 
 
 def member_seeds(config: TrainConfig) -> list[int]:

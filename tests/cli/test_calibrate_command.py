@@ -17,6 +17,7 @@ from race_calc.cli import app
 from race_calc.interfaces.calculator import RACECalculator
 from race_calc.md.attach import UncertaintyMonitor
 from race_calc.posterior.checkpoint import CALIBRATION, CheckpointError, load_checkpoint
+from race_calc.posterior.manifest import write_manifest
 
 
 def command(*arguments) -> tuple[int, str]:
@@ -132,6 +133,9 @@ def test_a_calibration_goes_with_its_weights(model, data, tiny_model):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="weights.safetensors is not the file that manifest.json names"):
+        load_checkpoint(model)
+    assert command("manifest", model)[0] == 1  # it looks at the whole folder
     with pytest.raises(CheckpointError, match="belongs to other weights"):
         load_checkpoint(model)
     assert load_checkpoint(model, calibration=False).calibration is None
@@ -150,6 +154,7 @@ def test_a_damaged_calibration_is_named(model, data, change, message):
     command("calibrate", model, data)
     path = model / CALIBRATION
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    write_manifest(model)
     with pytest.raises(CheckpointError, match=message):
         RACECalculator(model)
 

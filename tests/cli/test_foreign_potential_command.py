@@ -88,6 +88,7 @@ def test_a_committee_is_calibrated_evaluated_and_watched(folder):
     (["evaluate", "model", "test.xyz", "--calculator", "potentials_of_mine:committee"], "give the data file only"),
     (["evaluate", "test.xyz"], "give the folder of the model and a data file"),
     (["calibrate", "held.xyz", "--calculator", "potentials_of_mine:committee"], "--out calibration.json"),
+    (["calibrate", "none.xyz", "--calculator", "potentials_of_mine:committee", "--out", "."], "--out . is a folder"),
     (["calibrate", "model", "held.xyz", "--out", "c.json"], "--out goes with --calculator"),
     (["evaluate", "test.xyz", "--calculator", "potentials_of_mine:committee", "--device", "cpu"], "--device cannot be told to a"),
     (["evaluate", "test.xyz", "--calculator", "potentials_of_mine:committee", "--dtype", "float64", "--device", "cpu"],

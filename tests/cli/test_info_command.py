@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from race_calc.cli import app
 from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.posterior.manifest import write_manifest
 
 
 def run(model):
@@ -22,6 +23,7 @@ def model(tiny_model, tmp_path):
 def change(model, **values):
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | values))
+    write_manifest(model)
 
 
 def test_shows_the_whole_model(tiny_model):
@@ -68,3 +70,10 @@ def test_bad_folders_end_with_one_line(model, tmp_path):
         result = run(folder)
         assert result.exit_code == 1
         assert message in result.output and "race-calc info: " in result.output and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("values", [{"training": {"config": 5}}, {"training": {"best_epochs": 5}}, {"data": {"split": [[1]]}}])
+def test_a_damaged_record_is_told(model, values):
+    change(model, **values)
+    result = run(model)
+    assert result.exit_code == 0 and "damaged, it cannot be shown" in result.output

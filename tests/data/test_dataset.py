@@ -1,4 +1,5 @@
 import hashlib
+import os
 import re
 import struct
 
@@ -11,6 +12,7 @@ from ase.io import write
 
 from race_calc.data.dataset import check_same_elements, dataset_from_atoms, read_dataset
 from race_calc.data.hashes import data_hash, structure_hashes
+from race_calc.data.references import read_isolated_atoms
 
 
 def labelled(symbols="OH2", seed=0, stress=False, **labels):
@@ -197,3 +199,12 @@ def test_real_files(shared_data):
     assert silicon.elements == (14,) and all(s.shape == (3, 3) for s in silicon.stress)
     pool = read_dataset(shared_data / "3bpa" / "ood_600K.xyz", ":3")
     assert {a.info["T_source"] for a in pool.structures} <= {"train_mixedT", "AL_file"}
+
+
+@pytest.mark.parametrize("name", ["data.xyz", "data.npz"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} is a pipe"):
+        read_dataset(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} is a pipe"):
+        read_isolated_atoms(tmp_path / name)

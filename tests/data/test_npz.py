@@ -58,3 +58,29 @@ def test_bad_npz(tmp_path):
     )
     with pytest.raises(ValueError, match="shapes do not fit"):
         read_dataset(tmp_path / "shapes.npz")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"energies": np.ones(4, dtype=complex)}, "energies holds complex128"),
+        ({"nuclear_charges": np.array(["O", "H", "H"])}, "nuclear_charges holds <U1"),
+        ({"nuclear_charges": np.array([8.5, 1.0, 1.0])}, "nuclear_charges holds atomic numbers that are no whole numbers"),
+    ],
+)
+def test_npz_of_other_types(tmp_path, change, message):
+    path = tmp_path / "rmd17.npz"
+    write_npz(path, "published")
+    np.savez(path, **(dict(np.load(path)) | change))
+    with pytest.raises(ValueError, match=message):
+        read_dataset(path)
+
+
+def test_a_damaged_npz_gives_a_short_message(tmp_path):
+    path = tmp_path / "rmd17.npz"
+    write_npz(path, "published")
+    content = path.read_bytes()
+    path.write_bytes(content[:26] + b"\xff\x03" + content[28:])  # the name of the first array has 1,023 bytes
+    with pytest.raises(ValueError, match=r"cannot read .*rmd17.npz") as error:
+        read_dataset(path)
+    assert len(str(error.value)) < 600

@@ -189,3 +189,9 @@ def test_bad_data_is_named(tmp_path):
     (tmp_path / "data.xyz").unlink()
     with pytest.raises(FileNotFoundError, match="data.xyz"):
         prepare(load_config(path), tmp_path)
+
+
+def test_a_model_too_large_to_train_is_refused_before_it_is_made(tmp_path):
+    path = write_run(tmp_path, model__hidden_irreps="4000x0e+4000x1o+4000x2e", model__layers=40)
+    with pytest.raises(ValueError, match=r"parameters, times 2 .*lower model.hidden_irreps"):
+        prepare(load_config(path), tmp_path)

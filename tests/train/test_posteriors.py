@@ -1,4 +1,4 @@
-"""Every posterior trains, resumes to the same bits, saves, loads, drives MD and the monitor."""
+"""Every posterior trains, saves, loads, drives MD and the monitor."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from race_calc.posterior.llpr import last_layer_features
 from race_calc.posterior.state import flatten, unflatten
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of
-from race_calc.train.files import STATE_FILE, load_state
+from race_calc.train.files import load_state
 from race_calc.train.finish import Request, finish, fit_posterior
 from race_calc.train.loop import one_step, train
 from race_calc.train.prepare import prepare
@@ -94,24 +94,6 @@ def test_the_mean_energy_has_the_forces(made, posterior):
         energies.append(moved.get_potential_energy())
     tolerance = 1e-4 if posterior == "laplace" else 1e-9  # drawn around a model that learned little, its weights are wild
     assert np.dot([1, -8, 8, -1], energies) / (12 * h) == pytest.approx(-force, rel=tolerance, abs=1e-7)
-
-
-@pytest.mark.parametrize("posterior", ["swag", "ivon", "shallow-ensemble"])
-def test_resumes_to_the_same_bits(tmp_path, posterior):
-    config, prepared = setup(tmp_path, posterior, training__epochs=5)
-    whole = train(config, prepared, tmp_path / "whole", CPU, resume=False)
-
-    def stop(record):
-        if record["kind"] == "step" and record["epoch"] == 4 and record["step"] == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(config, prepared, tmp_path / "stopped", CPU, False, stop)
-    resumed = train(config, prepared, tmp_path / "stopped", CPU, resume=True)
-    assert (tmp_path / "whole" / STATE_FILE).read_bytes() == (tmp_path / "stopped" / STATE_FILE).read_bytes()
-    for trained, out in ((whole, "a"), (resumed, "b")):
-        finish(config, prepared, trained, tmp_path / out, CPU)
-    assert (tmp_path / "a" / "weights.safetensors").read_bytes() == (tmp_path / "b" / "weights.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("posterior", ["llpr", "shallow-ensemble"])

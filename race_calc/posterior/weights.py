@@ -1,0 +1,49 @@
+"""weights.safetensors of a model folder: from its bytes to a checked stack."""
+
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load
+
+from race_calc.data.files import shortened
+from race_calc.model.parameters import Parameters, is_last_layer, offset_names, parameter_shapes
+from race_calc.model.plan import READOUT_HIDDEN, Plan
+from race_calc.posterior.base import Posterior
+from race_calc.posterior.manifest import CheckpointError
+
+LAST_LAYER_COVARIANCE = "last_layer_covariance"
+
+
+def read_weights(content: bytes, path: Path, plan: Plan, members: int, posterior: Posterior) -> tuple[Parameters, np.ndarray | None]:
+    """The stack, and the covariance of the last-layer weights where the posterior has one; in memory of their own, aligned as torch
+    aligns it: safetensors gives them as they lie in the file, and torch's kernels round differently elsewhere."""
+    try:
+        tensors = {name: tensor.clone() for name, tensor in load(content).items()}
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, OverflowError, AssertionError) as error:
+        raise CheckpointError(f"{path} is damaged or truncated ({shortened(str(error))}): copy the model folder again") from None
+    shapes = parameter_shapes(plan) | dict.fromkeys(offset_names(plan), ())
+    trunk = 1 if posterior.shared_trunk else members
+    expected = {name: (members if is_last_layer(name) else trunk, *shape) for name, shape in shapes.items()}
+    if posterior.last_layer_covariance:
+        expected[LAST_LAYER_COVARIANCE] = 2 * (READOUT_HIDDEN * plan.config.layers,)
+    missing = sorted(set(expected) - set(tensors))
+    if missing:
+        raise CheckpointError(f"{path} lacks {len(missing)} tensors, first {missing[0]}: weights and config do not belong together")
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(tensors[name].shape)}, the configuration asks for {shape}: "
+                "weights and config do not belong together"
+            )
+    parameters = {name: tensors[name] for name in expected}
+    for name, value in parameters.items():
+        if value.dtype not in (torch.float32, torch.float64):
+            raise CheckpointError(f"{path}: {name} holds {value.dtype}, not float32 or float64: copy the model folder again")
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{path}: {name} holds numbers that are not finite: copy the model folder again, or train again")
+    last_layer = parameters.pop(LAST_LAYER_COVARIANCE, None)
+    if last_layer is not None and not (last_layer.diagonal() >= 0).all():
+        raise CheckpointError(f"{path}: the covariance of the last layer is not one: copy the model folder again")
+    return parameters, None if last_layer is None else last_layer.double().numpy()
