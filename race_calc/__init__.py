@@ -6,7 +6,6 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -99,11 +98,12 @@ def moved_names(module: str) -> Callable[[str], Any]:
 
 
 def _save_calibration(folder: Any, calibration: Any, weights_sha256: str) -> None:
-    """As version 0.1 had it: the calibration of the model in `folder`."""
-    from race_calc.posterior.checkpoint import CALIBRATION
-    from race_calc.uncertainty.storage import write_calibration
+    """As version 0.1 had it: the calibration of the model in `folder`. Raises ValueError for the hash of other weights."""
+    from race_calc.posterior.checkpoint import hash_weights, save_calibration
 
-    write_calibration(Path(folder) / CALIBRATION, calibration, weights_sha256)
+    if weights_sha256 != hash_weights(folder):
+        raise ValueError(f"the weights in {folder} are not those that were calibrated: calibrate again")
+    save_calibration(folder, calibration)
 
 
 def _replaced(old: str) -> dict[str, Any]:
