@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from race_calc.posterior.checkpoint import CheckpointError, load_checkpoint
+from race_calc.posterior.manifest import write_manifest
 
 SHIPPED = sorted((Path(__file__).resolve().parents[1] / "models").iterdir())
 UNSAFE = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
@@ -71,6 +72,7 @@ def test_a_pickle_in_place_of_the_weights_is_not_executed(tiny_model, tmp_path, 
         torch.save(_Touch(trap), model / "weights.safetensors")
     else:
         (model / "weights.safetensors").write_bytes(pickle.dumps(_Touch(trap)))
+    write_manifest(model)
     with pytest.raises(CheckpointError, match="damaged or truncated"):
         load_checkpoint(model)
     assert not trap.exists()

@@ -13,6 +13,7 @@ from race_calc import RACECalculator
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.data.graph import collate, from_atoms
 from race_calc.model.repulsion import COULOMB, REACH, repulsion
+from race_calc.posterior.manifest import write_manifest
 from race_calc.train.config import load_config
 from race_calc.train.prepare import prepare, without_repulsion
 
@@ -102,6 +103,7 @@ def test_training_leaves_out_what_prediction_adds(tiny_model, tmp_path):
     config = json.loads((bare / "config.json").read_text())
     config["model"]["repulsion"] = "none"
     (bare / "config.json").write_text(json.dumps(config))
+    write_manifest(bare)
     atoms = rattled(molecule("CH3CH2OH"))
     atoms.set_cell(6 * np.eye(3))
     atoms.pbc = True
