@@ -17,8 +17,10 @@ from race_calc.evaluate.reliability import calibrated_levels, nominal_levels
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.report.calibration import floor_line
 from race_calc.report.evaluation import floors
 from race_calc.report.evaluation_figures import _bars, draw
+from race_calc.report.evaluation_json import _reliability
 from race_calc.uncertainty.metrics import calibration_floor
 
 
@@ -84,6 +86,30 @@ def test_the_score_uses_calibrated_errors_and_the_mean_detection(predictor, cali
 def test_floors_are_those_of_the_two_numbers_of_structures(known):
     text = floors({"known": known}, 15)
     assert f"known {calibration_floor(math.inf, 8):.4f}, after {calibration_floor(15, 8):.4f}" in text
+
+
+def test_floors_in_the_json_and_after_calibrate_count_structures(known):
+    """Eight structures of nine atoms; after calibrate, each fifth part is judged with the other four."""
+    found = _reliability(known, 15)
+    assert found["calibration_error_floor_before"] == pytest.approx(1 / 48)
+    assert found["calibration_error_floor_after"] == pytest.approx((1 / 15 + 1 / 8) / 6)
+    assert f"{1 / 120:.4f} before, {(1 / 16 + 1 / 20) / 6:.4f} after" in floor_line(20)
+
+
+def test_bad_frames_are_those_of_a_large_rmse(known):
+    """Five times that of the known set, of each structure by itself; a single wrong component is enough, its mean size is small."""
+    limit, atoms = 5 * known.evaluation.forces.rmse, 9
+    forces = np.zeros((8, atoms, 3))
+    forces[0, 0, 0] = 1.01 * limit * np.sqrt(3 * atoms)  # mean |ΔF|: a fifth of the limit
+    forces[1] = 0.99 * limit
+    forces[2] = -1.01 * limit
+    forces[3, 0, 0] = 0.99 * limit * np.sqrt(3 * atoms)
+    other = replace(known, raw=replace(known.raw, forces=forces.reshape(-1, 3)))
+    name = "forces_uncertainty_rms"
+    scores = known.evaluation.scores[name]
+    found = detections(known, other, {name: float(np.mean([scores[0], scores[2]]))})[name]
+    assert found.bad == 2 and found.missed == 1  # of the two, one score is below their mean
+    assert found.alarms_known == np.mean(scores > np.mean([scores[0], scores[2]]))
 
 
 def test_intervals_of_the_figure(known, calibration):
