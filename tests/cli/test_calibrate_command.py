@@ -53,7 +53,14 @@ def test_calibrates_and_the_calculator_applies_it(model, data):
     assert raw.calibration is None and raw.prediction(read(data, 0)).calibrated is False
     status, text = command("calibrate", model, data)
     assert status == 0, text
-    for words in ("does not tell which structures", "24 structures are few", " energy ", " ellipsoids ", "0.0001 false alarms"):
+    for words in (
+        "does not tell which structures",
+        "24 structures are few",
+        " energy ",
+        " ellipsoids ",
+        "0.0001 false alarms",
+        "of 0.0069 before",
+    ):
         assert words in text
     found = RACECalculator(model)
     atoms = read(data, 0)

@@ -24,8 +24,8 @@ from race_calc.posterior.state import Trained, flatten, unflatten
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of
 from race_calc.train.finish import finish
-from race_calc.train.losses import loss
 from race_calc.train.loop import train
+from race_calc.train.losses import loss
 from race_calc.train.prepare import prepare
 from race_calc.train.validate import BATCH, validate
 from race_calc.uncertainty.thresholds import auto_thresholds
