@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from race_calc.data.dataset import check_same_elements, dataset_from_atoms, read_dataset
 from race_calc.data.hashes import data_hash, structure_hashes
@@ -75,6 +76,13 @@ def test_stress_is_dropped_without_a_volume():
     atoms.cell[2], atoms.pbc = 0.0, (True, True, False)
     atoms.calc.results["stress"] = np.ones(6)
     assert dataset_from_atoms([atoms]).stress == (None,)
+
+
+def test_stress_in_the_order_of_ase_is_the_full_tensor():
+    atoms = Atoms("H", cell=np.eye(3), pbc=True)
+    voigt = np.arange(1.0, 7.0)
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((1, 3)), stress=voigt)
+    np.testing.assert_array_equal(dataset_from_atoms([atoms]).stress[0], voigt_6_to_full_3x3_stress(voigt))
 
 
 def test_missing_file(tmp_path):

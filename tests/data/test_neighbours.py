@@ -8,7 +8,7 @@ from ase.neighborlist import neighbor_list
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from race_calc.data.neighbours import check_structure, neighbour_pairs
+from race_calc.data.neighbours import LARGEST_EXTENT, check_structure, neighbour_pairs
 
 
 def pairs(centre, neighbour, shifts, _=None) -> list[tuple[int, ...]]:
@@ -129,3 +129,28 @@ def test_atoms_are_not_changed():
     check_structure(atoms)
     neighbour_pairs(atoms, 4.0)
     assert atoms == before
+
+
+def test_flying_apart_and_collapsed_cells_are_refused_at_the_stated_numbers():
+    """1e5 Å; 4/3 π r³ N²/V pairs. Along periodic directions no distance is too large."""
+    far = Atoms("H2", [[0, 0, 0], [LARGEST_EXTENT, 0, 0]])
+    check_structure(far)
+    far.positions[1, 0] *= 1.0001
+    with pytest.raises(ValueError, match="atoms 0 and 1 are 1e\\+05 Å apart"):
+        check_structure(far)
+    far.set_cell([3.0, 0, 0])
+    far.pbc = [True, False, False]
+    check_structure(far)
+    edge = (4 / 3 * np.pi * 4.0**3 / 1e8) ** (1 / 3)  # of a cell of one atom
+    with pytest.raises(ValueError, match="1 atoms in a cell of .* have about 1e\\+08 pairs"):
+        neighbour_pairs(Atoms("H", cell=0.999 * edge * np.eye(3), pbc=True), 4.0)
+
+
+def test_short_cell_vectors_have_a_stated_limit():
+    for length, message in ((0.9e-6, "zero"), (1.1e-6, None)):
+        atoms = Atoms("H", cell=[length, 0, 0], pbc=[True, False, False])
+        if message is None:
+            check_structure(atoms)
+        else:
+            with pytest.raises(ValueError, match=message):
+                check_structure(atoms)

@@ -138,7 +138,7 @@ def test_another_calculator_brings_its_own_thresholds(tmp_path):
 
 def test_what_has_exploded():
     calc = HarmonicEnsemble(Atoms("H2", [[0, 0, 0], [0, 0, 0.74]]))
-    for distance, exploded in ((0.74, False), (0.32, False), (0.30, True)):
+    for distance, exploded in ((0.74, False), (0.32, False), (0.31, False), (0.30, True)):
         atoms = Atoms("H2", [[0, 0, 0], [0, 0, distance]])
         assert (explosion(atoms, calc.prediction(atoms)) is not None) == exploded
     crystal = bulk("Cu")
@@ -166,6 +166,8 @@ def test_an_exploded_structure_halts_and_is_not_saved(tmp_path):
         "halt at step 3: atoms 0 (O) and 1 (H) are 0.20 Å apart, less than 0.5 of the sum of their "
         "covalent radii: the structure has exploded"
     )
+    with pytest.raises(ValueError, match="cannot be accepted .*exploded"):
+        monitor.accept()
     assert all(frame.info["step"] < 3 for frame in read(flagged, ":"))
     assert read_log(log)[0].violations[-1][0]["message"] in str(monitor.halt_reason)
 

@@ -147,6 +147,21 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch
     assert read_log(tmp_path / "out")[-1]["skipped_steps"] == [1, 1]
 
 
+def test_the_logged_loss_is_the_mean_over_good_steps(tmp_path, monkeypatch):
+    """The second of three steps has no finite loss: the mean is that of the other two."""
+    losses, true_loss = [], context.loss
+
+    def spoiled(outputs, labels, plan, settings):
+        values = true_loss(outputs, labels, plan, settings)
+        losses.append(float("nan") if len(losses) == 1 else float(values.detach()[0]))
+        return values * float("nan") if len(losses) == 2 else values
+
+    monkeypatch.setattr(context, "loss", spoiled)
+    run(tmp_path, "out", training__epochs=1, training__smoothness=0.0, posterior="mve", members=1)
+    assert len(losses) > 3  # three steps and the validation
+    assert read_log(tmp_path / "out")[0]["train_loss"] == [pytest.approx((losses[0] + losses[2]) / 2, rel=1e-5)]
+
+
 def test_a_member_that_learned_nothing_is_not_shipped(tmp_path, monkeypatch):
     monkeypatch.setattr(context, "loss", lambda outputs, *_: outputs.energy.sum(1) * float("nan"))
     config, prepared, state = run(tmp_path, "out", training__epochs=1)
@@ -173,6 +188,7 @@ def test_resume_refuses_other_runs_and_damaged_states(tmp_path):
 def test_learning_rate(tmp_path):
     settings = load_config(write_run(tmp_path, training__epochs=11, training__learning_rate=0.1)).training
     assert learning_rate(settings, 0) == pytest.approx(0.001)
+    assert learning_rate(settings, 0.25) == pytest.approx(0.1 * (0.01 + 0.99 / 4))
     assert learning_rate(settings, 1) == pytest.approx(0.1)
     assert learning_rate(settings, 6) == pytest.approx(0.1 * 0.505)
     assert learning_rate(settings, 11) == pytest.approx(0.001)

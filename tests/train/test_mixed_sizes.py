@@ -176,3 +176,12 @@ def test_the_noise_of_an_energy_is_that_of_its_own_size(ensemble):
     found = stack.predict(collate([example.graph for example in prepared.validation]))
     np.testing.assert_allclose(found.energy_aleatoric, 0.5 * sizes(prepared.validation))
     np.testing.assert_allclose(found.forces_covariance_aleatoric, np.broadcast_to(2.0 * np.eye(3), (len(found.batch), 3, 3)))
+
+
+def test_with_a_validation_file_all_of_the_other_is_for_training(tmp_path):
+    path = write_run(tmp_path, data__validation="held.xyz")
+    write(tmp_path / "data.xyz", [molecule(seed) for seed in range(6)])
+    write(tmp_path / "held.xyz", [molecule(seed) for seed in range(6, 10)])
+    prepared = prepare(load_config(path), tmp_path)
+    assert (len(prepared.train), len(prepared.validation)) == (6, 4)
+    assert prepared.split.train == tuple(range(6)) and prepared.split.validation == ()

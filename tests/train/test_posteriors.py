@@ -320,6 +320,8 @@ def test_the_wanted_member_is_fitted(made, tmp_path):
     found = fit_posterior(base, Request("llpr", 4, 1), folder, tmp_path / "new", CPU)
     for name, value in select_members(base.parameters, [1]).items():
         torch.testing.assert_close(found.parameters[name].mean(0, keepdim=True), value, rtol=1e-5, atol=1e-5)
+    for name in ("member_seeds", "best_epochs", "skipped_steps"):
+        assert found.training[name] == base.training[name][1:2], name
     with pytest.raises(ValueError, match="draws around another one"):
         fit_posterior(load_checkpoint(made["swag"]), Request("llpr", 4), made["swag"].parent, tmp_path / "x", CPU)
     with pytest.raises(ValueError, match="take laplace or llpr"):
