@@ -10,7 +10,7 @@ from ase.constraints import FixAtoms
 from ase.io import write
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from race_calc.data.dataset import check_same_elements, dataset_from_atoms, read_dataset
+from race_calc.data.dataset import check_same_elements, dataset_from_atoms, element_names, read_dataset
 from race_calc.data.hashes import data_hash, structure_hashes
 
 
@@ -205,3 +205,14 @@ def test_real_files(shared_data):
     assert silicon.elements == (14,) and all(s.shape == (3, 3) for s in silicon.stress)
     pool = read_dataset(shared_data / "3bpa" / "ood_600K.xyz", ":3")
     assert {a.info["T_source"] for a in pool.structures} <= {"train_mixedT", "AL_file"}
+
+
+def test_numbers_that_are_no_elements_are_shown_as_numbers():
+    assert element_names([0, 1, 118, 119]) == "Z=0, H, Og, Z=119"
+
+
+def test_one_zero_vector_of_three_is_named():
+    atoms = Atoms("H", cell=[4.0, 4.0, 0.0], pbc=True)
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="periodic along cell vector 2, which is zero"):
+        dataset_from_atoms([atoms])

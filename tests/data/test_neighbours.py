@@ -154,3 +154,14 @@ def test_short_cell_vectors_have_a_stated_limit():
         else:
             with pytest.raises(ValueError, match=message):
                 check_structure(atoms)
+
+
+def test_nearly_dependent_cell_vectors_have_a_stated_limit():
+    """The smallest singular value of a unit vector and one at the small angle a to it is a/√2."""
+    for smallest, refused in ((0.9e-6, True), (1.1e-6, False)):
+        atoms = Atoms("H", cell=[[1, 0, 0], [1, smallest * np.sqrt(2), 0], [0, 0, 0]], pbc=[True, True, False])
+        if refused:
+            with pytest.raises(ValueError, match="linearly dependent"):
+                check_structure(atoms)
+        else:
+            check_structure(atoms)

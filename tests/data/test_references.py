@@ -113,3 +113,8 @@ def test_3bpa(shared_data):
     assert references.scale == pytest.approx(0.95, abs=0.01)
     rest = data.energy - [references.reference_energy(a.numbers) for a in data.structures]
     assert abs(rest.mean()) < 1e-9
+
+
+def test_the_heaviest_element_is_counted():
+    frames = [frame("H", 1.0), frame("Og", 5.0)]
+    assert fit_references(dataset_from_atoms(frames)).energies == pytest.approx((1.0, 5.0))

@@ -7,7 +7,7 @@ import torch
 from physics_cases import CUTOFF, OFFSETS, STRUCTURES, chain, crystal, deviation, draw, ethanol, layout_on, make_model, run_model
 
 from race_calc.data.graph import collate, from_atoms
-from race_calc.model.parameters import SPREAD, initialise, is_last_layer, n_members, select_members, unstacked
+from race_calc.model.parameters import initialise, is_last_layer, n_members, select_members, unstacked
 from race_calc.model.race import evaluate
 
 pytestmark = pytest.mark.usefixtures("both_paths")
@@ -99,7 +99,7 @@ def test_float32_stays_close():
 
 
 def test_last_layers_on_one_trunk_are_a_mean_and_centred_deviations():
-    """The mean of the members is the mean layer whatever the deviations; they differ by SPREAD times those."""
+    """The mean of the members is the mean layer whatever the deviations; they differ by a tenth of those."""
     plan = make_model().plan
     parameters = initialise(plan, [5], OFFSETS, last_layers=4)
     stack = unstacked(parameters)
@@ -108,4 +108,4 @@ def test_last_layers_on_one_trunk_are_a_mean_and_centred_deviations():
         mean, deviations = parameters[name][0, 0], parameters[name][0, 1:]
         assert deviations.mean(0).abs().max() > 0.1
         torch.testing.assert_close(stack[name].mean(0), mean)
-        torch.testing.assert_close(stack[name][0] - stack[name][3], SPREAD * (deviations[0] - deviations[3]))
+        torch.testing.assert_close(stack[name][0] - stack[name][3], 0.1 * (deviations[0] - deviations[3]))

@@ -16,7 +16,7 @@ from race_calc.posterior import swag
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.state import Trained
-from race_calc.train import context
+from race_calc.train import context, loop
 from race_calc.train.config import load_config
 from race_calc.train.files import LOG_FILE, STATE_FILE, load_state
 from race_calc.train.finish import finish
@@ -145,6 +145,17 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch
         torch.set_num_threads(threads)
     assert state.skipped.tolist() == [1, 1] and torch.isfinite(state.weights).all()
     assert read_log(tmp_path / "out")[-1]["skipped_steps"] == [1, 1]
+
+
+def test_steps_are_counted_and_have_the_learning_rate_of_their_place(tmp_path, monkeypatch):
+    config = load_config(write_run(tmp_path, training__epochs=2, data__validation=3))
+    rates, reports = [], []
+    monkeypatch.setattr(loop, "learning_rate", lambda settings, epoch, plateau: rates.append(epoch) or 0.001)
+    train(config, prepare(config, tmp_path), tmp_path / "out", CPU, False, reports.append)
+    assert rates == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 4 / 3, 5 / 3, 2])  # three steps and the log of each epoch
+    steps = [(r["epoch"], r["step"], r["steps"], r["skipped"]) for r in reports if r["kind"] == "step"]
+    assert steps == [(epoch, step, 3, 0) for epoch in (1, 2) for step in (1, 2, 3)]
+    assert [(r["epoch"], r["epochs"]) for r in reports if r["kind"] == "epoch"] == [(1, 2), (2, 2)]
 
 
 def test_the_logged_loss_is_the_mean_over_good_steps(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from race_calc.posterior.state import Trained, flatten, unflatten
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of
 from race_calc.train.finish import finish
-from race_calc.train.loop import train
+from race_calc.train.loop import gradients_of, train
 from race_calc.train.losses import loss
 from race_calc.train.prepare import prepare
 from race_calc.train.validate import BATCH, validate
@@ -185,3 +185,15 @@ def test_with_a_validation_file_all_of_the_other_is_for_training(tmp_path):
     prepared = prepare(load_config(path), tmp_path)
     assert (len(prepared.train), len(prepared.validation)) == (6, 4)
     assert prepared.split.train == tuple(range(6)) and prepared.split.validation == ()
+
+
+def test_gradients_of_a_member_are_those_of_its_own_loss(ensemble):
+    """Not shared out among the members, not summed over them."""
+    config, prepared = ensemble
+    context = context_of(config, prepared, CPU)
+    weights, batch = flatten(list(prepared.parameters.values())), batch_of(list(prepared.train[:4]), prepared.model, torch.float64, CPU)
+    losses, gradients = gradients_of(context, weights, batch)
+    for member in range(2):
+        loss_alone, alone = gradients_of(context, weights[member : member + 1], batch)
+        torch.testing.assert_close(losses[member : member + 1], loss_alone)
+        torch.testing.assert_close(gradients[member : member + 1], alone)

@@ -315,6 +315,10 @@ def test_laplace_by_hand(made):
     np.testing.assert_allclose(atoms.calc.results["forces_covariance_aleatoric"], np.tile(checkpoint.noise.forces * np.eye(3), (3, 1, 1)))
 
 
+def test_what_a_fit_does_without_being_asked_otherwise():
+    assert Request("llpr") == Request("llpr", members=16, member=0, seed=0)
+
+
 def test_the_wanted_member_is_fitted(made, tmp_path):
     base, folder = load_checkpoint(made["deep-ensemble"]), made["deep-ensemble"].parent
     found = fit_posterior(base, Request("llpr", 4, 1), folder, tmp_path / "new", CPU)
