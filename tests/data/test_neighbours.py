@@ -8,6 +8,7 @@ from ase.neighborlist import neighbor_list
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
+from race_calc.data import neighbours
 from race_calc.data.neighbours import LARGEST_EXTENT, check_structure, neighbour_pairs
 
 
@@ -131,8 +132,8 @@ def test_atoms_are_not_changed():
     assert atoms == before
 
 
-def test_flying_apart_and_collapsed_cells_are_refused_at_the_stated_numbers():
-    """1e5 Å; 4/3 π r³ N²/V pairs. Along periodic directions no distance is too large."""
+def test_flying_apart_is_refused_at_the_stated_distance():
+    """1e5 Å; along periodic directions no distance is too large."""
     far = Atoms("H2", [[0, 0, 0], [LARGEST_EXTENT, 0, 0]])
     check_structure(far)
     far.positions[1, 0] *= 1.0001
@@ -141,9 +142,20 @@ def test_flying_apart_and_collapsed_cells_are_refused_at_the_stated_numbers():
     far.set_cell([3.0, 0, 0])
     far.pbc = [True, False, False]
     check_structure(far)
-    edge = (4 / 3 * np.pi * 4.0**3 / 1e8) ** (1 / 3)  # of a cell of one atom
-    with pytest.raises(ValueError, match="1 atoms in a cell of .* have about 1e\\+08 pairs"):
-        neighbour_pairs(Atoms("H", cell=0.999 * edge * np.eye(3), pbc=True), 4.0)
+
+
+def test_collapsed_cells_are_refused_by_the_number_of_pairs(monkeypatch):
+    """N² 4/3 π r³/V, here with a limit of 1,000 that can be held."""
+    assert neighbours.MOST_PAIRS == 1e8
+    monkeypatch.setattr(neighbours, "MOST_PAIRS", 1000)
+    edge = (2**2 * 4 / 3 * np.pi * 4.0**3 / 1000) ** (1 / 3)
+    for factor, refused in ((0.99, True), (1.01, False)):
+        atoms = Atoms("H2", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], cell=factor * edge * np.eye(3), pbc=True)
+        if refused:
+            with pytest.raises(ValueError, match="2 atoms in a cell of .* have about 1e\\+03 pairs"):
+                neighbour_pairs(atoms, 4.0)
+        else:
+            assert len(neighbour_pairs(atoms, 4.0)[0]) == pytest.approx(1000, rel=0.1)
 
 
 def test_short_cell_vectors_have_a_stated_limit():

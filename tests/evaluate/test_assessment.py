@@ -97,6 +97,12 @@ def test_levels_inside_an_interval_and_an_ellipsoid():
     assert inside(levels, 0.9, "ellipsoids").tolist() == [True, True, True, True, False, False, False]
 
 
+def test_forces_are_counted_in_their_90_percent_ellipsoids(known):
+    np.testing.assert_array_equal(known.covered, known.after["ellipsoids"] <= 0.9)
+    np.testing.assert_array_equal(replace(known, after={"forces": known.after["forces"]}).covered, abs(known.after["forces"] - 0.5) <= 0.45)
+    assert replace(known, after={"energy": known.after["energy"]}).covered is None
+
+
 def test_ranks_are_those_of_the_raw_covariances(known):
     assert known.rank == (
         force_rank_correlation(known.raw.forces, known.raw.forces_covariance), force_rank_ceiling(known.raw.forces_covariance)

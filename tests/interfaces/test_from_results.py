@@ -127,7 +127,13 @@ def test_a_layout_of_ones_own():
         ),
         (lambda c, r: r.update(energy_comm=23.06 * c.energy, forces_comm=c.forces), None, "mean of energy_comm is not the energy.*unit"),
         (lambda c, r: r.update(energy_comm=c.energy, forces_comm=c.forces * np.nan), None, "forces_comm is not finite"),
+        (
+            lambda c, r: r.update(energy_comm=c.energy, forces_comm=np.where(c.forces == c.forces.max(), np.nan, c.forces)),
+            None,
+            "not finite",
+        ),
         (lambda c, r: r.update(forces_uncertainty=-np.ones((3, 3))), None, "no standard deviations"),
+        (lambda c, r: r.update(forces_uncertainty=np.diag([1.0, 1.0, -1.0])), None, "no standard deviations"),
         (lambda c, r: r.update(energy_uncertainty=np.ones(3)), None, r"energy_uncertainty has the shape \(3,\)"),
     ],
 )
