@@ -20,6 +20,7 @@ FUNCTIONS = {
     "ones": "zeros", "zeros_like": "ones_like", "new_zeros": "new_ones", "left": "right", "cumsum": "cumprod",
     "sin": "cos", "cos": "sin", "expm1": "exp", "log1p": "log", "posinf": "neginf", "nanmean": "nansum", "median": "mean",
 }  # fmt: skip
+BUILT_IN = {"max", "min", "any", "all"}
 DROPPED = {"sqrt", "square", "abs", "exp", "log", "clip", "clamp", "transpose", "swapaxes", "permute", "sort", "cumsum", "diff"}
 KEYWORDS = {
     "ddof", "correction", "axis", "dim", "keepdims", "keepdim", "minlength", "weights", "min", "max", "kind", "side", "initial", "rtol",
@@ -124,7 +125,7 @@ def _calls(node: ast.Call) -> Iterator[ast.AST]:
     """Another function of the same kind, none at all, or one without a keyword argument."""
     attribute = node.func if isinstance(node.func, ast.Attribute) else None
     name = attribute.attr if attribute else node.func.id if isinstance(node.func, ast.Name) else ""
-    if name in FUNCTIONS:
+    if name in FUNCTIONS and (attribute or name in BUILT_IN):
         other = FUNCTIONS[name]
         yield _with(node, func=_with(attribute, attr=other) if attribute else ast.Name(other, ast.Load()))
     if name in DROPPED and attribute:
