@@ -83,6 +83,8 @@ def test_stress_in_the_order_of_ase_is_the_full_tensor():
     voigt = np.arange(1.0, 7.0)
     atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((1, 3)), stress=voigt)
     np.testing.assert_array_equal(dataset_from_atoms([atoms]).stress[0], voigt_6_to_full_3x3_stress(voigt))
+    atoms.calc.results["stress"] = voigt_6_to_full_3x3_stress(voigt)  # a full one is taken as it is
+    np.testing.assert_array_equal(dataset_from_atoms([atoms]).stress[0], voigt_6_to_full_3x3_stress(voigt))
 
 
 def test_missing_file(tmp_path):
