@@ -101,6 +101,23 @@ def test_interrupted_run_resumes_to_the_same_bits(tmp_path):
     assert [line["epoch"] for line in read_log(tmp_path / "stopped")] == [1, 2, 3, 4, 5]
 
 
+def test_a_run_that_ended_in_its_first_epoch_starts_anew(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / LOG_FILE).write_text('{"epoch": 1}\n')  # of another run, whose state is gone
+    _, prepared, whole = run(tmp_path, "whole")
+    config = load_config(tmp_path / "train.yaml")
+
+    def stop(record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, prepared, tmp_path / "stopped", CPU, False, stop)
+    resumed = train(config, prepared, tmp_path / "stopped", CPU, True).state
+    assert all(torch.equal(whole.tensors()[name], resumed.tensors()[name]) for name in whole.tensors())
+    for folder in ("whole", "stopped"):
+        assert [line["epoch"] for line in read_log(tmp_path / folder)] == [1, 2, 3, 4]
+
+
 @pytest.mark.slow
 def test_killed_process_resumes_to_the_same_bits(tmp_path):
     """kill -9 at some moment of `race-calc train`, then --resume: bit-identical weights, no doubled log lines."""

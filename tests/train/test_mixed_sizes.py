@@ -125,7 +125,8 @@ def test_laplace_sums_squares_of_energies_per_atom(tmp_path, monkeypatch):
     fit = laplace.fit
     monkeypatch.setattr(laplace, "fit", lambda *given: seen.append(given) or fit(*given))
     one = {name: value[:1] for name, value in prepared.parameters.items()}
-    found = by_name("laplace").fit(one, context_of(config, prepared, CPU).basis(2, 0, lambda done, total: None))
+    steps = []
+    found = by_name("laplace").fit(one, context_of(config, prepared, CPU).basis(2, 0, lambda *done: steps.append(done)))
     (_, energies, forces, noises), n = seen[0], sizes(prepared.train)
     outputs, labels = outputs_of(prepared, one, prepared.train)
     d_energy, d_forces = (labels.energy - outputs.energy)[0].numpy(), (labels.forces - outputs.forces)[0].numpy()
@@ -134,6 +135,7 @@ def test_laplace_sums_squares_of_energies_per_atom(tmp_path, monkeypatch):
     held, of_held = outputs_of(prepared, one, prepared.validation)
     expected = ((of_held.energy - held.energy)[0].numpy() ** 2 / sizes(prepared.validation)).mean()
     assert noises[0] == found.noise.energy == pytest.approx(expected)
+    assert steps == [(done, len(n)) for done in range(1, len(n) + 1)]
 
 
 @pytest.fixture(scope="module")

@@ -192,6 +192,8 @@ def test_a_fit_after_the_training_is_that_of_the_training(made, method, tmp_path
     for name, value in load_checkpoint(made[method]).parameters.items():
         torch.testing.assert_close(found.parameters[name], value, rtol=1e-5, atol=1e-5, msg=name)
     assert found.training["posterior"]["validation_of_the_model"]["mean_force_rmse_eV_per_A"] > 0
+    assert "Made by `race-calc posterior fit` of" in (tmp_path / "fitted" / "card.md").read_text()
+    assert "Made by `race-calc train` of" in (tmp_path / "base" / "card.md").read_text()
     with pytest.raises(ValueError, match="no member 1"):
         fit_posterior(base, Request(method, 4, 1), folder, tmp_path / "x", CPU)
     with pytest.raises(ValueError, match="share a trunk"):
