@@ -258,6 +258,9 @@ def test_ivon_draws_around_the_last_mean(tmp_path):
     draws = ivon.sample(state.weights[0], state.second[0], n, 1 / n, 4, config.training.seed)
     torch.testing.assert_close(flatten(list(made.parameters.values())), draws)
     assert not torch.equal(trained.state.first, torch.zeros_like(trained.state.first))
+    left = ivon.HESSIAN * ivon.BETA2 ** float(state.steps[0]) / state.second[0].median().item()
+    assert made.training["posterior"]["share_of_the_start_in_the_median_curvature"] == pytest.approx(left)
+    assert abs(state.second[0].median() / state.second[0].mean() - 1) > 1e-3
 
 
 def test_llpr_by_hand(made):
