@@ -115,10 +115,12 @@ def test_five_structures_can_be_cut_into_five_blocks(known):
         cross_fitted_levels(known.raw.subset(np.arange(4)))
 
 
-def test_no_score_where_a_calibration_lacks_a_quantity(known):
+def test_no_score_where_a_quantity_or_a_spread_is_lacking(known):
     name, data = "forces_uncertainty_rms", dataset(8, 0.05, 2)
     found = [detections(known, known, {})]
     assert score_terms(known, data, np.zeros(8), found, name) is not None
+    for flat in (replace(data, energy=np.full(8, 3.0)), replace(data, forces=tuple(0.0 * f for f in data.forces))):
+        assert score_terms(known, flat, np.zeros(8), found, name) is None  # labels without a spread
     for kept in ("energy", "forces"):
         partly = replace(known, after_quality={kept: known.after_quality[kept]})
         assert score_terms(partly, data, np.zeros(8), found, name) is None
