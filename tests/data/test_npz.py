@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -58,3 +60,18 @@ def test_bad_npz(tmp_path):
     )
     with pytest.raises(ValueError, match="shapes do not fit"):
         read_dataset(tmp_path / "shapes.npz")
+
+
+def test_pickled_objects_are_never_read(tmp_path):
+    """Reading one would run whatever it says."""
+
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    path = tmp_path / "trap.npz"
+    np.savez(path, Z=np.array([1]), R_train=np.array([Trap()]), E_train=np.zeros(1), F_train=np.zeros((1, 1, 3)))
+    (tmp_path / "ran").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="npz file of plain arrays"):
+        read_dataset(path)
+    assert not (tmp_path / "ran").exists()
