@@ -3,13 +3,31 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types test-lowest docs setup clean
+.PHONY: demo test test-threads lint types test-lowest mutants nightly docs setup clean
 
 demo: setup
 	$(BIN)/race-calc demo
 
 test: setup  # PYTEST: further arguments
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
+
+# `make test` gives every process one thread. What shares members and atoms out to threads is tried on two here.
+THREADED := tests/kernels/test_messages.py tests/model/test_toy_channel.py tests/posterior/test_stack_posterior.py \
+	tests/interfaces/test_calculator.py tests/train/test_mixed_sizes.py tests/train/test_loop.py
+
+test-threads: setup
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow" $(THREADED)
+
+# Faults planted one at a time in the numerical files: which ones do the tests not notice? (docs/testing.md)
+MUTANTS ?= --n 170 --seed 1
+
+mutants: setup
+	$(BIN)/python benchmarks/mutants/run.py $(MUTANTS)
+
+# What takes too long for every change. Faults are drawn anew every day of the year.
+nightly: setup
+	$(MAKE) test-threads
+	$(MAKE) mutants MUTANTS="--n 300 --seed $$(date +%j)"
 
 lint: setup
 	$(BIN)/ruff check race_calc tests benchmarks examples docs tools setup.py
@@ -56,4 +74,4 @@ $(VENV)/.ready-docs: $(VENV)/.ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) docs/_build docs/api build race_calc/model/kernels/_library*
+	rm -rf $(VENV) $(LOWEST) docs/_build .mutants docs/api build race_calc/model/kernels/_library*

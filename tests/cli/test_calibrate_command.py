@@ -60,6 +60,7 @@ def test_calibrates_and_the_calculator_applies_it(model, data):
         " energy ",
         " ellipsoids ",
         "flags 0.01 of independent structures",
+        "of 0.0069 before",
     ):
         assert words in text
     found = RACECalculator(model)

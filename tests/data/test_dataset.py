@@ -9,8 +9,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
+from ase.stress import voigt_6_to_full_3x3_stress
 
-from race_calc.data.dataset import check_same_elements, dataset_from_atoms, read_dataset
+from race_calc.data.dataset import check_same_elements, dataset_from_atoms, element_names, read_dataset
 from race_calc.data.hashes import data_hash, structure_hashes
 from race_calc.data.references import read_isolated_atoms
 
@@ -77,6 +78,15 @@ def test_stress_is_dropped_without_a_volume():
     atoms.cell[2], atoms.pbc = 0.0, (True, True, False)
     atoms.calc.results["stress"] = np.ones(6)
     assert dataset_from_atoms([atoms]).stress == (None,)
+
+
+def test_stress_in_the_order_of_ase_is_the_full_tensor():
+    atoms = Atoms("H", cell=np.eye(3), pbc=True)
+    voigt = np.arange(1.0, 7.0)
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((1, 3)), stress=voigt)
+    np.testing.assert_array_equal(dataset_from_atoms([atoms]).stress[0], voigt_6_to_full_3x3_stress(voigt))
+    atoms.calc.results["stress"] = voigt_6_to_full_3x3_stress(voigt)  # a full one is taken as it is
+    np.testing.assert_array_equal(dataset_from_atoms([atoms]).stress[0], voigt_6_to_full_3x3_stress(voigt))
 
 
 def test_missing_file(tmp_path):
@@ -208,3 +218,14 @@ def test_a_pipe_is_not_waited_for(tmp_path, name):
         read_dataset(tmp_path / name)
     with pytest.raises(ValueError, match=f"{name} is a pipe"):
         read_isolated_atoms(tmp_path / name)
+
+
+def test_numbers_that_are_no_elements_are_shown_as_numbers():
+    assert element_names([0, 1, 118, 119]) == "Z=0, H, Og, Z=119"
+
+
+def test_one_zero_vector_of_three_is_named():
+    atoms = Atoms("H", cell=[4.0, 4.0, 0.0], pbc=True)
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="periodic along cell vector 2, which is zero"):
+        dataset_from_atoms([atoms])

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.neighborlist import neighbor_list
 
-from race_calc.data.graph import average_neighbours, collate, from_atoms
+from race_calc.data.graph import average_neighbours, batches, collate, from_atoms
 from race_calc.model.config import ModelConfig
 from race_calc.model.layout import Numerics
 from race_calc.model.plan import make_plan
@@ -119,3 +119,10 @@ def test_an_unknown_element_is_named(symbols, unknown):
     atoms.positions[:, 0] = np.arange(len(atoms))
     with pytest.raises(ValueError, match=rf"does not know the element {unknown}; it was trained on H, C"):
         layout_of(model, from_atoms(atoms, CUTOFF), Numerics(torch.float64, torch.device("cpu")))
+
+
+def test_batches_are_filled_up_to_the_limit():
+    graphs = [from_atoms(Atoms(f"H{n}", np.arange(3 * n).reshape(n, 3)), 1.0) for n in (2, 2, 3, 1, 9, 1)]
+    assert [len(g.ptr) - 1 for g in batches(graphs, 4)] == [2, 2, 1, 1]
+    assert [g.n_atoms for g in batches(graphs, 4)] == [4, 4, 9, 1]
+    assert [g.n_atoms for g in batches(graphs, 3)] == [2, 2, 3, 1, 9, 1]

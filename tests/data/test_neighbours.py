@@ -171,3 +171,24 @@ def test_atoms_are_not_changed():
     checked(atoms)
     neighbour_pairs(atoms, 4.0)
     assert atoms == before
+
+
+def test_short_cell_vectors_have_a_stated_limit():
+    for length, message in ((0.9e-6, "zero"), (1.1e-6, None)):
+        atoms = Atoms("H", cell=[length, 0, 0], pbc=[True, False, False])
+        if message is None:
+            checked(atoms)
+        else:
+            with pytest.raises(ValueError, match=message):
+                checked(atoms)
+
+
+def test_nearly_dependent_cell_vectors_have_a_stated_limit():
+    """The smallest singular value of a unit vector and one at the small angle a to it is a/√2."""
+    for smallest, refused in ((0.9e-6, True), (1.1e-6, False)):
+        atoms = Atoms("H", cell=[[1, 0, 0], [1, smallest * np.sqrt(2), 0], [0, 0, 0]], pbc=[True, True, False])
+        if refused:
+            with pytest.raises(ValueError, match="linearly dependent"):
+                checked(atoms)
+        else:
+            checked(atoms)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -84,3 +86,18 @@ def test_a_damaged_npz_gives_a_short_message(tmp_path):
     with pytest.raises(ValueError, match=r"cannot read .*rmd17.npz") as error:
         read_dataset(path)
     assert len(str(error.value)) < 600
+
+
+def test_pickled_objects_are_never_read(tmp_path):
+    """Reading one would run whatever it says."""
+
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    path = tmp_path / "trap.npz"
+    np.savez(path, Z=np.array([1]), R_train=np.array([Trap()]), E_train=np.zeros(1), F_train=np.zeros((1, 1, 3)))
+    (tmp_path / "ran").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="npz file of plain arrays"):
+        read_dataset(path)
+    assert not (tmp_path / "ran").exists()

@@ -54,8 +54,9 @@ def test_shift_is_the_mean_over_structures_of_the_residual_per_atom():
 
 def test_single_molecule_warns_and_takes_the_minimum_norm():
     data = dataset(["H2O", "H2O"])
-    with pytest.warns(UserWarning, match="fix only 1 of 2 element energies .H, O."):
+    with pytest.warns(UserWarning, match="fix only 1 of 2 element energies .H, O.") as warned:
         references = fit_references(data)
+    assert warned[0].filename == __file__  # the line of the caller
     counts = np.array([2.0, 1.0])
     np.testing.assert_allclose(references.energies, counts * data.energy[0] / (counts @ counts))
     assert references.reference_energy([8, 1, 1]) == pytest.approx(data.energy[0], abs=1e-9)
@@ -113,3 +114,8 @@ def test_3bpa(shared_data):
     assert references.scale == pytest.approx(0.95, abs=0.01)
     rest = data.energy - [references.reference_energy(a.numbers) for a in data.structures]
     assert abs(rest.mean()) < 1e-9
+
+
+def test_the_heaviest_element_is_counted():
+    frames = [frame("H", 1.0), frame("Og", 5.0)]
+    assert fit_references(dataset_from_atoms(frames)).energies == pytest.approx((1.0, 5.0))

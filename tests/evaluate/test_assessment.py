@@ -13,13 +13,17 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.evaluate.assessment import RELATIVE_ERROR, assess, detections, score_terms
 from race_calc.evaluate.calibrate import calibrate
-from race_calc.evaluate.reliability import calibrated_levels, nominal_levels
+from race_calc.evaluate.cross_fit import cross_fitted_levels
+from race_calc.evaluate.reliability import calibrated_levels, inside, nominal_levels
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.report.calibration import floor_line
 from race_calc.report.evaluation import floors
 from race_calc.report.evaluation_figures import _bars, draw
+from race_calc.report.evaluation_json import _reliability
 from race_calc.uncertainty.metrics import calibration_floor
+from race_calc.uncertainty.ranking import force_rank_ceiling, force_rank_correlation
 
 
 def dataset(n, noise, seed):
@@ -84,6 +88,66 @@ def test_the_score_uses_calibrated_errors_and_the_mean_detection(predictor, cali
 def test_floors_are_those_of_the_two_numbers_of_structures(known):
     text = floors({"known": known}, 15)
     assert f"known {calibration_floor(math.inf, 8):.4f}, after {calibration_floor(15, 8):.4f}" in text
+
+
+def test_levels_inside_an_interval_and_an_ellipsoid():
+    """The central interval of 90 % reaches from 5 to 95 %, an ellipsoid from 0 to 90 %."""
+    levels = np.array([0.04, 0.06, 0.5, 0.89, 0.91, 0.94, 0.96])
+    assert inside(levels, 0.9, "forces").tolist() == [False, True, True, True, True, True, False]
+    assert inside(levels, 0.9, "ellipsoids").tolist() == [True, True, True, True, False, False, False]
+
+
+def test_forces_are_counted_in_their_90_percent_ellipsoids(known):
+    np.testing.assert_array_equal(known.covered, known.after["ellipsoids"] <= 0.9)
+    np.testing.assert_array_equal(replace(known, after={"forces": known.after["forces"]}).covered, abs(known.after["forces"] - 0.5) <= 0.45)
+    assert replace(known, after={"energy": known.after["energy"]}).covered is None
+
+
+def test_ranks_are_those_of_the_raw_covariances(known):
+    assert known.rank == (
+        force_rank_correlation(known.raw.forces, known.raw.forces_covariance), force_rank_ceiling(known.raw.forces_covariance)
+    )  # fmt: skip
+
+
+def test_five_structures_can_be_cut_into_five_blocks(known):
+    assert len(cross_fitted_levels(known.raw.subset(np.arange(5)))["energy"]) == 5
+    with pytest.raises(ValueError, match="cannot be cut"):
+        cross_fitted_levels(known.raw.subset(np.arange(4)))
+
+
+def test_no_score_where_a_quantity_or_a_spread_is_lacking(known):
+    name, data = "forces_uncertainty_rms", dataset(8, 0.05, 2)
+    found = [detections(known, known, {})]
+    assert score_terms(known, data, np.zeros(8), found, name) is not None
+    for flat in (replace(data, energy=np.full(8, 3.0)), replace(data, forces=tuple(0.0 * f for f in data.forces))):
+        assert score_terms(known, flat, np.zeros(8), found, name) is None  # labels without a spread
+    for kept in ("energy", "forces"):
+        partly = replace(known, after_quality={kept: known.after_quality[kept]})
+        assert score_terms(partly, data, np.zeros(8), found, name) is None
+
+
+def test_floors_in_the_json_and_after_calibrate_count_structures(known):
+    """Eight structures of nine atoms; after calibrate, each fifth part is judged with the other four."""
+    found = _reliability(known, 15)
+    assert found["calibration_error_floor_before"] == pytest.approx(1 / 48)
+    assert found["calibration_error_floor_after"] == pytest.approx((1 / 15 + 1 / 8) / 6)
+    assert f"{1 / 120:.4f} before, {(1 / 16 + 1 / 20) / 6:.4f} after" in floor_line(20)
+
+
+def test_bad_frames_are_those_of_a_large_rmse(known):
+    """Five times that of the known set, of each structure by itself; a single wrong component is enough, its mean size is small."""
+    limit, atoms = 5 * known.evaluation.forces.rmse, 9
+    forces = np.zeros((8, atoms, 3))
+    forces[0, 0, 0] = 1.01 * limit * np.sqrt(3 * atoms)  # mean |ΔF|: a fifth of the limit
+    forces[1] = 0.99 * limit
+    forces[2] = -1.01 * limit
+    forces[3, 0, 0] = 0.99 * limit * np.sqrt(3 * atoms)
+    other = replace(known, raw=replace(known.raw, forces=forces.reshape(-1, 3)))
+    name = "forces_uncertainty_rms"
+    scores = known.evaluation.scores[name]
+    found = detections(known, other, {name: float(np.mean([scores[0], scores[2]]))})[name]
+    assert found.bad == 2 and found.missed == 1  # of the two, one score is below their mean
+    assert found.alarms_known == np.mean(scores > np.mean([scores[0], scores[2]]))
 
 
 def test_intervals_of_the_figure(known, calibration):

@@ -98,6 +98,7 @@ def test_batches_change_nothing_and_progress_counts_structures(posterior, mixed)
         assert other.energy.rmse == pytest.approx(all_at_once.energy.rmse, rel=1e-10)
         assert other.forces.nll == pytest.approx(all_at_once.forces.nll, rel=1e-10)
         assert other.stress.rmse == pytest.approx(all_at_once.stress.rmse, rel=1e-10)
+        assert other.stress.sigma == pytest.approx(all_at_once.stress.sigma, rel=1e-8)
         assert other.scores["bald_forces_max"] == pytest.approx(all_at_once.scores["bald_forces_max"], rel=1e-8)
 
 

@@ -33,3 +33,13 @@ def test_equal_sizes():
     same = size_bounds([np.ones(20)])
     found = by_size(raw.__class__(**{**raw.__dict__, "force_size": np.ones(20)}), None, same)
     assert sum(g.atoms for g in found.values()) == 20
+
+
+def test_groups_are_fifths_and_the_largest_forces():
+    assert size_bounds([np.arange(51.0), np.arange(51.0, 101.0)]) == pytest.approx([0, 20, 40, 60, 80, 95, 100])
+
+
+def test_forces_outside_the_bounds_belong_to_the_first_and_the_last_group():
+    raw = residuals(structures=1)
+    raw = raw.__class__(**{**raw.__dict__, "force_size": np.array([0.5, 1.0, 2.0, 3.0, 9.0])})
+    assert {key: g.atoms for key, g in by_size(raw, None, np.array([1.0, 2.0, 3.0])).items()} == {(1.0, 2.0): 2, (2.0, 3.0): 3}

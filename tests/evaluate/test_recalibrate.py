@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.data.hashes import geometry_hashes
-from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts, thresholds_from
+from race_calc.evaluate.calibrate import _one_decides, calibrate, check_held_back, doubts, thresholds_from
 from race_calc.evaluate.predict import predict_dataset, residuals_of, scores_of
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
@@ -92,8 +92,19 @@ def test_doubts(predictor):
     good = replace(residuals, energy=residuals.energy - residuals.energy.mean())
     assert doubts(found, good) == []
     assert "computed like those of the training" in doubts(found, replace(good, energy=good.energy + 100.0))[0]
+    spread = good.energy.std()
+    assert doubts(found, replace(good, energy=good.energy + 2.9 * spread)) == []
+    assert "off by about" in doubts(found, replace(good, energy=good.energy - 3.1 * spread))[0]
     forces, energy = good.forces.copy(), good.energy.copy()
     forces[good.frame == 7] *= 30.0
     energy[3] = 50.0
     warnings = doubts(found, replace(good, forces=forces, energy=energy))
     assert len(warnings) == 2 and "structure 3 " in warnings[0] and "structure 7 " in warnings[1]
+
+
+def test_one_structure_that_makes_more_than_half_of_the_errors():
+    frame = np.array([0, 0, 1, 2])
+    assert _one_decides("forces", np.array([1.0, 1.0, 3.0, 1.0]), frame) == []  # half is not more than half
+    assert "structure 1 (counted from 0) alone makes 60 % of" in _one_decides("forces", np.array([1.0, 0.5, 3.0, 0.5]), frame)[0]
+    assert len(_one_decides("forces", np.array([1.0, 5.0]), np.array([0, 1]))) == 1
+    assert _one_decides("forces", np.array([1.0]), np.array([0])) == []

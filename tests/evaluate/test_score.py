@@ -91,3 +91,10 @@ def test_units_do_not_count():
 def test_impossible_input_is_refused(name, value, message):
     with pytest.raises(ValueError, match=message):
         score(**{name: value})
+
+
+def test_rounding_above_the_largest_calibration_error_is_forgiven():
+    assert terms(**{**PERFECT, "ce_energy": CE_MAX}, **REFERENCE)["ce_energy"] == pytest.approx(1.0)
+    terms(**{**PERFECT, "ce_energy": CE_MAX * (1 + 5e-13)}, **REFERENCE)
+    with pytest.raises(ValueError, match="calibration error of energies"):
+        terms(**{**PERFECT, "ce_energy": CE_MAX * (1 + 1e-11)}, **REFERENCE)

@@ -223,3 +223,12 @@ def test_compiling_where_it_cannot_be_done(tiny_model, monkeypatch):
     with pytest.raises(RuntimeError, match="no compiled kernels"):
         RACECalculator(tiny_model, compile=True)
     assert not RACECalculator(tiny_model).posterior.kernels
+
+
+def test_a_stress_that_is_not_there_costs_no_evaluation(tiny_model, ethanol, monkeypatch):
+    ethanol.calc = RACECalculator(tiny_model)
+    ethanol.get_potential_energy()
+    monkeypatch.setattr(RACECalculator, "_raw", lambda self, atoms: pytest.fail("the model was evaluated again"))
+    for get in (ethanol.get_stress, lambda: ethanol.calc.get_property("stress")):
+        with pytest.raises(PropertyNotImplementedError, match="periodic cell with a volume"):
+            get()

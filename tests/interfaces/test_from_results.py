@@ -9,7 +9,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from race_calc import UncertaintyMonitor, from_results
-from race_calc.interfaces.from_results import Layout
+from race_calc.interfaces.from_results import AGREE, Layout
 
 M = 4
 
@@ -127,7 +127,13 @@ def test_a_layout_of_ones_own():
         ),
         (lambda c, r: r.update(energy_comm=23.06 * c.energy, forces_comm=c.forces), None, "mean of energy_comm is not the energy.*unit"),
         (lambda c, r: r.update(energy_comm=c.energy, forces_comm=c.forces * np.nan), None, "forces_comm is not finite"),
+        (
+            lambda c, r: r.update(energy_comm=c.energy, forces_comm=np.where(c.forces == c.forces.max(), np.nan, c.forces)),
+            None,
+            "not finite",
+        ),
         (lambda c, r: r.update(forces_uncertainty=-np.ones((3, 3))), None, "no standard deviations"),
+        (lambda c, r: r.update(forces_uncertainty=np.diag([1.0, 1.0, -1.0])), None, "no standard deviations"),
         (lambda c, r: r.update(energy_uncertainty=np.ones(3)), None, r"energy_uncertainty has the shape \(3,\)"),
     ],
 )
@@ -165,3 +171,21 @@ def test_round_off_of_single_precision_is_no_other_unit():
     atoms = molecule("H2O")
     atoms.calc = from_results(Foreign(cancelling))
     assert atoms.get_forces().shape == (3, 3)
+
+
+def test_a_small_component_of_large_forces_may_be_off_by_their_rounding():
+    """The mean may differ by AGREE times the largest force, not more; the members here have no round-off of their own."""
+
+    def off(share):
+        def write(c, r):
+            forces = np.tile([[0.0, 0.0, 1.0]], (3, 1))
+            r["forces"] = forces + np.array([share * AGREE, 0.0, 0.0])
+            r |= {"energies": c.energy, "forces_comm": np.tile(forces, (M, 1, 1))}
+
+        atoms = molecule("H2O")
+        atoms.calc = from_results(Foreign(write))
+        return atoms.get_forces()
+
+    assert off(0.9)[0].tolist() == [0.0, 0.0, 1.0]  # the mean of the members
+    with pytest.raises(ValueError, match="mean of forces_comm is not the forces"):
+        off(1.5)

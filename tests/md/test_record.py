@@ -91,3 +91,12 @@ def test_record_uncertainties_replaces_or_appends(tmp_path):
         assert [frame.info["step"] for frame in frames] == expected
         assert atoms.calc.evaluations == 5
     np.testing.assert_allclose(frames[-1].get_forces(), atoms.get_forces(), atol=1e-7)
+
+
+def test_every_step_is_written_unless_said_otherwise(tmp_path):
+    atoms = molecule("H2O")
+    atoms.calc = HarmonicEnsemble(atoms)
+    dynamics = VelocityVerlet(atoms, units.fs)
+    record_uncertainties(dynamics, tmp_path / "run.xyz")
+    dynamics.run(3)
+    assert len(read(tmp_path / "run.xyz", ":")) == 4

@@ -146,3 +146,10 @@ def test_training_does_leave_it_out(tmp_path):
     assert np.isfinite(pairs[0][-2].virial).all() and np.isnan(pairs[0][-1].virial).all()
     assert prepared["zbl"].fingerprint != prepared["none"].fingerprint
     assert prepared["zbl"].data_hash == prepared["none"].data_hash
+
+
+def test_it_ends_at_one_and_a_half_sums_of_covalent_radii():
+    """Carbon 0.76 Å; and at the cutoff where that is shorter."""
+    for cutoff, end in ((4.0, 1.5 * 2 * 0.76), (2.0, 2.0)):
+        inside, outside = (of(Atoms("C2", [[0, 0, 0], [0, 0, r * end]]), cutoff).atom_energy.sum() for r in (0.99, 1.0001))
+        assert inside > 0.0 == outside

@@ -7,7 +7,7 @@ import torch
 from physics_cases import CUTOFF, OFFSETS, STRUCTURES, chain, crystal, deviation, draw, ethanol, layout_on, make_model, run_model
 
 from race_calc.data.graph import collate, from_atoms
-from race_calc.model.parameters import initialise, n_members, select_members
+from race_calc.model.parameters import initialise, is_last_layer, n_members, select_members, unstacked
 from race_calc.model.race import evaluate
 
 pytestmark = pytest.mark.usefixtures("both_paths")
@@ -96,3 +96,16 @@ def test_float32_stays_close():
         single, double = (o[name] for o in outputs)
         assert single.dtype == (torch.float64 if name in SUMMED else torch.float32)
         assert deviation(single.double(), double) < 1e-4, name
+
+
+def test_last_layers_on_one_trunk_are_a_mean_and_centred_deviations():
+    """The mean of the members is the mean layer whatever the deviations; they differ by a tenth of those."""
+    plan = make_model().plan
+    parameters = initialise(plan, [5], OFFSETS, last_layers=4)
+    stack = unstacked(parameters)
+    assert n_members(stack) == 4
+    for name in filter(is_last_layer, parameters):
+        mean, deviations = parameters[name][0, 0], parameters[name][0, 1:]
+        assert deviations.mean(0).abs().max() > 0.1
+        torch.testing.assert_close(stack[name].mean(0), mean)
+        torch.testing.assert_close(stack[name][0] - stack[name][3], 0.1 * (deviations[0] - deviations[3]))

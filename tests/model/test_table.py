@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from physics_cases import CUTOFF, crystal, deviation, draw, ethanol, make_model
+from scipy.interpolate import BSpline
 
 from race_calc.data.graph import collate, from_atoms
 from race_calc.model.kernels.messages import why_not
@@ -11,7 +12,7 @@ from race_calc.model.layout import Numerics
 from race_calc.model.parameters import radial_weights
 from race_calc.model.race import evaluate, layout_of
 from race_calc.model.radial import bessel, perceptron
-from race_calc.model.table import FEWEST_KNOTS, SOFTENING, place_on_grid, table_knots, tabulated
+from race_calc.model.table import FEWEST_KNOTS, SOFTENING, _table, place_on_grid, table_knots, tabulated
 
 CPU = torch.device("cpu")
 MODEL = make_model()
@@ -39,6 +40,27 @@ def test_close_to_the_perceptrons(structure):
     assert deviation(table.energy, exact.energy) < 1e-8
     for name in ("forces", "virial", "force_cov"):
         assert deviation(table[name], exact[name]) < 1e-6, name
+
+
+def test_the_error_of_a_table_is_that_halfway_between_its_knots():
+    """Against SciPy's spline of the same coefficients, in units of the root mean square; distances below 0.7 Å do not count."""
+    config, knots = MODEL.plan.config, 96
+    weights = [w.double() for w in radial_weights(EXACT, "layers.1")]
+    tables, error = _table(weights, config, knots)
+    halves = np.arange(1, 2 * knots - 1) / 2  # all but the point at 0
+    r = SOFTENING * np.expm1(halves * np.log1p(CUTOFF / SOFTENING) / (knots - 1))
+    exact = perceptron(torch.from_numpy(bessel(r / CUTOFF, config.n_bessel)[0]).expand(2, -1, -1), weights).numpy()
+    spline = BSpline(np.arange(-5, knots + 5), tables.numpy(), 5, axis=1)(halves)
+    between = (halves % 1 == 0.5) & (r > 0.7)
+    assert error == pytest.approx(np.abs(spline - exact)[:, between].max() / np.sqrt(np.mean(exact**2)), rel=0.02)
+    larger = _table([*weights[:-1], 10.0 * weights[-1]], config, knots)[1]
+    assert larger == pytest.approx(error, rel=1e-9) and 1e-7 < error < 1e-2
+    assert (
+        KNOTS == 1024
+        or max(_table([w.double() for w in radial_weights(EXACT, f"layers.{i}")], config, KNOTS // 2)[1] for i in range(config.layers))
+        > 5e-7
+    )
+    assert max(_table([w.double() for w in radial_weights(EXACT, f"layers.{i}")], config, KNOTS)[1] for i in range(config.layers)) < 5e-7
 
 
 def test_forces_are_derivatives_of_the_tabulated_energy():

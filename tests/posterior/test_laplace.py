@@ -216,3 +216,22 @@ def test_input_that_cannot_be_is_an_error_with_advice(change, message):
     )
     with pytest.raises(ValueError, match=message):
         fit_sums(**good | change)
+
+
+@pytest.mark.parametrize("noises", [(0.0, 1.0), (1.0, 0.0), (1.0, math.inf), (math.nan, 1.0)])
+def test_known_noises_must_be_variances(noises):
+    kind = laplace.Observations(torch.ones(2), 1.0, 3)
+    with pytest.raises(ValueError, match="give variances > 0"):
+        laplace.fit(torch.ones(2), kind, kind, noises)
+
+
+def test_units_do_not_matter():
+    """Energies and forces in a unit a million times smaller have noises 10¹² times larger, and the same weights."""
+    model = Model(size=5, structures=40, components=120)
+    sums = model.sums(np.linspace(-1, 1, 5))
+    other = {name: value * 1e12 if name.endswith(("curvature", "squares")) else value for name, value in sums.items()}
+    one, two = fit_sums(**sums), fit_sums(**other)
+    assert two.prior_precision == pytest.approx(one.prior_precision, rel=1e-4)
+    assert two.energy_noise == pytest.approx(1e12 * one.energy_noise, rel=1e-4)
+    assert two.force_noise == pytest.approx(1e12 * one.force_noise, rel=1e-4)
+    torch.testing.assert_close(two.variance, one.variance, rtol=1e-4, atol=0.0)

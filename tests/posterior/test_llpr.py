@@ -120,6 +120,7 @@ def test_float32_goes_in_and_comes_out():
         (dict(precision=torch.eye(2)), "need \\(3, 3\\)"),
         (dict(validation_errors=torch.zeros(4)), "α² is 0"),
         (dict(validation_features=torch.zeros(4, 3)), "α² is inf"),
+        (dict(validation_errors=torch.full((4,), math.inf)), "α² is inf"),
         (dict(validation_errors=torch.ones(1)), "one of each"),
         (dict(validation_features=torch.ones(0, 3), validation_errors=torch.ones(0)), "at least one"),
     ],

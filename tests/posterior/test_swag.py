@@ -134,3 +134,11 @@ def test_what_cannot_be_is_an_error_with_advice():
         swag.collect(state, torch.ones(1))
     with pytest.raises(ValueError, match="not finite"):
         swag.collect(state, torch.tensor([1.0, math.nan, 0.0]))
+
+
+def test_iterates_that_do_not_move_have_no_variance():
+    """square − mean² may come out below zero by rounding, which has no root."""
+    thetas = 0.1 * torch.arange(1, 51) * (1 + 1e-16 * iterates(7, 50))
+    state = collected(thetas, 4)
+    assert (state.square - state.mean.square()).min() < 0
+    assert torch.isfinite(swag.sample(state, 3, seed=0)).all()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from scipy.stats import halfnorm
 
 from race_calc.report.figure import save_figure
 from race_calc.report.uncertainty import COLOURS, POINTS, Bars, Cloud, calibration_figure, error_figure, interval_figure
@@ -25,6 +26,16 @@ def test_errors_against_sigma():
         assert {to_hex(c.get_facecolor()[0][:3]).upper() for c in points} == set(COLOURS[:2])
         assert max(len(c.get_offsets()) for c in points) == POINTS
     assert texts(figure) == ["known", "hot", "70 % lie here if σ is right", "90 % lie here if σ is right", "99 % lie here if σ is right"]
+
+
+def test_the_bands_hold_the_stated_shares_of_a_right_sigma():
+    """Around 0, 5 and 15 % of |error| / σ are below the bands, as many above: 99, 90 and 70 % inside."""
+    figure = error_figure({"energies": ("meV", {"known": Cloud(RNG.normal(size=50), np.exp(RNG.normal(size=50)))})})
+    bands = [c for c in figure.axes[0].collections if len(c.get_paths()[0].vertices) < 20 and not len(c.get_offsets()) > 2]
+    assert len(bands) == 3
+    for band, tail in zip(bands, (0.005, 0.05, 0.15), strict=True):
+        x, y = band.get_paths()[0].vertices.T
+        assert min(y / x) == pytest.approx(halfnorm.ppf(tail)) and max(y / x) == pytest.approx(halfnorm.ppf(1 - tail))
 
 
 def test_errors_that_cannot_be_drawn_are_left_out(tmp_path):

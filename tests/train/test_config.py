@@ -252,3 +252,10 @@ def test_error_names_the_file(load):
 )
 def test_posteriors_refuse_what_they_would_ignore(posterior, training, part):
     assert part in message(with_keys(posterior=posterior, training=training))
+
+
+def test_numbers_of_members():
+    for posterior, right, wrong in (("mve", 1, 2), ("deep-ensemble", 2, 1), ("swag", 2, 1), ("llpr", 2, 3)):
+        by_name(posterior).check_members(right)
+        with pytest.raises(ValueError, match="members|even number"):
+            by_name(posterior).check_members(wrong)

@@ -16,7 +16,7 @@ from race_calc.posterior import swag
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.state import Trained
-from race_calc.train import context
+from race_calc.train import context, loop
 from race_calc.train.config import load_config
 from race_calc.train.files import LOG_FILE, STATE_FILE, load_state
 from race_calc.train.finish import finish
@@ -101,6 +101,23 @@ def test_interrupted_run_resumes_to_the_same_bits(tmp_path):
     assert [line["epoch"] for line in read_log(tmp_path / "stopped")] == [1, 2, 3, 4, 5]
 
 
+def test_a_run_that_ended_in_its_first_epoch_starts_anew(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / LOG_FILE).write_text('{"epoch": 1}\n')  # of another run, whose state is gone
+    _, prepared, whole = run(tmp_path, "whole")
+    config = load_config(tmp_path / "train.yaml")
+
+    def stop(record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, prepared, tmp_path / "stopped", CPU, False, stop)
+    resumed = train(config, prepared, tmp_path / "stopped", CPU, True).state
+    assert all(torch.equal(whole.tensors()[name], resumed.tensors()[name]) for name in whole.tensors())
+    for folder in ("whole", "stopped"):
+        assert [line["epoch"] for line in read_log(tmp_path / folder)] == [1, 2, 3, 4]
+
+
 @pytest.mark.slow
 def test_killed_process_resumes_to_the_same_bits(tmp_path):
     """kill -9 at some moment of `race-calc train`, then --resume: bit-identical weights, no doubled log lines."""
@@ -147,6 +164,32 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch
     assert read_log(tmp_path / "out")[-1]["skipped_steps"] == [1, 1]
 
 
+def test_steps_are_counted_and_have_the_learning_rate_of_their_place(tmp_path, monkeypatch):
+    config = load_config(write_run(tmp_path, training__epochs=2, data__validation=3))
+    rates, reports = [], []
+    monkeypatch.setattr(loop, "learning_rate", lambda settings, epoch, plateau: rates.append(epoch) or 0.001)
+    train(config, prepare(config, tmp_path), tmp_path / "out", CPU, False, reports.append)
+    assert rates == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 4 / 3, 5 / 3, 2])  # three steps and the log of each epoch
+    steps = [(r["epoch"], r["step"], r["steps"], r["skipped"]) for r in reports if r["kind"] == "step"]
+    assert steps == [(epoch, step, 3, 0) for epoch in (1, 2) for step in (1, 2, 3)]
+    assert [(r["epoch"], r["epochs"]) for r in reports if r["kind"] == "epoch"] == [(1, 2), (2, 2)]
+
+
+def test_the_logged_loss_is_the_mean_over_good_steps(tmp_path, monkeypatch):
+    """The second of three steps has no finite loss: the mean is that of the other two."""
+    losses, true_loss = [], context.loss
+
+    def spoiled(outputs, labels, plan, settings):
+        values = true_loss(outputs, labels, plan, settings)
+        losses.append(float("nan") if len(losses) == 1 else float(values.detach()[0]))
+        return values * float("nan") if len(losses) == 2 else values
+
+    monkeypatch.setattr(context, "loss", spoiled)
+    run(tmp_path, "out", training__epochs=1, training__smoothness=0.0, posterior="mve", members=1)
+    assert len(losses) > 3  # three steps and the validation
+    assert read_log(tmp_path / "out")[0]["train_loss"] == [pytest.approx((losses[0] + losses[2]) / 2, rel=1e-5)]
+
+
 def test_a_member_that_learned_nothing_is_not_shipped(tmp_path, monkeypatch):
     monkeypatch.setattr(context, "loss", lambda outputs, *_: outputs.energy.sum(1) * float("nan"))
     config, prepared, state = run(tmp_path, "out", training__epochs=1)
@@ -173,6 +216,7 @@ def test_resume_refuses_other_runs_and_damaged_states(tmp_path):
 def test_learning_rate(tmp_path):
     settings = load_config(write_run(tmp_path, training__epochs=11, training__learning_rate=0.1)).training
     assert learning_rate(settings, 0) == pytest.approx(0.001)
+    assert learning_rate(settings, 0.25) == pytest.approx(0.1 * (0.01 + 0.99 / 4))
     assert learning_rate(settings, 1) == pytest.approx(0.1)
     assert learning_rate(settings, 6) == pytest.approx(0.1 * 0.505)
     assert learning_rate(settings, 11) == pytest.approx(0.001)

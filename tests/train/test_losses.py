@@ -270,3 +270,12 @@ def test_shallow_loss_is_the_likelihood_of_the_mixture():
     assert shallow_loss(outputs, labels, Objective(None, PLAN["energy"], 1.0, 100.0, 0.0)).tolist() == pytest.approx(
         [e + 100 * squares], rel=1e-9
     )
+
+
+def test_shallow_loss_with_stress():
+    """The forces of the mean energy give one stress; its squared error comes on top with its weight."""
+    outputs = outputs_of(energy_var=torch.ones(M, B).double(), force_cov=symmetric(), forces=normal(1, N, 3), virial=normal(1, B, 3, 3))
+    labels = labels_of(virial=normal(B, 3, 3, seed=3), volume=torch.full((B,), 2.0).double())
+    without, with_stress = (shallow_loss(outputs, labels, Objective(None, PLAN["joint"], 1.0, 100.0, weight)) for weight in (0.0, 7.0))
+    expected = 7.0 * 0.5 * ((labels.virial - outputs.virial) / 2.0).square().sum((-1, -2)).mean(1)
+    torch.testing.assert_close(with_stress - without, expected)

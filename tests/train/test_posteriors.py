@@ -180,6 +180,8 @@ def test_a_fit_after_the_training_is_that_of_the_training(made, method, tmp_path
     for name, value in load_checkpoint(made[method]).parameters.items():
         torch.testing.assert_close(found.parameters[name], value, rtol=1e-5, atol=1e-5, msg=name)
     assert found.training["posterior"]["validation_of_the_model"]["mean_force_rmse_eV_per_A"] > 0
+    assert "Made by `race-calc posterior fit` of" in (tmp_path / "fitted" / "card.md").read_text()
+    assert "Made by `race-calc train` of" in (tmp_path / "base" / "card.md").read_text()
     with pytest.raises(ValueError, match="no member 1"):
         fit_posterior(base, Request(method, 4, 1), folder, tmp_path / "x", CPU)
     with pytest.raises(ValueError, match="share a trunk"):
@@ -244,6 +246,9 @@ def test_ivon_draws_around_the_last_mean(tmp_path):
     draws = ivon.sample(state.weights[0], state.second[0], n, 1 / n, 4, config.training.seed)
     torch.testing.assert_close(flatten(list(made.parameters.values())), draws)
     assert not torch.equal(trained.state.first, torch.zeros_like(trained.state.first))
+    left = ivon.HESSIAN * ivon.BETA2 ** float(state.steps[0]) / state.second[0].median().item()
+    assert made.training["posterior"]["share_of_the_start_in_the_median_curvature"] == pytest.approx(left)
+    assert abs(state.second[0].median() / state.second[0].mean() - 1) > 1e-3
 
 
 def test_llpr_by_hand(made):
@@ -303,11 +308,17 @@ def test_laplace_by_hand(made):
     np.testing.assert_allclose(atoms.calc.results["forces_covariance_aleatoric"], np.tile(checkpoint.noise.forces * np.eye(3), (3, 1, 1)))
 
 
+def test_what_a_fit_does_without_being_asked_otherwise():
+    assert Request("llpr") == Request("llpr", members=16, member=0, seed=0)
+
+
 def test_the_wanted_member_is_fitted(made, tmp_path):
     base, folder = load_checkpoint(made["deep-ensemble"]), made["deep-ensemble"].parent
     found = fit_posterior(base, Request("llpr", 4, 1), folder, tmp_path / "new", CPU)
     for name, value in select_members(base.parameters, [1]).items():
         torch.testing.assert_close(found.parameters[name].mean(0, keepdim=True), value, rtol=1e-5, atol=1e-5)
+    for name in ("member_seeds", "best_epochs", "skipped_steps"):
+        assert found.training[name] == base.training[name][1:2], name
     with pytest.raises(ValueError, match="draws around another one"):
         fit_posterior(load_checkpoint(made["swag"]), Request("llpr", 4), made["swag"].parent, tmp_path / "x", CPU)
     with pytest.raises(ValueError, match="take laplace or llpr"):

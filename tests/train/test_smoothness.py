@@ -13,7 +13,7 @@ from race_calc.train.config import load_config
 from race_calc.train.context import context_of
 from race_calc.train.loop import gradients_of
 from race_calc.train.prepare import prepare
-from race_calc.train.smoothness import roughness
+from race_calc.train.smoothness import _grid, roughness
 
 CONFIG = ModelConfig(hidden_irreps="4x0e+4x1o+4x2e", layers=2, features_dim=4, radial_hidden=(8, 8), cutoff=4.0, n_bessel=2)
 OFFSETS = {"energy_var_offset": 0.0, "force_cov_offset": 0.0}
@@ -76,3 +76,11 @@ def test_the_loss_has_it_where_the_mean_learns_from_the_likelihood(tmp_path, hea
 def test_a_cutoff_below_the_spacing():
     config = ModelConfig(hidden_irreps="4x0e+4x1o+4x2e", layers=1, features_dim=4, radial_hidden=(8,), cutoff=0.15)
     assert torch.isfinite(roughness(initialise(make_plan(config, 2), [1], OFFSETS), config)).all()
+
+
+def test_the_grid_reaches_from_half_an_angstrom_to_the_cutoff():
+    """At a tenth of an Å; eight points at least, and for short cutoffs from half of them."""
+    for cutoff, points, spacing in ((4.5, 41, 0.1), (4.52, 41, 4.02 / 40), (0.8, 8, 0.4 / 7)):
+        basis, found = _grid(cutoff, 5)
+        assert basis.shape == (points, 5) and found == pytest.approx(spacing)
+        np.testing.assert_allclose(basis[-2], bessel(np.array([(cutoff - spacing) / cutoff]), 5)[0][0])

@@ -97,3 +97,9 @@ def test_impossible_input_is_refused():
         mean_interval(np.ones((4, 3)), np.arange(3))
     with pytest.raises(ValueError, match="confidence"):
         calibration_error_interval([0.1, 0.2], [0, 1], confidence=95)
+
+
+def test_the_same_interval_every_time_of_95_percent():
+    values, frame = np.random.default_rng(0).uniform(size=40), np.arange(40)
+    for interval in (mean_interval, calibration_error_interval):
+        assert interval(values, frame) == interval(values, frame, confidence=0.95, seed=0)

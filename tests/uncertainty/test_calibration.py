@@ -260,3 +260,11 @@ def test_one_structure_has_no_interval():
     raw = residuals(structures=1)
     quality = reliability(nominal_levels(raw), raw.frame)
     assert np.isnan(quality["energy"].calibration_error.low) and quality["forces"].coverage[0.9].value <= 1.0
+
+
+def test_one_broken_component_is_told():
+    raw = residuals(structures=8)
+    forces = raw.forces.copy()
+    forces[11, 2] = np.nan
+    with pytest.raises(ValueError, match="forces of 1 structures, the first number 2, is not finite"):
+        fit_calibration(replace(raw, forces=forces))

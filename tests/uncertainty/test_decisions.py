@@ -1,6 +1,7 @@
 """Decisions of the monitor: pure functions, no ASE."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -193,3 +194,10 @@ def test_resolve():
 def test_a_value_that_is_no_number_is_not_silenced():
     values = [Violation(0, "a", value, 1.0, 0, action="halt") for value in (2.0, float("inf"), float("nan"))]
     assert [v.action for v in silenced(Decision(tuple(values))).violations] == [None, "halt", "halt"]
+
+
+def test_a_violation_tells_how_often_in_a_row():
+    one = Violation(3, "bald_energy", 2.0, 1.0, action="halt")
+    assert str(one) == "halt at step 3: bald_energy = 2, above the threshold 1"
+    several = replace(one, action=None, in_a_row=2, atom_index=0, element="O", image=4)
+    assert str(several) == "violation at step 3: bald_energy = 2 at atom 0 (O) of image 4, above the threshold 1, 2 checks in a row"

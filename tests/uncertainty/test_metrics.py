@@ -1,5 +1,7 @@
 """Metrics against closed forms, SciPy's densities and exact Gaussian samples."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -226,3 +228,10 @@ def test_floor_refuses_no_frames_and_the_rest_empty_input():
     ):
         with pytest.raises(ValueError, match="at least one"):
             call()
+
+
+def test_one_frame_has_a_floor():
+    assert calibration_floor(1, 1) == pytest.approx(1 / 3) and calibration_floor(math.inf, 1) == pytest.approx(1 / 6)
+    for wrong in ((0.9, 1), (1, 0.9)):
+        with pytest.raises(ValueError, match="at least one frame"):
+            calibration_floor(*wrong)

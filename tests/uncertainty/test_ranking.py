@@ -89,3 +89,6 @@ def test_impossible_input_is_refused():
         force_rank_correlation(np.ones((4, 3)), np.ones((5, 3, 3)))
     with pytest.raises(ValueError, match=r"give \(N, 3, 3\)"):
         force_rank_ceiling(np.ones((5, 3)))
+    for shape in ((3, 3), (4, 3, 2)):
+        with pytest.raises(ValueError, match=r"give \(N, 3, 3\)"):
+            force_rank_ceiling(np.ones(shape))

@@ -237,3 +237,10 @@ def test_impossible_input_is_refused():
         with pytest.raises(ValueError, match=message):
             call()
     assert np.isnan(fit_level_map([0.5]).observed(np.nan))
+
+
+def test_one_singular_covariance_is_told_from_the_scale():
+    covariance = np.tile(np.eye(3), (4, 1, 1))
+    covariance[2, 2, 2] = 0.0
+    with pytest.raises(ValueError, match="1 of 4 covariances are not positive definite"):
+        covariance_scale(np.ones((4, 3)), covariance)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
-from race_calc.uncertainty.scores import CRITERIA, all_scores, available_criteria, score
+from race_calc.uncertainty.scores import CRITERIA, SCORES, all_scores, available_criteria, score
 
 BATCH = np.array([0, 0, 1, 1, 1, 2])
 
@@ -102,3 +102,20 @@ def test_a_broken_atom_is_not_hidden():
         np.testing.assert_array_equal(np.isnan(values), [False, True, False])
         assert atoms[1] == 1
     np.testing.assert_array_equal(np.isnan(score(p, "bald_forces_mean")[0]), [False, True, False])
+
+
+def test_the_table_of_criteria():
+    """In the order of tables and files: unit, of what, maximum over atoms, epistemic part only, name on a line of the demo."""
+    names = [
+        name
+        for part in ("energy_uncertainty_per_atom", "forces_uncertainty_max", "forces_uncertainty_rms")
+        for name in (part, f"{part}_epistemic")
+    ]
+    assert list(CRITERIA)[:9] == ["bald_energy", "bald_forces_max", "bald_forces_mean", *names]
+    rows = [SCORES[name] for name in list(CRITERIA)[:9]]
+    assert [row.unit for row in rows] == ["nat"] * 3 + ["eV/atom"] * 2 + ["eV/Å"] * 4
+    assert [row.of for row in rows] == ["energy", "forces", "forces", "energy", "energy"] + ["forces"] * 4
+    assert [row.name for row in rows if row.worst_atom] == ["bald_forces_max", "forces_uncertainty_max", "forces_uncertainty_max_epistemic"]
+    assert [row.name for row in rows if row.epistemic] == names[1::2]
+    assert {row.name: row.short for row in rows if row.short} == {"forces_uncertainty_max": "largest", "forces_uncertainty_rms": "force σ"}
+    assert rows[3].text(0.12345) == "0.123 eV/atom"
