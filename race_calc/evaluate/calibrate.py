@@ -8,6 +8,7 @@ import numpy as np
 from race_calc.data.dataset import Dataset
 from race_calc.data.hashes import data_hash, geometry_hashes
 from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent
+from race_calc.evaluate.reference_level import other_level
 from race_calc.uncertainty.calibration import FEW_FOR_ENERGIES, Calibration, fit_calibration
 from race_calc.uncertainty.metrics import mahalanobis
 from race_calc.uncertainty.predictor import Predictor
@@ -55,12 +56,7 @@ def doubts(calibration: Calibration, raw: Residuals) -> list[str]:
     """Warnings about calibration data that do not look like what the model should know; `raw`: not calibrated."""
     warnings, scaled = [], calibration.scaled(raw)
     if scaled.energy_variance is not None:
-        offset, spread = float(np.mean(raw.energy)), float(np.std(raw.energy))
-        if abs(offset) > 3.0 * spread:
-            warnings.append(
-                f"all energies are off by about {offset:.3g} eV, with a spread of {spread:.2g} eV: look whether they were "
-                "computed like those of the training data"
-            )
+        warnings += other_level(raw)
         if raw.energy_members is None or raw.energy_members > FEW_FOR_ENERGIES:
             warnings += _one_decides("energies", scaled.energy**2 / scaled.energy_variance, np.arange(len(raw)))
     if scaled.forces_covariance is not None and calibration.forces is not None and calibration.forces.ellipsoids is not None:
@@ -85,4 +81,5 @@ def calibrate(predictor: Predictor, dataset: Dataset, progress: Progress = silen
     """The calibration, and the predictions that it was made of. Raises ValueError as `predict_dataset` and `fit_calibration` do."""
     raw = predict_dataset(predictor, dataset, progress=progress)
     fitted = fit_calibration(residuals_of(raw, dataset))
-    return replace(fitted, data_hash=data_hash(dataset), thresholds=auto_thresholds(scores_of(raw.calibrated(fitted)))), raw
+    thresholds, structures = auto_thresholds(scores_of(raw.calibrated(fitted))), " ".join(geometry_hashes(dataset))
+    return replace(fitted, data_hash=data_hash(dataset), structures=structures, thresholds=thresholds), raw

@@ -77,6 +77,7 @@ class Calibration:
     field      meaning
     ========== ==========================================================================
     data_hash  SHA-256 of the calibration data (`race_calc.data.hashes.data_hash`), "" where it is not known
+    structures hashes of its structures (`race_calc.data.hashes.geometry_hashes`) with blanks between, "" where not known
     frames     structures in it
     energy     EnergyCalibration, or None where the posterior gives no variance
     forces     ForceCalibration, or None likewise
@@ -89,6 +90,7 @@ class Calibration:
     energy: EnergyCalibration | None
     forces: ForceCalibration | None
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    structures: str = ""
 
     def apply(self, prediction: Prediction) -> Prediction:
         """The prediction with calibrated (co)variances and BALD of energies; means, members and the stress stay.

@@ -36,7 +36,9 @@ def test_npz_with_parts(tmp_path):
 def test_a_part_is_chosen_not_taken(tmp_path):
     path = tmp_path / "m.npz"
     write_npz(path, "split")
-    with pytest.raises(ValueError, match=r"m.npz has parts, and none is chosen: write .*m.npz#train \(4 frames\) or .*m.npz#test \(2 frames"):
+    with pytest.raises(
+        ValueError, match=r"m.npz has parts, and none is chosen: write .*m.npz#train \(4 frames\) or .*m.npz#test \(2 frames"
+    ):
         read_dataset(path)
 
 
