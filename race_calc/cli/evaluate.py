@@ -21,6 +21,7 @@ def evaluate(
     ood: Annotated[list[str], typer.Option(metavar="FILE", help="structures that it need not know; may be given several times")] = [],  # noqa: B006
     figures: Annotated[Path | None, typer.Option(help="also draw errors, calibration and intervals into this folder")] = None,
     json: Annotated[Path | None, typer.Option(help="also write all numbers to this file")] = None,
+    frames: Annotated[str, typer.Option(help="which frames of DATA, as in ASE: 450: or ::2")] = ":",
     select: Annotated[
         str | None, typer.Option(metavar="KEY=VALUE", help="only frames whose info has this, as in T_source=train_mixedT")
     ] = None,
@@ -30,10 +31,13 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled data: errors, how far its uncertainties can be trusted, and how well they warn.
 
-    Where the model is calibrated, uncertainties are shown before and after.
+    Where the model is calibrated, uncertainties are shown before and after. Structures that it was trained or calibrated with are
+    counted, and results are also given without them.
     """
     from race_calc.data.dataset import read_dataset
     from race_calc.evaluate.assessment import compare
+    from race_calc.evaluate.overlap import overlap
+    from race_calc.report.evaluation_doubts import doubted_name, judged_name
     from race_calc.report.evaluation_json import write_json
     from race_calc.uncertainty.predictor import calibration_of
 
@@ -47,7 +51,7 @@ def evaluate(
     predictor = calculator_from(calculator or "") if folder is None else _of_folder(folder, device, dtype)
     if figures is not None and folder is not None and not any("uncertainty" in name for name in predictor.implemented_properties):
         raise ValueError("this model gives no uncertainty: there is nothing to draw, leave out --figures")
-    sets = {name: read_dataset(name) for name in (data, *ood)}
+    sets = {name: read_dataset(name, frames if name == data else ":") for name in (data, *ood)}
     if select is not None:
         sets = {name: select_frames(dataset, select, name) for name, dataset in sets.items()}
     found = assessed(predictor, sets)
@@ -56,15 +60,21 @@ def evaluate(
     references = [0.0] * len(sets[data])
     if folder is not None:
         references = [predictor.checkpoint.references.reference_energy(atoms.numbers) for atoms in sets[data].structures]
-    compared = compare(predictor, sets, found, references)
+    known = None if folder is None else predictor.checkpoint.data.get("structures")
+    overlaps = {name: overlap(dataset, known, calibration_of(predictor)) for name, dataset in sets.items()}
+    parts = {name: sets[name].subset(one.unseen) for name, one in overlaps.items() if one.seen and one.unseen}
+    compared = compare(predictor, sets, found, references, overlaps, assessed(predictor, parts))
     show(compared, select)
     if json is not None:
-        write_json(json, compared, {"model": calculator or model, "dtype": None if folder is None else dtype, "select": select})
+        known_dtype = None if folder is None else dtype
+        write_json(json, compared, {"model": calculator or model, "dtype": known_dtype, "frames": frames, "select": select})
         print(f"All numbers are in {json}")
     if figures is not None:
         from race_calc.report.evaluation_figures import draw
 
-        for path in draw(figures, dict(zip(short_names(list(found)), found.values())), calibration_of(predictor)):
+        short = zip(short_names(list(found)), compared.judged.items())
+        named = {doubted_name(judged_name(name, compared, file), one): one for name, (file, one) in short}
+        for path in draw(figures, named, calibration_of(predictor)):
             print(f"Figure: {path}")
 
 
@@ -109,14 +119,21 @@ def show(compared: "Comparison", select: str | None) -> None:
     from rich.text import Text
 
     from race_calc.report.evaluation import print_tables, score_line
+    from race_calc.report.evaluation_doubts import judged_name, level_lines, overlap_lines, with_unseen
     from race_calc.report.tables import wide_console
 
     console, calibration = wide_console(), compared.calibration
     short = dict(zip(compared.found, short_names(list(compared.found))))
+    found, unseen = ({short[file]: one for file, one in part.items()} for part in (compared.found, compared.unseen))
+    overlaps = {short[file]: one for file, one in compared.overlaps.items()}
+    names = {file: judged_name(name, compared, file) for file, name in short.items()}
+    for line in [*overlap_lines(overlaps), *level_lines(found)]:
+        console.print(Text(f"Warning: {line}.", style="yellow"))
     print_tables(
         console,
-        {short[name]: one for name, one in compared.found.items()},
-        {short[name]: one for name, one in compared.detected.items()},
+        with_unseen(found, unseen),
+        next(iter(names.values())),
+        {names[file]: one for file, one in compared.detected.items()},
         calibration is not None,
         math.inf if calibration is None else calibration.frames,
         select,

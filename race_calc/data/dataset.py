@@ -62,7 +62,7 @@ def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
 
     ``path``: any file ASE reads, or an npz file of one of two layouts:
 
-    - keys Z, R_train, E_train, F_train, R_test, ... in eV and Å; the part is chosen with ``file.npz#train`` (default) or ``#test``;
+    - keys Z, R_train, E_train, F_train, R_test, ... in eV and Å; the part must be chosen with ``file.npz#train`` or ``#test``;
     - the published rMD17 (Christensen & von Lilienfeld 2020): nuclear_charges, coords, energies, forces in kcal/mol, converted to eV.
 
     ``index``: an ASE index ("0:450", ":", 7, a slice). Raises ``FileNotFoundError`` for a missing file and ``ValueError`` for a file

@@ -16,11 +16,13 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
 
     Layouts (B frames, N atoms), chosen by the keys found:
 
-    - split files, eV and Å: Z (N,), R_train (B, N, 3), E_train (B,), F_train (B, N, 3) and the same with test, chosen by ``part``;
+    - split files, eV and Å: Z (N,), R_train (B, N, 3), E_train (B,), F_train (B, N, 3) and the same with test, chosen by ``part``,
+      which must be given: the training part taken for the test would flatter a model;
     - the published rMD17 (Christensen & von Lilienfeld 2020, 10.1088/2632-2153/abba6f), kcal/mol and Å: nuclear_charges, coords,
       energies, forces; no parts.
 
-    Raises ``ValueError`` for an unreadable file, an unknown part, missing keys, shapes that do not fit and an index outside the file.
+    Raises ``ValueError`` for an unreadable file, an unknown part, a part that is not chosen, missing keys, shapes that do not fit and an
+    index outside the file.
     """
     if part not in (None, "train", "test"):
         raise ValueError(f"{name}#{part}: unknown part {part!r}; write #train or #test")
@@ -29,6 +31,10 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zip, pickle and value errors
         raise ValueError(f"cannot read {name} ({shortened(str(error))}): give an npz file of plain arrays") from error
+    sizes = {one: arrays[f"E_{one}"].size for one in ("train", "test") if f"E_{one}" in arrays and "Z" in arrays}
+    if part is None and sizes:
+        choices = " or ".join(f"{name}#{one} ({size} frames)" for one, size in sizes.items())
+        raise ValueError(f"{name} has parts, and none is chosen: write {choices}")
     split_keys = ["Z", *(f"{key}_{part or 'train'}" for key in "REF")]
     plain_keys = ["nuclear_charges", "coords", "energies", "forces"]
     if set(split_keys) <= set(arrays):

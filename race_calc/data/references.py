@@ -6,7 +6,7 @@ float64 before any cast.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,39 @@ from ase.io import read
 from race_calc.data.dataset import Dataset, element_names
 from race_calc.data.files import check_regular, shortened
 
+FREE = 1e-6  # of the largest number of atoms of an element: below, rounding
+
 
 @dataclass(frozen=True)
 class References:
     """Constants of the energy expression.
 
-    ======== ====================== =======
-    key      shape                  unit
-    ======== ====================== =======
-    species  (S,) atomic numbers    sorted
-    energies (S,) E0 of the species eV
-    shift    mean residual          eV/atom
-    scale    force RMS x 1 Å        eV
-    ======== ====================== =======
+    ============ ====================== ================================================================
+    key          shape                  unit or meaning
+    ============ ====================== ================================================================
+    species      (S,) atomic numbers    sorted
+    energies     (S,) E0 of the species eV
+    shift        mean residual          eV/atom
+    scale        force RMS x 1 Å        eV
+    undetermined (K, S)                 orthonormal directions of E0 that the training compositions leave
+                                        free; () where isolated atoms or the compositions fix all
+    ============ ====================== ================================================================
+
+    ``undetermined`` is no part of a comparison: models of older versions do not tell it.
     """
 
     species: tuple[int, ...]
     energies: tuple[float, ...]
     shift: float
     scale: float
+    undetermined: tuple[tuple[float, ...], ...] = field(default=(), compare=False)
+
+    def leaves_free(self, numbers: Sequence[int] | np.ndarray) -> bool:
+        """Does the sum of E0 over these atoms depend on what the training did not tell? Elements that are not among the species do not."""
+        if not self.undetermined:
+            return False
+        counts = np.bincount(np.asarray(numbers), minlength=119)[list(self.species)].astype(np.float64)
+        return bool(np.abs(np.array(self.undetermined) @ counts).max() > FREE * max(counts.max(), 1.0))
 
     def per_atom(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """E0[z] + shift of each atom in eV, (N,) float64. Raises ``ValueError`` naming elements that are not among the species."""
@@ -54,7 +68,8 @@ class References:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {"species": list(self.species), "energies": list(self.energies), "shift": self.shift, "scale": self.scale}
+        stored = {"species": list(self.species), "energies": list(self.energies), "shift": self.shift, "scale": self.scale}
+        return stored | ({"undetermined": [list(row) for row in self.undetermined]} if self.undetermined else {})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "References":
@@ -63,6 +78,7 @@ class References:
             species = tuple(int(z) for z in data["species"])
             energies = tuple(float(e) for e in data["energies"])
             shift, scale = float(data["shift"]), float(data["scale"])
+            undetermined = tuple(tuple(float(value) for value in row) for row in data.get("undetermined", ()))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f"{type(error).__name__}: {error}"
             raise ValueError(f"not stored references ({what}): expected 'species', 'energies', 'shift' and 'scale'") from error
@@ -76,18 +92,22 @@ class References:
         for key, value in {**{f"energies[{i}]": value for i, value in enumerate(energies)}, "shift": shift, "scale": scale}.items():
             if not np.isfinite(value) or (key == "scale" and value <= 0.0):
                 raise ValueError(f"references.{key} is {value}: a finite number{' > 0' * (key == 'scale')} is needed")
-        return cls(species, energies, shift, scale)
+        if any(len(row) != len(species) or not np.isfinite(row).all() for row in undetermined):
+            raise ValueError(f"references.undetermined needs rows of {len(species)} finite numbers, one for each species")
+        return cls(species, energies, shift, scale, undetermined)
 
 
 def fit_references(dataset: Dataset, isolated: dict[int, float] | None = None) -> References:
     """References of a training set.
 
     E0: energies of isolated atoms (eV, keyed by atomic number) when given, else the minimum-norm least-squares solution of composition (B,
-    S) @ E0 = energy, with a warning when the composition matrix is rank deficient. shift: mean over structures of (E - sum E0) / N. scale:
-    RMS of all force components, 1.0 where that is 0. Raises ``ValueError`` when ``isolated`` lacks an element of the data set.
+    S) @ E0 = energy, with a warning when the composition matrix is rank deficient (``undetermined`` then spans its null space). shift:
+    mean over structures of (E - sum E0) / N. scale: RMS of all force components, 1.0 where that is 0. Raises ``ValueError`` when
+    ``isolated`` lacks an element of the data set.
     """
     species = np.array(dataset.elements)
     counts = np.array([np.bincount(a.numbers, minlength=119)[species] for a in dataset.structures], dtype=np.float64)  # (B, S)
+    undetermined: tuple[tuple[float, ...], ...] = ()
     if isolated is not None:
         lacking = [z for z in dataset.elements if z not in isolated]
         if lacking:
@@ -99,6 +119,7 @@ def fit_references(dataset: Dataset, isolated: dict[int, float] | None = None) -
     else:
         energies, _, rank, _ = np.linalg.lstsq(counts, dataset.energy, rcond=None)
         if rank < len(species):
+            undetermined = tuple(map(tuple, np.linalg.svd(np.unique(counts, axis=0))[2][rank:].tolist()))
             warnings.warn(
                 f"the compositions fix only {rank} of {len(species)} element energies ({element_names(species)}): the minimum-norm "
                 "references are not atomic energies, and other compositions will be off by a constant; give isolated_atoms to avoid this",
@@ -107,7 +128,7 @@ def fit_references(dataset: Dataset, isolated: dict[int, float] | None = None) -
     residual = (dataset.energy - counts @ energies) / counts.sum(axis=1)  # (B,) eV/atom
     scale = float(np.sqrt(np.mean(np.concatenate(dataset.forces) ** 2)))
     scale = scale if np.isfinite(scale) and scale > 0.0 else 1.0
-    return References(dataset.elements, tuple(energies.tolist()), float(residual.mean()), scale)
+    return References(dataset.elements, tuple(energies.tolist()), float(residual.mean()), scale, undetermined)
 
 
 def read_isolated_atoms(path: str | Path) -> dict[int, float]:

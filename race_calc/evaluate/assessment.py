@@ -1,13 +1,15 @@
 """All that is told about a predictor on one data set: errors, reliability, scores; and what tells data sets apart. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from race_calc.data.dataset import Dataset
 from race_calc.evaluate.errors import Evaluation, summarise
+from race_calc.evaluate.overlap import Overlap
 from race_calc.evaluate.predict import Progress, predict_dataset, residuals_of, silent
+from race_calc.evaluate.reference_level import ReferenceLevel, reference_level
 from race_calc.evaluate.reliability import Reliability, calibrated_levels, inside, nominal_levels, reliability
 from race_calc.evaluate.unified_score import Errors, unified_terms
 from race_calc.uncertainty.calibration import Calibration
@@ -60,6 +62,11 @@ class Assessment:
     def levels(self) -> dict[str, np.ndarray]:
         """Likewise."""
         return self.after or self.before
+
+    @property
+    def level(self) -> ReferenceLevel | None:
+        """How much of the energy errors is a constant of each element, or None where that cannot be told."""
+        return reference_level(self.raw)
 
     @property
     def covered(self) -> np.ndarray | None:
@@ -157,8 +164,22 @@ def score_terms(
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A model on the data that it should know, the first, and on others, all by file: what it has for each, and for each but
-    the first score → Detection; and the unified score's terms, or None, with the score that the monitor watches first, or ""."""
+    """A model on the data that it should know, the first, and on others, all by file.
+
+    ========= ==============================================================================================
+    field     meaning
+    ========= ==============================================================================================
+    sets      file → Dataset
+    found     file → Assessment of all of it
+    overlaps  file → Overlap with what the model has seen before; {} where nobody asked
+    unseen    file → Assessment without the structures that were seen, of files in which some but not all were
+    detected  file → score → Detection, for each but the first
+    criterion the score that the monitor watches first, or ""
+    terms     of the unified score, or None
+    ========= ==============================================================================================
+
+    `detected` and `terms` are of the unseen structures, of a file in which there are none of all.
+    """
 
     sets: dict[str, Dataset]
     found: dict[str, Assessment]
@@ -166,19 +187,35 @@ class Comparison:
     calibration: Calibration | None
     criterion: str
     terms: dict[str, float] | None
+    overlaps: Mapping[str, Overlap] = field(default_factory=dict)
+    unseen: Mapping[str, Assessment] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> dict[str, Assessment]:
+        """File → Assessment of the unseen structures, of all where none is unseen."""
+        return self.found | dict(self.unseen)
 
 
 def compare(
-    predictor: Predictor, sets: dict[str, Dataset], found: dict[str, Assessment], reference_energies: Sequence[float] | None = None
+    predictor: Predictor,
+    sets: dict[str, Dataset],
+    found: dict[str, Assessment],
+    reference_energies: Sequence[float] | None = None,
+    overlaps: Mapping[str, Overlap] | None = None,
+    unseen: Mapping[str, Assessment] | None = None,
 ) -> Comparison:
     """The other data sets against the first; `found`: each with the predictor's calibration, in the order of `sets`.
 
-    `reference_energies`: eV, of the atoms of each known structure; None: there is no unified score.
+    `reference_energies`: eV, of the atoms of each known structure; None: there is no unified score. `overlaps`, `unseen`: as in Comparison.
     """
+    overlaps, unseen = overlaps or {}, unseen or {}
+    judged = found | dict(unseen)  # in the order of found
     first, *others = found
-    known, thresholds = found[first], thresholds_of(predictor)
-    detected = {name: detections(known, found[name], thresholds) for name in others}
+    known, thresholds = judged[first], thresholds_of(predictor)
+    detected = {name: detections(known, judged[name], thresholds) for name in others}
     criterion, terms = next(iter(default_scores(known.evaluation.scores, thresholds)), ""), None
     if reference_energies is not None:
-        terms = score_terms(known, sets[first], reference_energies, list(detected.values()), criterion)
-    return Comparison(sets, found, detected, calibration_of(predictor), criterion, terms)
+        rows = overlaps[first].unseen if first in unseen else range(len(sets[first]))
+        energies = [reference_energies[i] for i in rows]
+        terms = score_terms(known, sets[first].subset(rows), energies, list(detected.values()), criterion)
+    return Comparison(sets, found, detected, calibration_of(predictor), criterion, terms, overlaps, unseen)

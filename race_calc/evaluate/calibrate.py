@@ -8,7 +8,8 @@ import numpy as np
 from race_calc.data.dataset import Dataset
 from race_calc.data.hashes import data_hash, geometry_hashes
 from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent
-from race_calc.uncertainty.calibration import FEW_FOR_ENERGIES, Calibration, fit_calibration
+from race_calc.evaluate.reference_level import other_level
+from race_calc.uncertainty.calibration import Calibration, fit_calibration
 from race_calc.uncertainty.decisions import watched
 from race_calc.uncertainty.metrics import mahalanobis
 from race_calc.uncertainty.predictor import Predictor
@@ -56,28 +57,26 @@ def doubts(calibration: Calibration, raw: Residuals) -> list[str]:
     """Warnings about calibration data that do not look like what the model should know; `raw`: not calibrated."""
     warnings, scaled = [], calibration.scaled(raw)
     if scaled.energy_variance is not None:
-        offset, spread = float(np.mean(raw.energy)), float(np.std(raw.energy))
-        if abs(offset) > 3.0 * spread:
-            warnings.append(
-                f"all energies are off by about {offset:.3g} eV, with a spread of {spread:.2g} eV: look whether they were "
-                "computed like those of the training data"
-            )
-        if raw.energy_members is None or raw.energy_members > FEW_FOR_ENERGIES:
-            warnings += _one_decides("energies", scaled.energy**2 / scaled.energy_variance, np.arange(len(raw)))
-    if scaled.forces_covariance is not None and calibration.forces is not None and calibration.forces.ellipsoids is not None:
-        warnings += _one_decides("forces", mahalanobis(scaled.forces, scaled.forces_covariance), raw.frame)
+        warnings += other_level(raw)
+        by_size = raw.energy_members is not None
+        squared = scaled.energy**2 / (1.0 if by_size else scaled.energy_variance)
+        warnings += _one_decides("energies", squared, np.arange(len(raw)), by_size)
+    if scaled.forces_covariance is not None and calibration.forces is not None:
+        by_size = raw.forces_members is not None or calibration.forces.ellipsoids is None
+        squared = (scaled.forces**2).sum(axis=1) if by_size else mahalanobis(scaled.forces, scaled.forces_covariance)
+        warnings += _one_decides("forces", squared, raw.frame, by_size)
     return warnings
 
 
-def _one_decides(name: str, squared: np.ndarray, frame: np.ndarray) -> list[str]:
-    """A warning where one structure makes more than half of the sum."""
+def _one_decides(name: str, squared: np.ndarray, frame: np.ndarray, by_size: bool) -> list[str]:
+    """A warning where one structure makes more than half of the sum; `by_size`: of squares, else of squares over variances."""
     sums = np.bincount(frame, squared)
     worst = int(np.argmax(sums))
     if len(sums) < 2 or sums[worst] <= 0.5 * sums.sum():
         return []
-    share = 100 * sums[worst] / sums.sum()
+    share, unit = 100 * sums[worst] / sums.sum(), "" if by_size else " in units of σ"
     return [
-        f"structure {worst} (counted from 0) alone makes {share:.0f} % of the squared errors of {name} in units of σ, so it decides "
+        f"structure {worst} (counted from 0) alone makes {share:.0f} % of the squared errors of {name}{unit}, so it decides "
         "the scale: look at it, and leave it out if it is broken or of another kind"
     ]
 
@@ -86,7 +85,8 @@ def calibrate(predictor: Predictor, dataset: Dataset, progress: Progress = silen
     """The calibration, and the predictions that it was made of. Raises ValueError as `predict_dataset` and `fit_calibration` do."""
     raw = predict_dataset(predictor, dataset, progress=progress)
     fitted = fit_calibration(residuals_of(raw, dataset))
-    return replace(fitted, data_hash=data_hash(dataset), thresholds=thresholds_from(raw.calibrated(fitted))), raw
+    thresholds, structures = thresholds_from(raw.calibrated(fitted)), " ".join(geometry_hashes(dataset))
+    return replace(fitted, data_hash=data_hash(dataset), structures=structures, thresholds=thresholds), raw
 
 
 def thresholds_from(predicted: Predicted, false_alarm_rate: float = FALSE_ALARM_RATE) -> dict[str, float]:

@@ -47,7 +47,7 @@ class Evaluation:
     atoms           int                               of all structures together
     stresses        int                               structures with a stress label and a volume
     energy          Quality                   eV      total energy; NLL per structure
-    energy_per_atom Quality (errors only)     eV      differences divided by the atoms
+    energy_per_atom Quality (no likelihood)   eV      differences and sigma divided by the atoms
     forces          Quality                   eV/Å    components; NLL per atom, full covariance
     stress          Quality or None           eV/Å³   six components; no NLL, epistemic sigma only
     scores          criterion → (B,)                  see race_calc.uncertainty.scores
@@ -68,13 +68,14 @@ def summarise(predicted: Predicted, residuals: Residuals, dataset: Dataset) -> E
     """Errors, likelihood, coverage and scores of predictions with these residuals."""
     sizes = np.bincount(residuals.frame)
     labelled = np.array([stress is not None and atoms.pbc.any() for stress, atoms in zip(dataset.stress, dataset.structures)])  # (B,)
+    std = residuals.energy_std
     energy, variance, forces, covariance = residuals.energy, residuals.energy_variance, residuals.forces, residuals.forces_covariance
     return Evaluation(
         structures=len(dataset),
         atoms=int(sizes.sum()),
         stresses=int(labelled.sum()),
-        energy=_quality(energy, residuals.energy_std, None if variance is None else gaussian_nll(energy, variance)),
-        energy_per_atom=Quality(mae(energy / sizes), rmse(energy / sizes)),
+        energy=_quality(energy, std, None if variance is None else gaussian_nll(energy, variance)),
+        energy_per_atom=Quality(mae(energy / sizes), rmse(energy / sizes), None if std is None else mean_sigma(std / sizes)),
         forces=_quality(forces, residuals.forces_std, None if covariance is None else vector_nll(forces, covariance)),
         stress=_stress_quality(predicted, dataset, labelled) if labelled.any() else None,
         scores=scores_of(predicted),

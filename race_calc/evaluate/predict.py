@@ -72,9 +72,9 @@ def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
     def joined(field: str, quantity: str) -> np.ndarray | None:
         return np.concatenate([getattr(p, field) for p in predicted.predictions]) if quantity in given else None
 
-    def members(quantity: str) -> int | None:
+    def members(name: str, quantity: str) -> int | None:
         spread_only = quantity + "_epistemic" in given and quantity + "_aleatoric" not in given
-        return predicted.predictions[0].n_members if spread_only else None
+        return predicted.predictions[0].independent_members(name) if spread_only else None
 
     return Residuals(
         energy=dataset.energy - joined("energy", "energy"),
@@ -82,8 +82,8 @@ def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
         energy_aleatoric=joined("energy_aleatoric", "energy_uncertainty_aleatoric"),
         forces=forces - joined("forces", "forces"),
         forces_covariance=joined("forces_covariance", "forces_covariance"),
-        energy_members=members("energy_uncertainty"),
-        forces_members=members("forces_covariance"),
+        energy_members=members("energy", "energy_uncertainty"),
+        forces_members=members("forces", "forces_covariance"),
         frame=np.repeat(np.arange(len(dataset)), [len(atoms) for atoms in dataset.structures]),
         numbers=np.concatenate([atoms.numbers for atoms in dataset.structures]),
         force_size=np.linalg.norm(forces, axis=1),

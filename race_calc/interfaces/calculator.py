@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 from race_calc.data.graph import batches, from_atoms, from_atoms_with_skin
 from race_calc.data.skin import SkinList
 from race_calc.interfaces.base import PredictingCalculator
+from race_calc.interfaces.reference_watch import ReferenceWatch
 from race_calc.model.channels import Spread
 from race_calc.model.hardware import keep_freed_memory, torch_device
 from race_calc.posterior.checkpoint import Checkpoint, hash_weights, load_checkpoint
@@ -60,7 +61,9 @@ class RACECalculator(PredictingCalculator):
     llpr) a step then costs little more than that of one model. `calibrated`: recalibrate the uncertainties with what
     `race-calc calibrate` stored in the model; None: where it did. The attribute `calibration` is what is applied, or None; it
     also gives intervals (`calibration.energy.interval(0.9)`). On Linux the process keeps freed memory for the next step
-    instead of returning it (`race_calc.model.hardware`).
+    instead of returning it (`race_calc.model.hardware`). Warns (`UserWarning`, once for each composition) where a structure, or a fragment
+    further than the cutoff from the rest, has a composition whose reference energy the training left open
+    (`race_calc.data.references`).
 
     Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, RuntimeError for `compile=True`
     without compiled kernels on a CPU or with torch < 2.13 on a GPU, ValueError for an impossible device or dtype and for
@@ -92,27 +95,32 @@ class RACECalculator(PredictingCalculator):
         self.elements = tuple(chemical_symbols[z] for z in self.checkpoint.model.species)
         self.parameters.update(model=str(model), dtype=dtype)
         self._pairs: SkinList | None = None
+        self._references = ReferenceWatch(self.checkpoint.references)
 
     def _raw(self, atoms: Atoms) -> Prediction:
-        graph, self._pairs = from_atoms_with_skin(atoms, self.checkpoint.model.plan.config.cutoff, self._pairs)
+        last = self._pairs
+        graph, self._pairs = from_atoms_with_skin(atoms, self.checkpoint.model.plan.config.cutoff, last)
+        self._references.watch(graph, moved=self._pairs is not last)
         return self.posterior.predict(graph)
 
     def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
-        return StackPredictor(self.posterior).raw_predictions(structures, batch)
+        return StackPredictor(self.posterior, self._references).raw_predictions(structures, batch)
 
 
 @dataclass(frozen=True)
 class StackPredictor:
-    """A posterior as a `race_calc.uncertainty.predictor.Predictor`, without a calibration."""
+    """A posterior as a `race_calc.uncertainty.predictor.Predictor`, without a calibration. `watch`: warns of reference energies."""
 
     posterior: StackPosterior
+    watch: ReferenceWatch | None = None
 
     def prediction(self, atoms: Atoms) -> Prediction:
         return next(self.raw_predictions([atoms]))
 
     def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
         cutoff = self.posterior.model.plan.config.cutoff
-        return map(self.posterior.predict, batches((from_atoms(atoms, cutoff) for atoms in structures), batch))
+        graphs = (from_atoms(atoms, cutoff) for atoms in structures)
+        return map(self.posterior.predict, batches(graphs if self.watch is None else map(self.watch.watched, graphs), batch))
 
 
 def offered(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> frozenset[str]:

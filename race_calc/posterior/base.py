@@ -11,7 +11,7 @@ every step    `stack`, `loss`, `step`; `random_steps` and `plateau` before it
 every epoch   `score`, `collect`
 end           `parameter_sets`; `validation_use` for the card
 post hoc      `post_hoc`, and `independent` of the model that is given
-checkpoint    `shared_trunk`, `last_layer_covariance`
+checkpoint    `shared_trunk`, `paired`, `last_layer_covariance`
 ============= ===================================================================================
 """
 
@@ -138,6 +138,7 @@ class Posterior:
     collection            type of what it collects in training, a dataclass of tensors; None: nothing
     post_hoc              `fit` makes it from a trained model and its data
     shared_trunk          members of its checkpoint differ in their last layers only
+    paired                its parameter sets are draws in antithetic pairs
     last_layer_covariance its checkpoint has the covariance of the last-layer weights
     validation_use        sentence for the card: what the validation structures were used for
     ===================== =================================================================================
@@ -154,6 +155,7 @@ class Posterior:
     collection: type | None = None
     post_hoc: bool = False
     shared_trunk: bool = False
+    paired: bool = False
     last_layer_covariance: bool = False
     validation_use: str = "The best weights were chosen on these structures."
 

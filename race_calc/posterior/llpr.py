@@ -143,7 +143,7 @@ def last_layer_features(model: Race, parameters: Parameters, example: Example, d
 
 class Llpr(PostHoc):
     name = "llpr"
-    shared_trunk = last_layer_covariance = True
+    shared_trunk = paired = last_layer_covariance = True
     validation_use = "The best weights were chosen on these structures, which also calibrate the posterior."
 
     def check_members(self, members: int) -> None:

@@ -17,6 +17,7 @@ from race_calc.model.parameters import Parameters, expanded, n_members, shares_t
 from race_calc.model.race import Race, evaluate, layout_of
 from race_calc.model.repulsion import Repulsion, repulsion
 from race_calc.model.table import table_knots, tabulated
+from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint, Noise
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.prediction import Prediction
@@ -32,6 +33,7 @@ class StackPosterior:
     members share their trunk, the forces of each are not computed. `compiled`: the model as one function compiled by torch,
     for a GPU, or None. `noise`: variances of the labels, for heads without an aleatoric part, or None. `last_layer`:
     covariance (L, L) of the last-layer weights, which gives the epistemic variance of energies in closed form, or None.
+    `paired`: the sets are draws in antithetic pairs.
     """
 
     model: Race
@@ -41,6 +43,7 @@ class StackPosterior:
     compiled: Evaluate | None = None
     noise: Noise | None = None
     last_layer: np.ndarray | None = None
+    paired: bool = False
 
     @property
     def members(self) -> int:
@@ -111,6 +114,7 @@ class StackPosterior:
                 force_cov=heads.pop("force_cov", None),
                 batch=graph.batch,
                 energy_epistemic=epistemic,
+                paired=self.paired,
                 extra=heads,
             )
         )
@@ -154,6 +158,7 @@ def load_stack(
         compiled,
         checkpoint.noise,
         checkpoint.last_layer,
+        by_name(checkpoint.posterior).paired,
     )
 
 

@@ -27,12 +27,14 @@ NOTES = (
 def print_tables(
     console: Console,
     found: dict[str, Assessment],
+    known: str,
     detected: dict[str, dict[str, Detection]],
     calibrated: bool,
     calibration_frames: float,
     select: str | None,
 ) -> None:
-    """Everything, 100 columns wide at most; `calibration_frames`: structures that the model was calibrated with, or ∞."""
+    """Everything, 100 columns wide at most; `detected`: what tells others from `known`; `calibration_frames`: structures that the
+    model was calibrated with, or ∞."""
     if select is not None:
         console.print(Text(f"Only frames with {select}."))
     console.print(errors(found))
@@ -49,7 +51,7 @@ def print_tables(
     console.print(sizes(found))
     for name, one in detected.items():
         if one:  # a model without uncertainty has no score
-            console.print(detection_table(next(iter(found)), name, one))
+            console.print(detection_table(known, name, one))
     console.print(Text(NOTES, style="dim"))
 
 
@@ -73,12 +75,13 @@ def uncertainties(found: dict[str, Assessment], calibrated: bool) -> Table:
     stress = any(a.evaluation.stress is not None for a in found.values())
     table = plain_table(
         "Uncertainties" + (", calibrated: σ scaled" if calibrated else ", not calibrated"),
-        ["data", "energy\nσ", "NLL per\nstructure", "inside\n68/90/95 %", "forces\nσ", "NLL per\natom", "inside\n68/90/95 %"]
+        ["data", "energy\nσ", "per atom\nσ", "NLL per\nstructure", "inside\n68/90/95 %", "forces\nσ", "NLL per\natom", "inside\n68/90/95 %"]
         + (["stress\nσ"] if stress else []),
     )
     for name, a in found.items():
         e = a.evaluation
-        cells = [cell for q in (e.energy, e.forces) for cell in (milli(q.sigma), plain(q.nll), percents(q.coverage))]
+        energy, forces = ([plain(q.nll), percents(q.coverage)] for q in (e.energy, e.forces))
+        cells = [milli(e.energy.sigma), milli(e.energy_per_atom.sigma), *energy, milli(e.forces.sigma), *forces]
         row(table, name, *cells, *([milli(getattr(e.stress, "sigma", None))] if stress else []))
     return table
 

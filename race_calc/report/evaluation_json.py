@@ -14,6 +14,8 @@ from race_calc.data.hashes import data_hash
 from race_calc.evaluate.assessment import Assessment, Comparison
 from race_calc.evaluate.errors import Evaluation
 from race_calc.evaluate.groups import Group, by_element, by_size, size_bounds
+from race_calc.evaluate.overlap import Overlap
+from race_calc.evaluate.reference_level import ReferenceLevel
 from race_calc.evaluate.reliability import Reliability
 from race_calc.evaluate.unified_score import mean_term
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor
@@ -25,7 +27,14 @@ def write_json(path: Path, compared: Comparison, run: dict[str, str | None]) -> 
     bounds = size_bounds([a.raw.force_size for a in found.values()])
     frames = math.inf if calibration is None else calibration.frames
     sections = [
-        {"file": name, "sha256": data_hash(compared.sets[name]), **numbers(a.evaluation), **_reliability(a, frames), **_groups(a, bounds)}
+        {
+            "file": name,
+            "sha256": data_hash(compared.sets[name]),
+            **_told(a, frames, bounds),
+            "reference_level": _level(a.level),
+            "overlap": _overlap(compared.overlaps.get(name)),
+            "without_overlap": _told(compared.unseen[name], frames, bounds) if name in compared.unseen else None,
+        }
         for name, a in found.items()
     ]
     first = next(iter(found))
@@ -46,6 +55,27 @@ def write_json(path: Path, compared: Comparison, run: dict[str, str | None]) -> 
     write_atomically(path, (json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
+def _told(a: Assessment, calibration_frames: float, bounds) -> dict[str, Any]:
+    return numbers(a.evaluation) | _reliability(a, calibration_frames) | _groups(a, bounds)
+
+
+def _level(level: ReferenceLevel | None) -> dict[str, float | bool] | None:
+    if level is None:
+        return None
+    lengths = {"offset_meV": level.offset, "offset_meV_per_atom": level.offset_per_atom, "spread_meV": level.spread}
+    return {name: 1e3 * value for name, value in lengths.items()} | {
+        "energy_rmse_without_offset_meV": 1e3 * level.rmse,
+        "looks_like_another_level": level.doubted,
+    }
+
+
+def _overlap(found: Overlap | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    parts = {name: len(getattr(found, name)) for name in ("trained_on", "chosen_on", "calibrated_on", "seen", "unseen")}
+    return parts | {"not_recorded": list(found.untold)}
+
+
 def numbers(e: Evaluation) -> dict[str, int | float | None]:
     """Errors and uncertainties of one data set. Coverage is a fraction, 0 to 1."""
     found: dict[str, int | float | None] = {"structures": e.structures, "atoms": e.atoms, "structures_with_stress": e.stresses}
@@ -63,8 +93,7 @@ def numbers(e: Evaluation) -> dict[str, int | float | None]:
 def _quality_numbers(name: str, unit: str, per: str, q: Any) -> dict[str, float | None]:
     milli = lambda value: None if value is None else 1e3 * value  # noqa: E731
     found = {f"{name}_{key}_{unit}": milli(getattr(q, key, None)) for key in ("mae", "rmse")}
-    if name != "energy_per_atom":
-        found[f"{name}_mean_sigma_{unit}"] = milli(getattr(q, "sigma", None))
+    found[f"{name}_mean_sigma_{unit}"] = milli(getattr(q, "sigma", None))
     if per:
         found[f"{name}_nll_nat_{per}"] = q.nll
         found[f"{name}_calibration_error"] = q.calibration_error

@@ -23,6 +23,7 @@ class MemberOutputs:
     force_cov        (M, N, 3, 3) or None (eV/Å)²   Σ_m
     batch            (N,)                 -         structure of each atom, 0 … B−1
     energy_epistemic (B,) or None         eV²       in closed form, in place of the members' spread
+    paired           bool                           members are draws in antithetic pairs around their mean
     extra            name → (M, …)                  other outputs
     ================ ==================== ========= ======================================
 
@@ -37,6 +38,7 @@ class MemberOutputs:
     energy_var: np.ndarray | None = None
     force_cov: np.ndarray | None = None
     energy_epistemic: np.ndarray | None = None
+    paired: bool = False
     extra: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,6 +83,8 @@ def aggregate(members: MemberOutputs) -> Prediction:
             bald_forces=bald_forces(covariance, members.force_cov) if several and spread else None,
             batch=members.batch,
             n_members=n_members,
+            paired=members.paired,
+            closed_form=frozenset() if members.energy_epistemic is None else frozenset({"energy"}),
             energies_members=energy,
             forces_members=forces if spread else None,
             extra={name: Extra(*_mean_and_variance(values)) for name, values in members.extra.items()},

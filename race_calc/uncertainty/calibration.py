@@ -5,6 +5,7 @@ quantity            variable                from
 =================== ======================= ===========================================================
 c_e, c_a            energy.epistemic, …     `part_scales`: σ² = σ²_e + σ²_a → c_e σ²_e + c_a σ²_a
 c_F                 forces.scale            `covariance_scale`: Σ → c_F Σ
+c_e = c_a, c_F                              `size_scale` where a variance is the spread of members and nothing else
 R_E, R_F            levels                  `fit_level_map` of Φ(d/σ), energies and force components, σ scaled
 R_χ                 ellipsoids              `fit_level_map` of F(dᵀ Σ⁻¹ d), F of χ²₃, Σ scaled
 q                   conformal               `conformal_quantile` of |d|/σ and of √(dᵀ Σ⁻¹ d), σ and Σ scaled
@@ -28,7 +29,7 @@ from race_calc.uncertainty.prediction import Prediction, available
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.scaling import covariance_scale, part_scales, size_scale
 
-FEW_FOR_ENERGIES, FEW_FOR_FORCES = 3, 5  # members without an aleatoric part, for which mean d²/σ² does not exist
+FEW_FOR_FORCES = 5  # independent members without an aleatoric part, for which the mean of dᵀ Σ⁻¹ d does not exist
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Calibration:
     field      meaning
     ========== ==========================================================================
     data_hash  SHA-256 of the calibration data (`race_calc.data.hashes.data_hash`), "" where it is not known
+    structures hashes of its structures (`race_calc.data.hashes.geometry_hashes`) with blanks between, "" where not known
     frames     structures in it
     energy     EnergyCalibration, or None where the posterior gives no variance
     forces     ForceCalibration, or None likewise
@@ -89,6 +91,7 @@ class Calibration:
     energy: EnergyCalibration | None
     forces: ForceCalibration | None
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    structures: str = ""
 
     def apply(self, prediction: Prediction) -> Prediction:
         """The prediction with calibrated (co)variances and BALD of energies; means, members and the stress stay.
@@ -151,7 +154,7 @@ def _energy(raw: Residuals) -> EnergyCalibration | None:
         return None
     aleatoric = 0.0 * raw.energy_variance if raw.energy_aleatoric is None else raw.energy_aleatoric
     epistemic = np.maximum(raw.energy_variance - aleatoric, 0.0)  # rounding
-    if raw.energy_members is not None and raw.energy_members <= FEW_FOR_ENERGIES:
+    if raw.energy_members is not None:
         scales = 2 * (size_scale(raw.energy, total),)
     else:
         scales = part_scales(raw.energy, epistemic, aleatoric)
@@ -167,7 +170,8 @@ def _forces(raw: Residuals) -> ForceCalibration | None:
     squared = mahalanobis(raw.forces, raw.forces_covariance)
     few = raw.forces_members is not None and raw.forces_members <= FEW_FOR_FORCES
     definite = not few and not (np.isinf(squared) & np.isfinite(raw.forces).all(axis=-1)).any()
-    scale = covariance_scale(raw.forces, raw.forces_covariance) if definite else size_scale(raw.forces, total)
+    by_size = raw.forces_members is not None or not definite
+    scale = size_scale(raw.forces, total) if by_size else covariance_scale(raw.forces, raw.forces_covariance)
     std = np.sqrt(scale) * total
     levels = fit_level_map(gaussian_pit(np.concatenate([raw.forces, -raw.forces]), np.concatenate([std, std])))
     if not definite:

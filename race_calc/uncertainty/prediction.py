@@ -51,6 +51,8 @@ class Prediction:
     bald_forces                   (N,) or None    nat          the same, per atom
     batch                         (N,)            -            structure of each atom
     n_members                     int             -            M
+    paired                        bool            -            members are draws in antithetic pairs
+    closed_form                   of names        -            "energy", "forces": epistemic part not from the members' spread
     energies_members              (M, B), None    eV           total energy, per member
     forces_members                (M, N, 3), None eV/Å         forces, per member
     calibrated                    bool            -            whether the variances of energies and forces are recalibrated
@@ -78,6 +80,8 @@ class Prediction:
     bald_energy: np.ndarray | None = None
     bald_forces: np.ndarray | None = None
     n_members: int = 1
+    paired: bool = False
+    closed_form: frozenset[str] = frozenset()
     energies_members: np.ndarray | None = None
     forces_members: np.ndarray | None = None
     calibrated: bool = False
@@ -94,6 +98,16 @@ class Prediction:
     def available(self) -> frozenset[str]:
         """The QUANTITIES that it gives."""
         return quantities([name for name, value in vars(self).items() if value is not None], self.n_members)
+
+    def independent_members(self, name: str) -> int | None:
+        """How many independent members the spread of "energy" or "forces" is worth; None where it is in closed form or not split.
+
+        Draws in M/2 antithetic pairs around a mean that is known are as good as M/2 + 1 independent ones around their own.
+        """
+        epistemic = {"energy": self.energy_epistemic, "forces": self.forces_covariance_epistemic}[name]
+        if epistemic is None or name in self.closed_form:
+            return None
+        return self.n_members // 2 + 1 if self.paired else self.n_members
 
     @property
     def n_atoms(self) -> np.ndarray:

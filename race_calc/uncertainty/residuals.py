@@ -24,8 +24,8 @@ class Residuals:
     frame             (N,)                     structure of each atom, 0 … B − 1
     numbers           (N,)                     atomic numbers
     force_size        (N,)            eV/Å     length of the reference force
-    energy_members    int or None              members whose spread is all of the variance; None where it
-                                               has an aleatoric part as well, or comes from something else
+    energy_members    int or None              independent members whose spread is all of the variance; None where
+                                               it has an aleatoric part as well, or comes from something else
     forces_members    int or None              the same of the covariance
     ================= =============== ======== ==========================================================
 

@@ -6,7 +6,7 @@ quantity            variable                formula
 c                   variance_scale          mean d²/σ², minimises the Gaussian NLL of c σ²
 c_e ≥ c_a           part_scales             minimise that of c_e σ²_e + c_a σ²_a, σ²_e + σ²_a = σ²
 c                   covariance_scale        mean dᵀ Σ⁻¹ d / k, minimises that of c Σ
-c                   size_scale              Σ d² / Σ σ², for the spread of few members
+c                   size_scale              Σ d² / Σ σ², for the spread of members
 =================== ======================= ===========================================================
 
 The scale of forces is one number, so that c Σ stays positive definite and turns with the molecule, c QΣQᵀ; that of energies is
@@ -66,9 +66,11 @@ def part_scales(difference: np.ndarray, epistemic: np.ndarray, aleatoric: np.nda
 def size_scale(difference: np.ndarray, std: np.ndarray) -> float:
     """c = Σ d² / Σ σ², after which the root mean square of σ is that of the errors; two arrays of one shape.
 
-    For variances that are the spread of few members and nothing else: d²/σ² then follows an F distribution, whose mean is
-    infinite for three members or fewer (dᵀ Σ⁻¹ d of vectors of three: for five), so `variance_scale` and `covariance_scale` give
-    whatever the data hold as their worst accident. Raises ValueError as `variance_scale` does for sums that give no scale.
+    For variances that are the spread of M members and nothing else. Such a σ̂² is right on average, 1/σ̂² is not: d²/σ̂² follows an F
+    distribution with M − 1 degrees of freedom below, its mean is larger than that of d²/σ² by (M − 1)/(M − 3) (dᵀ Σ̂⁻¹ d of
+    vectors of three, the inverse Wishart distribution: (M − 1)/(M − 5)) and infinite for three members or fewer (five). So
+    `variance_scale` and `covariance_scale` make σ too large. Sums are ruled by the largest structures where sizes differ.
+    Raises ValueError as `variance_scale` does for sums that give no scale.
     """
     difference, std = pair(difference, std, "std")
     with np.errstate(divide="ignore", invalid="ignore"):

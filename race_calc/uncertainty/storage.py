@@ -52,7 +52,7 @@ def from_dict(state: Mapping[str, Any]) -> Calibration:
         energy, forces = state["energy"], state["forces"]
         thresholds = {str(name): float(value) for name, value in dict(state["thresholds"]).items()}
         parts = None if energy is None else _energy(energy), None if forces is None else _forces(forces)
-        stored = Calibration(str(state["data_hash"]), int(state["frames"]), *parts, thresholds)
+        stored = Calibration(str(state["data_hash"]), int(state["frames"]), *parts, thresholds, str(state.get("structures", "")))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the calibration is incomplete ({error}): calibrate the model again") from error
     if (stored.energy is None and stored.forces is None) or stored.frames < 1:

@@ -148,6 +148,7 @@ def test_npz_parts_are_data_too(tiny_model, tmp_path):
         (("cold.xyz", "--select", "T=300"), "no frame of cold.xyz has the info key 'T': it has even, index, source"),
         (("cold.xyz", "--select", "source=dft"), "no frame of cold.xyz has source equal to 'dft': its values are md"),
         (("cold.xyz", "--ood", "cold.xyz"), "given twice"),
+        (("cold.xyz", "--frames", "7:"), "cold.xyz (index 7:) holds no structures"),
         (("cold.xyz", "--dtype", "float16"), 'use "float64" or "float32"'),
         (("cold.xyz", "--device", "abacus"), "device is 'abacus'"),
         (("ammonia.xyz",), "ammonia.xyz: the model does not know the element N"),

@@ -21,19 +21,27 @@ def write_npz(path, layout):
 def test_npz_with_parts(tmp_path):
     path = tmp_path / "m.npz"
     r, e, f = write_npz(path, "split")
-    for name in (path, f"{path}#train"):
-        data = read_dataset(name)
-        assert data.elements == (1, 8) and data.stress == (None,) * 4
-        np.testing.assert_array_equal(data.energy, e)
-        np.testing.assert_array_equal(data.forces, f)
-        np.testing.assert_array_equal(data.structures[3].positions, r[3])
+    data = read_dataset(f"{path}#train")
+    assert data.elements == (1, 8) and data.stress == (None,) * 4
+    np.testing.assert_array_equal(data.energy, e)
+    np.testing.assert_array_equal(data.forces, f)
+    np.testing.assert_array_equal(data.structures[3].positions, r[3])
     np.testing.assert_array_equal(read_dataset(f"{path}#test").energy, e[:2] + 1)
-    np.testing.assert_array_equal(read_dataset(path, "1:3").energy, e[1:3])
-    np.testing.assert_array_equal(read_dataset(path, -1).energy, e[3:])
+    np.testing.assert_array_equal(read_dataset(f"{path}#train", "1:3").energy, e[1:3])
+    np.testing.assert_array_equal(read_dataset(f"{path}#train", -1).energy, e[3:])
     with pytest.raises(ValueError, match="write #train or #test"):
         read_dataset(f"{path}#valid")
     with pytest.raises(ValueError, match="index 9 does not fit"):
-        read_dataset(path, 9)
+        read_dataset(f"{path}#train", 9)
+
+
+def test_a_part_is_chosen_not_taken(tmp_path):
+    path = tmp_path / "m.npz"
+    write_npz(path, "split")
+    with pytest.raises(
+        ValueError, match=r"m.npz has parts, and none is chosen: write .*m.npz#train \(4 frames\) or .*m.npz#test \(2 frames"
+    ):
+        read_dataset(path)
 
 
 def test_published_npz_is_converted(tmp_path):

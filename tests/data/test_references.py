@@ -62,6 +62,20 @@ def test_single_molecule_warns_and_takes_the_minimum_norm():
     assert references.reference_energy([8, 1, 1]) == pytest.approx(data.energy[0], abs=1e-9)
 
 
+def test_what_compositions_leave_open_is_stored_and_told():
+    with pytest.warns(UserWarning, match="fix only 2 of 3"):
+        references = fit_references(dataset(["H2O", "H4O2", "CO2", "CO2"]))
+    assert len(references.undetermined) == 1
+    free = {formula: references.leaves_free(Atoms(formula).numbers) for formula in ("H2O", "C2O4", "CH2O3", "H3O", "O", "CO", "CH4")}
+    assert [formula for formula, yes in free.items() if yes] == ["H3O", "O", "CO", "CH4"]
+    back = References.from_dict(json.loads(json.dumps(references.to_dict())))
+    assert back.undetermined == references.undetermined
+    known = fit_references(dataset(["H2O"]), E0)
+    assert known.undetermined == () and not known.leaves_free([8]) and "undetermined" not in known.to_dict()
+    with pytest.raises(ValueError, match="each row of 'undetermined'"):
+        References.from_dict(references.to_dict() | {"undetermined": [[1.0, 0.0]]})
+
+
 def test_zero_forces_give_unit_scale():
     assert fit_references(dataset(["H2", "O2"], forces=0.0)).scale == 1.0
 
