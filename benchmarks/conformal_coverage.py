@@ -1,8 +1,8 @@
 """Coverage of conformal intervals of energies, by simulation: python benchmarks/conformal_coverage.py
 
 Known truth: σ²_e log-normal, σ²_a constant, errors Gaussian with the variance 2 σ²_e + 0.3 σ²_a. n structures calibrate, then the share
-of new ones inside E ± q σ is counted, σ and q of the calibration; mean over many calibrations. "two factors" has both parts, "one factor" the
-spread alone.
+of new ones inside E ± q σ is counted, σ and q of the calibration; mean over many calibrations. "two factors" has both parts, "one
+factor" the spread alone.
 """
 
 import argparse

@@ -164,11 +164,11 @@ def default_criteria(available: Collection[str], thresholds: Mapping[str, float]
 
     Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole structure,
     and `forces_uncertainty_max`, that of the worst atom; and `energy_uncertainty_per_atom_epistemic` (a new phase may have right
-    forces and wrong energies). A frame with one of them above its threshold is flagged. The run is halted when one stays above for
-    HALT_AFTER checks, or passes its threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times (the others). Without
-    force covariances the same with that score of the energy, or else `energy_uncertainty_per_atom`. Scores without a stored
-    threshold (models made before there were such scores) are left out if another one has one. Raises ValueError when the
-    posterior gives no uncertainty at all.
+    forces and wrong energies). A frame with one of them above its threshold is flagged. The run is halted when one of the forces stays
+    above for HALT_AFTER checks, or one of the three passes its threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times (the
+    others). The score of the energy changes slowly and may stay above at 300 K. Without force covariances the same with that
+    score of the energy, or else `energy_uncertainty_per_atom`. Scores without a stored threshold (models made before there were
+    such scores) are left out if another one has one. Raises ValueError when the posterior gives no uncertainty at all.
     """
     names = watched(available, thresholds)
     if not names:
@@ -177,7 +177,7 @@ def default_criteria(available: Collection[str], thresholds: Mapping[str, float]
             "use an ensemble or a model with the 'energy' or 'joint' head"
         )
     criteria = [Criterion(name, "auto", "flag") for name in names]
-    criteria += [Criterion(name, "auto", "halt", HALT_AFTER) for name in names]
+    criteria += [Criterion(name, "auto", "halt", HALT_AFTER) for name in default_scores(available, thresholds)]
     return tuple(criteria + [Criterion(n, _severe(n) * thresholds[n], "halt") for n in names if n in thresholds])
 
 

@@ -101,7 +101,7 @@ def test_the_monitor_takes_the_calibrated_thresholds(model, data):
     atoms.calc = RACECalculator(model)
     monitor = UncertaintyMonitor(BFGS(atoms, logfile=None), flagged=None)
     thresholds = atoms.calc.calibration.thresholds
-    auto, severe = monitor.criteria[:6], monitor.criteria[6:]
+    auto, severe = monitor.criteria[:5], monitor.criteria[5:]
     assert [c.threshold for c in auto] == [thresholds[c.name] for c in auto]
     assert [c.threshold / thresholds[c.name] for c in severe] == [2.0, 10.0, 10.0]
 

@@ -16,6 +16,7 @@ from race_calc.data.dataset import dataset_from_atoms
 from race_calc.data.hashes import geometry_hashes
 from race_calc.evaluate.assessment import assess
 from race_calc.interfaces.calculator import RACECalculator
+from race_calc.posterior.manifest import write_manifest
 from race_calc.report.evaluation_doubts import doubted_name
 
 
@@ -45,6 +46,7 @@ def test_an_overlap_is_named_and_results_without_it_are_those_of_the_rest(tiny_m
     hashes = geometry_hashes(dataset_from_atoms(everything))
     config["data"]["structures"] = {"train": hashes[0], "validation": hashes[1]}
     (model / "config.json").write_text(json.dumps(config))
+    write_manifest(model)
     told = {}
     for name, more in (("all", ()), ("new", ()), ("part", ("--frames", "11:"))):
         file = tmp_path / f"{'all' if name == 'part' else name}.xyz"

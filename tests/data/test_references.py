@@ -72,7 +72,7 @@ def test_what_compositions_leave_open_is_stored_and_told():
     assert back.undetermined == references.undetermined
     known = fit_references(dataset(["H2O"]), E0)
     assert known.undetermined == () and not known.leaves_free([8]) and "undetermined" not in known.to_dict()
-    with pytest.raises(ValueError, match="each row of 'undetermined'"):
+    with pytest.raises(ValueError, match="rows of 3 finite numbers"):
         References.from_dict(references.to_dict() | {"undetermined": [[1.0, 0.0]]})
 
 

@@ -104,7 +104,10 @@ def test_doubts(predictor):
 
 def test_one_structure_that_makes_more_than_half_of_the_errors():
     frame = np.array([0, 0, 1, 2])
-    assert _one_decides("forces", np.array([1.0, 1.0, 3.0, 1.0]), frame) == []  # half is not more than half
-    assert "structure 1 (counted from 0) alone makes 60 % of" in _one_decides("forces", np.array([1.0, 0.5, 3.0, 0.5]), frame)[0]
-    assert len(_one_decides("forces", np.array([1.0, 5.0]), np.array([0, 1]))) == 1
-    assert _one_decides("forces", np.array([1.0]), np.array([0])) == []
+    assert _one_decides("forces", np.array([1.0, 1.0, 3.0, 1.0]), frame, by_size=False) == []  # half is not more than half
+    assert (
+        "structure 1 (counted from 0) alone makes 60 % of"
+        in _one_decides("forces", np.array([1.0, 0.5, 3.0, 0.5]), frame, by_size=False)[0]
+    )
+    assert len(_one_decides("forces", np.array([1.0, 5.0]), np.array([0, 1]), by_size=False)) == 1
+    assert _one_decides("forces", np.array([1.0]), np.array([0]), by_size=False) == []

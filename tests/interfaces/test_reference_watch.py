@@ -11,6 +11,7 @@ from ase.build import molecule
 from race_calc.data.graph import collate, from_atoms
 from race_calc.interfaces.calculator import RACECalculator
 from race_calc.interfaces.reference_watch import compositions
+from race_calc.posterior.manifest import write_manifest
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def ethanol_model(tiny_model, tmp_path):
     config = json.loads((model / "config.json").read_text())
     config["references"]["undetermined"] = free.tolist()
     (model / "config.json").write_text(json.dumps(config))
+    write_manifest(model)
     return model
 
 

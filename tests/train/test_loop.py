@@ -69,7 +69,7 @@ def test_member_of_a_stack_equals_its_own_run(tmp_path):
     ],
 )
 def test_heads_and_recipes_train(tmp_path, head, recipe):
-    config, prepared, state = run(tmp_path, "out", model__head=head, training__recipe=recipe, training__epochs=2)
+    config, prepared, state = run(tmp_path, "out", model__head=head, training__recipe=recipe, training__epochs=2, data__validation=20, n=28)
     assert torch.isfinite(state.weights).all() and (state.best_epoch > 0).all()
     finish(config, prepared, Trained(state), tmp_path / "out", CPU)
     assert load_checkpoint(tmp_path / "out").thresholds

@@ -12,6 +12,7 @@ from ase.io import write
 from small_run import write_run
 
 from race_calc.data.graph import collate
+from race_calc.evaluate.predict import predict_graphs, scores_of
 from race_calc.model.heads import ENERGY_VARIANCE, FORCE_COVARIANCE
 from race_calc.model.parameters import expanded
 from race_calc.model.race import evaluate
@@ -19,7 +20,7 @@ from race_calc.posterior import laplace
 from race_calc.posterior.base import Fitted, Noise, by_name, names
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.llpr import last_layer_features
-from race_calc.posterior.stack import StackPosterior
+from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.posterior.state import Trained, flatten, unflatten
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of
@@ -28,6 +29,7 @@ from race_calc.train.loop import gradients_of, train
 from race_calc.train.losses import loss
 from race_calc.train.prepare import prepare
 from race_calc.train.validate import BATCH, validate
+from race_calc.uncertainty.decisions import ENERGY, watched
 from race_calc.uncertainty.thresholds import auto_thresholds
 
 CPU = torch.device("cpu")
@@ -47,9 +49,9 @@ def molecule(seed: int) -> Atoms:
 
 def setup(folder, posterior="deep-ensemble", head="joint", **changes):
     path = write_run(
-        folder, posterior=posterior, model__head=head, data__validation=13, training__epochs=2, training__dtype="float64", **changes
+        folder, posterior=posterior, model__head=head, data__validation=23, training__epochs=2, training__dtype="float64", **changes
     )
-    write(folder / "data.xyz", [molecule(seed) for seed in range(21)])
+    write(folder / "data.xyz", [molecule(seed) for seed in range(31)])
     config = load_config(path)
     return config, prepare(config, folder)
 
@@ -88,14 +90,15 @@ def test_variances_start_at_those_of_the_data(ensemble):
 
 
 def test_validation_is_a_mean_over_structures(ensemble):
-    """Batches of ten and three: the score weighs them by their structures; errors of the mean are not the members' mean errors."""
+    """Batches of ten, ten and three: the score weighs them by their structures; errors of the mean are not the members' mean errors."""
     config, prepared = ensemble
-    weights, (first, rest) = flatten(list(prepared.parameters.values())), (prepared.validation[:BATCH], prepared.validation[BATCH:])
-    assert (len(first), len(rest)) == (10, 3)
+    weights = flatten(list(prepared.parameters.values()))
+    parts = [prepared.validation[start : start + BATCH] for start in range(0, 23, BATCH)]
+    assert [len(part) for part in parts] == [10, 10, 3]
     scores, measured = validate(context_of(config, prepared, CPU), weights)
     joint = config.training.model_copy(update={"recipe": "joint"})
-    each = [loss(*outputs_of(prepared, prepared.parameters, part), prepared.model.plan, joint) for part in (first, rest)]
-    torch.testing.assert_close(scores, (10 * each[0] + 3 * each[1]) / 13)
+    each = [loss(*outputs_of(prepared, prepared.parameters, part), prepared.model.plan, joint) for part in parts]
+    torch.testing.assert_close(scores, (10 * each[0] + 10 * each[1] + 3 * each[2]) / 23)
     outputs, labels = outputs_of(prepared, prepared.parameters, prepared.validation)
     energy, forces = (outputs.energy - labels.energy).numpy(), (outputs.forces - labels.forces).numpy()
     rms = [np.sqrt(np.mean(d**2, axis=tuple(range(1, d.ndim)))) for d in (energy, forces)]
@@ -167,8 +170,10 @@ def test_llpr_thresholds_of_energies_are_those_of_the_closed_form(llpr):
     for example in prepared.validation:
         features = last_layer_features(prepared.model, one, example, CPU)[0].numpy()
         scores.append(np.sqrt(features @ checkpoint.last_layer @ features) / example.graph.n_atoms)
-    name = "energy_uncertainty_per_atom_epistemic"
-    assert checkpoint.thresholds[name] == pytest.approx(auto_thresholds({name: np.array(scores)})[name], rel=1e-6)
+    known = scores_of(predict_graphs(load_stack(checkpoint, torch.float64, CPU), (example.graph for example in prepared.validation)))
+    known[ENERGY] = np.array(scores)
+    expected = auto_thresholds(known, together=watched(known, {}))
+    assert checkpoint.thresholds[ENERGY] == pytest.approx(expected[ENERGY], rel=1e-6)
 
 
 def test_the_noise_of_an_energy_is_that_of_its_own_size(ensemble):
