@@ -14,6 +14,7 @@ from race_calc.data.dataset import dataset_from_atoms
 from race_calc.evaluate.assessment import RELATIVE_ERROR, assess, detections, score_terms
 from race_calc.evaluate.calibrate import calibrate
 from race_calc.evaluate.cross_fit import cross_fitted_levels
+from race_calc.evaluate.errors import Quality
 from race_calc.evaluate.reliability import calibrated_levels, inside, nominal_levels
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
@@ -124,6 +125,13 @@ def test_no_score_where_a_quantity_or_a_spread_is_lacking(known):
     for kept in ("energy", "forces"):
         partly = replace(known, after_quality={kept: known.after_quality[kept]})
         assert score_terms(partly, data, np.zeros(8), found, name) is None
+
+
+def test_no_score_where_one_error_is_no_number(known):
+    evaluation, nan = known.evaluation, Quality(np.nan, np.nan)
+    for broken in (replace(evaluation, energy=nan), replace(evaluation, forces=nan)):
+        other = replace(known, evaluation=broken)
+        assert score_terms(other, dataset(8, 0.05, 2), np.zeros(8), [detections(known, known, {})], "forces_uncertainty_rms") is None
 
 
 def test_floors_in_the_json_and_after_calibrate_count_structures(known):

@@ -102,6 +102,20 @@ def test_doubts(predictor):
     assert len(warnings) == 2 and "structure 3 " in warnings[0] and "structure 7 " in warnings[1]
 
 
+def test_energies_decide_in_units_of_their_own_sigma(predictor):
+    """A large error that was expected decides nothing, a small one that was not does."""
+    found, raw = calibrate(predictor, dataset_from_atoms(frames(20)))
+    residuals = residuals_of(raw, dataset_from_atoms(frames(20)))
+    sigma, aleatoric = np.ones(20), np.zeros(20)
+    sigma[4], sigma[9] = 30.0, 0.1
+    energy = np.where(np.arange(20) % 2, 1.0, -1.0) * sigma
+    told = replace(residuals, energy=energy, energy_variance=sigma**2, energy_aleatoric=aleatoric)
+    assert not [warning for warning in doubts(found, told) if "errors of energies" in warning]
+    energy[9] = 1.0
+    (warning,) = [w for w in doubts(found, replace(told, energy=energy)) if "errors of energies" in w]
+    assert warning.startswith("structure 9 ")
+
+
 def test_one_structure_that_makes_more_than_half_of_the_errors():
     frame = np.array([0, 0, 1, 2])
     assert _one_decides("forces", np.array([1.0, 1.0, 3.0, 1.0]), frame, by_size=False) == []  # half is not more than half

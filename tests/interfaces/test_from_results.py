@@ -162,6 +162,17 @@ def test_stress_is_there_before_the_first_energy_and_after_a_molecule():
         water.get_stress()
 
 
+def test_small_forces_in_another_unit_are_seen():
+    def write(c, r):
+        r["forces"] *= 1e-4
+        r |= {"energies": c.energy, "forces_comm": 2e-4 * c.forces}
+
+    atoms = molecule("H2O")
+    atoms.calc = from_results(Foreign(write))
+    with pytest.raises(ValueError, match="mean of forces_comm is not the forces"):
+        atoms.get_forces()
+
+
 def test_round_off_of_single_precision_is_no_other_unit():
     def cancelling(c, r):
         d = np.full((len(c.atoms), 3), 0.5, dtype=np.float32)

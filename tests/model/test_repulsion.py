@@ -35,10 +35,12 @@ def test_bare_coulomb_at_contact():
     assert of(Atoms("CN", [[0, 0, 0], [0, 0, r]])).atom_energy.sum() == pytest.approx(COULOMB * 6 * 7 / r, rel=0.03)
 
 
-def test_published_screening_function():
-    # universal length of Si-Si: 0.8854 a0 / (2 · 14^0.23) = 0.1276 Å; φ(x) at x = 5 from the four exponentials
-    r = 5 * 0.8854 * 0.529177 / (2 * 14**0.23)
-    phi = 0.1818 * np.exp(-3.2 * 5) + 0.5099 * np.exp(-0.9423 * 5) + 0.2802 * np.exp(-0.4028 * 5) + 0.02817 * np.exp(-0.2016 * 5)
+@pytest.mark.parametrize("far", [0.1, 0.5, 2.0, 5.0])
+def test_published_screening_function(far):
+    """Universal length of Si-Si: 0.8854 a0 / (2 · 14^0.23) = 0.1276 Å; φ from the four exponentials, each of which counts somewhere."""
+    r = far * 0.8854 * 0.529177 / (2 * 14**0.23)
+    strengths, rates = np.array([0.1818, 0.5099, 0.2802, 0.02817]), np.array([3.2, 0.9423, 0.4028, 0.2016])
+    phi = strengths @ np.exp(-rates * far)
     x = r / (REACH * 2 * 1.11)
     u = 1 - 6 * x**2 + 8 * x**3 - 3 * x**4
     found = of(Atoms("Si2", [[0, 0, 0], [0, 0, r]])).atom_energy

@@ -26,3 +26,11 @@ def test_torch_scatter_gives_the_same():
     assert scatter._torch_scatter_sum is not None
     values, index, loop = random_sum(1)
     assert scatter.sum_by_index(values, index, 9) == pytest.approx(loop, abs=1e-13)
+
+
+def test_torch_scatter_is_asked_for_the_second_axis(monkeypatch):
+    """Also where it is not installed."""
+    asked = {}
+    monkeypatch.setattr(scatter, "_torch_scatter_sum", lambda values, index, **how: asked.update(how) or values)
+    values, index, _ = random_sum()
+    assert scatter.sum_by_index(values, index, 9) is values and asked == {"dim": 1, "dim_size": 9}

@@ -12,7 +12,7 @@ from race_calc.model.layout import Numerics
 from race_calc.model.parameters import radial_weights
 from race_calc.model.race import evaluate, layout_of
 from race_calc.model.radial import bessel, perceptron
-from race_calc.model.table import FEWEST_KNOTS, SOFTENING, _table, place_on_grid, table_knots, tabulated
+from race_calc.model.table import FEWEST_KNOTS, SOFTENING, _coefficients, _table, place_on_grid, table_knots, tabulated
 
 CPU = torch.device("cpu")
 MODEL = make_model()
@@ -61,6 +61,17 @@ def test_the_error_of_a_table_is_that_halfway_between_its_knots():
         > 5e-7
     )
     assert max(_table([w.double() for w in radial_weights(EXACT, f"layers.{i}")], config, KNOTS)[1] for i in range(config.layers)) < 5e-7
+
+
+def test_a_table_ends_flat():
+    """At the cutoff no slope and no curvature, exactly; at 0, where no pair is, no third and fourth derivative."""
+    knots = 40
+    values = np.random.default_rng(0).normal(size=(knots, 3))
+    spline = BSpline(np.arange(-5, knots + 5), _coefficients(values), 5)
+    np.testing.assert_allclose(spline(np.arange(knots)), values, atol=1e-11)
+    for place, orders in ((0.0, (3, 4)), (knots - 1.0, (1, 2))):
+        for order in orders:
+            assert np.abs(spline.derivative(order)(place)).max() < 1e-8 * np.abs(values).max()
 
 
 def test_forces_are_derivatives_of_the_tabulated_energy():

@@ -108,6 +108,17 @@ def test_validation_is_a_mean_over_structures(ensemble):
     assert measured["mean_force_rmse_eV_per_A"] == pytest.approx(np.sqrt(np.mean(forces.mean(0) ** 2)), rel=1e-5)
 
 
+def test_validation_of_many_last_layers_is_that_of_their_mean(tmp_path):
+    """One trunk: one error of energies, that of their mean, as of the forces."""
+    config, prepared = setup(tmp_path, "shallow-ensemble", members=4)
+    context = context_of(config, prepared, CPU)
+    scores, measured = validate(context, flatten(list(prepared.parameters.values())))
+    outputs, labels = outputs_of(prepared, context.posterior.stack(prepared.parameters), prepared.validation)
+    assert len(outputs.energy) == 4 and len(outputs.forces) == len(scores) == 1
+    rms = float((outputs.energy.mean(0) - labels.energy).square().mean().sqrt())
+    assert measured["energy_rmse_eV"] == [pytest.approx(rms, rel=1e-5)] and measured["mean_energy_rmse_eV"] == pytest.approx(rms, rel=1e-5)
+
+
 @pytest.mark.parametrize("posterior", [name for name in names() if name not in ("swag", "ivon")])
 def test_the_best_weights_are_kept_not_the_last(ensemble, posterior, monkeypatch):
     """Also as the model that a posterior is fitted to. SWAG and IVON are around the last weights by their definition."""

@@ -144,3 +144,11 @@ def test_flatten_and_unflatten_are_inverse():
     assert torch.equal(flatten(list(parts.values())), flat)
     flat[:, 6] = 9
     assert (parts["offset"] == 9).all()  # views
+
+
+def test_nothing_has_happened_before_the_first_step():
+    state = initial_state(normal(2, 3))
+    for name in ("first", "second", "steps", "bad_in_row", "skipped"):
+        assert not getattr(state, name).any(), name
+    assert state.lr_factor.tolist() == [1, 1] and state.best_epoch.tolist() == [-1, -1] and torch.isinf(state.best_score).all()
+    assert torch.equal(state.ema, state.weights) and torch.equal(state.best, state.weights)

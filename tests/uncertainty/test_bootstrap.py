@@ -94,6 +94,8 @@ def test_impossible_input_is_refused():
     with pytest.raises(ValueError, match="give at least two"):
         mean_interval([1.0, 2.0], [0, 0])
     with pytest.raises(ValueError, match="number of its frame"):
+        mean_interval(3.0, np.array([0]))
+    with pytest.raises(ValueError, match="number of its frame"):
         mean_interval(np.ones((4, 3)), np.arange(3))
     with pytest.raises(ValueError, match="confidence"):
         calibration_error_interval([0.1, 0.2], [0, 1], confidence=95)

@@ -63,6 +63,10 @@ def test_new_data_are_found_where_they_should_be():
     assert quality["energy"].calibration_error.low <= quality["energy"].calibration_error.value
 
 
+def test_ratios_of_the_two_factors_go_from_a_thousandth_to_one():
+    assert len(RATIOS) == 61 and RATIOS[[0, 20, 40, 60]] == pytest.approx([1e-3, 1e-2, 1e-1, 1.0])
+
+
 def test_the_two_parts_of_an_energy_variance_get_their_own_factors():
     rng = np.random.default_rng(3)
     epistemic, aleatoric = np.exp(rng.normal(size=4000)), np.exp(rng.normal(size=4000))
