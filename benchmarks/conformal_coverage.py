@@ -5,11 +5,11 @@ of new ones inside E ± q σ is counted, σ and q of the calibration; mean over 
 factor" the spread alone.
 """
 
-import argparse
-
 import numpy as np
+from common import arguments, report
 
 from race_calc.uncertainty.calibration import fit_calibration
+from race_calc.uncertainty.metrics import LEVELS
 from race_calc.uncertainty.residuals import Residuals
 
 NEW = 200  # structures that each calibration is tested with
@@ -41,12 +41,11 @@ def coverage(n: int, level: int, times: int, parts: bool, seed: int = 0) -> tupl
     return float(np.mean(shares)), float(np.std(shares) / times**0.5)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=4000)
-    times = parser.parse_args().times
-    print("| n | promised at least, 90 % | one factor | two factors |\n|---|---|---|---|")
-    for n in (10, 20, 50, 100):
-        promised = min(np.ceil((n + 1) * 0.9) / (n + 1), 1.0)
-        shown = [f"{mean:.4f} ± {error:.4f}" for mean, error in (coverage(n, 1, times, parts) for parts in (False, True))]
-        print(f"| {n} | {promised:.4f} | {' | '.join(shown)} |")
+given = arguments(__doc__, times=3000)
+found = {}
+for n in (10, 20, 50, 100):
+    found[f"{n}: promised at least"] = float(np.ceil((n + 1) * LEVELS[1]) / (n + 1))
+    for name, parts in (("one factor", False), ("two factors", True)):
+        mean, error = coverage(n, 1, given.times, parts)
+        found[f"{n}: {name}"], found[f"{n}: {name}, standard error"] = mean, error
+report(given, found)

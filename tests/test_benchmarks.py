@@ -17,6 +17,7 @@ SMALL = {
     "member_axis.py": ["--rounds", "1"],
     "size.py": ["--rounds", "1", "--members", "1", "--largest", "216"],
     "nve.py": ["--picoseconds", "0.03", "--equilibration-steps", "1"],
+    "conformal_coverage.py": ["--times", "3"],
     "gpu.py": ["--device", "cpu", "--rounds", "1", "--sizes", "27", "--members", "1"],
 }
 NEED_KERNELS = ("tables.py", "member_axis.py")  # what they measure is about them

@@ -57,4 +57,4 @@ def level_lines(found: Mapping[str, Assessment]) -> list[str]:
 
 def doubted_name(name: str, one: Assessment) -> str:
     """The name of a data set in figures: it says so where the energies look like those of another level."""
-    return f"{name} (energies of another level?)" if one.level is not None and one.level.doubted else name
+    return f"{name} (other level?)" if one.level is not None and one.level.doubted else name

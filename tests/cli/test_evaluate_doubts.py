@@ -91,7 +91,7 @@ def test_figures_say_which_energies_are_doubted(tiny_model, tmp_path):
     data = dataset_from_atoms(frames(n=8))
     data = replace(data, energy=data.energy + 1000.0)
     found = {"cold": assess(RACECalculator(tiny_model), None, data)}
-    assert [doubted_name(name, one) for name, one in found.items()] == ["cold (energies of another level?)"]
+    assert [doubted_name(name, one) for name, one in found.items()] == ["cold (other level?)"]
     energies = data.energy - found["cold"].raw.energy + 0.01 * np.arange(8)
     honest = {"cold": assess(RACECalculator(tiny_model), None, replace(data, energy=energies))}
     assert [doubted_name(name, one) for name, one in honest.items()] == ["cold"]

@@ -1,6 +1,7 @@
 """Predictions of a whole stack rotate and reflect with the structure, for both force covariances."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from race_calc.model.heads import FORCE_COVARIANCE
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, evaluate
-from race_calc.posterior.checkpoint import Checkpoint
+from race_calc.posterior.checkpoint import Checkpoint, load_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
 
 VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
@@ -120,3 +121,12 @@ def test_a_broken_covariance_is_nan_and_spoils_no_other():
     found = FORCE_COVARIANCE["matrix-log"].members(s)
     np.testing.assert_allclose(found[0, 0], np.diag(np.exp([0.0, 1.0, 2.0])), rtol=1e-14)
     assert np.isnan(found[0, 1]).all() and np.isnan(found[0, 2]).all() and not np.isfinite(found[0, 3]).all()
+
+
+@pytest.mark.parametrize("name, energy, paired", [("llpr", None, True), ("laplace", 2, False)])
+def test_what_a_spread_is_worth_in_independent_members(name, energy, paired):
+    """The closed form of energies is no spread; draws of LLPR are pairs, those of Laplace independent."""
+    checkpoint = load_checkpoint(Path(__file__).parents[1] / "old_checkpoints" / f"version-3-{name}")
+    found = load_stack(checkpoint, torch.float64, torch.device("cpu")).predict(from_atoms(bulk("Cu", cubic=True), 4.0))
+    assert (found.independent_members("energy"), found.paired) == (energy, paired)
+    assert replace(found, n_members=16, closed_form=frozenset()).independent_members("forces") == (9 if paired else 16)
