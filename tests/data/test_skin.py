@@ -93,6 +93,16 @@ def test_small_changes_of_the_cell_keep_it():
     check(known, atoms)
 
 
+def test_a_slab_keeps_its_list_until_its_cell_changes():
+    cell = np.array([[5.0, 0.3, 0.2], [0.4, 5.0, 0.1], [0.2, 0.3, 5.0]])  # no entry stays the same
+    atoms = Atoms("Cu2", positions=[[0, 0, 0], [2.0, 2.0, 1.0]], cell=cell, pbc=(True, True, False))
+    known = updated(None, atoms, CUTOFF)
+    atoms.positions[1, 0] += 0.01
+    assert updated(known, atoms, CUTOFF) is known
+    atoms.set_cell(1.001 * cell)
+    assert updated(known, atoms, CUTOFF) is not known
+
+
 def test_another_species_needs_no_new_list():
     atoms = molecule("CH3CH2OH")
     graph, known = from_atoms_with_skin(atoms, CUTOFF, None)

@@ -48,6 +48,8 @@ def test_the_stated_spacing_and_its_limits():
     assert [saved.admit(None, atoms, time) for time in (10.0, 14.9, 15.0, 3.0)] == [True, False, True, True]  # a clock set back
     assert saved.admit(None, atoms, None)  # an optimiser has no clock
     moved = Atoms("H2", [[0, 0, 0], [0, 0, 1.2]])  # root mean square displacement 0.1, each atom less the mean
+    between = SavedFrames(Spacing(0.0, 0.05))  # far from one saved frame is not enough
+    assert [between.admit(None, frame, time) for time, frame in enumerate((atoms, moved, atoms, moved))] == [True, True, False, False]
     near, far = SavedFrames(Spacing(0.0, 0.101)), SavedFrames(Spacing(0.0, 0.099))
     assert [near.admit(None, atoms, 0.0), near.admit(None, moved, 1.0)] == [True, False]
     assert [far.admit(None, atoms, 0.0), far.admit(None, moved, 1.0)] == [True, True]
