@@ -24,10 +24,17 @@ MUTANTS ?= --n 160 --seed 4
 mutants: setup
 	$(BIN)/python benchmarks/mutants/run.py $(MUTANTS)
 
-# What takes too long for every change. Faults are drawn anew every day of the year.
+# What takes too long for every change. Faults and mutated inputs are drawn anew every day of the year.
+DAY = $$(date +%j)
+
 nightly: setup
 	$(MAKE) test-threads
-	$(MAKE) mutants MUTANTS="--n 300 --seed $$(date +%j)"
+	bash tools/sanitize.sh $(BIN)/python
+	$(BIN)/python benchmarks/fuzz/structures.py --n 3000 --seed $(DAY)
+	$(BIN)/python benchmarks/fuzz/folders.py --n 2000 --seed $(DAY)
+	$(BIN)/python benchmarks/fuzz/files.py --n 1000 --seed $(DAY)
+	$(BIN)/python benchmarks/resume.py
+	$(MAKE) mutants MUTANTS="--n 300 --seed $(DAY)"
 
 lint: setup
 	$(BIN)/ruff check race_calc tests benchmarks examples docs tools setup.py
