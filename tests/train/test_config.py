@@ -103,7 +103,7 @@ def test_validation_from_a_file():
         (with_keys(trainning={}), "trainning is not a key; did you mean training?"),
         (with_keys(model={"epochs": 3}), "model.epochs is not a key; did you mean training.epochs?"),
         (with_keys(training={"xyzzy": 3}), "training.xyzzy is not a key; keys of training: recipe, epochs"),
-        (with_keys(**{"3": 1}), "3 is not a key; keys here: data, model, posterior, members, training"),
+        (with_keys(**{"3": 1}), "3 is not a key; keys here: data, model, posterior, members, mean, training"),
         ({3: 1} | with_keys(), "3 is not a key"),
         ({}, "data is missing: add this section (keys: train, validation"),
         ({"data": {}}, "data.train is missing: give a path relative to the data folder"),
