@@ -65,5 +65,5 @@ def fit(
     for name, unit in (("mean_energy_rmse_eV", "meV"), ("mean_force_rmse_eV_per_A", "meV/Å")):
         print(f"validation RMSE, the model {1e3 * before[name]:.1f}, mean of the draws {1e3 * after[name]:.1f} {unit}")
     if "mean" in record:
-        print(f"It predicts the {'model itself' if made.center else 'mean of the draws'}; --mean chooses")
+        print(f"It predicts the {'model itself' if made.center else 'mean of the draws'}, with the spread of the draws; --mean chooses")
     print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")
