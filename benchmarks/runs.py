@@ -28,7 +28,11 @@ CASES = {  # run → changes of the configuration
     "ivon": {"posterior": "ivon", "members": 16},
     "shallow": {"posterior": "shallow-ensemble", "members": 16},
 }
-POST_HOC = {"laplace": ("mse", "laplace"), "llpr-mse": ("mse", "llpr"), "llpr": ("de-jef", "llpr")}  # run → (base, method)
+POST_HOC = {  # run → (base, method, mean); the tables have the mean of the draws, as for the other posteriors over all weights
+    "laplace": ("mse", "laplace", "draws"),
+    "llpr-mse": ("mse", "llpr", None),
+    "llpr": ("de-jef", "llpr", None),
+}
 ROWS = {  # row of a table → (run, single members or the whole)
     "MSE": ("mse", "single"),
     "MSE ensemble": ("mse", "whole"),
@@ -59,8 +63,8 @@ def make(case: str, base: Path, data: Path, folder: Path) -> None:
     if (folder / "weights.safetensors").exists():
         return
     if case in POST_HOC:
-        of, method = POST_HOC[case]
-        fit_posterior(load_checkpoint(folder.parent / of), Request(method), data, folder, CPU)
+        of, method, mean = POST_HOC[case]
+        fit_posterior(load_checkpoint(folder.parent / of), Request(method, mean=mean), data, folder, CPU)
         return
     config = configuration(case, base)
     prepared = prepare(config, data)

@@ -28,6 +28,7 @@ def fit(
     members: Annotated[int, typer.Option(help="parameter sets to draw")] = 16,
     member: Annotated[int, typer.Option(help="which member of the model to take")] = 0,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+    mean: Annotated[str | None, typer.Option(help="the means: map or draws (laplace); left out: what was measured to be better")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
     """Fit a posterior to the data that the model was trained on; the model itself stays as it is."""
@@ -48,7 +49,7 @@ def fit(
         task = bar.add_task(method, total=None)
         made = fit_posterior(
             checkpoint,
-            Request(method, members, member, seed),
+            Request(method, members, member, seed, mean),
             data,
             out,
             torch_device(device),
@@ -63,4 +64,6 @@ def fit(
     before, after = record["validation_of_the_model"], made.training["validation"]
     for name, unit in (("mean_energy_rmse_eV", "meV"), ("mean_force_rmse_eV_per_A", "meV/Å")):
         print(f"validation RMSE, the model {1e3 * before[name]:.1f}, mean of the draws {1e3 * after[name]:.1f} {unit}")
+    if "mean" in record:
+        print(f"It predicts the {'model itself' if made.center else 'mean of the draws'}, with the spread of the draws; --mean chooses")
     print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")

@@ -28,9 +28,9 @@ class RACECalculator(PredictingCalculator):
     ============================= ========= ======= ================================================
     key                           shape     unit    meaning
     ============================= ========= ======= ================================================
-    energy, free_energy           float     eV      mean over the members
+    energy, free_energy           float     eV      mean over the members, or the MAP's (`laplace`)
     energies                      (N,)      eV      per atom
-    forces                        (N, 3)    eV/Å    exact gradient of the mean energy
+    forces                        (N, 3)    eV/Å    exact gradient of the energy
     stress                        (6,)      eV/Å³   Voigt, ASE sign; periodic cells with a volume
     energy_uncertainty            float     eV      standard deviation, total
     forces_uncertainty            (N, 3)    eV/Å    standard deviation of each component, total

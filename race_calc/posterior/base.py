@@ -5,13 +5,13 @@ A method is a file of this folder with a subclass of `Posterior` and a line in B
 ============= ===================================================================================
 when          asked
 ============= ===================================================================================
-configuration `default_members`, `heads`, `recipes`, `check_members`, `check_training`
+configuration `default_members`, `heads`, `recipes`, `means`, `check_members`, `check_training`
 start         `independent`, `many_last_layers`, `initial_state`, `empty_collection`
 every step    `stack`, `loss`, `step`; `random_steps` and `plateau` before it
 every epoch   `score`, `collect`
 end           `parameter_sets`; `validation_use` for the card
 post hoc      `post_hoc`, and `independent` of the model that is given
-checkpoint    `shared_trunk`, `paired`, `last_layer_covariance`
+checkpoint    `shared_trunk`, `means`, `paired`, `last_layer_covariance`
 ============= ===================================================================================
 """
 
@@ -113,12 +113,16 @@ class Basis:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A stack of parameter sets and what belongs to it; see `race_calc.posterior.checkpoint.Checkpoint`. record: for the card."""
+    """A stack of parameter sets and what belongs to it; see `race_calc.posterior.checkpoint.Checkpoint`. record: for the card.
+
+    `center`: the MAP (M = 1), of a posterior with `means`; it is kept where the configuration says `mean: map`.
+    """
 
     parameters: Parameters
     record: dict
     noise: Noise | None = None
     last_layer: np.ndarray | None = None
+    center: Parameters | None = None
 
 
 class Posterior:
@@ -136,6 +140,8 @@ class Posterior:
     random_steps          its step needs standard normal draws
     plateau               of the learning rate, None: that of the schedule
     collection            type of what it collects in training, a dataclass of tensors; None: nothing
+    means                 what its predictions can have as mean, the default first: "map" (the one set that
+                          the draws are around) and "draws"; (): the mean of the members and nothing else
     post_hoc              `fit` makes it from a trained model and its data
     shared_trunk          members of its checkpoint differ in their last layers only
     paired                its parameter sets are draws in antithetic pairs
@@ -153,6 +159,7 @@ class Posterior:
     random_steps: bool = False
     plateau: Plateau | None = None
     collection: type | None = None
+    means: tuple[str, ...] = ()
     post_hoc: bool = False
     shared_trunk: bool = False
     paired: bool = False

@@ -18,7 +18,7 @@ from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
-from race_calc.posterior.base import MOST_MEMBERS, Noise, by_name
+from race_calc.posterior.base import MOST_MEMBERS, Noise, Posterior, by_name
 from race_calc.posterior.manifest import (
     CALIBRATION,
     CARD,
@@ -34,7 +34,7 @@ from race_calc.posterior.manifest import (
     sha256,
     write_manifest,
 )
-from race_calc.posterior.weights import LAST_LAYER_COVARIANCE, read_weights
+from race_calc.posterior.weights import CENTER, LAST_LAYER_COVARIANCE, read_weights
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.storage import read_calibration, write_calibration
 
@@ -60,6 +60,7 @@ class Checkpoint:
     data        hashes of the data and its structures, and the split (indices and seed)
     noise       variances of the labels where the head predicts none, or None
     last_layer  covariance (L, L) of the last-layer weights where the posterior has it, or None
+    center      name → (1, …), the MAP, whose predictions are the means; None: the mean of the members
     calibration what `race-calc calibrate` found, or None
     =========== ============================================================================
     """
@@ -73,6 +74,7 @@ class Checkpoint:
     data: dict = field(default_factory=dict)
     noise: Noise | None = None
     last_layer: np.ndarray | None = None
+    center: Parameters | None = None
     calibration: Calibration | None = None
 
     @property
@@ -93,13 +95,15 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
         "references": checkpoint.references.to_dict(),
         "model": model.plan.config.to_dict(),
         "average_neighbours": model.neighbours,
-        "posterior": {"name": checkpoint.posterior, "members": checkpoint.members},
+        "posterior": {"name": checkpoint.posterior, "members": checkpoint.members} | ({"mean": "map"} if checkpoint.center else {}),
         "thresholds": checkpoint.thresholds,
         "training": checkpoint.training,
         "data": checkpoint.data,
         "noise": None if checkpoint.noise is None else asdict(checkpoint.noise),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
+    for name, value in (checkpoint.center or {}).items():
+        tensors[CENTER + name] = value.detach().cpu().contiguous()
     if checkpoint.last_layer is not None:
         tensors[LAST_LAYER_COVARIANCE] = torch.from_numpy(np.ascontiguousarray(checkpoint.last_layer, dtype=np.float64))
     text = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -139,6 +143,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
         references = References.from_dict(config["references"])
         settings = _model_config(config["model"], config["version"])
         members, posterior = _whole(config["posterior"], "members", MOST_MEMBERS), by_name(config["posterior"]["name"])
+        centered = _has_center(config["posterior"], posterior)
         neighbours = _number(config, "average_neighbours", MOST_NEIGHBOURS)
         extra = {key: dict(config[key]) for key in ("thresholds", "training", "data")}
         for name in extra["thresholds"]:
@@ -149,7 +154,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     except (ValidationError, ValueError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{folder / CONFIG} holds a value that cannot be used: {_told(error)}") from None
     plan = make_plan(settings, len(references.species))
-    parameters, last_layer = read_weights(content, folder / WEIGHTS, plan, members, posterior)
+    parameters, last_layer, center = read_weights(content, folder / WEIGHTS, plan, members, posterior, centered)
     return Checkpoint(
         Race(plan, references.species, references.scale, neighbours),
         references,
@@ -158,6 +163,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
         **extra,
         noise=noise,
         last_layer=last_layer,
+        center=center,
         calibration=_read_calibration(folder, sha256(content)) if calibration else None,
     )
 
@@ -185,6 +191,16 @@ def _model_config(stored: dict, version: int) -> ModelConfig:
         if key not in stored:
             raise KeyError(key)
     return config
+
+
+def _has_center(stored: dict, posterior: Posterior) -> bool:
+    """Are the means those of the MAP? Folders of earlier releases do not say, and have the mean of the draws."""
+    mean = stored.get("mean", "draws")
+    if mean != "draws" and mean not in posterior.means:
+        raise ValueError(
+            f"posterior.mean is {shortened(repr(mean))}: {posterior.name} has {' or '.join(posterior.means) or 'no choice of it'}"
+        )
+    return mean == "map"
 
 
 def _number(values: dict, key: str, most: float = float("inf")) -> float:

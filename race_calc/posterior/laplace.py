@@ -198,6 +198,7 @@ def squared_jacobian(model: Race, parameters: Parameters, example: Example, devi
 class Laplace(PostHoc):
     name = "laplace"
     heads = ("mse",)  # it finds the noises itself
+    means = ("map", "draws")
     validation_use = "The best weights were chosen on these structures, and noises may come from them."
 
     def fit(self, one: Parameters, basis: Basis) -> Fitted:
@@ -230,7 +231,7 @@ class Laplace(PostHoc):
             "noises": "validation" if noises else "marginal likelihood",
         }
         sets = unflatten(sample(found, basis.members, basis.seed), basis.shapes)
-        return Fitted(sets, record, Noise(found.energy_noise or 0.0, found.force_noise or 0.0))
+        return Fitted(sets, record, Noise(found.energy_noise or 0.0, found.force_noise or 0.0), center=one)
 
 
 POSTERIORS = (Laplace(),)

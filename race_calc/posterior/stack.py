@@ -19,7 +19,7 @@ from race_calc.model.repulsion import Repulsion, repulsion
 from race_calc.model.table import table_knots, tabulated
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint, Noise
-from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
+from race_calc.uncertainty.aggregate import MemberOutputs, aggregate, aggregate_around
 from race_calc.uncertainty.prediction import Prediction
 
 FEW_ATOMS = 50  # below, threads share each kernel; above, each takes members: Python hands over too slowly for small ones
@@ -33,7 +33,7 @@ class StackPosterior:
     members share their trunk, the forces of each are not computed. `compiled`: the model as one function compiled by torch,
     for a GPU, or None. `noise`: variances of the labels, for heads without an aleatoric part, or None. `last_layer`:
     covariance (L, L) of the last-layer weights, which gives the epistemic variance of energies in closed form, or None.
-    `paired`: the sets are draws in antithetic pairs.
+    `paired`: the sets are draws in antithetic pairs. `centered`: `parameters` has one row more, the first, which gives the means.
     """
 
     model: Race
@@ -44,10 +44,11 @@ class StackPosterior:
     noise: Noise | None = None
     last_layer: np.ndarray | None = None
     paired: bool = False
+    centered: bool = False
 
     @property
     def members(self) -> int:
-        return n_members(self.parameters)
+        return n_members(self.parameters) - self.centered
 
     @torch.inference_mode(False)  # forces are gradients: also for a caller who is in that mode
     def predict(self, graph: Graph) -> Prediction:
@@ -73,16 +74,16 @@ class StackPosterior:
         threads = torch.get_num_threads()
         if not self.kernels or threads == 1:
             return evaluate(self.model, self.parameters, layout)
-        few = len(layout.batch) < FEW_ATOMS
+        few, rows = len(layout.batch) < FEW_ATOMS, n_members(self.parameters)
         assert layout.edges is not None  # there are kernels
-        if few or self.members < threads or shares_trunk(self.parameters):
+        if few or rows < threads or shares_trunk(self.parameters):
             with one_main_thread() if few else nullcontext():
                 return evaluate(self.model, self.parameters, replace(layout, edges=replace(layout.edges, threads=threads)))
 
-        def part(*rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(evaluate(self.model, dict(zip(self.parameters, rows)), layout).flat().values())
+        def part(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(evaluate(self.model, dict(zip(self.parameters, values)), layout).flat().values())
 
-        tensors = member_map(self.members, torch.device("cpu"))(part, *self.parameters.values())
+        tensors = member_map(rows, torch.device("cpu"))(part, *self.parameters.values())
         return Outputs.of_flat(tensors, [output.name for output in self.model.plan.outputs])
 
     def _prediction(self, outputs: Outputs, graph: Graph, known: Repulsion | None) -> Prediction:
@@ -104,20 +105,21 @@ class StackPosterior:
         if self.last_layer is not None:
             features = array(outputs.features[0])
             epistemic = np.einsum("bk,kl,bl->b", features, self.last_layer, features)
-        return aggregate(
-            MemberOutputs(
-                energy=array(outputs.energy) + per_structure,
-                atom_energy=array(outputs.atom_energy) + per_atom,
-                forces=forces,
-                stress=stress,
-                energy_var=heads.pop("energy_var", None),
-                force_cov=heads.pop("force_cov", None),
-                batch=graph.batch,
-                energy_epistemic=epistemic,
-                paired=self.paired,
-                extra=heads,
-            )
+        everything = MemberOutputs(
+            energy=array(outputs.energy) + per_structure,
+            atom_energy=array(outputs.atom_energy) + per_atom,
+            forces=forces,
+            stress=stress,
+            energy_var=heads.pop("energy_var", None),
+            force_cov=heads.pop("force_cov", None),
+            batch=graph.batch,
+            energy_epistemic=epistemic,
+            paired=self.paired,
+            extra=heads,
         )
+        if self.centered:
+            return aggregate_around(everything.rows(slice(1, None)), everything.rows(slice(1)))
+        return aggregate(everything)
 
 
 @torch.inference_mode(False)
@@ -137,7 +139,10 @@ def load_stack(
     Raises RuntimeError when `compile` is True and there are no compiled kernels (CPU) or torch is too old to compile (GPU),
     ValueError when `forces_epistemic` is False and the members share nothing.
     """
-    if not forces_epistemic and not shares_trunk(checkpoint.parameters):
+    parameters = checkpoint.parameters
+    if checkpoint.center is not None:
+        parameters = {name: torch.cat([checkpoint.center[name], value]) for name, value in expanded(parameters).items()}
+    if not forces_epistemic and not shares_trunk(parameters):
         raise ValueError(
             f"forces_epistemic=False is for posteriors whose members share their trunk (shallow-ensemble, llpr); "
             f"those of this {checkpoint.posterior} share nothing: leave it out"
@@ -145,7 +150,6 @@ def load_stack(
     kernels = compile is not False and kernels_usable(device)
     if compile and not kernels and device.type == "cpu":
         raise RuntimeError(why_not(device))
-    parameters = checkpoint.parameters
     if kernels and tables:
         parameters = tabulated(parameters, checkpoint.model.plan.config)
     parameters = {name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}
@@ -159,6 +163,7 @@ def load_stack(
         checkpoint.noise,
         checkpoint.last_layer,
         by_name(checkpoint.posterior).paired,
+        checkpoint.center is not None,
     )
 
 

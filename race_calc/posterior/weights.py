@@ -14,11 +14,17 @@ from race_calc.posterior.base import Posterior
 from race_calc.posterior.manifest import CheckpointError
 
 LAST_LAYER_COVARIANCE = "last_layer_covariance"
+CENTER = "map."  # before the names of the MAP
 
 
-def read_weights(content: bytes, path: Path, plan: Plan, members: int, posterior: Posterior) -> tuple[Parameters, np.ndarray | None]:
-    """The stack, and the covariance of the last-layer weights where the posterior has one; in memory of their own, aligned as torch
-    aligns it: safetensors gives them as they lie in the file, and torch's kernels round differently elsewhere."""
+def read_weights(
+    content: bytes, path: Path, plan: Plan, members: int, posterior: Posterior, centered: bool
+) -> tuple[Parameters, np.ndarray | None, Parameters | None]:
+    """The stack, the covariance of the last-layer weights where the posterior has one, and the MAP if it is `centered`.
+
+    In memory of their own, aligned as torch aligns it: safetensors gives them as they lie in the file, and torch's kernels round
+    differently elsewhere.
+    """
     try:
         tensors = {name: tensor.clone() for name, tensor in load(content).items()}
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, OverflowError, AssertionError) as error:
@@ -26,6 +32,8 @@ def read_weights(content: bytes, path: Path, plan: Plan, members: int, posterior
     shapes = parameter_shapes(plan) | dict.fromkeys(offset_names(plan), ())
     trunk = 1 if posterior.shared_trunk else members
     expected = {name: (members if is_last_layer(name) else trunk, *shape) for name, shape in shapes.items()}
+    if centered:
+        expected |= {CENTER + name: (1, *shape) for name, shape in shapes.items()}
     if posterior.last_layer_covariance:
         expected[LAST_LAYER_COVARIANCE] = 2 * (READOUT_HIDDEN * plan.config.layers,)
     missing = sorted(set(expected) - set(tensors))
@@ -46,4 +54,5 @@ def read_weights(content: bytes, path: Path, plan: Plan, members: int, posterior
     last_layer = parameters.pop(LAST_LAYER_COVARIANCE, None)
     if last_layer is not None and not (last_layer.diagonal() >= 0).all():
         raise CheckpointError(f"{path}: the covariance of the last layer is not one: copy the model folder again")
-    return parameters, None if last_layer is None else last_layer.double().numpy()
+    center = {name: parameters.pop(CENTER + name) for name in shapes} if centered else None
+    return parameters, None if last_layer is None else last_layer.double().numpy(), center

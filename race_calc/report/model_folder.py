@@ -45,7 +45,8 @@ def model_lines(checkpoint: Checkpoint) -> dict[str, str]:
         "cutoff": f"{config.cutoff} Å, {model.neighbours:.1f} neighbours on average",
         "repulsion": config.repulsion,
         "head": head,
-        "posterior": f"{checkpoint.posterior}, members: {checkpoint.members}",
+        "posterior": f"{checkpoint.posterior}, members: {checkpoint.members}"
+        + (", the means are those of the MAP" if checkpoint.center else ""),
         "weights per member": f"{weights:,}",
     }
 
@@ -79,6 +80,7 @@ def training_lines(checkpoint: Checkpoint) -> dict[str, str]:
     record = checkpoint.training
     settings = record.get("config", {}).get("training", {})
     validation = record.get("validation", {})
+    fitted_to = record.get("posterior", {}).get("validation_of_the_model", {})
     lines = {
         "made": ", ".join(part for part in (record.get("date"), _named("race_calc", record), _named("torch", record)) if part),
         "recipe": settings.get("recipe"),
@@ -89,6 +91,7 @@ def training_lines(checkpoint: Checkpoint) -> dict[str, str]:
         "best epochs": _listed(record.get("best_epochs")),
         "skipped steps": _listed(record.get("skipped_steps")),
         "validation RMSE": _errors(validation.get("mean_energy_rmse_eV"), validation.get("mean_force_rmse_eV_per_A")),
+        "  of the model fitted to": _errors(fitted_to.get("mean_energy_rmse_eV"), fitted_to.get("mean_force_rmse_eV_per_A"), ""),
         "  energy, members": _milli_list(validation.get("energy_rmse_eV"), "meV"),
         "  forces, members": _milli_list(validation.get("force_rmse_eV_per_A"), "meV/Å"),
     }
@@ -128,7 +131,7 @@ def _milli_list(values: list[float] | None, unit: str) -> str | None:
     return None if values is None else ", ".join(f"{1e3 * value:.1f}" for value in values) + f" {unit}"
 
 
-def _errors(energy: float | None, forces: float | None) -> str | None:
+def _errors(energy: float | None, forces: float | None, of: str = " (mean of the members)") -> str | None:
     if energy is None or forces is None:
         return None
-    return f"{1e3 * energy:.1f} meV, {1e3 * forces:.1f} meV/Å (mean of the members)"
+    return f"{1e3 * energy:.1f} meV, {1e3 * forces:.1f} meV/Å{of}"

@@ -84,6 +84,11 @@ class TrainConfig(Settings):
         description="a whole number >= 1 that suits the posterior; left out: "
         + ", ".join(f"{by_name(name).default_members} for {name}" for name in names()),
     )
+    mean: Literal["map", "draws"] | None = Field(
+        None,
+        description="; ".join(f"{' or '.join(by_name(name).means)} for {name}" for name in names() if by_name(name).means)
+        + " (left out: the first); not for other posteriors",
+    )
     training: TrainingConfig = TrainingConfig()
 
     @field_validator("posterior")
@@ -106,6 +111,18 @@ class TrainConfig(Settings):
             return posterior.default_members
         posterior.check_members(members)
         return members
+
+    @field_validator("mean")
+    @classmethod
+    def _fits_means(cls, mean: str | None, info: ValidationInfo) -> str | None:
+        if "posterior" not in info.data:
+            return mean
+        means = by_name(info.data["posterior"]).means
+        if mean is None:
+            return means[0] if means else None
+        if mean not in means:
+            raise ValueError(f"posterior {info.data['posterior']} has {' or '.join(means) or 'no choice of a mean'}")
+        return mean
 
     @field_validator("training")
     @classmethod

@@ -59,12 +59,16 @@ def finish(
 
 @dataclass(frozen=True)
 class Request:
-    """A posterior after the training: its name, how many parameter sets, around which member, and the seed of the draws."""
+    """A posterior after the training: its name, how many parameter sets, around which member, the seed of the draws, what the means are.
+
+    `mean`: one of the `means` of the posterior; None: its first.
+    """
 
     method: str
     members: int = 16
     member: int = 0
     seed: int = 0
+    mean: str | None = None
 
 
 def fit_posterior(
@@ -90,7 +94,7 @@ def fit_posterior(
         raise ValueError(
             f"the parameter sets of this {checkpoint.posterior} model are draws around another one: take an {independent} model"
         )
-    changes = {"posterior": request.method, "members": request.members}
+    changes = {"posterior": request.method, "members": request.members, "mean": request.mean}
     config = parse_config(checkpoint.training["config"] | changes, "the model's configuration")
     prepared = prepare(config, data)
     if prepared.data_hash != checkpoint.data.get("sha256"):
@@ -122,7 +126,8 @@ def _beside(fitted: Fitted, context: Context, one: Parameters) -> Fitted:
 def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitted: Fitted, record: dict, folder: Path) -> Checkpoint:
     """The checkpoint of a fitted posterior, measured on the validation structures, in `folder`."""
     measured = errors_of(context, expanded(fitted.parameters))
-    record = record | {"validation": measured, "false_alarm_rate": FALSE_ALARM_RATE, "posterior": fitted.record}
+    posterior = fitted.record | ({"mean": config.mean} if config.mean else {})
+    record = record | {"validation": measured, "false_alarm_rate": FALSE_ALARM_RATE, "posterior": posterior}
     data = {"sha256": prepared.data_hash, "split": prepared.split.to_dict(), "structures": prepared.structures}
     checkpoint = Checkpoint(
         prepared.model,
@@ -133,9 +138,9 @@ def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitte
         data=data,
         noise=fitted.noise,
         last_layer=fitted.last_layer,
+        center=fitted.center if config.mean == "map" else None,
     )
-    posterior = load_stack(checkpoint, torch.float64, context.device)
-    checkpoint.thresholds.update(validation_thresholds(posterior, prepared.validation))
+    checkpoint.thresholds.update(validation_thresholds(load_stack(checkpoint, torch.float64, context.device), prepared.validation))
     card = folder / CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else card_text(config, checkpoint)
     save_checkpoint(folder, checkpoint, text)
@@ -153,6 +158,8 @@ def validation_thresholds(posterior: StackPosterior, examples: tuple[Example, ..
 def card_text(config: TrainConfig, checkpoint: Checkpoint) -> str:
     """A model card with what the training knows; tables on test data are added by hand from `race-calc evaluate`."""
     training, validation = config.training, checkpoint.training["validation"]
+    model = checkpoint.training["posterior"].get("validation_of_the_model")
+    of_model = f"\n  Of the model that they are drawn around: {_errors(model)}." if model else ""
     command = "posterior fit" if "member" in checkpoint.training["posterior"] else "train"
     known = {
         name.replace("_", " "): f"{value:.4g}" if isinstance(value, float) else value
@@ -170,9 +177,12 @@ Made by `race-calc {command}` of race_calc {__version__} on {checkpoint.training
 - Model: {config.model.hidden_irreps}, {config.model.layers} layers, l_max {config.model.l_max}, cutoff
   {config.model.cutoff} Å, head `{config.model.head}`.
 - Recipe: `{training.recipe}`, {training.epochs} epochs, batches of {training.batch_size}.
-- Validation RMSE of the mean of the members: {1e3 * validation["mean_energy_rmse_eV"]:.1f} meV,
-  {1e3 * validation["mean_force_rmse_eV_per_A"]:.1f} meV/Å. {by_name(config.posterior).validation_use}
+- Validation RMSE of the mean of the members: {_errors(validation)}.{of_model} {by_name(config.posterior).validation_use}
 - Posterior: {", ".join(f"{name} {value}" for name, value in known.items()) or "the parameter sets that were trained"}.
 
 Known limits: not measured yet; run `race-calc evaluate` on data that the training has not seen.
 """
+
+
+def _errors(measured: dict) -> str:
+    return f"{1e3 * measured['mean_energy_rmse_eV']:.1f} meV, {1e3 * measured['mean_force_rmse_eV_per_A']:.1f} meV/Å"

@@ -1,11 +1,14 @@
 """From the outputs of M members to one Prediction. NumPy only."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from race_calc.uncertainty.bald import bald_energy, bald_forces
 from race_calc.uncertainty.prediction import VOIGT, Extra, Prediction
+
+BY_MEMBER = ("energy", "atom_energy", "forces", "stress", "energy_var", "force_cov")  # arrays with the member axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +45,16 @@ class MemberOutputs:
     extra: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("energy", "atom_energy", "forces", "stress", "energy_var", "force_cov"):
+        for name in BY_MEMBER:
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else np.asarray(value, dtype=np.float64))
         object.__setattr__(self, "batch", np.asarray(self.batch))
         _check_shapes(self)
+
+    def rows(self, part: slice) -> "MemberOutputs":
+        """What some of the members say."""
+        parts: dict[str, Any] = {name: None if (values := getattr(self, name)) is None else values[part] for name in BY_MEMBER}
+        return replace(self, **parts, extra={name: values[part] for name, values in self.extra.items()})
 
 
 def aggregate(members: MemberOutputs) -> Prediction:
@@ -89,6 +97,16 @@ def aggregate(members: MemberOutputs) -> Prediction:
             forces_members=forces if spread else None,
             extra={name: Extra(*_mean_and_variance(values)) for name, values in members.extra.items()},
         )
+
+
+def aggregate_around(members: MemberOutputs, center: MemberOutputs) -> Prediction:
+    """The means (energy, energies, forces, stress, extra) are those of `center`, one set such as the MAP; all else is `aggregate`.
+
+    Variances and covariances are about the members' own mean: where the members' mean is off, its distance from the center is not in them.
+    """
+    spread, one = aggregate(members), aggregate(center)
+    extra = {name: Extra(one.extra[name].mean, values.epistemic) for name, values in spread.extra.items()}
+    return replace(spread, energy=one.energy, energies=one.energies, forces=one.forces, stress=one.stress, extra=extra)
 
 
 def _mean_and_variance(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

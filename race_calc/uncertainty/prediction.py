@@ -36,10 +36,10 @@ class Prediction:
     ============================= =============== ============ ====================================================
     key                           shape           unit         meaning
     ============================= =============== ============ ====================================================
-    energy                        (B,)            eV           mean over the members
-    energies                      (N,) or None    eV           mean energy of each atom
-    forces                        (N, 3)          eV/Å         mean
-    stress                        (B, 6) or None  eV/Å³        mean, Voigt xx yy zz yz xz xy, ASE sign
+    energy                        (B,)            eV           mean over the members, or the MAP's (`laplace`)
+    energies                      (N,) or None    eV           the same of each atom
+    forces                        (N, 3)          eV/Å         the same
+    stress                        (B, 6) or None  eV/Å³        the same, Voigt xx yy zz yz xz xy, ASE sign
     energy_epistemic              (B,) or None    eV²          variance between members
     energy_aleatoric              (B,) or None    eV²          mean predicted variance
     energy_unsplit                (B,) or None    eV²          variance of unknown kind, in place of both

@@ -34,6 +34,23 @@ def test_fits_a_member_and_leaves_the_model_alone(trained, tmp_path):
     assert status == 1 and "give another --out" in text
 
 
+@pytest.mark.parametrize("mean, told, shown", [("map", "the model itself, with", True), ("draws", "the mean of the draws, with", False)])
+def test_laplace_with_a_choice_of_the_mean(tmp_path, mean, told, shown):
+    write_run(tmp_path, training__epochs=2, posterior="mve", members=1, model__head="mse")
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "train.yaml"), "--out", str(tmp_path / "model")])
+    assert done.exit_code == 0, done.output
+    options = ["--method", "laplace", "--data", tmp_path, "--members", 3, "--mean", mean, "--out", tmp_path / "new"]
+    status, text = fit(tmp_path / "model", *options)
+    assert status == 0 and f"It predicts {told}" in text and "mean of the draws" in text
+    made = load_checkpoint(tmp_path / "new")
+    assert (made.center is not None) == shown
+    info = " ".join(CliRunner().invoke(app, ["info", str(tmp_path / "new")]).output.split())
+    model, draws = made.training["posterior"]["validation_of_the_model"], made.training["validation"]
+    assert ("the means are those of the MAP" in info) == shown
+    for measured in (model, draws):
+        assert f"{1e3 * measured['mean_force_rmse_eV_per_A']:.1f} meV/Å" in info
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -42,6 +59,7 @@ def test_fits_a_member_and_leaves_the_model_alone(trained, tmp_path):
         (["--method", "swag"], "take laplace or llpr"),
         (["--member", 2], "there is no member 2"),
         (["--members", 5], "even number"),
+        (["--mean", "map"], "llpr has no choice of a mean"),
         (["--data", "nowhere"], "nowhere"),
         (["--device", "tpu"], 'use "cpu", "cuda"'),
     ],

@@ -103,7 +103,7 @@ def test_validation_from_a_file():
         (with_keys(trainning={}), "trainning is not a key; did you mean training?"),
         (with_keys(model={"epochs": 3}), "model.epochs is not a key; did you mean training.epochs?"),
         (with_keys(training={"xyzzy": 3}), "training.xyzzy is not a key; keys of training: recipe, epochs"),
-        (with_keys(**{"3": 1}), "3 is not a key; keys here: data, model, posterior, members, training"),
+        (with_keys(**{"3": 1}), "3 is not a key; keys here: data, model, posterior, members, mean, training"),
         ({3: 1} | with_keys(), "3 is not a key"),
         ({}, "data is missing: add this section (keys: train, validation"),
         ({"data": {}}, "data.train is missing: give a path relative to the data folder"),
@@ -259,3 +259,14 @@ def test_numbers_of_members():
         by_name(posterior).check_members(right)
         with pytest.raises(ValueError, match="members|even number"):
             by_name(posterior).check_members(wrong)
+
+
+def test_the_mean_is_chosen_by_the_posterior_that_has_a_choice():
+    laplace = with_keys(posterior="laplace", model={"head": "mse"})
+    assert parse_config(laplace).mean == "map" and parse_config(with_keys()).mean is None
+    assert parse_config(laplace | {"mean": "draws"}).mean == "draws"
+    assert parse_config(parse_config(laplace | {"mean": "draws"}).to_dict()).mean == "draws"
+    with pytest.raises(ConfigError, match="posterior deep-ensemble has no choice of a mean"):
+        parse_config(with_keys(mean="map"))
+    with pytest.raises(ConfigError, match="mean = 'mode' is not allowed; allowed: map or draws for laplace"):
+        parse_config(laplace | {"mean": "mode"})
