@@ -107,13 +107,18 @@ def force_covariance(fit: LastLayerFit, gradients: Tensor) -> Tensor:
 def sample(fit: LastLayerFit, n: int, seed: int) -> Tensor:
     """n draws (n, L) in antithetic pairs: rows 2i and 2i + 1 are w₀ + δ and w₀ − δ, so that their mean is w₀.
 
-    Raises ValueError for an odd n or one below 2.
+    δ = √L R q with unit vectors q that are orthogonal in each run of L, in random directions. E δδᵀ = Cov(w) for any n, and with
+    n = 2L, or a multiple of it, the population covariance of the draws is Cov(w) itself. Raises ValueError for an odd n or one below 2.
     """
     if n < 2 or n % 2:
         raise ValueError(f"{n} samples of the last layer cannot be drawn in pairs: ask for an even number, 2 or more")
+    size, pairs = len(fit.mean), n // 2
     generator = torch.Generator().manual_seed(seed)
-    z = torch.randn(n // 2, len(fit.mean), generator=generator, dtype=torch.float64).to(fit.factor.device)
-    delta = z @ fit.factor.T  # (n/2, L)
+    z = torch.randn(-(-pairs // size), size, size, generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(z)
+    q = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]  # of all rotations, none more likely (Mezzadri 2007, math-ph/0609050)
+    directions = q.transpose(-1, -2).reshape(-1, size)[:pairs].to(fit.factor.device)
+    delta = size**0.5 * directions @ fit.factor.T  # (n/2, L)
     return torch.stack([fit.mean + delta, fit.mean - delta], dim=1).flatten(0, 1).to(fit.mean.dtype)
 
 

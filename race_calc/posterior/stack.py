@@ -19,6 +19,7 @@ from race_calc.model.repulsion import Repulsion, repulsion
 from race_calc.model.table import table_knots, tabulated
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint, Noise
+from race_calc.posterior.pairs import foldable, folded, is_closed_form, unfolded
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.prediction import Prediction
 
@@ -33,7 +34,8 @@ class StackPosterior:
     members share their trunk, the forces of each are not computed. `compiled`: the model as one function compiled by torch,
     for a GPU, or None. `noise`: variances of the labels, for heads without an aleatoric part, or None. `last_layer`:
     covariance (L, L) of the last-layer weights, which gives the epistemic variance of energies in closed form, or None.
-    `paired`: the sets are draws in antithetic pairs.
+    `paired`: the sets are draws in antithetic pairs. `folded`: `parameters` has their mean and one set of each pair
+    (`race_calc.posterior.pairs`). `forces_closed_form`: the spread of the sets is that of `last_layer`, not of a sample of it.
     """
 
     model: Race
@@ -44,10 +46,13 @@ class StackPosterior:
     noise: Noise | None = None
     last_layer: np.ndarray | None = None
     paired: bool = False
+    folded: bool = False
+    forces_closed_form: bool = False
 
     @property
     def members(self) -> int:
-        return n_members(self.parameters)
+        rows = n_members(self.parameters)
+        return 2 * (rows - 1) if self.folded else rows
 
     @torch.inference_mode(False)  # forces are gradients: also for a caller who is in that mode
     def predict(self, graph: Graph) -> Prediction:
@@ -63,6 +68,7 @@ class StackPosterior:
         )
         with torch.no_grad():
             outputs = self._outputs(layout)
+            outputs = unfolded(outputs) if self.folded else outputs
         config = self.model.plan.config
         known = repulsion(graph, config.cutoff) if config.repulsion == "zbl" else None
         return self._prediction(outputs, graph, known)
@@ -75,14 +81,14 @@ class StackPosterior:
             return evaluate(self.model, self.parameters, layout)
         few = len(layout.batch) < FEW_ATOMS
         assert layout.edges is not None  # there are kernels
-        if few or self.members < threads or shares_trunk(self.parameters):
+        if few or n_members(self.parameters) < threads or shares_trunk(self.parameters):
             with one_main_thread() if few else nullcontext():
                 return evaluate(self.model, self.parameters, replace(layout, edges=replace(layout.edges, threads=threads)))
 
         def part(*rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return tuple(evaluate(self.model, dict(zip(self.parameters, rows)), layout).flat().values())
 
-        tensors = member_map(self.members, torch.device("cpu"))(part, *self.parameters.values())
+        tensors = member_map(n_members(self.parameters), torch.device("cpu"))(part, *self.parameters.values())
         return Outputs.of_flat(tensors, [output.name for output in self.model.plan.outputs])
 
     def _prediction(self, outputs: Outputs, graph: Graph, known: Repulsion | None) -> Prediction:
@@ -95,9 +101,11 @@ class StackPosterior:
         if (volume > 0).any():
             with np.errstate(divide="ignore", invalid="ignore"):
                 stress = virial / np.where(volume > 0, volume, np.nan)[:, None, None]
+        members, atoms = outputs.atom_energy.shape
         heads = {output.name: output.members(array(outputs.heads[output.name])) for output in self.model.plan.outputs}
+        if self.folded:
+            heads = {name: np.broadcast_to(values, (members, *values.shape[1:])) for name, values in heads.items()}
         if self.noise is not None:
-            members, atoms = outputs.atom_energy.shape
             heads["energy_var"] = np.broadcast_to(self.noise.energy * np.diff(graph.ptr), (members, graph.n_structures))
             heads["force_cov"] = np.broadcast_to(self.noise.forces * np.eye(3), (members, atoms, 3, 3))
         epistemic = None
@@ -114,6 +122,7 @@ class StackPosterior:
                 force_cov=heads.pop("force_cov", None),
                 batch=graph.batch,
                 energy_epistemic=epistemic,
+                forces_closed_form=self.forces_closed_form,
                 paired=self.paired,
                 extra=heads,
             )
@@ -145,20 +154,23 @@ def load_stack(
     kernels = compile is not False and kernels_usable(device)
     if compile and not kernels and device.type == "cpu":
         raise RuntimeError(why_not(device))
-    parameters = checkpoint.parameters
+    posterior = by_name(checkpoint.posterior)
+    fold = forces_epistemic and posterior.paired and foldable(checkpoint.parameters)
+    parameters = folded(checkpoint.parameters) if fold else checkpoint.parameters
     if kernels and tables:
         parameters = tabulated(parameters, checkpoint.model.plan.config)
     parameters = {name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}
-    compiled = compiled_evaluate(checkpoint.model) if compile and not kernels else None
     return StackPosterior(
         checkpoint.model,
         checkpoint.references,
         expanded(parameters) if forces_epistemic else parameters,
         kernels,
-        compiled,
+        compiled_evaluate(checkpoint.model) if compile and not kernels else None,
         checkpoint.noise,
         checkpoint.last_layer,
-        by_name(checkpoint.posterior).paired,
+        posterior.paired,
+        fold,
+        forces_epistemic and is_closed_form(checkpoint.parameters, checkpoint.last_layer),
     )
 
 
