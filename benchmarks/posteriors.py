@@ -137,7 +137,9 @@ if __name__ == "__main__":
         if run not in wanted or row in results["rows"]:
             continue
         stack = load_stack(load_checkpoint(runs / run), torch.float64, CPU)
-        singles = [replace(stack, parameters=select_members(stack.parameters, [m])) for m in range(stack.members)] if kind == "single" else []
+        singles = (
+            [replace(stack, parameters=select_members(stack.parameters, [m])) for m in range(stack.members)] if kind == "single" else []
+        )
         stacks = singles or [stack]
         results["rows"][row] = summary([measured(one, sets) for one in stacks])
         path.write_text(json.dumps(results, indent=1))

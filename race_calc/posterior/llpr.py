@@ -148,6 +148,7 @@ def last_layer_features(model: Race, parameters: Parameters, example: Example, d
 
 class Llpr(PostHoc):
     name = "llpr"
+    default_members = 30  # 15 pairs: as many evaluations as 16 sets that are no pairs
     shared_trunk = paired = last_layer_covariance = True
     validation_use = "The best weights were chosen on these structures, which also calibrate the posterior."
 
@@ -159,8 +160,9 @@ class Llpr(PostHoc):
     def fit(self, one: Parameters, basis: Basis) -> Fitted:
         """Last-layer prediction rigidity, calibrated on the validation structures.
 
-        Last layers are drawn, in pairs, and share the trunk; energies keep their closed form. The calibration makes the
-        epistemic variance of energies alone explain the errors, as published: what a head predicts comes on top.
+        Last layers are drawn, in pairs, and share the trunk; energies keep their closed form, and forces have it with 2L members.
+        The calibration makes the epistemic variance of energies alone explain the errors, as published: what a head predicts
+        comes on top.
         """
         errors = [residuals(basis.model, one, example, basis.device) for example in basis.validation]
         noise = mean_squares(errors)
