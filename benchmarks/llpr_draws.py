@@ -15,7 +15,14 @@ from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
 
 given = arguments(
-    __doc__, model=str(MODEL.parent / "3bpa-llpr"), files="", frames=20, members="16,30,64", seeds=4, rounds=20, dtype="float64"
+    __doc__,
+    model=str(MODEL.parent / "3bpa-llpr"),
+    files=str(MODEL / "start.xyz"),
+    frames=20,
+    members="16,30,64",
+    seeds=4,
+    rounds=20,
+    dtype="float64",
 )
 keep_freed_memory()
 checkpoint = load_checkpoint(given.model)
