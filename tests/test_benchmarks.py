@@ -15,6 +15,7 @@ SMALL = {
     "tables.py": ["--frames", "1", "--processes", "1"],
     "float32.py": ["--frames", "1"],
     "member_axis.py": ["--rounds", "1"],
+    "llpr_draws.py": ["--frames", "1", "--members", "16", "--seeds", "1", "--rounds", "1"],
     "size.py": ["--rounds", "1", "--members", "1", "--largest", "216"],
     "nve.py": ["--picoseconds", "0.03", "--equilibration-steps", "1"],
     "conformal_coverage.py": ["--times", "3"],

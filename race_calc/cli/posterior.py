@@ -25,7 +25,7 @@ def fit(
     ],
     out: Annotated[Path, typer.Option(help="folder of the new model")],
     data: Annotated[Path, typer.Option(help="folder that the data paths of the training are relative to")],
-    members: Annotated[int, typer.Option(help="parameter sets to draw")] = 16,
+    members: Annotated[int | None, typer.Option(help="parameter sets to draw; left out: as many as the method takes by itself")] = None,
     member: Annotated[int, typer.Option(help="which member of the model to take")] = 0,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     mean: Annotated[str | None, typer.Option(help="the means: map or draws (laplace); left out: what was measured to be better")] = None,

@@ -107,13 +107,18 @@ def force_covariance(fit: LastLayerFit, gradients: Tensor) -> Tensor:
 def sample(fit: LastLayerFit, n: int, seed: int) -> Tensor:
     """n draws (n, L) in antithetic pairs: rows 2i and 2i + 1 are w₀ + δ and w₀ − δ, so that their mean is w₀.
 
-    Raises ValueError for an odd n or one below 2.
+    δ = √L R q with unit vectors q that are orthogonal in each run of L, in random directions. E δδᵀ = Cov(w) for any n, and with
+    n = 2L, or a multiple of it, the population covariance of the draws is Cov(w) itself. Raises ValueError for an odd n or one below 2.
     """
     if n < 2 or n % 2:
         raise ValueError(f"{n} samples of the last layer cannot be drawn in pairs: ask for an even number, 2 or more")
+    size, pairs = len(fit.mean), n // 2
     generator = torch.Generator().manual_seed(seed)
-    z = torch.randn(n // 2, len(fit.mean), generator=generator, dtype=torch.float64).to(fit.factor.device)
-    delta = z @ fit.factor.T  # (n/2, L)
+    z = torch.randn(-(-pairs // size), size, size, generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(z)
+    q = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]  # of all rotations, none more likely (Mezzadri 2007, math-ph/0609050)
+    directions = q.transpose(-1, -2).reshape(-1, size)[:pairs].to(fit.factor.device)
+    delta = size**0.5 * directions @ fit.factor.T  # (n/2, L)
     return torch.stack([fit.mean + delta, fit.mean - delta], dim=1).flatten(0, 1).to(fit.mean.dtype)
 
 
@@ -143,6 +148,7 @@ def last_layer_features(model: Race, parameters: Parameters, example: Example, d
 
 class Llpr(PostHoc):
     name = "llpr"
+    default_members = 30  # 15 pairs: as many evaluations as 16 sets that are no pairs
     shared_trunk = paired = last_layer_covariance = True
     validation_use = "The best weights were chosen on these structures, which also calibrate the posterior."
 
@@ -154,8 +160,9 @@ class Llpr(PostHoc):
     def fit(self, one: Parameters, basis: Basis) -> Fitted:
         """Last-layer prediction rigidity, calibrated on the validation structures.
 
-        Last layers are drawn, in pairs, and share the trunk; energies keep their closed form. The calibration makes the
-        epistemic variance of energies alone explain the errors, as published: what a head predicts comes on top.
+        Last layers are drawn, in pairs, and share the trunk; energies keep their closed form, and forces have it with 2L members.
+        The calibration makes the epistemic variance of energies alone explain the errors, as published: what a head predicts
+        comes on top.
         """
         errors = [residuals(basis.model, one, example, basis.device) for example in basis.validation]
         noise = mean_squares(errors)

@@ -19,6 +19,7 @@ from race_calc.model.repulsion import Repulsion, repulsion
 from race_calc.model.table import table_knots, tabulated
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint, Noise
+from race_calc.posterior.pairs import foldable, folded, is_closed_form, unfolded
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate, aggregate_around
 from race_calc.uncertainty.prediction import Prediction
 
@@ -34,6 +35,8 @@ class StackPosterior:
     for a GPU, or None. `noise`: variances of the labels, for heads without an aleatoric part, or None. `last_layer`:
     covariance (L, L) of the last-layer weights, which gives the epistemic variance of energies in closed form, or None.
     `paired`: the sets are draws in antithetic pairs. `centered`: `parameters` has one row more, the first, which gives the means.
+    `folded`: `parameters` has the mean of the sets and one set of each pair (`race_calc.posterior.pairs`). `forces_closed_form`: the
+    spread of the sets is that of `last_layer`, not of a sample of it.
     """
 
     model: Race
@@ -45,10 +48,13 @@ class StackPosterior:
     last_layer: np.ndarray | None = None
     paired: bool = False
     centered: bool = False
+    folded: bool = False
+    forces_closed_form: bool = False
 
     @property
     def members(self) -> int:
-        return n_members(self.parameters) - self.centered
+        rows = n_members(self.parameters)
+        return 2 * (rows - 1) if self.folded else rows - self.centered
 
     @torch.inference_mode(False)  # forces are gradients: also for a caller who is in that mode
     def predict(self, graph: Graph) -> Prediction:
@@ -64,6 +70,7 @@ class StackPosterior:
         )
         with torch.no_grad():
             outputs = self._outputs(layout)
+            outputs = unfolded(outputs) if self.folded else outputs
         config = self.model.plan.config
         known = repulsion(graph, config.cutoff) if config.repulsion == "zbl" else None
         return self._prediction(outputs, graph, known)
@@ -96,9 +103,11 @@ class StackPosterior:
         if (volume > 0).any():
             with np.errstate(divide="ignore", invalid="ignore"):
                 stress = virial / np.where(volume > 0, volume, np.nan)[:, None, None]
+        members, atoms = outputs.atom_energy.shape
         heads = {output.name: output.members(array(outputs.heads[output.name])) for output in self.model.plan.outputs}
+        if self.folded:
+            heads = {name: np.broadcast_to(values, (members, *values.shape[1:])) for name, values in heads.items()}
         if self.noise is not None:
-            members, atoms = outputs.atom_energy.shape
             heads["energy_var"] = np.broadcast_to(self.noise.energy * np.diff(graph.ptr), (members, graph.n_structures))
             heads["force_cov"] = np.broadcast_to(self.noise.forces * np.eye(3), (members, atoms, 3, 3))
         epistemic = None
@@ -114,6 +123,7 @@ class StackPosterior:
             force_cov=heads.pop("force_cov", None),
             batch=graph.batch,
             energy_epistemic=epistemic,
+            forces_closed_form=self.forces_closed_form,
             paired=self.paired,
             extra=heads,
         )
@@ -150,20 +160,24 @@ def load_stack(
     kernels = compile is not False and kernels_usable(device)
     if compile and not kernels and device.type == "cpu":
         raise RuntimeError(why_not(device))
+    posterior = by_name(checkpoint.posterior)
+    fold = forces_epistemic and posterior.paired and checkpoint.center is None and foldable(parameters)
+    parameters = folded(parameters) if fold else parameters
     if kernels and tables:
         parameters = tabulated(parameters, checkpoint.model.plan.config)
     parameters = {name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}
-    compiled = compiled_evaluate(checkpoint.model) if compile and not kernels else None
     return StackPosterior(
         checkpoint.model,
         checkpoint.references,
         expanded(parameters) if forces_epistemic else parameters,
         kernels,
-        compiled,
+        compiled_evaluate(checkpoint.model) if compile and not kernels else None,
         checkpoint.noise,
         checkpoint.last_layer,
-        by_name(checkpoint.posterior).paired,
+        posterior.paired,
         checkpoint.center is not None,
+        fold,
+        forces_epistemic and is_closed_form(checkpoint.parameters, checkpoint.last_layer),
     )
 
 

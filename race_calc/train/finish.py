@@ -65,7 +65,7 @@ class Request:
     """
 
     method: str
-    members: int = 16
+    members: int | None = None  # that of the method
     member: int = 0
     seed: int = 0
     mean: str | None = None
@@ -106,7 +106,7 @@ def fit_posterior(
         )
     context = context_of(config, prepared, device)
     one = {name: value.to(device) for name, value in select_members(checkpoint.parameters, [member]).items()}
-    fitted = context.posterior.fit(one, context.basis(request.members, request.seed, progress))
+    fitted = context.posterior.fit(one, context.basis(config.members or 1, request.seed, progress))
     fitted = _beside(fitted, context, one)
     fitted = replace(fitted, record=fitted.record | {"member": member})
     of_member = {

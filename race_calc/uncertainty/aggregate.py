@@ -15,20 +15,21 @@ BY_MEMBER = ("energy", "atom_energy", "forces", "stress", "energy_var", "force_c
 class MemberOutputs:
     """What M members say of B structures with N atoms, in float64.
 
-    ================ ==================== ========= ======================================
-    field            shape                unit      symbol
-    ================ ==================== ========= ======================================
-    energy           (M, B)               eV        μ_m
-    atom_energy      (M, N) or None       eV
-    forces           (M, N, 3)            eV/Å      F_m; one row: the mean, the members' own are not known
-    stress           (M, B, 3, 3) or None eV/Å³     symmetric, ASE sign; one row as above
-    energy_var       (M, B) or None       eV²       σ²_m
-    force_cov        (M, N, 3, 3) or None (eV/Å)²   Σ_m
-    batch            (N,)                 -         structure of each atom, 0 … B−1
-    energy_epistemic (B,) or None         eV²       in closed form, in place of the members' spread
-    paired           bool                           members are draws in antithetic pairs around their mean
-    extra            name → (M, …)                  other outputs
-    ================ ==================== ========= ======================================
+    ================== ==================== ========= ======================================
+    field              shape                unit      symbol
+    ================== ==================== ========= ======================================
+    energy             (M, B)               eV        μ_m
+    atom_energy        (M, N) or None       eV
+    forces             (M, N, 3)            eV/Å      F_m; one row: the mean, the members' own are not known
+    stress             (M, B, 3, 3) or None eV/Å³     symmetric, ASE sign; one row as above
+    energy_var         (M, B) or None       eV²       σ²_m
+    force_cov          (M, N, 3, 3) or None (eV/Å)²   Σ_m
+    batch              (N,)                 -         structure of each atom, 0 … B−1
+    energy_epistemic   (B,) or None         eV²       in closed form, in place of the members' spread
+    forces_closed_form bool                           the members' forces have the covariance of the posterior, not of a sample
+    paired             bool                           members are draws in antithetic pairs around their mean
+    extra              name → (M, …)                  other outputs
+    ================== ==================== ========= ======================================
 
     Raises ValueError when the shapes do not fit together.
     """
@@ -41,6 +42,7 @@ class MemberOutputs:
     energy_var: np.ndarray | None = None
     force_cov: np.ndarray | None = None
     energy_epistemic: np.ndarray | None = None
+    forces_closed_form: bool = False
     paired: bool = False
     extra: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -76,6 +78,7 @@ def aggregate(members: MemberOutputs) -> Prediction:
         mean_stress = stress_epistemic = None
         if members.stress is not None:
             mean_stress, stress_epistemic = _mean_and_covariance(_voigt(members.stress))  # (B, 6), (B, 6, 6)
+        closed = {"energy": members.energy_epistemic is not None, "forces": members.forces_closed_form}
         spread, several = len(forces) == n_members, n_members > 1
         return Prediction(
             energy=mean_energy,
@@ -92,7 +95,7 @@ def aggregate(members: MemberOutputs) -> Prediction:
             batch=members.batch,
             n_members=n_members,
             paired=members.paired,
-            closed_form=frozenset() if members.energy_epistemic is None else frozenset({"energy"}),
+            closed_form=frozenset(name for name, so in closed.items() if so),
             energies_members=energy,
             forces_members=forces if spread else None,
             extra={name: Extra(*_mean_and_variance(values)) for name, values in members.extra.items()},

@@ -52,7 +52,7 @@ class Prediction:
     batch                         (N,)            -            structure of each atom
     n_members                     int             -            M
     paired                        bool            -            members are draws in antithetic pairs
-    closed_form                   of names        -            "energy", "forces": epistemic part not from the members' spread
+    closed_form                   of names        -            "energy", "forces": epistemic part not from a sample of members
     energies_members              (M, B), None    eV           total energy, per member
     forces_members                (M, N, 3), None eV/Å         forces, per member
     calibrated                    bool            -            whether the variances of energies and forces are recalibrated

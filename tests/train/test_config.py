@@ -195,7 +195,7 @@ def test_members_fit_the_posterior():
     assert "write 2 or more" in message(with_keys(members=1))
     assert "members = 3 is not allowed (posterior mve" in message(with_keys(posterior="mve", members=3))
     for posterior in names():
-        members = {"mve": 1, "deep-ensemble": 10}.get(posterior, 16)
+        members = {"mve": 1, "deep-ensemble": 10, "llpr": 30}.get(posterior, 16)
         head = {"laplace": "mse"}.get(posterior, "joint")
         config = parse_config(with_keys(posterior=posterior, model={"head": head}))
         assert config.members == members and config.trained == (members if posterior == "deep-ensemble" else 1)

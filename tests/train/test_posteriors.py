@@ -352,7 +352,7 @@ def test_laplace_predicts_what_the_trained_model_predicts_or_the_mean_of_the_dra
 
 
 def test_what_a_fit_does_without_being_asked_otherwise():
-    assert Request("llpr") == Request("llpr", members=16, member=0, seed=0)
+    assert Request("llpr") == Request("llpr", members=None, member=0, seed=0)
 
 
 def test_the_wanted_member_is_fitted(made, tmp_path):
