@@ -28,7 +28,7 @@ def calibrate(
     from rich.text import Text
 
     from race_calc.data.dataset import read_dataset
-    from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts
+    from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts, threshold_doubts
     from race_calc.evaluate.predict import residuals_of
     from race_calc.report.calibration import alarms_line, floor_line, small_set_warnings, summary_table
     from race_calc.report.tables import wide_console
@@ -51,7 +51,7 @@ def calibrate(
         task = bar.add_task("predicting", total=len(dataset))
         found, raw = calibrate(predictor, dataset, lambda done, _: bar.update(task, completed=done))
     residuals = residuals_of(raw, dataset)
-    for warning in doubts(found, residuals):
+    for warning in doubts(found, residuals) + threshold_doubts(raw):
         console.print(Text(f"Warning: {warning}.", style="yellow"))
     _save(folder, path, found, getattr(predictor, "model_hash", None))
     console.print(summary_table(found, residuals))

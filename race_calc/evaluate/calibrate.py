@@ -14,7 +14,7 @@ from race_calc.uncertainty.decisions import watched
 from race_calc.uncertainty.metrics import mahalanobis
 from race_calc.uncertainty.predictor import Predictor
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, auto_thresholds
+from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, auto_thresholds, strangers
 
 FEWEST = 10  # structures
 
@@ -93,3 +93,15 @@ def thresholds_from(predicted: Predicted, false_alarm_rate: float = FALSE_ALARM_
     """ "auto" of every score that can be told, those of the default monitor together; see `auto_thresholds`."""
     scores = scores_of(predicted)
     return auto_thresholds(scores, false_alarm_rate, watched(scores, {}))
+
+
+def threshold_doubts(predicted: Predicted) -> list[str]:
+    """Warnings about structures that the thresholds are made without; `predicted`: of the calibration data."""
+    found = strangers(scores_of(predicted))
+    if not found:
+        return []
+    first, name = min(found.items())
+    return [
+        f"{len(found)} structures have scores of another size than the others (the first is number {first}, counted from 0: "
+        f"{name}): the thresholds are made without them; look at them, and leave them out if they are of another kind"
+    ]

@@ -31,6 +31,8 @@ from scipy.special import stdtrit
 FALSE_ALARM_RATE = 1e-2  # of the default monitor, and of every other criterion alone, per independent structure: what 100 structures can
 # count. 10⁻⁴ is beyond them: where it was measured it was 20 times as much, and its thresholds let one bad frame in eight pass
 FEWEST = 20  # structures; fewer tell no tail, and the assumed one of 5 asks for energies of 10⁵ times the usual σ
+FAR, LOW = 10.0, 4.0  # standard deviations of the logs, from median distances: another kind of structure; what is low tells nothing
+MOST = 2.0  # times the normal score of the rate: one criterion of one structure raises the thresholds of the others no further
 
 
 def auto_thresholds(
@@ -39,7 +41,8 @@ def auto_thresholds(
     """The threshold of each score; `scores`: criterion name → (n,) one score per structure, in any unit.
 
     `together`: names of which a structure is above any with the stated rate (those among them that have scores); each other name has the
-    rate alone. Scores that are not finite are left out. A score of zero (BALD of members that agree) has no log: it is raised to
+    rate alone. Scores that are not finite are left out, and so are
+    structures far above the others (`strangers`). A score of zero (BALD of members that agree) has no log: it is raised to
     the smallest positive score of the set. A criterion with fewer than FEWEST finite scores, or without two positive ones,
     is left out: the monitor then asks for a calibration. The threshold of a total (`name`) is never below that of its own epistemic part
     (`name_epistemic`), as the total never is. Raises ValueError for a rate outside 0 < α < 1/2.
@@ -64,8 +67,29 @@ def _logs(values: np.ndarray) -> np.ndarray | None:
     positive = values[finite & (values > 0)]
     if finite.sum() < FEWEST or len(positive) < 2:
         return None
-    logs: np.ndarray = np.where(finite, np.log(np.maximum(np.where(finite, values, 1.0), positive.min())), np.nan)
-    return logs
+    x: np.ndarray = np.where(finite, np.log(np.maximum(np.where(finite, values, 1.0), positive.min())), np.nan)
+    middle, width = _middle(x)
+    x = np.maximum(x, middle - LOW * width)
+    x[x > middle + FAR * width] = np.nan
+    return x if np.isfinite(x).sum() >= FEWEST else None
+
+
+def _middle(x: np.ndarray) -> tuple[float, float]:
+    """Median and 1.48 times the median distance from it, the standard deviation of a normal distribution; infinite where that is 0."""
+    middle = float(np.nanmedian(x))
+    return middle, 1.4826 * float(np.nanmedian(np.abs(x - middle))) or np.inf
+
+
+def strangers(scores: Mapping[str, np.ndarray]) -> dict[int, str]:
+    """Structures, by number, with a score so far above the others that thresholds are made without them, and which score that is."""
+    found: dict[int, str] = {}
+    for name, values in scores.items():
+        values = np.asarray(values, dtype=np.float64)
+        x = np.log(values, out=np.full(len(values), np.nan), where=np.isfinite(values) & (values > 0))
+        if np.isfinite(x).sum() >= FEWEST:
+            middle, width = _middle(x)
+            found = {int(i): name for i in np.flatnonzero(x > middle + FAR * width)} | found
+    return found
 
 
 def _thresholds(logs: Mapping[str, np.ndarray], rate: float) -> dict[str, float]:
@@ -75,8 +99,9 @@ def _thresholds(logs: Mapping[str, np.ndarray], rate: float) -> dict[str, float]
     n = x.shape[1]
     if n < FEWEST:
         return {}
-    bounds = _counted(x, max(rate, 1.0 / (n + 1)))
-    if rate * (n + 1) < 1.0:
+    counted = max(rate, 1.0 / (n + 1))
+    bounds = _counted(x, counted, MOST * _assumed(n, counted / len(x)))
+    if rate < counted:
         bounds = np.maximum(bounds, Shape.of(x).at(np.array([_assumed(n, rate / len(x))]))[:, 0])
     with np.errstate(over="ignore"):
         return dict(zip(logs, np.exp(bounds).tolist()))
@@ -116,12 +141,15 @@ class Shape:
         return v
 
 
-def _counted(x: np.ndarray, rate: float) -> np.ndarray:
-    """(K,) the order statistics of the jackknife+: every structure is judged by the others."""
+def _counted(x: np.ndarray, rate: float, most: float) -> np.ndarray:
+    """(K,) the order statistics of the jackknife+: every structure is judged by the others; `most`: the largest normal score that counts
+    for the other criteria of a structure."""
     shape = Shape.of(x, left_out=True)
-    largest = shape.normal_scores(x).max(axis=0)  # (n,)
+    scores = shape.normal_scores(x)  # (K, n)
+    largest = scores.max(axis=0)
+    bounds = np.where(scores == largest, x, shape.at(np.minimum(largest, most)))
     place = int(np.ceil((x.shape[1] + 1) * (1.0 - rate) - 1e-9))  # rounding of (n + 1) α
-    return np.asarray(np.sort(shape.at(largest), axis=1)[:, place - 1])
+    return np.asarray(np.sort(bounds, axis=1)[:, place - 1])
 
 
 def _assumed(n: int, rate: float) -> float:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, FEWEST, auto_thresholds
+from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, FEWEST, auto_thresholds, strangers
 
 
 def skewed(rng, shape, skewness):
@@ -61,9 +61,33 @@ def test_a_smaller_rate_never_lowers_a_threshold():
 
 
 def test_a_heavy_tail_is_not_below_the_largest_known_score():
-    scores = np.append(np.full(50, 1.0) + 1e-3 * np.arange(50), 1e3)
-    assert auto_thresholds({"a": scores}, 0.02)["a"] == pytest.approx(1e3)
-    assert auto_thresholds({"a": scores}, 1e-3)["a"] >= 1e3 * (1 - 1e-9)
+    scores = np.exp(0.3 * np.random.default_rng(4).standard_t(3, size=99))
+    assert not strangers({"a": scores})
+    assert auto_thresholds({"a": scores}, 0.01)["a"] == pytest.approx(scores.max())
+    assert auto_thresholds({"a": scores}, 1e-3)["a"] >= scores.max() * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("n", [50, 99, 100])
+@pytest.mark.parametrize("strange", [1e-12, 30.0, 1e3, 1e9])
+def test_one_structure_of_another_kind_does_not_raise_the_thresholds(n, strange):
+    """Neither a score that is far above, which is told, nor one that is next to nothing (an atom of its own)."""
+    rng = np.random.default_rng(n)
+    scores = {name: np.exp(0.3 * rng.standard_normal(n)) for name in ("forces", "energy")}
+    clean = auto_thresholds(scores, together=["forces", "energy"])
+    changed = scores | {"energy": np.append(scores["energy"][1:], strange)}
+    found = auto_thresholds(changed, together=["forces", "energy"])
+    for name in scores:
+        assert 0.75 * clean[name] < found[name] < 1.5 * clean[name]
+    assert strangers(changed) == ({n - 1: "energy"} if strange > 1 else {})
+
+
+def test_one_criterion_raises_the_others_no_further_than_stated():
+    rng = np.random.default_rng(7)
+    scores = {name: np.exp(0.3 * rng.standard_normal(100)) for name in ("forces", "energy")}
+    scores["energy"][0] = np.exp(0.3 * 9.0)  # 9 standard deviations: far, but no stranger
+    found = auto_thresholds(scores, together=["forces", "energy"])
+    assert not strangers(scores) and found["energy"] == pytest.approx(np.exp(2.7))
+    assert found["forces"] < np.exp(0.3 * 1.25 * 2.0 * 2.7)
 
 
 def test_a_total_is_not_below_its_own_epistemic_part():
