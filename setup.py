@@ -42,6 +42,8 @@ class BuildKernels(build_ext):
         with ThreadPoolExecutor() as pool:
             ext.extra_objects = list(chain.from_iterable(pool.map(compiled, product(("float", "double"), VARIANTS))))
         super().build_extension(ext)
+        path = Path(self.get_ext_fullpath(ext.name))
+        path.write_bytes(build["sealed"](path.read_bytes()))
 
 
 build = runpy.run_path(str(FOLDER / "build.py"))

@@ -19,7 +19,7 @@ LEFT_OUT = (".git", ".venv*", "__pycache__", ".mutants", "runs", "_build", ".hyp
 SLOW_IMPORTS = (
     "ase.build", "ase.calculators.emt", "ase.io", "ase.md.langevin", "ase.optimize", "hypothesis", "matplotlib.backends.backend_agg",
     "matplotlib.figure", "opt_einsum_fx", "pydantic", "pytest_cov.plugin", "rich.console", "safetensors.torch", "scipy.optimize",
-    "scipy.spatial", "scipy.special", "scipy.stats", "sklearn.metrics", "sympy", "torch", "torch._dynamo", "typer", "vesin",
+    "scipy.spatial", "scipy.special", "scipy.stats", "sklearn.metrics", "sympy", "torch", "torch._dynamo", "typer",
     "xdist.plugin", "yaml",
 )  # fmt: skip
 

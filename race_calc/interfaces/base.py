@@ -17,6 +17,7 @@ from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction
 from race_calc.uncertainty.predictor import BATCH, tell_refusal
 from race_calc.uncertainty.storage import read_calibration
+from race_calc.uncertainty.thresholds import FEWEST
 
 
 class PredictingCalculator(Calculator):
@@ -58,8 +59,13 @@ class PredictingCalculator(Calculator):
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """What "auto" means for each criterion of the monitor, from the calibration or else as given."""
-        return dict(self._thresholds if self.calibration is None else self.calibration.thresholds)
+        """What "auto" means for each criterion of the monitor, from the calibration or else as given.
+
+        A calibration of an earlier version with too few structures for thresholds gives none.
+        """
+        if self.calibration is None:
+            return dict(self._thresholds)
+        return dict(self.calibration.thresholds) if self.calibration.frames >= FEWEST else {}
 
     def prediction(self, atoms: Atoms | None = None) -> Prediction:
         """The whole Prediction for `atoms` (default: the last ones); evaluates the model only if it is not current.
@@ -91,12 +97,12 @@ class PredictingCalculator(Calculator):
 
     def _calculate(self, atoms: Atoms | None, properties, system_changes) -> None:
         self.results, self._prediction = {}, None  # nothing stale if this fails
-        if atoms is not None:
-            real_arrays(atoms)
-        super().calculate(atoms, properties, system_changes)
-        if len(self.atoms) == 0:  # type: ignore[arg-type]  # set by ASE just now
-            raise ValueError("the structure has no atoms: give at least one atom")
         try:
+            if atoms is not None:
+                real_arrays(atoms)
+            super().calculate(atoms, properties, system_changes)
+            if len(self.atoms) == 0:  # type: ignore[arg-type]  # set by ASE just now
+                raise ValueError("the structure has no atoms: give at least one atom")
             check_geometry(self.atoms)  # type: ignore[arg-type]
             raw = self._raw(self.atoms)  # type: ignore[arg-type]
         except Exception as error:  # whatever a potential raises
@@ -110,7 +116,11 @@ class PredictingCalculator(Calculator):
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
         """As in ASE; a stress that the structure does not have is refused without evaluating the model again."""
         if atoms is not None:
-            real_arrays(atoms)
+            try:
+                real_arrays(atoms)
+            except ValueError as error:
+                tell_refusal(self, atoms, error)
+                raise
         with self._lock:
             current = self.results and (atoms is None or not self.check_state(atoms))
             if current and name in self.implemented_properties and name not in self.results:

@@ -5,7 +5,7 @@ import os
 import platform
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,14 @@ def locked(folder: Path) -> Iterator[None]:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         raise RunningError(f"another process has just begun to write to {folder}: let it end, or give another --out") from None
+    mine = json.dumps({"pid": os.getpid(), "host": platform.node(), "began": _began(os.getpid())})
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"pid": os.getpid(), "host": platform.node(), "began": _began(os.getpid())}, file)
+            file.write(mine)
         yield
     finally:
-        path.unlink(missing_ok=True)
+        if _content(path) == mine:  # not that of a process that took over
+            path.unlink(missing_ok=True)
 
 
 class RunningError(ValueError):
@@ -41,8 +43,9 @@ class RunningError(ValueError):
 
 def _take_over(path: Path) -> None:
     """Remove a lock whose process is gone."""
+    content = _content(path)
     try:
-        owner: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        owner: dict[str, Any] = json.loads(content)
         pid, host, began = int(owner["pid"]), str(owner["host"]), owner["began"]
         if pid < 1:
             raise ValueError
@@ -53,7 +56,17 @@ def _take_over(path: Path) -> None:
     if _alive(pid, began):
         raise RunningError(f"process {pid} trains in {path.parent}: let it end, or stop it; its lock is {path}")
     warnings.warn(f"took over {path.parent}: process {pid}, which trained there, is gone", stacklevel=4)
-    path.unlink(missing_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    with suppress(FileNotFoundError):  # another process was faster
+        os.rename(path, aside)  # of two that take over at once one gets the file, and sees whether it is the one it judged
+        if _content(aside) != content:
+            os.rename(aside, path)
+            raise RunningError(f"another process has just begun to write to {path.parent}: let it end, or give another --out")
+        aside.unlink()
+
+
+def _content(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def _alive(pid: int, began: str | None) -> bool:

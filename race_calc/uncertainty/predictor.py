@@ -72,6 +72,8 @@ def stop_listening(predictor: Predictor, listener: Listener) -> None:
 
 def tell_refusal(predictor: Predictor, atoms: "Atoms", error: Exception) -> None:
     """For a predictor that is about to raise `error` for `atoms` (the very object it was given)."""
-    with suppress(TypeError):
-        for listener in tuple(_LISTENERS.get(predictor, ())):
-            listener.refused(atoms, error)
+    listeners: tuple[Listener, ...] = ()
+    with suppress(TypeError):  # that cannot be a key; errors of a listener are not hidden
+        listeners = tuple(_LISTENERS.get(predictor, ()))
+    for listener in listeners:
+        listener.refused(atoms, error)

@@ -64,9 +64,19 @@ def test_a_library_that_is_cut_short_is_not_loaded(installed, left):
 
 
 @needs_kernels
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_a_library_with_one_wrong_bit_is_not_loaded(installed, place):
+    content = bytearray(build.LIBRARY.read_bytes())
+    content[int(place * len(content))] ^= 4
+    build.LIBRARY.write_bytes(content)
+    with pytest.warns(RuntimeWarning, match="damaged or cut short|other source"):
+        assert messages.why_not(CPU) is not None
+
+
+@needs_kernels
 def test_a_library_that_the_system_cannot_load(installed):
     """Right source, but no library: a text, or one built for another system."""
-    build.LIBRARY.write_text(f"race_calc kernels {build.source_hash(installed)}")
+    build.LIBRARY.write_bytes(build.sealed(f"race_calc kernels {build.source_hash(installed)}".encode()))
     with pytest.warns(RuntimeWarning, match="cannot be loaded"):
         assert "Rebuild" in messages.why_not(CPU)
 

@@ -70,8 +70,8 @@ def library() -> ctypes.CDLL:
         raise NoKernels(f"the compiled kernels cannot be read: {error}. {_remedy('Rebuild')}") from error
     if source_hash(FOLDER).encode() not in content:
         raise NoKernels(f"the compiled kernels {LIBRARY} were built from other source than lies beside them. {_remedy('Rebuild')}")
-    if _cut_short(content):
-        raise NoKernels(f"the compiled kernels {LIBRARY} are cut short. {_remedy('Rebuild')}")
+    if content != sealed(content[: -hashlib.sha256().digest_size]):
+        raise NoKernels(f"the compiled kernels {LIBRARY} are damaged or cut short. {_remedy('Rebuild')}")
     try:
         return ctypes.CDLL(str(LIBRARY))
     except OSError as error:
@@ -87,10 +87,6 @@ def _remedy(verb: str) -> str:
     return f"{verb} them with gcc or clang: {command}"
 
 
-def _cut_short(content: bytes) -> bool:
-    """Does a 64-bit ELF file end before its table of sections, which stands last? Loading it would kill Python."""
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(content[at : at + size], sys.byteorder)
-
-    return content[:5] == b"\x7fELF\x02" and len(content) < number(0x28, 8) + number(0x3A, 2) * number(0x3C, 2)
+def sealed(content: bytes) -> bytes:
+    """A library with its SHA-256 behind it: loading a damaged one would kill Python. What follows the last section is not read."""
+    return content + hashlib.sha256(content).digest()
