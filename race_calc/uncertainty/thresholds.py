@@ -1,17 +1,17 @@
 """What the threshold "auto" stands for: a quantile of scores on structures that the model knows. NumPy and SciPy only.
 
-=================== ======================= ===========================================================
-quantity            variable                formula
-=================== ======================= ===========================================================
-x                   x                       logs of the scores of n structures held back from training
-x̄, s, γ            mean, std, skewness     of the logs; s divided by n − 1, γ not below 0
-α                   false_alarm_rate        share of new structures of the same kind above a threshold
-K                   together                criteria that are watched together
-v(x)                normal_scores           (x − x̄)/s = v + γ (v² − 1)/6 solved for v
-threshold           at                      exp(x̄ + s (c + γ (c² − 1)/6)), c the same for all K
-α ≥ 1/(n + 1)       _counted                order statistics of the jackknife+ (Barber et al. 2021) for the largest v of a structure
-c for smaller α     _assumed                t_{n−1}(1 − α/K) √(1 + 1/n); the threshold at least that of α = 1/(n + 1)
-=================== ======================= ===========================================================
+================ ==================== ============================================================================================
+quantity         variable             formula
+================ ==================== ============================================================================================
+x                x                    logs of the scores of n structures held back from training
+x̄, s, γ          mean, std, skewness  of the logs; s divided by n − 1, γ not below 0
+α                false_alarm_rate     share of new structures of the same kind above a threshold
+K                together             criteria that are watched together
+v(x)             normal_scores        (x − x̄)/s = v + γ (v² − 1)/6 solved for v
+threshold        at                   exp(x̄ + s (c + γ (c² − 1)/6)), c the same for all K
+α ≥ 1/(n + 1)    _counted             order statistics of the jackknife+ (Barber et al. 2021) for the largest v of a structure
+c for smaller α  _assumed             t_{n−1}(1 − α/K) √(1 + 1/n); the threshold at least that of α = 1/(n + 1)
+================ ==================== ============================================================================================
 
 Rates from 1/(n + 1) up are counted: one more structure of the same kind exceeds the ⌈(n + 1)(1 − α)⌉-th smallest of n with a
 probability of at most α, whatever the distribution. For one criterion this is exact; for several it rests on each
