@@ -60,7 +60,26 @@ def auto_thresholds(
     return {name: found[name] for name in scores if np.isfinite(found.get(name, np.nan))}
 
 
+def strangers(scores: Mapping[str, np.ndarray]) -> dict[int, str]:
+    """Structures, by number, with a score so far above the others that thresholds are made without them, and which score that is."""
+    found: dict[int, str] = {}
+    for name, values in scores.items():
+        x = _all_logs(values)
+        found = ({} if x is None else {int(i): name for i in np.flatnonzero(x > _bounds(x)[1])}) | found
+    return found
+
+
 def _logs(values: np.ndarray) -> np.ndarray | None:
+    """(n,) with NaN for what is not finite and for strangers, None where too few are left."""
+    x = _all_logs(values)
+    if x is None:
+        return None
+    low, far = _bounds(x)
+    x = np.where(x > far, np.nan, np.maximum(x, low))
+    return x if np.isfinite(x).sum() >= FEWEST else None
+
+
+def _all_logs(values: np.ndarray) -> np.ndarray | None:
     """(n,) with NaN for what is not finite, None where there are too few."""
     values = np.asarray(values, dtype=np.float64).ravel()
     finite = np.isfinite(values)
@@ -68,28 +87,16 @@ def _logs(values: np.ndarray) -> np.ndarray | None:
     if finite.sum() < FEWEST or len(positive) < 2:
         return None
     x: np.ndarray = np.where(finite, np.log(np.maximum(np.where(finite, values, 1.0), positive.min())), np.nan)
-    middle, width = _middle(x)
-    x = np.maximum(x, middle - LOW * width)
-    x[x > middle + FAR * width] = np.nan
-    return x if np.isfinite(x).sum() >= FEWEST else None
+    return x
 
 
-def _middle(x: np.ndarray) -> tuple[float, float]:
-    """Median and 1.48 times the median distance from it, the standard deviation of a normal distribution; infinite where that is 0."""
+def _bounds(x: np.ndarray) -> tuple[float, float]:
+    """LOW below and FAR above the median, in standard deviations of a normal distribution: 1.48 times the median distance from it.
+
+    Infinite where that is 0."""
     middle = float(np.nanmedian(x))
-    return middle, 1.4826 * float(np.nanmedian(np.abs(x - middle))) or np.inf
-
-
-def strangers(scores: Mapping[str, np.ndarray]) -> dict[int, str]:
-    """Structures, by number, with a score so far above the others that thresholds are made without them, and which score that is."""
-    found: dict[int, str] = {}
-    for name, values in scores.items():
-        values = np.asarray(values, dtype=np.float64)
-        x = np.log(values, out=np.full(len(values), np.nan), where=np.isfinite(values) & (values > 0))
-        if np.isfinite(x).sum() >= FEWEST:
-            middle, width = _middle(x)
-            found = {int(i): name for i in np.flatnonzero(x > middle + FAR * width)} | found
-    return found
+    width = 1.4826 * float(np.nanmedian(np.abs(x - middle))) or np.inf
+    return middle - LOW * width, middle + FAR * width
 
 
 def _thresholds(logs: Mapping[str, np.ndarray], rate: float) -> dict[str, float]:
