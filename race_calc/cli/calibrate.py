@@ -51,7 +51,7 @@ def calibrate(
         task = bar.add_task("predicting", total=len(dataset))
         found, raw = calibrate(predictor, dataset, lambda done, _: bar.update(task, completed=done))
     residuals = residuals_of(raw, dataset)
-    for warning in doubts(found, residuals) + threshold_doubts(raw):
+    for warning in doubts(found, residuals) + threshold_doubts(raw.calibrated(found)):
         console.print(Text(f"Warning: {warning}.", style="yellow"))
     _save(folder, path, found, getattr(predictor, "model_hash", None))
     console.print(summary_table(found, residuals))

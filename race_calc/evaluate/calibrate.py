@@ -7,6 +7,7 @@ import numpy as np
 
 from race_calc.data.dataset import Dataset
 from race_calc.data.hashes import data_hash, geometry_hashes
+from race_calc.evaluate.overlap import overlap
 from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent
 from race_calc.evaluate.reference_level import other_level
 from race_calc.uncertainty.calibration import Calibration, fit_calibration
@@ -37,17 +38,15 @@ def check_held_back(known: Mapping[str, str] | None, dataset: Dataset) -> list[s
             "the model does not tell which structures it was trained on, so an overlap with the calibration data is not seen: "
             "make sure that there is none"
         ]
-    train = set(known["train"].split())
-    trained_on = [i for i, value in enumerate(hashes) if value in train]
-    if trained_on:
+    seen = overlap(dataset, known, None)
+    if seen.trained_on:
         raise ValueError(
-            f"{len(trained_on)} of {len(hashes)} structures were trained on (the first is number {trained_on[0]}, counted "
+            f"{len(seen.trained_on)} of {len(hashes)} structures were trained on (the first is number {seen.trained_on[0]}, counted "
             "from 0), where errors are smaller than elsewhere: calibrate with structures that the training has not seen"
         )
-    chosen_on = set(hashes) & set(known["validation"].split())
-    if chosen_on:
+    if seen.chosen_on:
         return [
-            f"{len(chosen_on)} of {len(hashes)} structures are validation structures of the training, on which the best weights "
+            f"{len(seen.chosen_on)} of {len(hashes)} structures are validation structures of the training, on which the best weights "
             "were chosen: errors on new ones may be a little larger"
         ]
     return []
@@ -96,7 +95,7 @@ def thresholds_from(predicted: Predicted, false_alarm_rate: float = FALSE_ALARM_
 
 
 def threshold_doubts(predicted: Predicted) -> list[str]:
-    """Warnings about structures that the thresholds are made without; `predicted`: of the calibration data."""
+    """Warnings about structures that the thresholds are made without; `predicted`: of the calibration data, recalibrated as the thresholds are."""
     found = strangers(scores_of(predicted))
     if not found:
         return []
