@@ -28,6 +28,7 @@ from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, gaussian_pit, 
 from race_calc.uncertainty.prediction import Prediction, available
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.scaling import covariance_scale, part_scales, size_scale
+from race_calc.uncertainty.thresholds import FEWEST
 
 FEW_FOR_FORCES = 5  # independent members without an aleatoric part, for which the mean of dᵀ Σ⁻¹ d does not exist
 
@@ -82,7 +83,7 @@ class Calibration:
     frames     structures in it
     energy     EnergyCalibration, or None where the posterior gives no variance
     forces     ForceCalibration, or None likewise
-    thresholds criterion of the monitor → value that "auto" stands for, of calibrated scores
+    thresholds criterion of the monitor → value that "auto" stands for, of calibrated scores; {} for fewer structures than they take
     ========== ==========================================================================
     """
 
@@ -92,6 +93,10 @@ class Calibration:
     forces: ForceCalibration | None
     thresholds: Mapping[str, float] = field(default_factory=dict)
     structures: str = ""
+
+    def __post_init__(self) -> None:
+        if self.frames < FEWEST:  # made by an earlier version
+            object.__setattr__(self, "thresholds", {})
 
     def apply(self, prediction: Prediction) -> Prediction:
         """The prediction with calibrated (co)variances and BALD of energies; means, members and the stress stay.
