@@ -21,18 +21,14 @@ def checked(atoms: Atoms) -> Atoms:
     given = real_arrays(atoms)
     numbers = _elements(given[0])
     positions, cell = (np.ascontiguousarray(values, dtype=np.float64) for values in given[1:])
-    _check_geometry(positions, cell, atoms.pbc)
+    check_geometry(positions, cell, atoms.pbc)
     if numbers is atoms.numbers and positions is atoms.positions and cell is atoms.cell.array:
         return atoms
     return Atoms(numbers, positions, cell=cell, pbc=atoms.pbc)
 
 
-def check_geometry(atoms: Atoms) -> None:
-    """Raise ValueError for coordinates and cell vectors that are not finite or too large, and periodic ones that are no cell."""
-    _check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
-
-
-def _check_geometry(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> None:
+def check_geometry(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> None:
+    """Raise ValueError for coordinates (N, 3) and cell vectors (3, 3) that are not finite or too large, or periodic and no cell."""
     _check_positions(positions)
     _check_cell(cell, pbc)
 

@@ -95,7 +95,7 @@ def thresholds_from(predicted: Predicted, false_alarm_rate: float = FALSE_ALARM_
 
 
 def threshold_doubts(predicted: Predicted) -> list[str]:
-    """Warnings about structures that the thresholds are made without; `predicted`: of the calibration data, recalibrated as the thresholds are."""
+    """Warnings about structures that the thresholds are made without; `predicted`: of the calibration data, recalibrated."""
     found = strangers(scores_of(predicted))
     if not found:
         return []

@@ -1,6 +1,7 @@
 """An ASE calculator around a Prediction: what all potentials with uncertainties share. Imports no torch."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
 from threading import RLock
@@ -17,7 +18,6 @@ from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction
 from race_calc.uncertainty.predictor import BATCH, tell_refusal
 from race_calc.uncertainty.storage import read_calibration
-from race_calc.uncertainty.thresholds import FEWEST
 
 
 class PredictingCalculator(Calculator):
@@ -59,13 +59,8 @@ class PredictingCalculator(Calculator):
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """What "auto" means for each criterion of the monitor, from the calibration or else as given.
-
-        A calibration of an earlier version with too few structures for thresholds gives none.
-        """
-        if self.calibration is None:
-            return dict(self._thresholds)
-        return dict(self.calibration.thresholds) if self.calibration.frames >= FEWEST else {}
+        """What "auto" means for each criterion of the monitor, from the calibration or else as given."""
+        return dict(self._thresholds if self.calibration is None else self.calibration.thresholds)
 
     def prediction(self, atoms: Atoms | None = None) -> Prediction:
         """The whole Prediction for `atoms` (default: the last ones); evaluates the model only if it is not current.
@@ -97,30 +92,34 @@ class PredictingCalculator(Calculator):
 
     def _calculate(self, atoms: Atoms | None, properties, system_changes) -> None:
         self.results, self._prediction = {}, None  # nothing stale if this fails
-        try:
+        with self._telling(atoms):
             if atoms is not None:
                 real_arrays(atoms)
             super().calculate(atoms, properties, system_changes)
-            if len(self.atoms) == 0:  # type: ignore[arg-type]  # set by ASE just now
+            now: Any = self.atoms  # set by ASE just now
+            if len(now) == 0:
                 raise ValueError("the structure has no atoms: give at least one atom")
-            check_geometry(self.atoms)  # type: ignore[arg-type]
-            raw = self._raw(self.atoms)  # type: ignore[arg-type]
-        except Exception as error:  # whatever a potential raises
-            if atoms is not None:
-                tell_refusal(self, atoms, error)
-            raise
+            check_geometry(now.positions, now.cell.array, now.pbc)
+            raw = self._raw(now)
         self._prediction = raw if self.calibration is None else self.calibration.apply(raw)
         known = results_of(self._prediction)
         self.results = {name: known[name] for name in self.implemented_properties if name in known}
 
+    @contextmanager
+    def _telling(self, atoms: Atoms | None) -> Iterator[None]:
+        """A monitor is told of whatever is raised, before it leaves."""
+        try:
+            yield
+        except Exception as error:
+            if atoms is not None:
+                tell_refusal(self, atoms, error)
+            raise
+
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
         """As in ASE; a stress that the structure does not have is refused without evaluating the model again."""
         if atoms is not None:
-            try:
+            with self._telling(atoms):
                 real_arrays(atoms)
-            except ValueError as error:
-                tell_refusal(self, atoms, error)
-                raise
         with self._lock:
             current = self.results and (atoms is None or not self.check_state(atoms))
             if current and name in self.implemented_properties and name not in self.results:
