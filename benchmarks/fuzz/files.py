@@ -6,7 +6,6 @@ A configuration counts as accepted when its data are read and its first weights 
 and for crashes and cases that hang.
 """
 
-import argparse
 import contextlib
 import io
 import json
@@ -21,7 +20,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from mutations import cut, doubled, flip, replace_file, with_value
-from workers import LONGEST, run_cases, table
+from workers import LONGEST, arguments, run_cases, table
 
 CALIBRATION = Path(__file__).resolve().parents[2] / "tests" / "old_checkpoints" / "version-4-ensemble" / "calibration.json"
 GROUPS = ("configuration", "extxyz", "npz", "calibration")
@@ -181,10 +180,6 @@ def names_the_place(message: str, group: str, path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--log", type=Path)
-    given = parser.parse_args()
+    given = arguments(__doc__, 1000)
     cases = [(group, {"group": group, "seed": given.seed, "number": k}) for k in range(given.n) for group in [GROUPS[k % len(GROUPS)]]]
     sys.exit(table(run_cases(try_file, cases, given.log), BAD, GROUPS))

@@ -6,7 +6,6 @@ The bar is on the folders of format 4; of those of formats 1 to 3, which have no
 they are only counted. Two of ten cases have two faults. Exits with 1 where the bar is missed.
 """
 
-import argparse
 import functools
 import json
 import shutil
@@ -20,7 +19,7 @@ from safetensors import SafetensorError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from mutations import cut, doubled, flip, replace_file, with_tensor, with_value
-from workers import LONGEST, run_cases, table
+from workers import LONGEST, arguments, run_cases, table
 
 OLD = Path(__file__).resolve().parents[2] / "tests" / "old_checkpoints"
 GROUPS = {"format 4": "version-4-ensemble", "format 3": "version-3-ensemble", "format 2": "version-2", "format 1": "version-1"}
@@ -111,11 +110,7 @@ def outcome_of(folder: Path, source: str, faults: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--log", type=Path)
-    given = parser.parse_args()
+    given = arguments(__doc__, 2000)
     cases = [
         (group, {"source": source, "seed": given.seed, "number": number + 10**6 * k})
         for k, (group, source) in enumerate(GROUPS.items())

@@ -1,5 +1,6 @@
 """Runs cases in child processes that may crash, hang or want too much memory, and counts what became of them."""
 
+import argparse
 import collections
 import json
 import multiprocessing
@@ -12,6 +13,15 @@ from pathlib import Path
 HANG = 25.0  # seconds
 MEMORY = 6 * 2**30  # bytes of address space that a worker may have: torch alone takes 2
 LONGEST = 1500  # characters of a message
+
+
+def arguments(description: str, n: int) -> argparse.Namespace:
+    """--n cases, --seed, and --log of a file to resume from."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--n", type=int, default=n)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log", type=Path)
+    return parser.parse_args()
 
 
 def limited(work: Callable, pipe) -> None:
