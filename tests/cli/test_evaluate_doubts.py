@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from made_up import ethanols
 from typer.testing import CliRunner
 
 from race_calc.cli import app
@@ -20,24 +20,13 @@ from race_calc.posterior.manifest import write_manifest
 from race_calc.report.evaluation_doubts import doubted_name
 
 
-def frames(n=3, noise=0.05):
-    found = []
-    for seed in range(n):
-        rng = np.random.default_rng(seed)
-        atoms = molecule("CH3CH2OH")
-        atoms.positions += rng.normal(scale=noise, size=atoms.positions.shape)
-        atoms.calc = SinglePointCalculator(atoms, energy=-4180.0 + rng.normal(), forces=rng.normal(size=(len(atoms), 3)))
-        found.append(atoms)
-    return found
-
-
 def run(*arguments):
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
 
 def test_an_overlap_is_named_and_results_without_it_are_those_of_the_rest(tiny_model, tmp_path):
     model = shutil.copytree(tiny_model, tmp_path / "model")
-    everything = frames(n=14, noise=0.06)
+    everything = ethanols(n=14, noise=0.06)
     write(tmp_path / "held_back.xyz", everything[:12])
     write(tmp_path / "all.xyz", everything)
     write(tmp_path / "new.xyz", everything[12:])
@@ -71,7 +60,7 @@ def test_an_overlap_is_named_and_results_without_it_are_those_of_the_rest(tiny_m
 
 
 def test_energies_of_another_level_are_named_everywhere(tiny_model, tmp_path):
-    calculator, found = RACECalculator(tiny_model), frames(n=8)
+    calculator, found = RACECalculator(tiny_model), ethanols(n=8)
     for seed, atoms in enumerate(found):
         atoms.calc = SinglePointCalculator(atoms, energy=calculator.prediction(atoms).energy[0] + 0.01 * seed, forces=np.ones((9, 3)))
     write(tmp_path / "same.xyz", found)
@@ -88,7 +77,7 @@ def test_energies_of_another_level_are_named_everywhere(tiny_model, tmp_path):
 
 
 def test_figures_say_which_energies_are_doubted(tiny_model, tmp_path):
-    data = dataset_from_atoms(frames(n=8))
+    data = dataset_from_atoms(ethanols(n=8))
     data = replace(data, energy=data.energy + 1000.0)
     found = {"cold": assess(RACECalculator(tiny_model), None, data)}
     assert [doubted_name(name, one) for name, one in found.items()] == ["cold (other level?)"]
@@ -98,7 +87,7 @@ def test_figures_say_which_energies_are_doubted(tiny_model, tmp_path):
 
 
 def test_an_npz_of_parts_needs_one(tiny_model, tmp_path):
-    atoms = frames()
+    atoms = ethanols()
     arrays = {"R": [a.positions for a in atoms], "E": [a.get_potential_energy() for a in atoms], "F": [a.get_forces() for a in atoms]}
     np.savez(tmp_path / "rmd17.npz", Z=atoms[0].numbers, **{f"{key}_test": np.array(value) for key, value in arrays.items()})
     result = run(tiny_model, tmp_path / "rmd17.npz")

@@ -1,6 +1,9 @@
 """Residuals of a made-up model whose σ is wrong by known factors."""
 
 import numpy as np
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.uncertainty.residuals import Residuals
 
@@ -23,3 +26,15 @@ def residuals(structures=60, atoms=5, energy_factor=4.0, force_factor=0.25, seed
         numbers=np.tile(np.array([1, 1, 6, 6, 8])[:atoms], structures),
         force_size=rng.uniform(0.0, 3.0, size=n),
     )
+
+
+def ethanols(n: int = 3, noise: float = 0.05) -> list[Atoms]:
+    """n rattled molecules with labels that mean nothing."""
+    found = []
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        atoms = molecule("CH3CH2OH")
+        atoms.positions += rng.normal(scale=noise, size=atoms.positions.shape)
+        atoms.calc = SinglePointCalculator(atoms, energy=-4180.0 + rng.normal(), forces=rng.normal(size=(len(atoms), 3)))
+        found.append(atoms)
+    return found

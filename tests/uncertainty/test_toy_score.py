@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 from ase import units
-from ase.build import molecule
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.md.verlet import VelocityVerlet
 from fake_calculator import water
+from made_up import ethanols
 from typer.testing import CliRunner
 
 from race_calc.cli import app
@@ -47,17 +46,6 @@ def toy():
     unregister(NAME)
 
 
-def frames(n, noise):
-    found = []
-    for seed in range(n):
-        rng = np.random.default_rng(seed)
-        atoms = molecule("CH3CH2OH")
-        atoms.positions += rng.normal(scale=noise, size=atoms.positions.shape)
-        atoms.calc = SinglePointCalculator(atoms, energy=-4180.0 + rng.normal(), forces=rng.normal(size=(len(atoms), 3)))
-        found.append(atoms)
-    return found
-
-
 def test_without_its_row_nothing_knows_it(toy):
     atoms = water()
     with pytest.raises(ValueError, match="already"):
@@ -81,7 +69,7 @@ def test_thresholds_of_a_calibration_and_of_a_training(toy, tiny_model):
     from race_calc.posterior.stack import load_stack
     from race_calc.train.finish import validation_thresholds
 
-    checkpoint, data = load_checkpoint(tiny_model), dataset_from_atoms(frames(20, 0.05))
+    checkpoint, data = load_checkpoint(tiny_model), dataset_from_atoms(ethanols(20, 0.05))
     posterior = load_stack(checkpoint, torch.float64, torch.device("cpu"))
     found = calibrate(StackPredictor(posterior), data)[0].thresholds
     closest = max(closeness(None, data.structures)[0])
@@ -113,14 +101,14 @@ def test_monitor_log_figure_and_sentences(toy, tmp_path):
 
 
 def test_evaluate_tables_and_json(toy, tiny_model, tmp_path):
-    write(tmp_path / "cold.xyz", frames(3, 0.02))
-    write(tmp_path / "hot.xyz", frames(4, 0.3))
+    write(tmp_path / "cold.xyz", ethanols(3, 0.02))
+    write(tmp_path / "hot.xyz", ethanols(4, 0.3))
     cold, hot, out = (str(tmp_path / name) for name in ("cold.xyz", "hot.xyz", "n.json"))
     arguments = ["evaluate", str(tiny_model), cold, "--ood", hot, "--json", out]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     (row,) = [line.split() for line in done.output.splitlines() if line.strip().startswith(NAME)]
-    known, other = (closeness(None, frames(n, noise))[0] for n, noise in ((3, 0.02), (4, 0.3)))
+    known, other = (closeness(None, ethanols(n, noise))[0] for n, noise in ((3, 0.02), (4, 0.3)))
     assert row[1] == f"{auroc(known, other):.4f}"
     (detected,) = json.loads((tmp_path / "n.json").read_text())["detection"]["out_of_distribution"].values()
     assert detected[NAME]["auroc"] == auroc(known, other) > 0.9 and detected[NAME]["missed"] is None
