@@ -35,8 +35,6 @@ def evaluate(
     counted, and results are also given without them.
     """
     from race_calc.data.dataset import read_dataset
-    from race_calc.evaluate.assessment import compare
-    from race_calc.evaluate.overlap import overlap
     from race_calc.report.evaluation_doubts import doubted_name, judged_name
     from race_calc.report.evaluation_json import write_json
     from race_calc.uncertainty.predictor import calibration_of
@@ -57,13 +55,7 @@ def evaluate(
     found = assessed(predictor, sets)
     if figures is not None and not found[data].before:
         raise ValueError("this potential gives no uncertainty: there is nothing to draw, leave out --figures")
-    references = [0.0] * len(sets[data])
-    if folder is not None:
-        references = [predictor.checkpoint.references.reference_energy(atoms.numbers) for atoms in sets[data].structures]
-    known = None if folder is None else predictor.checkpoint.data.get("structures")
-    overlaps = {name: overlap(dataset, known, calibration_of(predictor)) for name, dataset in sets.items()}
-    parts = {name: sets[name].subset(one.unseen) for name, one in overlaps.items() if one.seen and one.unseen}
-    compared = compare(predictor, sets, found, references, overlaps, assessed(predictor, parts))
+    compared = compared_with_seen(predictor, None if folder is None else predictor.checkpoint, sets, found)
     show(compared, select)
     if json is not None:
         known_dtype = None if folder is None else dtype
@@ -110,6 +102,20 @@ def assessed(predictor: "Predictor", sets: "dict[str, Dataset]") -> "dict[str, A
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
     return found
+
+
+def compared_with_seen(predictor, checkpoint, sets: "dict[str, Dataset]", found: "dict[str, Assessment]") -> "Comparison":
+    """The comparison, with what the predictor has seen before and without it; `checkpoint`: None for a foreign potential."""
+    from race_calc.evaluate.assessment import compare
+    from race_calc.evaluate.overlap import overlap
+    from race_calc.uncertainty.predictor import calibration_of
+
+    first = next(iter(sets.values())).structures
+    references = [0.0 if checkpoint is None else checkpoint.references.reference_energy(atoms.numbers) for atoms in first]
+    known = None if checkpoint is None else checkpoint.data.get("structures")
+    overlaps = {name: overlap(dataset, known, calibration_of(predictor)) for name, dataset in sets.items()}
+    parts = {name: sets[name].subset(one.unseen) for name, one in overlaps.items() if one.seen and one.unseen}
+    return compare(predictor, sets, found, references, overlaps, assessed(predictor, parts))
 
 
 def show(compared: "Comparison", select: str | None) -> None:
