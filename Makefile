@@ -49,7 +49,7 @@ docs: $(VENV)/.ready-docs
 setup: $(VENV)/.ready
 
 # also what the compiled kernels are built from
-BUILT_FROM := pyproject.toml setup.py race_calc/model/kernels/build.py $(wildcard race_calc/model/kernels/*.c)
+BUILT_FROM := pyproject.toml setup.py race_calc/model/kernels/build.py $(wildcard race_calc/model/kernels/*.[ch])
 
 $(VENV)/.ready: $(BUILT_FROM) constraints.txt
 	$(PYTHON) -m venv $(VENV)

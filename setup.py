@@ -15,7 +15,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 FOLDER = Path("race_calc/model/kernels")
-KERNELS = ["messages.c"]  # compiled for each type of number and kind of processor
+KERNELS = ["messages.c", "products.c"]  # compiled for each type of number and kind of processor
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]
 HASWELL, SKYLAKE = "-mtune=haswell", "-mtune=skylake-avx512"  # run elsewhere too; without them `backward` takes up to 1.24 times as long
@@ -50,7 +50,7 @@ build = runpy.run_path(str(FOLDER / "build.py"))
 library = Extension(
     f"race_calc.model.kernels.{build['NAME']}",
     sources=[str(FOLDER / "library.c")],
-    depends=["setup.py", *(str(path) for path in sorted(FOLDER.glob("*.c")))],
+    depends=["setup.py", *(str(path) for path in sorted(FOLDER.glob("*.[ch]")))],
     define_macros=[("SOURCE", f'"{build["source_hash"](FOLDER)}"')] + [("VARIANTS", "1")] * (len(VARIANTS) > 1),
     extra_compile_args=FLAGS,
     optional=True,

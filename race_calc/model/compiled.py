@@ -66,7 +66,10 @@ def compiled_evaluate(model: Race, backend: str = "inductor") -> Evaluate:
     for layer in model.plan.layers:  # constants cannot be made while torch traces
         for path in layer.paths:
             if path.l2:
-                clebsch_gordan(layer.inputs[path.source].l, path.l2, layer.outputs[path.target].l)
+                clebsch_gordan(layer.inputs[path.source].l, path.l2, layer.sums[path.target].l)
+        for product in layer.products:
+            for coupling in product.couplings:
+                clebsch_gordan(product.left[coupling.left].l, product.right[coupling.right].l, product.targets[coupling.target].l)
     limit = "recompile_limit" if hasattr(dynamo.config, "recompile_limit") else "cache_size_limit"
 
     def run(parameters: Parameters, layout: Layout) -> Outputs:

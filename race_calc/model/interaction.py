@@ -5,15 +5,17 @@ Features are a list of tensors (M, N, 2l + 1, C), one per irrep of the layer.
 ================= ==================================================== ======================
 method            equation                                             here
 ================= ==================================================== ======================
-up                u = Lin_up(h)                                        `_linear`
+up                u = Lin_up(h)                                        `linear`
 message           m_ij = [u_j ‖ (u_j ⊗ Y(r_ij))] ⊙ MLP(B(r_ij))        `_aggregate` or kernels
 aggregate         A_i = Lin_down(Σ_j m_ij) / n̄                         `interaction`
-restratify        b_i = Lin(a_i ⊗ A_i) = W_z A_i                       `_per_species`
-residual          h_i ← b_i + W_skip[z] h_i                            `_per_species`
+products          B_i = A_i ⊗ A_i, (A_i ⊗ A_i) ⊗ A_i                   `products`
+restratify        b_i = Lin(a_i ⊗ A_i) = W_z A_i, + W_z B_i            `per_species`
+residual          h_i ← b_i + W_skip[z] h_i                            `per_species`
 readout           o_i = Lin(SiLU(Lin(h_i))), of 2e through a gate      `readout`
 ================= ==================================================== ======================
 
-a_i depends on the species only, so the tensor product with it is one matrix W_z per species.
+a_i depends on the species only, so the tensor product with it is one matrix W_z per species. The paper's RACE has no products
+(`model.correlation: 1`); see `race_calc.model.products`.
 Source of the equations: Willow et al., Bayesian E(3)-equivariant interatomic potential with iterative
 restratification of many-body message passing.
 """
@@ -24,9 +26,11 @@ from torch import Tensor
 from race_calc.model.angular import coupling_matrix
 from race_calc.model.channels import ENERGY
 from race_calc.model.kernels.messages import PathWeights, message_sums
-from race_calc.model.layout import Block, Geometry, Layout
+from race_calc.model.layout import Block, Geometry
+from race_calc.model.linear import dense, linear, per_species
 from race_calc.model.parameters import Parameters, radial_weights
 from race_calc.model.plan import LayerPlan
+from race_calc.model.products import products
 from race_calc.model.radial import perceptron, scaled_silu
 
 Features = list[Tensor]
@@ -35,7 +39,7 @@ Features = list[Tensor]
 def interaction(layer: LayerPlan, at: str, parameters: Parameters, features: Features, around: Geometry, neighbours: float) -> Features:
     """h of the next layer."""
     layout, angular, radial = around.layout, around.angular, around.radial
-    u = [_linear(h, parameters[f"{at}.up.{ir.name}"]) for h, ir in zip(features, layer.inputs)]
+    u = [linear(h, parameters[f"{at}.up.{ir.name}"]) for h, ir in zip(features, layer.inputs)]
     mlp = radial_weights(parameters, at)
     if layout.edges is not None:
         table = parameters.get(f"{at}.table")
@@ -43,18 +47,22 @@ def interaction(layer: LayerPlan, at: str, parameters: Parameters, features: Fea
         per_block = [message_sums(layer, layout.edges, angular[0], weights, u, around.training)]
     else:
         per_block = [_aggregate(layer, block, u, perceptron(basis, mlp), y) for block, y, basis in zip(layout.blocks, angular, radial)]
-    sources = {ir.key: h for ir, h in zip(layer.inputs, features)}
+    sums = {
+        ir.key: linear(torch.cat(parts, dim=1), parameters[f"{at}.down.{ir.name}"]) / neighbours
+        for ir, parts in zip(layer.sums, zip(*per_block))
+    }
+    skipped = {ir.key: h for ir, h in zip(layer.inputs, features)}
+    made = {"product": sums, "skip": skipped, **products(layer, at, parameters, sums, layout)}
     out = []
-    for t, ir in enumerate(layer.outputs):
-        collected = torch.cat([sums[t] for sums in per_block], dim=1)
-        a = _linear(collected, parameters[f"{at}.down.{ir.name}"]) / neighbours
-        weight = parameters[f"{at}.product.{ir.name}"] / (ir.mul * len(layout.counts)) ** 0.5
-        if ir.key in sources:  # one matrix product for W_z A + W_skip h
-            h = sources[ir.key]
-            skip = parameters[f"{at}.skip.{ir.name}"] / (h.shape[-1] * len(layout.counts)) ** 0.5
-            a, weight = torch.cat([a, h], dim=-1), torch.cat([weight, skip], dim=2)
-        out.append(_per_species(a, weight, layout))
+    for ir in layer.outputs:  # one matrix product for W_z A + W_skip h + W_z B
+        parts = {name: of_irrep[ir.key] for name, of_irrep in made.items() if ir.key in of_irrep}
+        scaled = [parameters[f"{at}.{name}.{ir.name}"] / (x.shape[-1] * len(layout.counts)) ** 0.5 for name, x in parts.items()]
+        out.append(per_species(_joined(list(parts.values()), -1), _joined(scaled, 2), layout))
     return out
+
+
+def _joined(tensors: list[Tensor], dim: int) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=dim)
 
 
 def readout(layer: LayerPlan, at: str, parameters: Parameters, features: Features, detached: bool) -> tuple[dict[str, Tensor], Tensor]:
@@ -66,38 +74,24 @@ def readout(layer: LayerPlan, at: str, parameters: Parameters, features: Feature
     """
     by_key = {ir.key: h for ir, h in zip(layer.outputs, features)}
     scalars = by_key[0, 1].squeeze(2)  # (M, N, C)
-    hidden = scaled_silu(_dense(scalars, parameters[f"{at}.readout.hidden"]))
+    hidden = scaled_silu(dense(scalars, parameters[f"{at}.readout.hidden"]))
     weight = parameters[f"{at}.readout.out"]
     if detached:
         own = ENERGY.width
-        out = torch.cat([_dense(hidden, weight[:, :, :own]), _dense(hidden.detach(), weight[:, :, own:])], dim=-1)
+        out = torch.cat([dense(hidden, weight[:, :, :own]), dense(hidden.detach(), weight[:, :, own:])], dim=-1)
     else:
-        out = _dense(hidden, weight)
+        out = dense(hidden, weight)
     if f"{at}.readout.tensor" not in parameters:
         return {"0e": out}, hidden
     tensors = by_key[2, 1]  # (M, N, 5, C)
     if detached:
         scalars, tensors = scalars.detach(), tensors.detach()
-    gates = scaled_silu(_dense(scalars, parameters[f"{at}.readout.gates"]))
+    gates = scaled_silu(dense(scalars, parameters[f"{at}.readout.gates"]))
     m, n = scalars.shape[:2]
-    gated = _dense(tensors.reshape(m, n * 5, -1), parameters[f"{at}.readout.gated"]).view(m, n, 5, -1)
+    gated = dense(tensors.reshape(m, n * 5, -1), parameters[f"{at}.readout.gated"]).view(m, n, 5, -1)
     gated = gated * gates[:, :, None, :]
-    tensor = _dense(gated.reshape(m, n * 5, -1), parameters[f"{at}.readout.tensor"]).view(m, n, 5, -1)
+    tensor = dense(gated.reshape(m, n * 5, -1), parameters[f"{at}.readout.tensor"]).view(m, n, 5, -1)
     return {"0e": out, "2e": tensor}, hidden
-
-
-def _linear(x: Tensor, weight: Tensor) -> Tensor:
-    """(M, N, k, C) · (M, C, C') / √C on the channels."""
-    m, n, k, c = x.shape
-    return torch.bmm(x.reshape(m, n * k, c), weight / c**0.5).view(m, n, k, -1)
-
-
-def _per_species(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
-    """Channels of every atom times the matrix of its species: x (M, N, k, C), weight (M, S, C, C')."""
-    m, _, k, c = x.shape
-    parts = x.index_select(1, layout.by_species).split(layout.counts, dim=1)
-    done = [torch.bmm(part.reshape(m, -1, c), weight[:, s]).view(m, part.shape[1], k, -1) for s, part in enumerate(parts) if part.shape[1]]
-    return torch.cat(done, dim=1).index_select(1, layout.from_species)
 
 
 def _aggregate(layer: LayerPlan, block: Block, u: Features, weights: Tensor, angular: Tensor) -> Features:
@@ -106,10 +100,10 @@ def _aggregate(layer: LayerPlan, block: Block, u: Features, weights: Tensor, ang
     `weights` (M, P, radial width). Returns one (M, n, 2l + 1, ΣC) per target irrep.
     """
     gathered = [x.index_select(1, block.neighbour) for x in u]  # (M, P, 2 l1 + 1, C)
-    sums: list[list[Tensor]] = [[] for _ in layer.outputs]
+    sums: list[list[Tensor]] = [[] for _ in layer.sums]
     for path, weight in zip(layer.paths, weights.split([layer.up[path.source] for path in layer.paths], dim=-1)):
         messages = weight[:, :, None, :] * gathered[path.source]
-        l1, l3 = layer.inputs[path.source].l, layer.outputs[path.target].l
+        l1, l3 = layer.inputs[path.source].l, layer.sums[path.target].l
         sums[path.target].append(_sum_over_neighbours(messages, angular, l1, path.l2, l3, block))
     return [torch.cat(parts, dim=-1) for parts in sums]
 
@@ -127,8 +121,3 @@ def _sum_over_neighbours(messages: Tensor, angular: Tensor, l1: int, l2: int | N
         coupling = y @ coupling_matrix(l1, l2, l3, y)  # (M, P, (2 l1 + 1)(2 l3 + 1))
     coupling = coupling.reshape(m * n, width * k, 2 * l3 + 1)
     return torch.bmm(coupling.transpose(1, 2), messages.view(m * n, width * k, c)).view(m, n, 2 * l3 + 1, c)
-
-
-def _dense(x: Tensor, weight: Tensor) -> Tensor:
-    """(M, n, C) · (M, C, C') / √C; x may be one for all members."""
-    return torch.bmm(x.expand(len(weight), -1, -1), weight) / weight.shape[1] ** 0.5

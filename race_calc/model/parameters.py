@@ -7,7 +7,7 @@ depends on its own seed only, so a member of a stack equals the model that is ma
 import torch
 from torch import Tensor
 
-from race_calc.model.plan import READOUT_GATED, READOUT_HIDDEN, Plan
+from race_calc.model.plan import READOUT_GATED, READOUT_HIDDEN, LayerPlan, Plan
 
 Parameters = dict[str, Tensor]
 SPREAD = 0.1  # of last layers on one trunk at the start, in units of the weights
@@ -25,14 +25,15 @@ def parameter_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
             shapes[f"{at}.up.{ir.name}"] = (ir.mul, up)
         for k, (n_in, n_out) in enumerate(zip(widths, [*widths[1:], layer.radial_width])):
             shapes[f"{at}.radial.{k}"] = (n_in, n_out)
-        for t, ir in enumerate(layer.outputs):
-            shapes[f"{at}.down.{ir.name}"] = (layer.collected(t), ir.mul)
-            shapes[f"{at}.product.{ir.name}"] = (plan.n_species, ir.mul, ir.mul)
-        sources = {ir.key: ir for ir in layer.inputs}
-        for ir in layer.outputs:
-            if ir.key in sources:
-                shapes[f"{at}.skip.{ir.name}"] = (plan.n_species, sources[ir.key].mul, ir.mul)
         channels = {ir.key: ir.mul for ir in layer.outputs}
+        for t, ir in enumerate(layer.sums):
+            shapes[f"{at}.down.{ir.name}"] = (layer.collected(t), ir.mul)
+            if ir.key in channels:
+                shapes[f"{at}.product.{ir.name}"] = (plan.n_species, ir.mul, ir.mul)
+        for ir in layer.inputs:
+            if ir.key in channels:
+                shapes[f"{at}.skip.{ir.name}"] = (plan.n_species, ir.mul, channels[ir.key])
+        shapes |= _product_shapes(layer, at, plan.n_species)
         gated = plan.columns("2e") and (2, 1) in channels
         shapes[f"{at}.readout.hidden"] = (channels[0, 1], READOUT_HIDDEN)
         shapes[f"{at}.readout.out"] = (READOUT_HIDDEN, plan.columns("0e"))
@@ -40,6 +41,22 @@ def parameter_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
             shapes[f"{at}.readout.gates"] = (channels[0, 1], READOUT_GATED)
             shapes[f"{at}.readout.gated"] = (channels[2, 1], READOUT_GATED)
             shapes[f"{at}.readout.tensor"] = (READOUT_GATED, plan.columns("2e"))
+    return shapes
+
+
+def _product_shapes(layer: LayerPlan, at: str, n_species: int) -> dict[str, tuple[int, ...]]:
+    """Of the products of A: into their factors, and from each order to what leaves."""
+    channels = {ir.key: ir.mul for ir in layer.sums}
+    shapes: dict[str, tuple[int, ...]] = {f"{at}.factor.{ir.name}": (channels[ir.key], ir.mul) for ir in layer.factor}
+    made: dict[tuple[int, int], int] = {}
+    leaving = {ir.key: ir.mul for ir in layer.outputs}
+    for product in layer.products:
+        if product.order > 2:
+            shapes |= {f"{at}.left{product.order}.{ir.name}": (made[ir.key], ir.mul) for ir in product.left}
+        made = {ir.key: ir.mul for ir in product.targets}
+        shapes |= {
+            f"{at}.power{product.order}.{ir.name}": (n_species, ir.mul, leaving[ir.key]) for ir in product.targets if ir.key in leaving
+        }
     return shapes
 
 

@@ -39,7 +39,7 @@ from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.storage import read_calibration, write_calibration
 
 FORMAT = "race_calc checkpoint"
-FORMAT_VERSION = 4  # 2: short-range repulsion; 3: members that share a trunk, label noise, last-layer covariance; 4: a manifest
+FORMAT_VERSION = 5  # 2: short-range repulsion; 3: shared trunks, label noise, last-layer covariance; 4: a manifest; 5: products
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
 MOST_NEIGHBOURS = 100_000.0
 
@@ -185,7 +185,8 @@ def _model_config(stored: dict, version: int) -> ModelConfig:
     """The architecture; every key must be there, defaults may change between releases. Raises KeyError for one that is not."""
     if not isinstance(stored, dict):
         raise TypeError(f"model is {shortened(repr(stored))}, not a mapping")
-    stored = stored | ({"repulsion": "none"} if version == 1 else {})
+    stored = stored | ({"repulsion": "none"} if version < 2 else {})
+    stored = ({"correlation": 1, "product_channels": 1} if version < 5 else {}) | stored
     config = ModelConfig.model_validate(stored)
     for key in ModelConfig.model_fields:
         if key not in stored:

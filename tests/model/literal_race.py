@@ -52,6 +52,11 @@ class LiteralLayer(torch.nn.Module):
         self.down = o3.Linear(message, hidden)
         one_body = o3.Irreps([(config.features_dim, "0e")])
         self.product = o3.FullyConnectedTensorProduct(one_body, hidden, hidden)
+        self.powers = torch.nn.ModuleList()
+        if config.correlation > 1:
+            factor = o3.Irreps([(config.product_channels, ir) for ir in kept])
+            self.factor = o3.Linear(hidden, factor)
+            self.powers.extend(LiteralPower(k, factor, hidden, n_species) for k in range(2, config.correlation + 1))
         self.skip = o3.FullyConnectedTensorProduct(inputs, o3.Irreps([(n_species, "0e")]), hidden)
 
         tensor = config.head == "joint" and config.force_covariance == "matrix-log"
@@ -72,7 +77,30 @@ class LiteralLayer(torch.nn.Module):
         total = message.new_zeros(len(h), message.shape[1]).index_add(0, centre, message)
         aggregated = self.down(total) / neighbours
         h = self.product(a, aggregated) + self.skip(h, one_hot)
+        below = None
+        for power in self.powers:
+            below = power.multiply(power.left(below) if power.order > 2 else self.factor(aggregated), self.factor(aggregated))
+            h = h + power.mix(below, one_hot)
         return h, self.readout_out(self.gate(self.readout_in(h)))
+
+
+class LiteralPower(torch.nn.Module):
+    """Every coupling of the order below with the factor, channel by channel, and one matrix per species on what comes out."""
+
+    def __init__(self, order: int, factor: o3.Irreps, hidden: o3.Irreps, n_species: int):
+        super().__init__()
+        self.order, kept = order, [ir for _, ir in hidden]
+        self.slots, instructions = [], []  # (left, right, target)
+        for i, (mul, ir1) in enumerate(factor):
+            for j, (_, ir2) in enumerate(factor):
+                for ir3 in ir1 * ir2:
+                    if ir3 in kept:
+                        instructions.append((i, j, len(self.slots), "uuu", False))
+                        self.slots.append((str(ir1), str(ir2), str(ir3)))
+        made = o3.Irreps([(mul, ir3) for _, _, ir3 in self.slots])
+        self.multiply = o3.TensorProduct(factor, factor, made, instructions)
+        self.mix = o3.FullyConnectedTensorProduct(made, o3.Irreps([(n_species, "0e")]), hidden)
+        self.left = o3.Linear(made, factor) if order > 2 else None  # of the order below, which has the same slots
 
 
 class LiteralRace(torch.nn.Module):
@@ -137,7 +165,10 @@ class LiteralRace(torch.nn.Module):
 
 
 def make_literal(config: ModelConfig, species: tuple[int, ...], scale: float, neighbours: float, seed: int) -> LiteralRace:
-    """A literal model in float64, weights N(0, 1), messages ten times stronger so that every path has a say."""
+    """A literal model in float64, weights N(0, 1), messages stronger so that every path has a say.
+
+    Products square what comes in at every layer: there the same is reached by less.
+    """
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -149,7 +180,7 @@ def make_literal(config: ModelConfig, species: tuple[int, ...], scale: float, ne
         if "offset" not in name:
             weight.data = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
     for layer in model.layers:
-        list(layer.radial.children())[-1].weight.data *= 10
+        list(layer.radial.children())[-1].weight.data *= 10 if config.correlation == 1 else 2
     return model
 
 
@@ -183,7 +214,7 @@ def _layer(mine: LayerPlan, theirs: LiteralLayer, one_body: torch.Tensor) -> Par
     out = {f"up.{ir.name}": _blocks(theirs.up)[ir.name, ir.name] for ir in mine.inputs}
 
     slot_of = {(str(a), l2, str(c)): k for k, (a, l2, c) in enumerate(theirs.slots)}
-    alive = [slot_of[mine.inputs[p.source].name, p.l2, mine.outputs[p.target].name] for p in mine.paths]
+    alive = [slot_of[mine.inputs[p.source].name, p.l2, mine.sums[p.target].name] for p in mine.paths]
     weights = [layer.weight for layer in theirs.radial.children()]
     columns = weights[-1].split(theirs.channels, dim=1)
     weights[-1] = torch.cat([columns[k] for k in alive], dim=1)
@@ -193,15 +224,19 @@ def _layer(mine: LayerPlan, theirs: LiteralLayer, one_body: torch.Tensor) -> Par
     hidden = [str(ir) for _, ir in theirs.down.irreps_out]
     product = {hidden[ins.i_in2]: w for _, ins, w in theirs.product.weight_views(yield_instruction=True)}
     skip = {hidden[ins.i_out]: w for _, ins, w in theirs.skip.weight_views(yield_instruction=True)}
-    for t, ir in enumerate(mine.outputs):
+    for t, ir in enumerate(mine.sums):
         o = hidden.index(ir.name)
         rows = torch.cat([down[k, o] for k, p in zip(alive, mine.paths) if p.target == t])
         fan_in = sum(w.shape[0] for (_, i_out), w in down.items() if i_out == o)  # with the dead paths
         out[f"down.{ir.name}"] = rows * (len(rows) / fan_in) ** 0.5
         # W_z = Σ_k a_z[k] W_k / √(F C); race_calc divides by √(S C)
+        if ir not in mine.outputs:
+            continue
         out[f"product.{ir.name}"] = torch.einsum("zk,kuw->zuw", one_body, product[ir.name]) * (n_species / features) ** 0.5
+    for ir in mine.outputs:
         if ir.name in [source.name for source in mine.inputs]:
             out[f"skip.{ir.name}"] = skip[ir.name].transpose(0, 1)
+    out |= _powers(mine, theirs)
 
     inner, outer = _blocks(theirs.readout_in), _blocks(theirs.readout_out)
     scalars = inner["0e", "0e"]
@@ -210,6 +245,43 @@ def _layer(mine: LayerPlan, theirs: LiteralLayer, one_body: torch.Tensor) -> Par
         out["readout.gates"], out["readout.gated"] = scalars[:, READOUT_HIDDEN:], inner["2e", "2e"]
         out["readout.tensor"] = outer["2e", "2e"]
     return out
+
+
+def _powers(mine: LayerPlan, theirs: LiteralLayer) -> Parameters:
+    """Of the products: rows of the couplings that the plan keeps.
+
+    Of the literal model two couplings (a, b → c) and (b, a → c) of order 2 are one number, up to a sign; the plan has the first.
+    """
+    out = {f"factor.{ir.name}": _blocks(theirs.factor)[ir.name, ir.name] for ir in mine.factor}
+    below = None
+    for product, power in zip(mine.products, theirs.powers):
+        kept = {c.name: [] for c in product.targets}  # target → [(slot, sign)] of every coupling
+        for coupling in product.couplings:
+            a, b = product.left[coupling.left].name, product.right[coupling.right].name
+            c = product.targets[coupling.target].name
+            same = [(power.slots.index((a, b, c)), 1)]
+            if product.order == 2 and a != b:
+                same.append((power.slots.index((b, a, c)), (-1) ** (int(a[0]) + int(b[0]) - int(c[0]))))
+            kept[c].append(same)
+        if product.order > 2:
+            left, names = {}, [str(ir) for _, ir in power.left.irreps_out]
+            for _, ins, weight in power.left.weight_views(yield_instruction=True):
+                left[ins.i_in, names[ins.i_out]] = weight
+            out |= {f"left{product.order}.{ir.name}": _rows(left, ir.name, below[ir.name]) for ir in product.left}
+        mix, names = {}, [str(ir) for _, ir in power.mix.irreps_out]
+        for _, ins, weight in power.mix.weight_views(yield_instruction=True):
+            mix[ins.i_in1, names[ins.i_out]] = weight.transpose(0, 1)  # (S, P, C)
+        leaving = [ir.name for ir in mine.outputs]
+        out |= {f"power{product.order}.{name}": _rows(mix, name, slots) for name, slots in kept.items() if name in leaving}
+        below = kept
+    return out
+
+
+def _rows(weights: dict[tuple[int, str], torch.Tensor], name: str, kept: list[list[tuple[int, int]]]) -> torch.Tensor:
+    """Rows of the kept slots of the target `name`, one under the other; race_calc divides by the root of their number only."""
+    rows = [sum(sign * weights[slot, name] for slot, sign in same) for same in kept]
+    fan_in = sum(target == name for _, target in weights)
+    return torch.cat(rows, dim=-2) * (len(rows) / fan_in) ** 0.5
 
 
 def _blocks(linear: o3.Linear) -> dict[tuple[str, str], torch.Tensor]:

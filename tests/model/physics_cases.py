@@ -65,10 +65,11 @@ def make_model(**settings) -> Race:
 
 
 def draw(model: Race, seeds: list[int]) -> Parameters:
-    """Fresh parameters with messages three times stronger, so that every path has a say in the outputs."""
+    """Fresh parameters with messages so strong that every path has a say in the outputs; products square them in every layer."""
     last = f".radial.{len(model.plan.config.radial_hidden)}"
     parameters = initialise(model.plan, seeds, OFFSETS)
-    return {name: 3 * value if name.endswith(last) else value for name, value in parameters.items()}
+    strength = 3 if model.plan.config.correlation == 1 else 0.6
+    return {name: strength * value if name.endswith(last) else value for name, value in parameters.items()}
 
 
 PATH = {"padded": True}  # set by the fixture `both_paths`

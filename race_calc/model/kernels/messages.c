@@ -12,25 +12,7 @@
  * R comes either as an array (M, E / 2, W) or from a table of coefficients of quintic B-splines (M, rows, W) on knots one
  * apart; `place` says where a pair is, row k belongs to the spline of the knots k - 5 to k + 1.
  */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-/* setup.py compiles this file for every REAL (float, double) and VARIANT of processor (baseline, avx2, avx512), whose vectors
- * have VECTOR bytes */
-#ifndef REAL
-#define REAL float
-#define VARIANT baseline
-#define VECTOR 16
-#endif
-#define JOIN(name, real, variant) name##_##real##_##variant
-#define EXPAND(name, real, variant) JOIN(name, real, variant)
-#define KERNEL(name) int EXPAND(name, REAL, VARIANT)
-#define LANES (VECTOR / (int)sizeof(REAL))
-#define INLINE static inline __attribute__((always_inline))
-
-typedef REAL vec __attribute__((vector_size(VECTOR)));
-typedef REAL loose __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias));
+#include "vectors.h"
 
 typedef struct { int32_t l1, l3, source, target, channels, r, o, k, again; } Path; /* again: an earlier path has this k */
 typedef struct { int32_t k, y; REAL value; } Coupling;  /* K[k] += value Y[y]; sorted by y */
@@ -66,37 +48,12 @@ typedef struct {
 /* one edge of the block in work: its coupling matrices, radial weights and their slopes */
 typedef struct { const REAL *K, *R, *slope; int64_t e, neighbour, pair; } Edge;
 
-INLINE vec load(const REAL *p, int count)
-{
-    if (count == LANES) return *(const loose *)p;
-    vec v = {0};
-    memcpy(&v, p, count * sizeof(REAL));
-    return v;
-}
-
-INLINE void store(REAL *p, vec v, int count)
-{
-    if (count == LANES) *(loose *)p = v;
-    else memcpy(p, &v, count * sizeof(REAL));
-}
-
-INLINE REAL total(vec v)
-{
-    REAL part[LANES];
-    memcpy(part, &v, sizeof part);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) part[i] += part[i + half];
-    return part[0];
-}
-
 static void add(REAL *restrict sum, const REAL *restrict more, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) sum[i] += more[i];
 }
 
 /* ---- one path on one edge; D1 = 2 l1 + 1 and D3 = 2 l3 + 1 are constants after inlining; D3 < 0: K = 1 ---- */
-
-#define CHUNKS(body) { int c = 0; for (; c + LANES <= C; c += LANES) body(LANES) if (c < C) body(C - c) }
 
 INLINE void path_forward(int D1, int D3, int C, const Edge *edge, const Edge *end, const Path *p,
                          const REAL *u0, int64_t width, REAL *g, int ldg)

@@ -35,12 +35,12 @@ def recipe(layer: LayerPlan, l_max: int, real: str, live: tuple[int, ...] | None
 
     `live`: only the paths into these target irreps; None: all.
     """
-    live = tuple(range(len(layer.outputs))) if live is None else live
+    live = tuple(range(len(layer.sums))) if live is None else live
     coupling = np.dtype([("k", np.int32), ("y", np.int32), ("value", np.float32 if real == "float" else np.float64)])
-    paths, couplings, at, channels, r = [], [], {}, [0] * len(layer.outputs), 0
+    paths, couplings, at, channels, r = [], [], {}, [0] * len(layer.sums), 0
     n_k = 0
     for path in layer.paths:
-        l1, l3, width = layer.inputs[path.source].l, layer.outputs[path.target].l, layer.up[path.source]
+        l1, l3, width = layer.inputs[path.source].l, layer.sums[path.target].l, layer.up[path.source]
         k, again = -1, False
         if path.l2 and path.target in live:
             again = (l1, path.l2, l3) in at
@@ -56,7 +56,7 @@ def recipe(layer: LayerPlan, l_max: int, real: str, live: tuple[int, ...] | None
         channels[path.target] += width
         r += width
     sources = tuple((2 * ir.l + 1, up) for ir, up in zip(layer.inputs, layer.up))
-    targets = tuple((2 * layer.outputs[t].l + 1, channels[t]) for t in live)
+    targets = tuple((2 * layer.sums[t].l + 1, channels[t]) for t in live)
     ordered = np.array(sorted(couplings, key=lambda c: (c[1], c[0])), dtype=coupling)
     first_coupling = np.searchsorted(ordered["y"], np.arange((l_max + 1) ** 2 + 1))
     return Recipe(

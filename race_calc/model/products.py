@@ -1,0 +1,55 @@
+"""Products of A_i with itself, channel by channel: what raises the body order inside a layer.
+
+=========== ======================================================= ==========================
+step        equation                                                here
+=========== ======================================================= ==========================
+factor      R = Lin(A), P channels of every irrep                   `factor.…`
+order 2     B² = every coupling (l₁, l₂ → l₃) of R ⊗ R              `coupled`
+order 3     B³ = every coupling of Lin(B²) ⊗ R                      `left3.…`, `coupled`
+=========== ======================================================= ==========================
+
+All of B goes on through one matrix per species, beside A. The idea of a product basis is that of the atomic cluster
+expansion (Drautz, Phys. Rev. B 99, 014104 (2019)); the paper's RACE has none.
+"""
+
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from race_calc.model.angular import product_matrix
+from race_calc.model.kernels.products import coupled_by_kernels
+from race_calc.model.layout import Layout
+from race_calc.model.linear import linear
+from race_calc.model.parameters import Parameters
+from race_calc.model.plan import Key, LayerPlan, Product
+
+ByKey = dict[Key, Tensor]  # degree and parity → (M, N, 2l + 1, channels)
+
+
+def products(layer: LayerPlan, at: str, parameters: Parameters, sums: ByKey, layout: Layout) -> dict[str, ByKey]:
+    """ "power2", "power3" → products of that order, the channels of all couplings to an irrep side by side."""
+    factors = {ir.key: linear(sums[ir.key], parameters[f"{at}.factor.{ir.name}"]) for ir in layer.factor}
+    done: dict[str, ByKey] = {}
+    made: ByKey = {}
+    for product in layer.products:
+        right = [factors[ir.key] for ir in product.right]
+        if product.order == 2:
+            left = right
+        else:
+            left = [linear(made[ir.key], parameters[f"{at}.left{product.order}.{ir.name}"]) for ir in product.left]
+        found = coupled(product, left, right) if layout.edges is None else coupled_by_kernels(product, left, right, layout.edges.threads)
+        made = {ir.key: values for ir, values in zip(product.targets, found)}
+        done[f"power{product.order}"] = made
+    return done
+
+
+def coupled(product: Product, left: list[Tensor], right: list[Tensor]) -> list[Tensor]:
+    """Every coupling of the factors, (M, N, 2l + 1, P) per irrep: one (M, N, 2l + 1, couplings · P) per target."""
+    parts: list[list[Tensor]] = [[] for _ in product.targets]
+    for (a, b), group in groupby(product.couplings, key=lambda coupling: (coupling.left, coupling.right)):
+        outer = (left[a].unsqueeze(3) * right[b].unsqueeze(2)).flatten(2, 3)  # (M, N, (2 l1 + 1)(2 l2 + 1), P)
+        for target in (coupling.target for coupling in group):
+            degrees = product.left[a].l, product.right[b].l, product.targets[target].l
+            parts[target].append(product_matrix(*degrees, outer) @ outer)
+    return [torch.cat(some, dim=-1) for some in parts]
