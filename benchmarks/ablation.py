@@ -1,37 +1,88 @@
-"""What the training choices give at equal budget: the shipped 3BPA configuration with fewer members and epochs.
+"""What each choice of the model and its training gives at equal CPU time: one member on 3BPA, on one thread.
 
-python benchmarks/ablation.py --data FOLDER_WITH_3BPA
+    python benchmarks/ablation.py --data FOLDER_WITH_3BPA --json FILE [--minutes 3] [--only "as it is,batch 2"]
+
+Every case is configs/ablation.yaml with a change. Its epochs are as many as fit the minutes (CPU time, by the time of one
+epoch measured before). Errors are those of the 50 validation frames and of the development slices (dev_split.json). Cases that
+FILE holds already are left alone.
 """
 
+import copy
+import json
+import tempfile
+import time
 from pathlib import Path
 
+import torch
 import yaml
-from common import MODEL, arguments, report, trained
+from ablation_cases import CASES
+from common import arguments
+from split import development
 
-from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
+from race_calc.posterior.stack import load_stack
+from race_calc.train.config import parse_config
+from race_calc.train.finish import finish
+from race_calc.train.loop import train
+from race_calc.train.prepare import prepare
 
-given = arguments(__doc__, data=".", members=2, epochs=20)
-keep_freed_memory()
-CASES = {
-    "as shipped": {},
-    "recipe detached": {"training": {"recipe": "detached"}},
-    "no smoothness": {"training": {"smoothness": 0.0}},
-    "no repulsion": {"model": {"repulsion": "none"}},
-    "neither": {"training": {"smoothness": 0.0}, "model": {"repulsion": "none"}},
-}
-results = {}
-for case, changes in CASES.items():
-    content = yaml.safe_load((MODEL / "train.yaml").read_text())
-    content["members"] = given.members
-    content["training"] |= {"epochs": given.epochs} | changes.get("training", {})
-    content["model"] |= changes.get("model", {})
-    posterior = trained(content, Path(given.data))
-    for name in ("id_300K", "ood_600K", "ood_1200K"):
-        found = evaluate_dataset(StackPredictor(posterior), read_dataset(Path(given.data) / f"{name}.xyz"))
-        results[f"{case}, {name} force RMSE, meV/Å"] = 1e3 * found.forces.rmse
-        results[f"{case}, {name} energy RMSE, meV"] = 1e3 * found.energy.rmse
-    print({name: round(value, 1) for name, value in results.items() if name.startswith(case)}, flush=True)
-report(given, results)
+BASE = Path(__file__).parent / "configs" / "ablation.yaml"
+CPU = torch.device("cpu")
+
+
+def changed(changes: dict) -> dict:
+    """The base with the changes of a case, a section at a time."""
+    content = copy.deepcopy(yaml.safe_load(BASE.read_text()))
+    for key, value in changes.items():
+        content[key] = content[key] | value if isinstance(value, dict) else value
+    return content
+
+
+def trained(content: dict, epochs: int, data: Path) -> tuple[object, float]:
+    """A training of so many epochs and its CPU minutes."""
+    content = content | {"training": content["training"] | {"epochs": epochs}}
+    config = parse_config(content)
+    prepared = prepare(config, data)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        found = train(config, prepared, Path(folder), CPU, resume=False)
+        minutes = (time.process_time() - began) / 60
+        return load_stack(finish(config, prepared, found, Path(folder), CPU), torch.float64, CPU), minutes
+
+
+def measured(changes: dict, minutes: float, data: Path) -> dict:
+    """Epochs, CPU minutes and errors of a case."""
+    content = changed(changes)
+    _, of_one = trained(content, 1, data)
+    epochs = max(2, round(minutes / of_one))
+    posterior, used = trained(content, epochs, data)
+    row = {"epochs": epochs, "minutes": used}
+    for name, frames in development(data).items():
+        found = evaluate_dataset(StackPredictor(posterior), frames)
+        row |= {f"{name} force RMSE, meV/Å": 1e3 * found.forces.rmse, f"{name} energy RMSE, meV": 1e3 * found.energy.rmse}
+    return row
+
+
+def line(name: str, row: dict) -> str:
+    """A line of the table: forces and energies at 300, 600 and 1200 K."""
+    sets = ("validation", "ood_600K", "ood_1200K")
+    forces = " / ".join(f"{row[f'{k} force RMSE, meV/Å']:.1f}" for k in sets)
+    energies = " / ".join(f"{row[f'{k} energy RMSE, meV']:.1f}" for k in sets)
+    return f"| {name} | {row['epochs']} | {forces} | {energies} | {CASES[name].expected} |"
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__, data=".", minutes=3.0, only="")
+    if not given.json:
+        raise SystemExit("give --json FILE: what is done already is read from it")
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    path = Path(given.json)
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for name in given.only.split(",") if given.only else CASES:
+        if name not in results:
+            results[name] = measured(CASES[name].changes, given.minutes, Path(given.data))
+            path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        print(line(name, results[name]), flush=True)
