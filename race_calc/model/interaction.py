@@ -32,6 +32,7 @@ from race_calc.model.parameters import Parameters, radial_weights
 from race_calc.model.plan import LayerPlan
 from race_calc.model.products import products
 from race_calc.model.radial import perceptron, scaled_silu
+from race_calc.model.weights import matrices, sources
 
 Features = list[Tensor]
 
@@ -39,25 +40,23 @@ Features = list[Tensor]
 def interaction(layer: LayerPlan, at: str, parameters: Parameters, features: Features, around: Geometry, neighbours: float) -> Features:
     """h of the next layer."""
     layout, angular, radial = around.layout, around.angular, around.radial
-    u = [linear(h, parameters[f"{at}.up.{ir.name}"]) for h, ir in zip(features, layer.inputs)]
+    weights = matrices(layer, at, parameters, len(layout.counts))
+    u = [linear(h, weights[f"up.{ir.name}"]) for h, ir in zip(features, layer.inputs)]
     mlp = radial_weights(parameters, at)
     if layout.edges is not None:
         table = parameters.get(f"{at}.table")
-        weights = PathWeights(perceptron(radial[0], mlp) if table is None else radial[0], table)
-        per_block = [message_sums(layer, layout.edges, angular[0], weights, u, around.training)]
+        path_weights = PathWeights(perceptron(radial[0], mlp) if table is None else radial[0], table)
+        per_block = [message_sums(layer, layout.edges, angular[0], path_weights, u, around.training)]
     else:
         per_block = [_aggregate(layer, block, u, perceptron(basis, mlp), y) for block, y, basis in zip(layout.blocks, angular, radial)]
     sums = {
-        ir.key: linear(torch.cat(parts, dim=1), parameters[f"{at}.down.{ir.name}"]) / neighbours
-        for ir, parts in zip(layer.sums, zip(*per_block))
+        ir.key: linear(_joined(list(parts), 1), weights[f"down.{ir.name}"]) / neighbours for ir, parts in zip(layer.sums, zip(*per_block))
     }
-    skipped = {ir.key: h for ir, h in zip(layer.inputs, features)}
-    made = {"product": sums, "skip": skipped, **products(layer, at, parameters, sums, layout)}
+    made = {"product": sums, "skip": {ir.key: h for ir, h in zip(layer.inputs, features)}, **products(layer, weights, sums, layout)}
     out = []
     for ir in layer.outputs:  # one matrix product for W_z A + W_skip h + W_z B
-        parts = {name: of_irrep[ir.key] for name, of_irrep in made.items() if ir.key in of_irrep}
-        scaled = [parameters[f"{at}.{name}.{ir.name}"] / (x.shape[-1] * len(layout.counts)) ** 0.5 for name, x in parts.items()]
-        out.append(per_species(_joined(list(parts.values()), -1), _joined(scaled, 2), layout))
+        parts = [made[name][ir.key] for name in sources(layer, ir.key)]
+        out.append(per_species(_joined(parts, -1), weights[f"mix.{ir.name}"], layout))
     return out
 
 

@@ -12,9 +12,9 @@ def dense(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """(M, N, k, C) · (M, C, C') / √C on the channels."""
+    """(M, N, k, C) · (M, C, C') on the channels."""
     m, n, k, c = x.shape
-    return torch.bmm(x.reshape(m, n * k, c), weight / c**0.5).view(m, n, k, -1)
+    return torch.bmm(x.reshape(m, n * k, c), weight).view(m, n, k, -1)
 
 
 def per_species(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:

@@ -27,9 +27,12 @@ from race_calc.model.plan import Key, LayerPlan, Product
 ByKey = dict[Key, Tensor]  # degree and parity → (M, N, 2l + 1, channels)
 
 
-def products(layer: LayerPlan, at: str, parameters: Parameters, sums: ByKey, layout: Layout) -> dict[str, ByKey]:
-    """ "power2", "power3" → products of that order, the channels of all couplings to an irrep side by side."""
-    factors = {ir.key: linear(sums[ir.key], parameters[f"{at}.factor.{ir.name}"]) for ir in layer.factor}
+def products(layer: LayerPlan, weights: Parameters, sums: ByKey, layout: Layout) -> dict[str, ByKey]:
+    """ "power2", "power3" → products of that order, the channels of all couplings to an irrep side by side.
+
+    `weights`: those of `race_calc.model.weights.matrices`.
+    """
+    factors = {ir.key: linear(sums[ir.key], weights[f"factor.{ir.name}"]) for ir in layer.factor}
     done: dict[str, ByKey] = {}
     made: ByKey = {}
     for product in layer.products:
@@ -37,7 +40,7 @@ def products(layer: LayerPlan, at: str, parameters: Parameters, sums: ByKey, lay
         if product.order == 2:
             left = right
         else:
-            left = [linear(made[ir.key], parameters[f"{at}.left{product.order}.{ir.name}"]) for ir in product.left]
+            left = [linear(made[ir.key], weights[f"left{product.order}.{ir.name}"]) for ir in product.left]
         found = coupled(product, left, right) if layout.edges is None else coupled_by_kernels(product, left, right, layout.edges.threads)
         made = {ir.key: values for ir, values in zip(product.targets, found)}
         done[f"power{product.order}"] = made

@@ -17,6 +17,7 @@ from race_calc.model.parameters import Parameters, expanded, n_members, shares_t
 from race_calc.model.race import Race, evaluate, layout_of
 from race_calc.model.repulsion import Repulsion, repulsion
 from race_calc.model.table import table_knots, tabulated
+from race_calc.model.weights import ready
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint, Noise
 from race_calc.posterior.pairs import foldable, folded, is_closed_form, unfolded
@@ -165,7 +166,7 @@ def load_stack(
     parameters = folded(parameters) if fold else parameters
     if kernels and tables:
         parameters = tabulated(parameters, checkpoint.model.plan.config)
-    parameters = {name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}
+    parameters = ready({name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}, checkpoint.model.plan)
     return StackPosterior(
         checkpoint.model,
         checkpoint.references,

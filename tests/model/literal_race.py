@@ -91,13 +91,13 @@ class LiteralPower(torch.nn.Module):
         super().__init__()
         self.order, kept = order, [ir for _, ir in hidden]
         self.slots, instructions = [], []  # (left, right, target)
-        for i, (mul, ir1) in enumerate(factor):
+        for i, (_, ir1) in enumerate(factor):
             for j, (_, ir2) in enumerate(factor):
                 for ir3 in ir1 * ir2:
                     if ir3 in kept:
                         instructions.append((i, j, len(self.slots), "uuu", False))
                         self.slots.append((str(ir1), str(ir2), str(ir3)))
-        made = o3.Irreps([(mul, ir3) for _, _, ir3 in self.slots])
+        made = o3.Irreps([(factor[0].mul, ir3) for _, _, ir3 in self.slots])
         self.multiply = o3.TensorProduct(factor, factor, made, instructions)
         self.mix = o3.FullyConnectedTensorProduct(made, o3.Irreps([(n_species, "0e")]), hidden)
         self.left = o3.Linear(made, factor) if order > 2 else None  # of the order below, which has the same slots
