@@ -19,29 +19,19 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
 
 def coupling_matrix(l1: int, l2: int, l3: int, like: Tensor) -> Tensor:
     """Clebsch-Gordan coefficients (2 l2 + 1, (2 l1 + 1)(2 l3 + 1)) in the dtype and on the device of `like`."""
-    return _constant(l1, l2, l3, (1, 0, 2), like)
-
-
-def product_matrix(l1: int, l2: int, l3: int, like: Tensor) -> Tensor:
-    """The same as (2 l3 + 1, (2 l1 + 1)(2 l2 + 1))."""
-    return _constant(l1, l2, l3, (2, 0, 1), like)
-
-
-def _constant(l1: int, l2: int, l3: int, axes: tuple[int, int, int], like: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
-        return torch.tensor(_coupling_numbers(l1, l2, l3, axes), dtype=like.dtype, device=like.device)
-    return _coupling_tensor(l1, l2, l3, axes, like.dtype, like.device)
+        return torch.tensor(_coupling_numbers(l1, l2, l3), dtype=like.dtype, device=like.device)
+    return _coupling_tensor(l1, l2, l3, like.dtype, like.device)
 
 
 @torch.compiler.assume_constant_result
-def _coupling_numbers(l1: int, l2: int, l3: int, axes: tuple[int, int, int]) -> list[list[float]]:
-    ordered = clebsch_gordan(l1, l2, l3).transpose(axes)
-    return ordered.reshape(len(ordered), -1).tolist()
+def _coupling_numbers(l1: int, l2: int, l3: int) -> list[list[float]]:
+    return clebsch_gordan(l1, l2, l3).transpose(1, 0, 2).reshape(2 * l2 + 1, -1).tolist()
 
 
 @cache
-def _coupling_tensor(l1: int, l2: int, l3: int, axes: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(_coupling_numbers(l1, l2, l3, axes), dtype=dtype, device=device)
+def _coupling_tensor(l1: int, l2: int, l3: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(_coupling_numbers(l1, l2, l3), dtype=dtype, device=device)
 
 
 @cache

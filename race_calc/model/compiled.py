@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from race_calc.model.angular import clebsch_gordan
+from race_calc.model.coupling import rows_of
 from race_calc.model.derivatives import forces_and_virial
 from race_calc.model.layout import Geometry, Layout
 from race_calc.model.outputs import Outputs
@@ -68,8 +69,7 @@ def compiled_evaluate(model: Race, backend: str = "inductor") -> Evaluate:
             if path.l2:
                 clebsch_gordan(layer.inputs[path.source].l, path.l2, layer.sums[path.target].l)
         for product in layer.products:
-            for coupling in product.couplings:
-                clebsch_gordan(product.left[coupling.left].l, product.right[coupling.right].l, product.targets[coupling.target].l)
+            rows_of(product)
     limit = "recompile_limit" if hasattr(dynamo.config, "recompile_limit") else "cache_size_limit"
 
     def run(parameters: Parameters, layout: Layout) -> Outputs:

@@ -204,6 +204,8 @@ def _layer_plan(inputs: tuple[Irrep, ...], wanted: set[Key], hidden: list[Irrep]
             if source.key == target.key:
                 paths.append(Path(s, None, t))
             for l2 in range(abs(source.l - target.l), min(source.l + target.l, rules.l_max) + 1):
+                if l2 == 0 and rules.correlation > 1:
+                    continue  # Y_0 = 1: the path without harmonics once more
                 if source.p * (-1) ** l2 == target.p:
                     paths.append(Path(s, l2, t))
     products = tuple(_product(k + 2, found, width) for k, found in enumerate(rules.products(reached, wanted)) if found)

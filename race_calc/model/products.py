@@ -12,12 +12,10 @@ All of B goes on through one matrix per species, beside A. The idea of a product
 expansion (Drautz, Phys. Rev. B 99, 014104 (2019)); the paper's RACE has none.
 """
 
-from itertools import groupby
-
 import torch
 from torch import Tensor
 
-from race_calc.model.angular import product_matrix
+from race_calc.model.coupling import matrix_of
 from race_calc.model.kernels.products import coupled_by_kernels
 from race_calc.model.layout import Layout
 from race_calc.model.linear import linear
@@ -49,10 +47,11 @@ def products(layer: LayerPlan, weights: Parameters, sums: ByKey, layout: Layout)
 
 def coupled(product: Product, left: list[Tensor], right: list[Tensor]) -> list[Tensor]:
     """Every coupling of the factors, (M, N, 2l + 1, P) per irrep: one (M, N, 2l + 1, couplings · P) per target."""
-    parts: list[list[Tensor]] = [[] for _ in product.targets]
-    for (a, b), group in groupby(product.couplings, key=lambda coupling: (coupling.left, coupling.right)):
-        outer = (left[a].unsqueeze(3) * right[b].unsqueeze(2)).flatten(2, 3)  # (M, N, (2 l1 + 1)(2 l2 + 1), P)
-        for target in (coupling.target for coupling in group):
-            degrees = product.left[a].l, product.right[b].l, product.targets[target].l
-            parts[target].append(product_matrix(*degrees, outer) @ outer)
-    return [torch.cat(some, dim=-1) for some in parts]
+    first, second, coefficients = matrix_of(product, left[0])
+    pairs = torch.cat(left, dim=2).index_select(2, first) * torch.cat(right, dim=2).index_select(2, second)
+    m, n, _, p = pairs.shape
+    widths = [(2 * ir.l + 1) * ir.mul // p for ir in product.targets]
+    parts = (coefficients @ pairs).split(widths, dim=2)  # of each target (M, N, couplings · (2l + 1), P)
+    return [
+        part.view(m, n, -1, 2 * ir.l + 1, p).transpose(2, 3).reshape(m, n, 2 * ir.l + 1, ir.mul) for ir, part in zip(product.targets, parts)
+    ]

@@ -37,6 +37,8 @@ class LiteralLayer(torch.nn.Module):
         paths, instructions = [], []  # one slot of the output per path
         for i, (mul, ir1) in enumerate(irreps_up):
             for j, (_, ir2) in enumerate(harmonics):
+                if ir2.l == 0 and config.correlation > 1:
+                    continue  # the same as u itself
                 for ir3 in ir1 * ir2:
                     if ir3 in kept:
                         instructions.append((i, j, len(paths), "uvu", False))

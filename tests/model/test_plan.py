@@ -30,7 +30,12 @@ def steps_of(config: ModelConfig) -> list[Step]:
     for k in range(1, config.layers + 1):
         for a in hidden:
             steps.append(((("h", k - 1, a),), ("A", k, a), ("path", k, str(a), None, str(a))))
-            steps += [((("h", k - 1, a),), ("A", k, c), ("path", k, str(a), y.l, str(c))) for y in harmonics for c in a * y if c in hidden]
+            steps += [
+                ((("h", k - 1, a),), ("A", k, c), ("path", k, str(a), y.l, str(c)))
+                for y in harmonics
+                for c in a * y
+                if c in hidden and (y.l or config.correlation == 1)
+            ]
             steps += [((source,), ("h", k, a), ()) for source in (("h", k - 1, a), ("A", k, a))]
         for order in range(2, config.correlation + 1):
             for i, a in enumerate(hidden):
