@@ -34,7 +34,16 @@ def test_every_format_has_a_folder():
 
 
 @pytest.mark.parametrize(
-    "name", ("version-3-ensemble", "version-3-llpr", "version-3-laplace", "version-4-ensemble", "shipped/3bpa-de", "shipped/3bpa-llpr")
+    "name",
+    (
+        "version-3-ensemble",
+        "version-3-llpr",
+        "version-3-laplace",
+        "version-4-ensemble",
+        "version-5-ensemble",
+        "shipped/3bpa-de",
+        "shipped/3bpa-llpr",
+    ),
 )
 def test_gives_every_result_that_it_gave(name):
     expected = json.loads((FOLDERS / name / "expected.json").read_text())

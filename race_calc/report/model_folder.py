@@ -40,6 +40,7 @@ def model_lines(checkpoint: Checkpoint) -> dict[str, str]:
         "scale": f"{references.scale:.4f} eV",
         "hidden irreps": config.hidden_irreps,
         "layers": f"{config.layers}, spherical harmonics up to l = {config.l_max}",
+        "correlation": f"{config.correlation}" + (f", {config.product_channels} product channels" if config.correlation > 1 else ""),
         "embedding": f"{config.features_dim} features",
         "radial": f"{config.n_bessel} Bessel functions, hidden layers {list(config.radial_hidden)}",
         "cutoff": f"{config.cutoff} Å, {model.neighbours:.1f} neighbours on average",

@@ -94,7 +94,8 @@ def fit_posterior(
         raise ValueError(
             f"the parameter sets of this {checkpoint.posterior} model are draws around another one: take an {independent} model"
         )
-    changes = {"posterior": request.method, "members": request.members, "mean": request.mean}
+    model = checkpoint.model.plan.config.to_dict()  # complete, also where an earlier release wrote the rest
+    changes = {"model": model, "posterior": request.method, "members": request.members, "mean": request.mean}
     config = parse_config(checkpoint.training["config"] | changes, "the model's configuration")
     prepared = prepare(config, data)
     if prepared.data_hash != checkpoint.data.get("sha256"):
@@ -174,8 +175,8 @@ Made by `race-calc {command}` of race_calc {__version__} on {checkpoint.training
 
 - Data: `{config.data.train}`, {len(checkpoint.data["split"]["train"])} structures to train on; SHA-256 of the data
   {checkpoint.data["sha256"]}.
-- Model: {config.model.hidden_irreps}, {config.model.layers} layers, l_max {config.model.l_max}, cutoff
-  {config.model.cutoff} Å, head `{config.model.head}`.
+- Model: {config.model.hidden_irreps}, {config.model.layers} layers, l_max {config.model.l_max}, correlation
+  {config.model.correlation}, cutoff {config.model.cutoff} Å, head `{config.model.head}`.
 - Recipe: `{training.recipe}`, {training.epochs} epochs, batches of {training.batch_size}.
 - Validation RMSE of the mean of the members: {_errors(validation)}.{of_model} {by_name(config.posterior).validation_use}
 - Posterior: {", ".join(f"{name} {value}" for name, value in known.items()) or "the parameter sets that were trained"}.

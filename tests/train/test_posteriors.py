@@ -356,6 +356,16 @@ def test_laplace_predicts_what_the_trained_model_predicts_or_the_mean_of_the_dra
     write_run(folder)
 
 
+def test_a_fit_to_a_model_of_a_release_without_products(tmp_path):
+    config, prepared = setup(tmp_path, "mve", model__correlation=1, training__epochs=1)
+    base = finish(config, prepared, train(config, prepared, tmp_path / "base", CPU, resume=False), tmp_path / "base", CPU)
+    told = dict(base.training["config"])
+    told["model"] = {key: value for key, value in told["model"].items() if key not in ("correlation", "product_channels")}
+    found = fit_posterior(replace(base, training=base.training | {"config": told}), Request("llpr", 4), tmp_path, tmp_path / "fitted", CPU)
+    assert found.model.plan.config.correlation == 1
+    torch.testing.assert_close(found.parameters["embedding"], base.parameters["embedding"])
+
+
 def test_what_a_fit_does_without_being_asked_otherwise():
     assert Request("llpr") == Request("llpr", members=None, member=0, seed=0)
 
