@@ -6,6 +6,8 @@ Each run is the configuration with the changes in CASES; it is resumed when it w
 finished. POST_HOC are fitted to member 0 of another run.
 """
 
+import json
+import time
 from pathlib import Path
 
 import torch
@@ -59,9 +61,28 @@ def configuration(case: str, base: Path, **training):
 
 
 def make(case: str, base: Path, data: Path, folder: Path) -> None:
-    """Train or fit one run, unless it is finished."""
+    """Train or fit one run, unless it is finished; its CPU minutes, of all sessions, go to `minutes.json` beside the model."""
     if (folder / "weights.safetensors").exists():
         return
+    began = time.process_time()
+    try:
+        _make(case, base, data, folder)
+    finally:
+        write_minutes(folder, minutes(folder) + (time.process_time() - began) / 60)
+
+
+def minutes(folder: Path) -> float:
+    """CPU minutes that a run has taken."""
+    path = folder / "minutes.json"
+    return json.loads(path.read_text())["cpu_minutes"] if path.exists() else 0.0
+
+
+def write_minutes(folder: Path, value: float) -> None:
+    if folder.exists():
+        (folder / "minutes.json").write_text(json.dumps({"cpu_minutes": value}) + "\n")
+
+
+def _make(case: str, base: Path, data: Path, folder: Path) -> None:
     if case in POST_HOC:
         of, method, mean = POST_HOC[case]
         fit_posterior(load_checkpoint(folder.parent / of), Request(method, mean=mean), data, folder, CPU)

@@ -1,0 +1,93 @@
+"""The tables of a model card of 3BPA: errors, uncertainties before and after calibration, and what the monitor sees.
+
+    python benchmarks/model_card.py --data FOLDER_WITH_3BPA [--model models/3bpa-de] [--json FILE]
+
+Errors are those of the test frames of split.py, in brackets of all frames; meV, meV/Å. Detection: AUROC of every score of the
+default monitor for frames whose force RMSE is more than three times that of `id_300K`, against all other test frames and
+against those of `id_300K`; and frames beyond five times that, which no score of the monitor flags at its threshold.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import MODEL, arguments, report
+from split import SLICE, test
+
+from race_calc.data.dataset import read_dataset
+from race_calc.evaluate.assessment import Assessment, assess
+from race_calc.evaluate.errors import evaluate_dataset
+from race_calc.interfaces.calculator import StackPredictor
+from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.posterior.stack import load_stack
+from race_calc.uncertainty.decisions import default_scores
+from race_calc.uncertainty.detection import auroc
+
+BAD, WORSE = 3.0, 5.0  # times the force RMSE of id_300K
+
+
+def frame_rmse(found: Assessment) -> np.ndarray:
+    """Force RMSE of each frame, eV/Å."""
+    frame, squares = found.raw.frame, (found.raw.forces**2).mean(axis=1)
+    return np.sqrt(np.bincount(frame, squares) / np.bincount(frame))
+
+
+def row(name: str, found: Assessment, whole) -> str:
+    """Errors, mean σ, coverage of 68 and 95 % intervals, and likelihood."""
+    e, f = found.evaluation.energy, found.evaluation.forces
+    cover = [" / ".join(f"{100 * quality.coverage[level]:.0f}" for level in (0.68, 0.95)) for quality in (e, f)]
+    every = "" if whole is None else f" ({1e3 * whole.energy.rmse:.1f} / {1e3 * whole.forces.rmse:.1f})"
+    errors = f"{1e3 * e.rmse:.1f} / {1e3 * f.rmse:.1f}{every} | {1e3 * e.mae:.1f} / {1e3 * f.mae:.1f}"
+    rank = f" | {found.rank[0]:.2f} ({found.rank[1]:.2f})" if found.rank else " | "
+    spread = f"{1e3 * e.sigma:.1f} / {1e3 * f.sigma:.1f} | {cover[0]} | {cover[1]} | {e.nll:.2f} / {f.nll:.2f}"
+    return f"| `{name}` | {found.evaluation.structures} | {errors} | {spread}{rank} |"
+
+
+def seen(found: dict[str, Assessment], thresholds: dict[str, float]) -> dict[str, float]:
+    """What the default monitor makes of the frames."""
+    rmse = {name: frame_rmse(one) for name, one in found.items()}
+    limit = found["id_300K"].evaluation.forces.rmse
+    errors = np.concatenate(list(rmse.values()))
+    scores = list(default_scores(found["id_300K"].evaluation.scores, thresholds))
+    result: dict[str, float] = {}
+    above = {name: np.zeros(len(values), dtype=bool) for name, values in rmse.items()}
+    for score in scores:
+        values = {name: one.evaluation.scores[score] for name, one in found.items()}
+        together = np.concatenate(list(values.values()))
+        bad = errors > BAD * limit
+        result[f"{score}: AUROC against all other frames"] = auroc(together[~bad], together[bad])
+        result[f"{score}: AUROC against id_300K"] = auroc(values["id_300K"], together[bad])
+        for name in found:
+            alarms = ~(values[name] <= thresholds[score])
+            above[name] |= alarms
+            result[f"{score}: above its threshold, {name}, %"] = 100 * float(alarms.mean())
+        result[f"{score}: frames beyond five times that pass"] = float((~(together <= thresholds[score]) < (errors > WORSE * limit)).sum())
+    worse = errors > WORSE * limit
+    result["frames beyond three times"], result["frames beyond five times"] = float((errors > BAD * limit).sum()), float(worse.sum())
+    result["of these not flagged by the monitor"] = float((worse & ~np.concatenate(list(above.values()))).sum())
+    result["flagged frames of id_300K"] = float(above["id_300K"].sum())
+    return result
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__, data=".", model=str(MODEL))
+    checkpoint, data = load_checkpoint(given.model), Path(given.data)
+    predictor = StackPredictor(load_stack(checkpoint, torch.float64, torch.device("cpu")))
+    sets = test(data)
+    whole = {name: evaluate_dataset(predictor, read_dataset(data / f"{name}.xyz")) for name in SLICE}
+    results: dict[str, object] = {}
+    thresholds = checkpoint.thresholds
+    for calibration in (None, checkpoint.calibration) if checkpoint.calibration else (None,):
+        found = {name: assess(predictor, calibration, frames) for name, frames in sets.items()}
+        thresholds = checkpoint.thresholds if calibration is None else calibration.thresholds
+        print(
+            f"\n{'before' if calibration is None else 'after'} calibration: RMSE E / F (all frames) | MAE | σ | coverage E | F | NLL | rank"
+        )
+        for name, one in found.items():
+            print(row(name, one, whole.get(name)))
+            for kind, quality in (("E", one.evaluation.energy), ("F", one.evaluation.forces)):
+                results |= {f"RMSE {kind} {name}": 1e3 * quality.rmse, f"MAE {kind} {name}": 1e3 * quality.mae}
+            before, after = one.before_quality, one.after_quality
+            errors = {k: [f"{q[k].calibration_error.value:.3f}" for q in (before, after) if k in q] for k in before}
+            print("   calibration errors", {k: " → ".join(v) for k, v in errors.items()})
+    report(given, results | seen(found, thresholds))
