@@ -77,9 +77,9 @@ def _traceless(s: torch.Tensor) -> torch.Tensor:
     return s - s.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(3, dtype=s.dtype)
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("l_max", [1, 3])
-@pytest.mark.parametrize("correlation", [1, 2, 3])
+@pytest.mark.parametrize(
+    "correlation, l_max, structure", [(1, 1, "molecule"), (1, 3, "crystal"), (2, 1, "crystal"), (2, 3, "molecule"), (3, 3, "crystal")]
+)
 @pytest.mark.parametrize("irreps", [NATURAL, BOTH], ids=["natural", "both"])
 def test_equals_the_literal_form(irreps, correlation, l_max, structure):
     sizes = dict(layers=3, features_dim=6, radial_hidden=(7, 6), n_bessel=5, cutoff=3.6, product_channels=3)
