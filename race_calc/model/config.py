@@ -41,7 +41,7 @@ class ModelConfig(Settings):
         max_length=10,
         description=f"a list of whole numbers >= 1 (at most 10, each at most {MOST_CHANNELS}), such as [64, 64]",
     )
-    correlation: Literal[1, 2, 3] = Field(2, description="1, 2 or 3 (body order in a layer; 1 is the paper's)")
+    correlation: int = Field(2, ge=1, le=3, description="1, 2 or 3 (body order in a layer; 1 is the paper's)")
     product_channels: int = Field(32, ge=1, le=MOST_CHANNELS, description=f"a whole number >= 1 (at most {MOST_CHANNELS})")
     n_bessel: int = Field(8, ge=1, le=1000, description="a whole number >= 1 (at most 1000)")
     cutoff: float = Field(5.0, gt=0.0, le=50.0, description="a number > 0, in Å (at most 50)")
