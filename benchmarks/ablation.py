@@ -7,8 +7,6 @@ epoch measured before). Errors are those of the 50 validation frames and of the 
 FILE holds already are left alone.
 """
 
-import copy
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 import yaml
 from ablation_cases import CASES
 from common import arguments
+from equal_minutes import add, errors, load
 from split import development
 
 from race_calc.evaluate.errors import evaluate_dataset
@@ -34,7 +33,7 @@ CPU = torch.device("cpu")
 
 def changed(changes: dict) -> dict:
     """The base with the changes of a case, a section at a time."""
-    content = copy.deepcopy(yaml.safe_load(BASE.read_text()))
+    content = yaml.safe_load(BASE.read_text())
     for key, value in changes.items():
         content[key] = content[key] | value if isinstance(value, dict) else value
     return content
@@ -61,7 +60,7 @@ def measured(changes: dict, minutes: float, data: Path) -> dict:
     row = {"epochs": epochs, "minutes": used}
     for name, frames in development(data).items():
         found = evaluate_dataset(StackPredictor(posterior), frames)
-        row |= {f"{name} force RMSE, meV/Å": 1e3 * found.forces.rmse, f"{name} energy RMSE, meV": 1e3 * found.energy.rmse}
+        row |= errors(name, found.forces.rmse, found.energy.rmse)
     return row
 
 
@@ -80,9 +79,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     keep_freed_memory()
     path = Path(given.json)
-    results = json.loads(path.read_text()) if path.exists() else {}
     for name in given.only.split(",") if given.only else CASES:
-        if name not in results:
-            results[name] = measured(CASES[name].changes, given.minutes, Path(given.data))
-            path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-        print(line(name, results[name]), flush=True)
+        if name not in load(path):
+            add(path, name, measured(CASES[name].changes, given.minutes, Path(given.data)))
+        print(line(name, load(path)[name]), flush=True)

@@ -1,4 +1,4 @@
-"""What mace_training.py and training_curve.py share: the frames, a row of errors, and the file of results."""
+"""What ablation.py, mace_training.py and training_curve.py share: the frames, a row of errors, and the file of results."""
 
 import json
 from collections.abc import Iterable

@@ -9,7 +9,6 @@ from ase.build import bulk, molecule
 
 from race_calc.data.graph import collate, from_atoms
 from race_calc.model.config import ModelConfig
-from race_calc.model.kernels import build
 from race_calc.model.kernels.messages import PathWeights, message_sums, why_not
 from race_calc.model.layout import Numerics
 from race_calc.model.parameters import initialise
@@ -21,31 +20,12 @@ CPU = torch.device("cpu")
 OFFSETS = {"energy_var_offset": -6.0, "force_cov_offset": -4.0}
 FIELDS = ("energy", "forces", "virial", "energy_var", "force_cov")
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 def make(irreps: str, species: tuple[int, ...], **settings) -> Race:
     config = ModelConfig(hidden_irreps=irreps, layers=3, features_dim=7, radial_hidden=(8,), cutoff=4.0, **settings)
     return Race(make_plan(config, len(species)), species, 1.0, 20.0)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def kernels():
-    problem = why_not(CPU)
-    if problem:
-        pytest.skip(problem)
-
-
-VARIANTS = ["baseline", "avx2", "avx512"]  # a processor that can run one can run those before it
-
-
-@pytest.fixture(params=VARIANTS)
-def variant(request, monkeypatch):
-    """The kernels for each kind of processor that this one can stand for."""
-    if VARIANTS.index(request.param) > VARIANTS.index(build.variant()):
-        pytest.skip(f"not for {request.param}: this processor, or this build, has {build.variant()}")
-    monkeypatch.setattr(build, "variant", lambda: request.param)
-    build.kernel.cache_clear()
-    yield request.param
-    build.kernel.cache_clear()
 
 
 def close(a, b, tolerance: float = 1e-12) -> bool:

@@ -6,32 +6,14 @@ import pytest
 import torch
 
 from race_calc.model.config import ModelConfig
-from race_calc.model.kernels import build
-from race_calc.model.kernels.messages import why_not
 from race_calc.model.kernels.products import coupled_by_kernels
 from race_calc.model.plan import Product, make_plan
 from race_calc.model.products import coupled
 
 NATURAL = "4x0e+4x1o+4x2e"
 BOTH = "+".join(f"4x{l}{p}" for l in range(4) for p in "eo")
-VARIANTS = ["baseline", "avx2", "avx512"]
 
-
-@pytest.fixture(autouse=True, scope="module")
-def kernels():
-    problem = why_not(torch.device("cpu"))
-    if problem:
-        pytest.skip(problem)
-
-
-@pytest.fixture(params=VARIANTS)
-def variant(request, monkeypatch):
-    if VARIANTS.index(request.param) > VARIANTS.index(build.variant()):
-        pytest.skip(f"not for {request.param}: this processor, or this build, has {build.variant()}")
-    monkeypatch.setattr(build, "variant", lambda: request.param)
-    build.kernel.cache_clear()
-    yield request.param
-    build.kernel.cache_clear()
+pytestmark = pytest.mark.usefixtures("kernels")
 
 
 def product(irreps: str, order: int, channels: int) -> Product:

@@ -14,7 +14,7 @@ from torch import Tensor
 from race_calc.model.hardware import run_parts
 from race_calc.model.kernels.build import kernel
 from race_calc.model.kernels.product_recipe import ProductRecipe, product_recipe
-from race_calc.model.kernels.task import real
+from race_calc.model.kernels.task import real, shares
 from race_calc.model.plan import Product
 
 _COUNTS = ("atoms", "channels", "same", "n_x", "n_y", "n_rows")
@@ -99,12 +99,5 @@ def _run(name: str, recipe: ProductRecipe, threads: int, **lists: Sequence[Tenso
         **{key: getattr(recipe, key).ctypes.data for key in _CONSTANTS},
         **{key: ctypes.addressof(value) for key, value in pointers.items()},
     )
-    parts = min(threads, max(members, atoms))
-    by_members = members >= parts
-    cuts = np.linspace(0, members if by_members else atoms, parts + 1).astype(int).tolist()
-
-    def work(part: int) -> int:
-        some = cuts[part : part + 2]
-        return function(ctypes.addressof(task), *(some if by_members else (0, members)), *((0, atoms) if by_members else some))
-
-    run_parts(work, parts)
+    shared, _ = shares(threads, members, atoms, lambda parts: np.linspace(0, atoms, parts + 1))
+    run_parts(lambda part: function(ctypes.addressof(task), *shared[part]), len(shared))

@@ -1,6 +1,7 @@
 """One call of a C kernel: its argument, `Task` of messages.c, filled and shared out to threads."""
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,15 +90,14 @@ def run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
         y_member=0 if len(y) == 1 else y[0].numel(),
         **{key: value.ctypes.data for key, value in arrays.items()},
     )
-    parts = min(at.threads, max(members, atoms))
-    by_members = members >= parts
+
+    def by_edges(parts: int) -> np.ndarray:
+        return np.searchsorted(at.first.numpy(), np.linspace(0, len(at.neighbour), parts + 1))
+
+    shared, by_members = shares(at.threads, members, atoms, by_edges)
+    parts = len(shared)
     added = [] if by_members else [key for key in ("d_u", "d_radial", "d_place") if key in tensors]
     own = [tensors] + [tensors | {key: _zeros_like(tensors[key]) for key in added} for _ in range(parts - 1)]
-    if by_members:
-        cuts = np.linspace(0, members, parts + 1).astype(int).tolist()
-    else:  # the same number of edges for each
-        cuts = np.searchsorted(at.first.numpy(), np.linspace(0, len(at.neighbour), parts + 1)).tolist()
-        cuts[0], cuts[-1] = 0, atoms
 
     def work(part: int) -> int:
         lists = {
@@ -110,8 +110,7 @@ def run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
             **{key: ctypes.addressof(value) for key, value in lists.items()},
             **{key: value.data_ptr() for key, value in own[part].items() if isinstance(value, Tensor)},
         )
-        some = cuts[part : part + 2]
-        return function(ctypes.addressof(task), *(some if by_members else (0, members)), *((0, atoms) if by_members else some))
+        return function(ctypes.addressof(task), *shared[part])
 
     if any(run_parts(work, parts)):
         raise MemoryError("a message kernel got no memory for its edges")
@@ -119,6 +118,20 @@ def run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
         for key in added:
             for total, part in zip(_listed(tensors[key]), _listed(others[key])):
                 total += part
+
+
+def shares(threads: int, members: int, atoms: int, cut: Callable[[int], np.ndarray]) -> tuple[list[tuple[int, int, int, int]], bool]:
+    """First and last member, first and last atom of every part; and whether the members are shared out, or the atoms.
+
+    `cut`: number of parts → where the atoms are cut (parts + 1,); the ends do not count.
+    """
+    parts = min(threads, max(members, atoms))
+    if members >= parts:
+        cuts = np.linspace(0, members, parts + 1).astype(int).tolist()
+        return [(first, last, 0, atoms) for first, last in zip(cuts, cuts[1:])], True
+    cuts = cut(parts).astype(int).tolist()
+    cuts[0], cuts[-1] = 0, atoms
+    return [(0, members, first, last) for first, last in zip(cuts, cuts[1:])], False
 
 
 def _listed(value: Tensor | list[Tensor]) -> list[Tensor]:
