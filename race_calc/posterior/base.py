@@ -198,6 +198,16 @@ class Posterior:
         """The same for validation, by which the best weights are chosen (head `mse`: the force error is taken)."""
         return objective.plain(outputs, labels)
 
+    def quadratics(self, outputs: Outputs, labels: Labels, plan: Plan) -> dict[str, Tensor]:
+        """For each spread in the likelihood of `score`, by its name: mean ½ dᵀ Σ⁻¹ d (M,) of the differences d."""
+        differences = {"energy_var": labels.energy - outputs.energy, "force_cov": labels.forces - outputs.forces}
+        found = {}
+        for name, difference in differences.items():
+            if spread := plan.output(name):
+                value = outputs.heads[name]
+                found[name] = spread.nll(difference, value) - spread.nll(torch.zeros_like(difference), value)
+        return found
+
     def step(self, old: StackState, step: Step) -> tuple[Tensor, StackState]:
         """Losses (M,) and the new state; members do not see each other."""
         losses, gradients = step.gradients(old.weights)

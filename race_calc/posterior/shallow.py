@@ -2,28 +2,37 @@
 
 from torch import Tensor
 
-from race_calc.model.likelihood import energy_nll, squared, stress_squared, whitened
+from race_calc.model.likelihood import squared, stress_squared, vector_nll, whitened
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import Parameters, unstacked
+from race_calc.model.plan import Plan
 from race_calc.posterior.base import Basis, Fitted, Objective, Posterior
 from race_calc.posterior.state import Trained, unflatten
 
 
-def shallow_loss(outputs: Outputs, labels: Labels, objective: Objective) -> Tensor:
-    """Loss (1,) of all last layers on one trunk: the likelihood of what they predict together.
+def together(outputs: Outputs, labels: Labels, plan: Plan) -> dict[str, tuple[Tensor, Tensor]]:
+    """dᵀ Σ⁻¹ d and log det Σ, (1, n) each, of what all last layers on one trunk predict together, for each spread by its name.
 
-    Energy: N(mean, variance between them + mean predicted variance). Forces: those of the mean energy and the mean
-    predicted covariance; the forces of every last layer are not computed in training.
+    Energy: variance between them + mean predicted variance. Forces: the mean predicted covariance around the forces of the
+    mean energy; the forces of every last layer are not computed in training.
     """
     d_energy = labels.energy - outputs.energy.mean(0, keepdim=True)
-    variance = outputs.energy.var(0, correction=0) + outputs.heads["energy_var"].mean(0)
-    total = objective.energy_weight * energy_nll(d_energy, variance[None])
-    d_forces = labels.forces - outputs.forces  # (1, N, 3)
-    if spread := objective.plan.output("force_cov"):
-        quadratic, log_det = whitened(d_forces, spread.covariance(outputs.heads["force_cov"]).mean(0, keepdim=True))
-        total = total + objective.force_weight * 0.5 * (quadratic + log_det).mean(1)
+    variance = (outputs.energy.var(0, correction=0) + outputs.heads["energy_var"].mean(0))[None]
+    found = {"energy_var": (d_energy**2 / variance, variance.log())}
+    if spread := plan.output("force_cov"):
+        covariance = spread.covariance(outputs.heads["force_cov"]).mean(0, keepdim=True)
+        found["force_cov"] = whitened(labels.forces - outputs.forces, covariance)
+    return found
+
+
+def shallow_loss(outputs: Outputs, labels: Labels, objective: Objective) -> Tensor:
+    """Loss (1,) of all last layers: the likelihood of what they predict together; forces without a spread by squared errors."""
+    parts = together(outputs, labels, objective.plan)
+    total = objective.energy_weight * vector_nll(*parts["energy_var"])
+    if "force_cov" in parts:
+        total = total + objective.force_weight * vector_nll(*parts["force_cov"])
     else:
-        total = total + objective.force_weight * squared(d_forces)
+        total = total + objective.force_weight * squared(labels.forces - outputs.forces)
     if objective.stress_weight:
         total = total + objective.stress_weight * stress_squared(outputs, labels)[:1]
     return total
@@ -43,6 +52,9 @@ class ShallowEnsemble(Posterior):
         return shallow_loss(outputs, labels, objective)
 
     score = loss
+
+    def quadratics(self, outputs: Outputs, labels: Labels, plan: Plan) -> dict[str, Tensor]:
+        return {name: 0.5 * quadratic.mean(1) for name, (quadratic, _) in together(outputs, labels, plan).items()}
 
     def parameter_sets(self, trained: Trained, basis: Basis) -> Fitted:
         return Fitted(unstacked(unflatten(trained.state.best, basis.shapes)), {})

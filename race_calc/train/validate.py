@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from race_calc.model.hardware import member_map
+from race_calc.model.likelihood import gain_of_factor
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.race import evaluate
 from race_calc.posterior.base import Posterior
@@ -19,10 +20,14 @@ BATCH = 10  # structures
 def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
     """Scores (M,), lower is better, and root-mean-square errors of members and of their mean on the validation set.
 
-    The score is the likelihood that the head describes (λ-weighted NLL); the force RMSE for a head that gives nothing but energies.
+    The score is the likelihood that the head describes (λ-weighted NLL) after the best factor for each spread, as a calibration
+    will set it: means still get better when the predicted σ is already too small. For a head that gives nothing but energies it
+    is the force RMSE.
     """
     objective = replace(context, training=context.training.model_copy(update={"recipe": "joint"})).objective
-    nll = torch.zeros(len(weights), dtype=torch.float64)
+    weight_of = {"energy_var": objective.energy_weight, "force_cov": objective.force_weight}
+    spreads = [name for name in weight_of if objective.plan.output(name)]
+    sums = torch.zeros(1 + len(spreads), len(weights), dtype=torch.float64)
     energy, forces = [], []
     for start in range(0, len(context.validation), BATCH):
         examples = context.validation[start : start + BATCH]
@@ -31,13 +36,15 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
         def errors(rows: Tensor) -> tuple[Tensor, ...]:
             outputs = evaluate(context.model, context.posterior.stack(unflatten(rows, context.shapes)), layout)
             score = context.posterior.score(outputs, labels, objective)
+            quadratics = context.posterior.quadratics(outputs, labels, objective.plan)
             energy, forces = outputs.energy, outputs.forces
             if len(energy) > len(forces):  # many last layers on one trunk: the forces are those of the mean energy
                 energy = energy.mean(0, keepdim=True)
-            return score.double(), (energy - labels.energy).double(), (forces - labels.forces).double()
+            differences = energy - labels.energy, forces - labels.forces
+            return (*(value.double() for value in (*differences, score, *(quadratics[name] for name in spreads))),)
 
-        score, d_energy, d_forces = (result.cpu() for result in context.over_members(errors, weights))
-        nll += score * len(examples)
+        d_energy, d_forces, *means = (result.cpu() for result in context.over_members(errors, weights))
+        sums += torch.stack(means) * len(examples)
         energy.append(d_energy)
         forces.append(d_forces)
     d_energy, d_forces = torch.cat(energy, dim=1), torch.cat(forces, dim=1)
@@ -48,7 +55,11 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
         "mean_energy_rmse_eV": numbers(d_energy.mean(0).pow(2).mean().sqrt()[None])[0],
         "mean_force_rmse_eV_per_A": numbers(d_forces.mean(0).pow(2).mean().sqrt()[None])[0],
     }
-    scores = nll / len(context.validation) if objective.plan.outputs else force_rmse
+    scores, *quadratics = sums / len(context.validation)
+    for name, quadratic in zip(spreads, quadratics):
+        scores = scores - weight_of[name] * gain_of_factor(quadratic, 3 if name == "force_cov" else 1)
+    if not objective.plan.outputs:
+        scores = force_rmse
     return torch.where(torch.isfinite(scores), scores, torch.full_like(scores, float("inf"))), measured
 
 
