@@ -39,6 +39,11 @@ def read_weights(
     missing = sorted(set(expected) - set(tensors))
     if missing:
         raise CheckpointError(f"{path} lacks {len(missing)} tensors, first {missing[0]}: weights and config do not belong together")
+    unknown = sorted(set(tensors) - set(expected))
+    if unknown:
+        raise CheckpointError(
+            f"{path} holds {len(unknown)} tensors too many, first {shortened(unknown[0])}: weights and config do not belong together"
+        )
     for name, shape in expected.items():
         if tuple(tensors[name].shape) != shape:
             raise CheckpointError(

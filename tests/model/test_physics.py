@@ -35,6 +35,8 @@ def test_outputs_turn_with_the_structure(structure, sign):
     [
         dict(layers=5),
         dict(l_max=1),
+        dict(correlation=1),
+        dict(correlation=3, layers=2),
         dict(hidden_irreps="4x0e+3x1o+3x2e+2x3o"),
         dict(hidden_irreps="2x3e+2x3o+3x1e+4x0e+3x1o+2x2e", l_max=2),
     ],

@@ -209,6 +209,13 @@ def test_missing_tensor(model):
         load_trusted(model)
 
 
+def test_tensor_too_many(model):
+    tensors = load_file(model / "weights.safetensors")
+    save_file(tensors | {"layers.0.power3.0e": tensors["embedding"].clone()}, model / "weights.safetensors")
+    with pytest.raises(CheckpointError, match="holds 1 tensors too many, first layers.0.power3.0e: weights and config do not"):
+        load_trusted(model)
+
+
 class _Touch:
     def __init__(self, path: Path):
         self.path = path
