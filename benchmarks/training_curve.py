@@ -3,7 +3,7 @@
     python benchmarks/training_curve.py --data FOLDER_WITH_3BPA --json FILE --minutes 15 [--config models/3bpa-de/train.yaml]
     python benchmarks/training_curve.py --json FILE --out docs/figures/training_curve
 
-With --minutes, a model is trained from the configuration with as many epochs as fit (CPU time, by the time of two epochs measured
+With --minutes, a model is trained from the configuration with as many epochs as fit (CPU time, by the time of an epoch measured
 before), and its errors are added to FILE, where mace_training.py adds MACE's. A case that FILE holds already is left alone.
 With --out, the figure shows the best of each code at each budget that FILE holds, chosen without the test frames.
 """
@@ -13,15 +13,12 @@ from pathlib import Path
 
 import torch
 import yaml
-from ablation import trained
 from common import arguments
-from equal_minutes import add, best, epochs_within, errors, frames, line, load
+from equal_minutes import CHOOSE, TEST, add, best, line, load, ours
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from race_calc.evaluate.errors import evaluate_dataset
-from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.report.figure import BLUE, VERMILION
 
@@ -31,15 +28,8 @@ PANELS = {"test 300K": "300 K, as trained", "test 1200K": "1200 K"}
 
 def measured(config: Path, minutes: float, data: Path) -> dict:
     """Epochs, CPU minutes and errors of our model."""
-    content = yaml.safe_load(config.read_text())
-    _, of_two = trained(content, 2, data)
-    epochs = epochs_within(minutes, of_two / 2)
-    posterior, used = trained(content, epochs, data)
-    row = {"code": "race_calc", "budget": minutes, "config": config.parent.name, "epochs": epochs, "minutes": used}
-    for name, dataset in frames(data).items():
-        found = evaluate_dataset(StackPredictor(posterior), dataset)
-        row |= errors(name, found.forces.rmse, found.energy.rmse)
-    return row
+    row = ours(yaml.safe_load(config.read_text()), minutes, data, (*CHOOSE, *TEST))
+    return {"code": "race_calc", "budget": minutes, "config": config.parent.name} | row
 
 
 def plain(value: float, _: int) -> str:
