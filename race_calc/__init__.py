@@ -54,6 +54,7 @@ _MOVED = {  # modules of version 0.1 → where their names are; gone with versio
     "kernels.build": "model.kernels.build",
     "kernels.messages": "model.kernels.messages",
     "md.demo_run": "md.run",
+    "md.extxyz": "data.extxyz",
     "md.monitor": "uncertainty.decisions",
     "memory": "model.hardware",
     "neighbours": "data.neighbours",

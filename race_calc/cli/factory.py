@@ -1,32 +1,19 @@
 """Foreign potentials on the command line: --calculator "module:function"."""
 
-import sys
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
+
+from race_calc.label.methods import made_by
 
 HELP = 'in place of MODEL: "module:function" that makes a calculator with uncertainties (Committee, from_results); this runs your code'
 
 
 def calculator_from(spec: str):
-    """What the function makes; modules are looked for in the current folder too. Importing and calling it runs its code.
+    """The potential that the function of "module:function" makes, with its predictions.
 
-    Raises ValueError for a text of another form, a module that cannot be imported, a function that is not there or fails, and
-    for what has no predictions.
+    Raises what `race_calc.label.methods.made_by` raises, and ValueError for what has no predictions.
     """
-    module, colon, function = spec.partition(":")
-    if not (module and colon and function):
-        raise ValueError(f'--calculator is {spec!r}: write "module:function", for example my_potentials:committee')
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        made = getattr(import_module(module), function)()
-    except Exception as error:  # whatever the user's code raises
-        raise ValueError(
-            f"--calculator {spec}: {type(error).__name__}: {error} (modules are looked for in {Path.cwd()} and where "
-            "Python finds its packages)"
-        ) from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
+    made = made_by(spec)
     if not callable(getattr(made, "prediction", None)):
         raise ValueError(
             f"--calculator {spec} made a {type(made).__name__}, which has no predictions: wrap it in race_calc.Committee or "

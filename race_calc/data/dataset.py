@@ -71,20 +71,33 @@ def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
     name, part = str(path), None
     if ".npz#" in name:
         name, part = name.rsplit("#", 1)
-    if not Path(name).exists():
-        raise FileNotFoundError(f"data file {name} does not exist: check the path ({Path(name).absolute()})")
-    check_regular(Path(name), or_folder=True)  # a pipe would be waited for; some formats of ASE are folders
     source = str(path) if index == ":" else f"{path} (index {index})"  # frames are counted from its start
     if name.endswith(".npz"):
+        _check_there(Path(name))
         return _checked([(*frame, None) for frame in read_npz(name, part, index)], source)
+    return dataset_from_atoms(read_structures(name, index), source)
+
+
+def read_structures(path: str | Path, index: str | int | slice = ":") -> list[Atoms]:
+    """Structures of any file that ASE reads, with or without labels.
+
+    Raises FileNotFoundError for a missing file, ValueError for one that cannot be read.
+    """
+    _check_there(Path(path))
     try:
-        frames = read(name, index=index, do_not_split_by_at_sign=True)
+        frames = read(str(path), index=index, do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
         raise ValueError(
-            f"ASE cannot read {name} with index {index!r} ({type(error).__name__}: {shortened(str(error))}): "
+            f"ASE cannot read {path} with index {index!r} ({type(error).__name__}: {shortened(str(error))}): "
             "give a file format that ASE knows and an index inside the file"
         ) from error
-    return dataset_from_atoms([frames] if isinstance(frames, Atoms) else frames, source)
+    return [frames] if isinstance(frames, Atoms) else list(frames)
+
+
+def _check_there(path: Path) -> None:
+    if not path.exists():
+        raise FileNotFoundError(f"data file {path} does not exist: check the path ({path.absolute()})")
+    check_regular(path, or_folder=True)  # a pipe would be waited for; some formats of ASE are folders
 
 
 def dataset_from_atoms(frames: Sequence[Atoms], source: str = "the list of structures") -> Dataset:

@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc import moved_names
 from race_calc.data.dataset import PREDICTED
-from race_calc.md.extxyz import storable
+from race_calc.data.extxyz import storable
 from race_calc.md.images import monitored_images
 from race_calc.uncertainty.decisions import Decision
 from race_calc.uncertainty.prediction import Prediction, principal_std
@@ -98,7 +98,7 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
 
 
 def append_frame(path: str | Path, frame: Atoms) -> None:
-    """Append one frame, for example from `annotate`, to an extxyz file; its info comes back as `race_calc.md.extxyz.storable` says."""
+    """Append one frame, for example from `annotate`, to an extxyz file; its info comes back as `race_calc.data.extxyz.storable` says."""
     written: Atoms = frame.copy()
     written.info, written.calc = storable(frame.info), frame.calc
     ase.io.write(path, written, format="extxyz", append=True)

@@ -1,0 +1,82 @@
+"""race-calc label: energies and forces of a reference method, and geometries to compute them at."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from race_calc.cli.app import command
+
+
+@command("label")
+def label(
+    file: Annotated[Path, typer.Argument(help="structures, any file that ASE reads")],
+    method: Annotated[str | None, typer.Option("--with", metavar="METHOD", help="gfn2-xtb or gfn1-xtb (the extra xtb)")] = None,
+    calculator: Annotated[
+        str | None, typer.Option(help='in its place: "module:function" that makes an ASE calculator; this runs your code')
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="extxyz file to write; default: FILE-METHOD.xyz")] = None,
+    sample: Annotated[str | None, typer.Option(metavar="md", help="make geometries first: md, dynamics with the method itself")] = None,
+    temperatures: Annotated[str | None, typer.Option(help="of --sample md, in K, as in 600,1000,1500")] = None,
+    frames: Annotated[int | None, typer.Option(help="of --sample md, how many in all")] = None,
+    seed: Annotated[int, typer.Option(help="of --sample md")] = 0,
+    processes: Annotated[int | None, typer.Option(min=1, help="default: as many as there are cores")] = None,
+) -> None:
+    """Label structures with energies, forces and, in periodic cells, stress.
+
+    It can be killed at any moment: the same command goes on where it was, and no frame is lost or computed twice. Frames that
+    cannot be labelled go to OUT-failed.xyz with the reason.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from race_calc.data.dataset import read_structures
+    from race_calc.label.file import check_new, label_frames
+    from race_calc.label.methods import Method
+
+    if (method is None) == (calculator is None):
+        raise ValueError("give either --with METHOD or --calculator module:function")
+    reference = Method(method or calculator or "")
+    target = out or file.with_name(f"{file.stem}-{reference.name.replace(':', '-')}.xyz")
+    check_new(target)
+    plan = _plan(sample, temperatures, frames, seed)
+    structures = read_structures(file)
+    workers = processes or os.cpu_count() or 1
+    journal = target.with_name(target.name + ".sampling")
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn()
+    with Progress(*columns) as bar:
+        if plan is not None:
+            from race_calc.label.sampling import sample as run
+
+            making = bar.add_task("MD", total=plan.frames, note="")
+            structures = run(structures, plan, reference, journal, workers, lambda done, n: bar.update(making, completed=done))
+        task = bar.add_task("labels", total=len(structures), note="")
+
+        def report(done: int, failed: int, of_all: int) -> None:
+            bar.update(task, completed=done, note=f"{failed} failed" if failed else "")
+
+        found = label_frames(structures, target, reference, workers, report)
+    journal.unlink(missing_ok=True)
+    print(f"{found.count} structures labelled with {reference.name} ({reference.code()}): {found.path}")
+    if found.failed:
+        print(f"{found.failed} could not be labelled, see {found.apart}; the first: {found.reason}")
+
+
+def _plan(sample: str | None, temperatures: str | None, frames: int | None, seed: int):
+    """Of --sample md; None without it. Raises ValueError for options that are missing, or given without it."""
+    from race_calc.label.sampling import Plan
+
+    if sample is None:
+        given = [name for name, value in (("--temperatures", temperatures), ("--frames", frames)) if value is not None]
+        if given:
+            raise ValueError(f"{' and '.join(given)} belong to --sample md: add it, or leave them out")
+        return None
+    if sample.lower() != "md":
+        raise ValueError(f"--sample is {sample!r}: md is what there is")
+    if temperatures is None or frames is None:
+        raise ValueError("--sample md needs --temperatures and --frames, as in --temperatures 600,1000,1500 --frames 400")
+    try:
+        kelvins = tuple(float(each) for each in temperatures.split(","))
+    except ValueError:
+        raise ValueError(f"--temperatures is {temperatures!r}: give numbers in K with commas between them, as in 600,1000,1500") from None
+    return Plan(kelvins, frames, seed)

@@ -1,0 +1,46 @@
+"""One structure in, the same structure with labels out."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from race_calc.data.structure import checked
+from race_calc.label.methods import Method
+
+
+def label(atoms: Atoms, folder: Path, method: Method) -> Atoms:
+    """A copy of the structure with energy (eV), forces (eV/Å) and, in a periodic cell where the method has it, stress (eV/Å³, ASE sign).
+
+    Nothing but the structure goes in: no constraint, no results, no density of a structure before. The energy is the free energy
+    where the calculator tells it, whose gradient the forces are. `folder`: for files of the calculator. Info says what the labels
+    are from, see `Method.provenance`.
+
+    Raises ValueError for a structure that no method can label, and for results that are not finite; and what the calculator raises.
+    """
+    calculator = method.calculator()
+    calculator.reset()
+    if hasattr(calculator, "directory"):
+        calculator.directory = str(folder)
+    bare = checked(atoms)
+    asked = Atoms(bare.numbers, bare.positions, cell=bare.cell, pbc=bare.pbc, calculator=calculator)
+    for name in ("initial_charges", "initial_magmoms"):  # many calculators start from them
+        if atoms.has(name):
+            asked.set_array(name, atoms.get_array(name))
+    results: dict[str, Any] = {"energy": asked.get_potential_energy(), "forces": asked.get_forces()}
+    results["energy"] = calculator.results.get("free_energy", results["energy"])
+    if asked.pbc.any() and asked.cell.rank == 3:
+        with suppress(PropertyNotImplementedError, NotImplementedError):
+            results["stress"] = asked.get_stress()
+    for name, values in results.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} not finite (NaN or infinite)")
+    found: Atoms = atoms.copy()
+    found.set_constraint()
+    found.info |= method.provenance()
+    found.calc = SinglePointCalculator(found, **results)
+    return found

@@ -1,0 +1,70 @@
+"""What is labelled already, a line for each frame: a killed process loses the frame that it was at, and no other."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from race_calc.data.files import check_regular, parse_json, write_atomically
+
+KIND, VERSION = "race_calc journal of labels", 1
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A file with a line of JSON that says what the work is, and one for each piece that is done."""
+
+    path: Path
+    task: dict[str, Any]
+
+    def begin(self) -> dict[int, dict[str, Any]]:
+        """The lines that are there by the number of their piece; a half-written last one is removed. A new file where there is none.
+
+        Raises ValueError for the journal of another task.
+        """
+        first = {"format": KIND, "version": VERSION, **self.task}
+        if not os.path.lexists(self.path):
+            write_atomically(self.path, _line(first))
+            return {}
+        check_regular(self.path)
+        head, *rest = self.path.read_bytes().split(b"\n")
+        if parse_json(head, self.path, KIND, VERSION) != first:
+            raise ValueError(
+                f"{self.path} belongs to other structures, another method or another version of its program: "
+                "give another --out, or delete that file to begin anew"
+            )
+        done, kept = {}, [head]
+        for line in rest[:-1]:  # what is after the last line break was not written to its end
+            entry = json.loads(line)
+            done[int(entry["piece"])] = entry
+            kept.append(line)
+        if rest[-1:] != [b""]:
+            write_atomically(self.path, b"\n".join(kept) + b"\n")
+        return done
+
+    def append(self, piece: int, entry: dict[str, Any]) -> None:
+        """On the disk when this returns."""
+        with open(self.path, "ab") as file:
+            file.write(_line({"piece": piece, **entry}))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
+
+
+def hash_of(frames: Sequence[Atoms]) -> str:
+    """sha256 (hex) of elements, positions, cells and boundaries, bit by bit, in order."""
+    digest = hashlib.sha256()
+    for atoms in frames:
+        for values, kind in ((len(atoms), "<i8"), (atoms.numbers, "<i8"), (atoms.pbc, "u1"), (atoms.cell.array, "<f8")):
+            digest.update(np.asarray(values, dtype=kind).tobytes())
+        digest.update(np.asarray(atoms.positions, dtype="<f8").tobytes())
+    return digest.hexdigest()

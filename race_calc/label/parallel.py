@@ -1,0 +1,78 @@
+"""Work that other people's code does, over processes: one that dies takes nothing with it but its own piece."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any
+
+DIED = "its process died (killed, out of memory, or a crash in the program)"
+
+
+def over_processes(work: Callable[[Any], Any], waiting: deque[Any], processes: int) -> Iterator[tuple[Any, Any]]:
+    """(piece, result) of each piece that waits, as they are done; an exception in place of the result of a piece that raised one.
+
+    Who takes a result may put more pieces into `waiting`. `work` and the pieces must be picklable; each process works on one thread.
+    Pieces that were at work when a process died are tried again one by one, and fail if it dies again.
+    """
+    suspects = deque[Any]()
+    while waiting or suspects:
+        alone = not waiting
+        source, workers = (suspects, 1) if alone else (waiting, min(processes, len(waiting)))
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+        try:
+            for piece, result in _drained(pool, work, source, workers):
+                if not isinstance(result, BrokenProcessPool):
+                    yield piece, result
+                elif alone:
+                    yield piece, RuntimeError(DIED)
+                else:
+                    suspects.append(piece)
+        finally:
+            _end(pool)
+
+
+def _drained(pool: ProcessPoolExecutor, work: Callable[[Any], Any], source: deque[Any], workers: int) -> Iterator[tuple[Any, Any]]:
+    """Results until the source is empty or the pool broke; no more pieces are handed out than there are workers."""
+    running: dict[Future[Any], Any] = {}
+    broken = False
+    while running or (source and not broken):
+        while source and not broken and len(running) < workers:
+            piece = source.popleft()
+            try:
+                running[pool.submit(work, piece)] = piece
+            except BrokenProcessPool:
+                source.appendleft(piece)
+                broken = True
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            error = future.exception()
+            broken = broken or isinstance(error, BrokenProcessPool)
+            yield running.pop(future), future.result() if error is None else error
+
+
+def _begin() -> None:
+    """In a new process: one thread, no word on Ctrl-C (the parent ends it), and no life after the parent's."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=partial(_follow, parent), daemon=True).start()
+
+
+def _follow(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Stop the processes, also in the middle of their work."""
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()

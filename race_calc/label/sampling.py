@@ -1,0 +1,153 @@
+"""Geometries to label: MD with the method itself, at several temperatures.
+
+Every temperature has CHAINS trajectories. A frame is what a segment of Langevin dynamics ends with; each segment has a random
+state of its own, so the work can be stopped after any of them and goes on to the same frames, on as many processes as there are.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.md.langevin import Langevin
+
+from race_calc.data.structure import checked
+from race_calc.label.file import reason
+from race_calc.label.journal import Journal, hash_of
+from race_calc.label.methods import Method
+from race_calc.label.parallel import over_processes
+
+CHAINS = 4  # trajectories for each temperature
+TIMESTEP = 0.5  # fs
+SPACING = 25.0  # fs from one frame of a trajectory to the next
+START = 200.0  # fs before the first: a relaxed structure takes up half of the kinetic energy
+FRICTION = 0.02  # 1/fs
+ATTEMPTS = 5  # at a segment, each from the first structure with other velocities, before the sampling ends
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`temperatures` (K), `frames` in all, the seed of all random numbers. Raises ValueError for what is no sampling."""
+
+    temperatures: tuple[float, ...]
+    frames: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.temperatures or not all(0 < t < float("inf") for t in self.temperatures):
+            raise ValueError(f"the temperatures are {self.temperatures}: give numbers > 0, in K, such as 600,1000,1500")
+        if self.frames < len(self.temperatures):
+            raise ValueError(f"{self.frames} frames are fewer than one for each of {len(self.temperatures)} temperatures: give more")
+
+    @property
+    def chains(self) -> int:
+        return min(CHAINS * len(self.temperatures), self.frames)
+
+    def temperature(self, chain: int) -> float:
+        return self.temperatures[chain % len(self.temperatures)]
+
+    def segments(self, chain: int) -> int:
+        """Frames of a chain: they differ by one at most."""
+        return len(range(chain, self.frames, self.chains))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where a piece of a trajectory begins: `first` says that it is at the start, `attempt` how often it failed there."""
+
+    chain: int
+    number: int
+    atoms: Atoms
+    first: bool
+    attempt: int = 0
+
+
+def sample(
+    starts: Sequence[Atoms], plan: Plan, method: Method, path: Path, processes: int, report: Callable[[int, int], None] = lambda *_: None
+) -> list[Atoms]:
+    """Frames of all chains, chain after chain; chain k begins at start k, k - len(starts), …. Info: `temperature` (K), `chain`, `time_fs`.
+
+    `path`: the journal, from which the same work goes on; who has used the frames deletes it. `report`: called with the numbers of
+    frames that are there and of all. Raises ValueError for structures that cannot be moved, and where a segment fails ATTEMPTS times.
+    """
+    for k, atoms in enumerate(starts):
+        try:
+            checked(atoms)
+        except ValueError as error:
+            raise ValueError(f"structure {k}: {error}") from None
+    if not starts:
+        raise ValueError("there is no structure to begin at")
+    method.calculator()
+    settings = [CHAINS, TIMESTEP, SPACING, START, FRICTION]
+    task = {"structures": hash_of(starts), "plan": [*plan.temperatures, plan.frames, plan.seed], "settings": settings}
+    journal = Journal(path, task | {"method": method.name, "code": method.code()})
+    done = {divmod(piece, plan.frames): entry for piece, entry in journal.begin().items()}
+    waiting = deque(_next(plan, starts, chain, done) for chain in range(plan.chains))
+    while None in waiting:
+        waiting.remove(None)
+    report(len(done), plan.frames)
+    for segment, result in over_processes(partial(_run, plan=plan, method=method), waiting, processes):
+        if isinstance(result, BaseException):
+            waiting.append(_again(plan, starts, segment, result))
+            continue
+        done[segment.chain, segment.number] = result
+        journal.append(segment.chain * plan.frames + segment.number, result)
+        report(len(done), plan.frames)
+        following = _next(plan, starts, segment.chain, done)
+        if following is not None:
+            waiting.append(following)
+    return [_frame(plan, starts, *key, done[key]) for key in sorted(done)]
+
+
+def _next(plan: Plan, starts: Sequence[Atoms], chain: int, done: dict[tuple[int, int], dict[str, Any]]) -> Segment | None:
+    """The segment after the last one of a chain; None at its end."""
+    number = next(k for k in range(plan.segments(chain) + 1) if (chain, k) not in done)
+    if number == plan.segments(chain):
+        return None
+    atoms = starts[chain % len(starts)].copy()
+    if number == 0:
+        return Segment(chain, 0, atoms, first=True)
+    last = done[chain, number - 1]
+    atoms.positions = np.array(last["positions"])
+    atoms.set_momenta(np.array(last["momenta"]), apply_constraint=False)
+    return Segment(chain, number, atoms, first=False)
+
+
+def _again(plan: Plan, starts: Sequence[Atoms], segment: Segment, error: BaseException) -> Segment:
+    """The same segment from the start of the chain, with other velocities. Raises ValueError after ATTEMPTS."""
+    if segment.attempt + 1 == ATTEMPTS:
+        raise ValueError(
+            f"MD at {plan.temperature(segment.chain):g} K fails {ATTEMPTS} times in frame {segment.number} of chain {segment.chain} "
+            f"({reason(error)}): lower the temperature, or relax the structure first"
+        )
+    return Segment(segment.chain, segment.number, starts[segment.chain % len(starts)].copy(), True, segment.attempt + 1)
+
+
+def _run(segment: Segment, plan: Plan, method: Method) -> dict[str, Any]:
+    """In a process of its own: positions and momenta at the end of a segment."""
+    atoms, temperature = segment.atoms, plan.temperature(segment.chain)
+    random = np.random.default_rng([plan.seed, segment.chain, segment.number, segment.attempt])
+    calculator = method.calculator()
+    calculator.reset()
+    atoms.calc = calculator
+    if segment.first:
+        width = np.sqrt(atoms.get_masses() * units.kB * temperature)[:, None]
+        atoms.set_momenta(width * random.standard_normal((len(atoms), 3)))  # Maxwell and Boltzmann
+    dynamics = Langevin(atoms, TIMESTEP * units.fs, temperature_K=temperature, friction=FRICTION / units.fs, fixcm=False, rng=random)
+    dynamics.run(round((START if segment.first else SPACING) / TIMESTEP))
+    checked(atoms)
+    return {"positions": atoms.positions.tolist(), "momenta": atoms.get_momenta().tolist()}
+
+
+def _frame(plan: Plan, starts: Sequence[Atoms], chain: int, number: int, entry: dict[str, Any]) -> Atoms:
+    atoms: Atoms = starts[chain % len(starts)].copy()
+    atoms.set_constraint()
+    atoms.positions = np.array(entry["positions"])
+    if atoms.has("momenta"):
+        del atoms.arrays["momenta"]
+    atoms.info |= {"temperature": plan.temperature(chain), "chain": chain, "time_fs": START + number * SPACING}
+    return atoms

@@ -1,0 +1,54 @@
+"""Calculators that the tests of labelling name as "own_methods:…"."""
+
+import os
+import time
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
+
+
+def emt() -> EMT:
+    return EMT()
+
+
+def broken():
+    raise RuntimeError("no licence")
+
+
+def not_a_calculator() -> dict:
+    return {}
+
+
+class Odd(EMT):
+    """EMT that fails in a way of its own where the first atom lies at x = -1, -2, or -3, and takes its time at -4."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        kind = round(float(atoms.positions[0, 0]))
+        if kind == -1:
+            raise RuntimeError("did not\nconverge")
+        if kind == -2:
+            os._exit(3)
+        if kind == -3:
+            self.results["forces"] = np.full((len(atoms), 3), np.nan)
+        if kind == -4:
+            time.sleep(0.2)
+
+
+def odd() -> Odd:
+    return Odd()
+
+
+class Free(Calculator):
+    """Energy and free energy differ, as at a finite electronic temperature; forces only."""
+
+    implemented_properties = ["energy", "free_energy", "forces"]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": 2.0, "free_energy": 1.5, "forces": np.zeros((len(atoms), 3))}
+
+
+def free() -> Free:
+    return Free()

@@ -1,0 +1,126 @@
+"""A file labelled over processes: failures, crashes, kills, second runs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import read, write
+
+from race_calc.label.file import label_frames
+from race_calc.label.frame import label
+from race_calc.label.methods import Method
+
+ODD = Method("own_methods:odd")
+
+
+def frames(n: int, **kinds: int) -> list[Atoms]:
+    """`kinds`: f3=-1 puts the first atom of frame 3 where the odd calculator fails."""
+    made = []
+    for seed in range(n):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.05, seed=seed)
+        atoms.info["number"] = seed
+        made.append(atoms)
+    for name, place in kinds.items():
+        made[int(name[1:])].positions[0, 0] = place
+    return made
+
+
+def test_order_labels_and_info_are_kept(tmp_path):
+    given, reports = frames(5), []
+    found = label_frames(given, tmp_path / "out.xyz", ODD, 2, lambda *numbers: reports.append(numbers))
+    assert (found.count, found.failed, found.apart, found.reason) == (5, 0, None, None)
+    written = read(tmp_path / "out.xyz", ":")
+    assert [atoms.info["number"] for atoms in written] == [0, 1, 2, 3, 4]
+    for atoms, one in zip(given, written):
+        expected = label(atoms, tmp_path, ODD)
+        assert one.get_potential_energy() == expected.get_potential_energy()
+        np.testing.assert_allclose(one.get_forces(), expected.get_forces(), atol=1e-7)
+        assert one.info["labels"] == "own_methods:odd"
+    assert reports[0] == (0, 0, 5) and reports[-1] == (5, 0, 5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.xyz"]
+
+
+def test_failures_are_kept_apart_and_a_crash_takes_only_its_own_frame(tmp_path):
+    found = label_frames(frames(7, f1=-1, f3=-2, f5=-3), tmp_path / "out.xyz", ODD, 2)
+    assert (found.count, found.failed) == (4, 3) and found.apart == tmp_path / "out-failed.xyz"
+    assert [atoms.info["number"] for atoms in read(found.path, ":")] == [0, 2, 4, 6]
+    failed = {atoms.info["number"]: atoms.info["label_error"] for atoms in read(found.apart, ":")}
+    assert failed[1] == "RuntimeError: did not converge"
+    assert "its process died" in failed[3] and "forces not finite" in failed[5]
+
+
+def test_nothing_labelled_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"none of 2 structures could be labelled, see .*out-failed.xyz; the first: RuntimeError"):
+        label_frames(frames(2, f0=-1, f1=-1), tmp_path / "out.xyz", ODD, 1)
+    assert not (tmp_path / "out.xyz").exists()
+
+
+def test_a_finished_file_is_not_overwritten(tmp_path):
+    (tmp_path / "out.xyz").write_text("mine")
+    with pytest.raises(FileExistsError, match="is there already"):
+        label_frames(frames(1), tmp_path / "out.xyz", ODD, 1)
+    assert (tmp_path / "out.xyz").read_text() == "mine"
+
+
+def test_the_journal_of_other_work_is_refused(tmp_path):
+    stopped(tmp_path, frames(4), after=2)
+    with pytest.raises(ValueError, match="belongs to other structures, another method"):
+        label_frames(frames(3), tmp_path / "out.xyz", ODD, 1)
+    with pytest.raises(ValueError, match="belongs to other structures, another method"):
+        label_frames(frames(4), tmp_path / "out.xyz", Method("own_methods:emt"), 1)
+
+
+class _StoppedError(Exception):
+    pass
+
+
+def stopped(folder: Path, given: list[Atoms], after: int) -> None:
+    def report(done: int, failed: int, of_all: int) -> None:
+        if done == after:
+            raise _StoppedError
+
+    with pytest.raises(_StoppedError):
+        label_frames(given, folder / "out.xyz", ODD, 1, report)
+
+
+def test_a_half_written_line_is_done_again(tmp_path):
+    stopped(tmp_path, frames(4), after=2)
+    journal = tmp_path / "out.xyz.journal"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    reports = []
+    label_frames(frames(4), tmp_path / "out.xyz", ODD, 1, lambda *numbers: reports.append(numbers))
+    assert reports[0] == (1, 0, 4)
+    assert [atoms.info["number"] for atoms in read(tmp_path / "out.xyz", ":")] == [0, 1, 2, 3]
+
+
+def test_killed_work_goes_on_and_leaves_no_process(tmp_path):
+    given = frames(12)
+    for atoms in given:
+        atoms.positions[0, 0] = -4
+    write(tmp_path / "in.xyz", given)
+    command = [sys.executable, "-m", "race_calc", "label", "in.xyz", "--calculator", "own_methods:odd", "--out", "out.xyz"]
+    command += ["--processes", "2"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])}
+    first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    journal, began = tmp_path / "out.xyz.journal", time.monotonic()
+    while not (journal.exists() and journal.read_bytes().count(b"\n") >= 4) and time.monotonic() - began < 60:
+        time.sleep(0.02)
+    children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
+    workers = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    before = journal.read_bytes().count(b"\n") - 1
+    assert 3 <= before < 12
+    second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    assert "12 structures labelled" in second.stdout
+    assert [atoms.info["number"] for atoms in read(tmp_path / "out.xyz", ":")] == list(range(12))
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]]
