@@ -14,19 +14,20 @@ from race_calc.uncertainty.scores import CRITERIA
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "race_calc"
 DATA, UNCERTAINTY = {"data"}, {"data", "uncertainty"}
-POSTERIOR = UNCERTAINTY | {"model", "posterior"}
+LABELS = UNCERTAINTY | {"label"}
+POSTERIOR = LABELS | {"model", "posterior"}
 MAY_IMPORT = {  # room → rooms that its files may reach, directly or through others; its own is always one of them
     "data": set(),
     "label": DATA,
     "uncertainty": DATA,
-    "model": UNCERTAINTY,
-    "posterior": UNCERTAINTY | {"model"},
+    "model": LABELS,
+    "posterior": LABELS | {"model"},
     "evaluate": UNCERTAINTY,
     "md": UNCERTAINTY,
     "interfaces": POSTERIOR,
     "train": POSTERIOR | {"evaluate"},
     "report": POSTERIOR | {"evaluate", "md"},
-    "cli": POSTERIOR | {"label", "evaluate", "md", "interfaces", "train", "report"},
+    "cli": POSTERIOR | {"evaluate", "md", "interfaces", "train", "report"},
 }
 NO_TORCH = ("data", "label", "uncertainty", "evaluate", "md")
 

@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.morse import MorsePotential
 
 from race_calc import RACECalculator
 from race_calc.posterior.checkpoint import FORMAT_VERSION, load_checkpoint
+
+
+def morse() -> MorsePotential:
+    return MorsePotential(epsilon=0.3, r0=2.6, rho0=4.0, rcut1=3.0, rcut2=4.0)
+
 
 FOLDERS = Path(__file__).parent / "old_checkpoints"
 
@@ -25,7 +31,7 @@ def test_gives_what_it_gave(version):
     assert atoms.calc.results["bald_energy"] == pytest.approx(expected["bald_energy"], rel=1e-4)
     checkpoint = load_checkpoint(folder)
     assert checkpoint.noise is None and checkpoint.last_layer is None
-    assert checkpoint.model.plan.config.repulsion == ("none" if version == 1 else "zbl")
+    assert checkpoint.model.plan.config.baseline == ("none" if version == 1 else "zbl")
 
 
 def test_every_format_has_a_folder():
@@ -41,6 +47,7 @@ def test_every_format_has_a_folder():
         "version-3-laplace",
         "version-4-ensemble",
         "version-5-ensemble",
+        "version-6-external",
         "shipped/3bpa-de",
         "shipped/3bpa-llpr",
     ),
@@ -48,7 +55,7 @@ def test_every_format_has_a_folder():
 def test_gives_every_result_that_it_gave(name):
     expected = json.loads((FOLDERS / name / "expected.json").read_text())
     atoms = Atoms(expected["numbers"], positions=expected["positions"])
-    atoms.calc = RACECalculator(FOLDERS / name, device="cpu")
+    atoms.calc = RACECalculator(FOLDERS / name, device="cpu", baseline=morse() if name == "version-6-external" else None)
     atoms.get_potential_energy()
     results = atoms.calc.results
     assert atoms.calc.checkpoint.center is None  # the means are those of the members, as they were

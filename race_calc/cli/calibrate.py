@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from race_calc.cli.app import command
-from race_calc.cli.factory import HELP, calculator_from, model_and_data
+from race_calc.cli.factory import BASELINE, HELP, baseline_from, calculator_from, model_and_data
 
 
 @command("calibrate")
@@ -17,6 +17,7 @@ def calibrate(
     frames: Annotated[str, typer.Option(help="which frames of the file, as in ASE: 450: or ::2")] = ":",
     device: Annotated[str | None, typer.Option(help="cpu (the default) or cuda")] = None,
     calculator: Annotated[str | None, typer.Option(help=HELP)] = None,
+    baseline: Annotated[str | None, typer.Option(help=BASELINE)] = None,
     out: Annotated[Path | None, typer.Option(help="with --calculator: the file to write, such as calibration.json")] = None,
 ) -> None:
     """Give the uncertainties an honest scale, and the monitor thresholds with a stated rate of false alarms.
@@ -33,14 +34,14 @@ def calibrate(
     from race_calc.report.calibration import alarms_line, floor_line, small_set_warnings, summary_table
     from race_calc.report.tables import wide_console
 
-    folder, data = model_and_data(model, data, calculator, {"--device": device})
+    folder, data = model_and_data(model, data, calculator, {"--device": device, "--baseline": baseline})
     if folder is None:
         path = _file_for(out)
         predictor, known = calculator_from(calculator or ""), None
     else:
         if out is not None:
             raise ValueError("--out goes with --calculator: the calibration of a model is kept in its folder")
-        predictor, known, path = _of_folder(folder, device or "cpu")
+        predictor, known, path = _of_folder(folder, device or "cpu", baseline)
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{path.parent} cannot be written to: copy the model folder and calibrate the copy")
     dataset = read_dataset(data, frames)
@@ -87,10 +88,10 @@ def _save(folder: Path | None, path: Path, found, model_hash: str | None) -> Non
         save_calibration(folder, found)
 
 
-def _of_folder(folder: Path, device: str):
+def _of_folder(folder: Path, device: str, baseline: str | None):
     """The predictor without a calibration, the structures that its training used, and the file of its calibration."""
     from race_calc.interfaces.calculator import RACECalculator
     from race_calc.posterior.checkpoint import CALIBRATION
 
-    predictor = RACECalculator(folder, device, calibrated=False)  # whatever is there is replaced
+    predictor = RACECalculator(folder, device, calibrated=False, baseline=baseline_from(baseline))  # whatever is there is replaced
     return predictor, predictor.checkpoint.data.get("structures"), folder / CALIBRATION

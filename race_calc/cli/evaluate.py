@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from race_calc.cli.app import command
-from race_calc.cli.factory import HELP, calculator_from, model_and_data
+from race_calc.cli.factory import BASELINE, HELP, baseline_from, calculator_from, model_and_data
 
 if TYPE_CHECKING:
     from race_calc.data.dataset import Dataset
@@ -28,6 +28,7 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="cpu (the default) or cuda")] = None,
     dtype: Annotated[str | None, typer.Option(help="float64 (the default) or float32")] = None,
     calculator: Annotated[str | None, typer.Option(help=HELP)] = None,
+    baseline: Annotated[str | None, typer.Option(help=BASELINE)] = None,
 ) -> None:
     """Measure a model on labelled data: errors, how far its uncertainties can be trusted, and how well they warn.
 
@@ -39,14 +40,14 @@ def evaluate(
     from race_calc.report.evaluation_json import write_json
     from race_calc.uncertainty.predictor import calibration_of
 
-    folder, data = model_and_data(model, data, calculator, {"--device": device, "--dtype": dtype})
+    folder, data = model_and_data(model, data, calculator, {"--device": device, "--dtype": dtype, "--baseline": baseline})
     device, dtype = device or "cpu", dtype or "float64"
     for place in (figures, None if json is None else json.parent):
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     if len({data, *ood}) < 1 + len(ood):
         raise ValueError("a data file is given twice: compare different ones")
-    predictor = calculator_from(calculator or "") if folder is None else _of_folder(folder, device, dtype)
+    predictor = calculator_from(calculator or "") if folder is None else _of_folder(folder, device, dtype, baseline)
     if figures is not None and folder is not None and not any("uncertainty" in name for name in predictor.implemented_properties):
         raise ValueError("this model gives no uncertainty: there is nothing to draw, leave out --figures")
     sets = {name: read_dataset(name, frames if name == data else ":") for name in (data, *ood)}
@@ -70,10 +71,10 @@ def evaluate(
             print(f"Figure: {path}")
 
 
-def _of_folder(folder: Path, device: str, dtype: str):
+def _of_folder(folder: Path, device: str, dtype: str, baseline: str | None):
     from race_calc.interfaces.calculator import RACECalculator
 
-    return RACECalculator(folder, device, dtype)
+    return RACECalculator(folder, device, dtype, baseline=baseline_from(baseline))
 
 
 def assessed(predictor: "Predictor", sets: "dict[str, Dataset]") -> "dict[str, Assessment]":
@@ -111,7 +112,8 @@ def compared_with_seen(predictor, checkpoint, sets: "dict[str, Dataset]", found:
     from race_calc.uncertainty.predictor import calibration_of
 
     first = next(iter(sets.values())).structures
-    references = [0.0 if checkpoint is None else checkpoint.references.reference_energy(atoms.numbers) for atoms in first]
+    plain = checkpoint is not None and not checkpoint.baseline  # else references are those of what the network adds
+    references = [checkpoint.references.reference_energy(atoms.numbers) if plain else 0.0 for atoms in first]
     known = None if checkpoint is None else checkpoint.data.get("structures")
     overlaps = {name: overlap(dataset, known, calibration_of(predictor)) for name, dataset in sets.items()}
     parts = {name: sets[name].subset(one.unseen) for name, one in overlaps.items() if one.seen and one.unseen}

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from race_calc.cli.app import app, command
+from race_calc.cli.factory import BASELINE, baseline_from
 
 posterior = typer.Typer(name="posterior", help="Posteriors for models that are trained already.", no_args_is_help=True)
 app.add_typer(posterior)
@@ -30,6 +31,7 @@ def fit(
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     mean: Annotated[str | None, typer.Option(help="the means: map or draws (laplace); left out: what was measured to be better")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    baseline: Annotated[str | None, typer.Option(help=BASELINE)] = None,
 ) -> None:
     """Fit a posterior to the data that the model was trained on; the model itself stays as it is."""
     from rich.progress import Progress
@@ -54,6 +56,7 @@ def fit(
             out,
             torch_device(device),
             lambda done, total: bar.update(task, completed=done, total=total),
+            baseline_from(baseline),
         )
     record = made.training["posterior"]
     for name in ("prior_precision", "calibration", "force_errors_over_variances"):

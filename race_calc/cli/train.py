@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from race_calc.cli.app import command
+from race_calc.cli.factory import BASELINE, baseline_from
 
 
 @command("train")
@@ -14,6 +15,7 @@ def train(
     out: Annotated[Path, typer.Option(help="folder of the run and of the finished model")],
     data: Annotated[Path | None, typer.Option(help="folder that data paths are relative to; default: that of CONFIG")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    baseline: Annotated[str | None, typer.Option(help=BASELINE)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
 ) -> None:
     """Train all members of a posterior in one run.
@@ -34,7 +36,10 @@ def train(
     keep_freed_memory()
     settings = load_config(config)
     chosen = torch_device(device)
-    prepared = prepare(settings, config.parent if data is None else data)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("baseline", total=None, visible=settings.model.baseline not in ("zbl", "none"))
+        folder = config.parent if data is None else data
+        prepared = prepare(settings, folder, baseline_from(baseline), lambda done, total: bar.update(task, completed=done, total=total))
     with TrainingProgress(settings, prepared) as progress:
         trained = run(settings, prepared, out, chosen, resume, progress)
     with Progress() as bar:

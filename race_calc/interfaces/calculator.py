@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from ase import Atoms
@@ -60,7 +61,8 @@ class RACECalculator(PredictingCalculator):
     `bald_forces`, the stress covariance); for posteriors whose members share all but the last layer (shallow-ensemble,
     llpr) a step then costs little more than that of one model. `calibrated`: recalibrate the uncertainties with what
     `race-calc calibrate` stored in the model; None: where it did. The attribute `calibration` is what is applied, or None; it
-    also gives intervals (`calibration.energy.interval(0.9)`). On Linux the process keeps freed memory for the next step
+    also gives intervals (`calibration.energy.interval(0.9)`). `baseline`: the ASE calculator that an `external` model was trained
+    as the difference to; other models bring theirs. On Linux the process keeps freed memory for the next step
     instead of returning it (`race_calc.model.hardware`). Warns (`UserWarning`, once for each composition) where a structure, or a fragment
     further than the cutoff from the rest, has a composition whose reference energy the training left open
     (`race_calc.data.references`).
@@ -84,10 +86,11 @@ class RACECalculator(PredictingCalculator):
         tables: bool = True,
         forces_epistemic: bool = True,
         calibrated: bool | None = None,
+        baseline: Any = None,
     ):
         keep_freed_memory()
         self.checkpoint = load_checkpoint(model, calibration=calibrated is not False)
-        self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables, forces_epistemic)
+        self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables, forces_epistemic, baseline)
         if calibrated and self.checkpoint.calibration is None:
             raise ValueError(f"{model} has no calibration: run `race-calc calibrate` on it, or leave out calibrated=True")
         super().__init__(offered(self.checkpoint, members, forces_epistemic), self.checkpoint.thresholds, self.checkpoint.calibration)

@@ -75,22 +75,21 @@ def _own(spec: str) -> Any:
     return made
 
 
-def made_by(spec: str) -> Any:
+def made_by(spec: str, option: str = "--calculator") -> Any:
     """What the function of "module:function" makes; modules are looked for in the current folder too. Importing and calling it
-    runs its code.
+    runs its code. `option`: what the text was given for.
 
     Raises ValueError for a text of another form, a module that cannot be imported, and a function that is not there or fails.
     """
     module, colon, function = spec.partition(":")
     if not (module and colon and function):
-        raise ValueError(f'--calculator is {spec!r}: write "module:function", for example my_potentials:committee')
+        raise ValueError(f'{option} is {spec!r}: write "module:function", for example my_potentials:committee')
     sys.path.insert(0, str(Path.cwd()))
     try:
         return getattr(import_module(module), function)()
     except Exception as error:  # whatever the user's code raises
         raise ValueError(
-            f"--calculator {spec}: {type(error).__name__}: {error} (modules are looked for in {Path.cwd()} and where "
-            "Python finds its packages)"
+            f"{option} {spec}: {type(error).__name__}: {error} (modules are looked for in {Path.cwd()} and where Python finds its packages)"
         ) from error
     finally:
         sys.path.remove(str(Path.cwd()))

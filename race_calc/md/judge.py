@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 
+from race_calc.data.contribution import BaselineError
 from race_calc.md.guard import CLOSEST, broken_geometry, explosion
 from race_calc.md.record import MonitorRecord
 from race_calc.uncertainty.decisions import Criterion, Decision, MonitorState, Violation, decide, silenced
@@ -15,6 +16,7 @@ from race_calc.uncertainty.prediction import Prediction
 from race_calc.uncertainty.scores import all_scores
 
 STRUCTURE = "structure"  # what an exploded structure violates, in the place of a score
+BASELINE = "baseline"  # the same of a structure for which the baseline of the model fails
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +59,9 @@ def judge(seen: Sight, criteria: Sequence[Criterion], state: MonitorState, silen
 
 def refusal(seen: Sight, image: int | None, error: Exception) -> MonitorRecord:
     """The record of a halt because a calculator refuses an image; there are no scores, and the energy is NaN."""
-    violation = Violation(
-        seen.dynamics.nsteps,
-        STRUCTURE,
-        math.nan,
-        CLOSEST,
-        image=image,
-        action="halt",
-        message=f"the calculator refuses the structure: {error}",
-    )
+    criterion = BASELINE if isinstance(error, BaselineError) else STRUCTURE
+    message = str(error) if criterion == BASELINE else f"the calculator refuses the structure: {error}"
+    violation = Violation(seen.dynamics.nsteps, criterion, math.nan, CLOSEST, image=image, action="halt", message=message)
     return MonitorRecord(step=violation.step, **_clock(seen), energy=math.nan, scores={}, decision=Decision((violation,)))
 
 

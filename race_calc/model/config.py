@@ -3,11 +3,14 @@
 Each field's ``description`` states its allowed values; error messages print it.
 """
 
-from typing import Annotated, Literal
+import warnings
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 import race_calc.model.heads  # noqa: F401  (registers the heads)
+from race_calc.model.baseline import names as baselines
 from race_calc.model.channels import channels_of, heads, outputs_of_head
 from race_calc.model.e3nn_import import o3
 
@@ -45,9 +48,27 @@ class ModelConfig(Settings):
     product_channels: int = Field(32, ge=1, le=MOST_CHANNELS, description=f"a whole number >= 1 (at most {MOST_CHANNELS})")
     n_bessel: int = Field(8, ge=1, le=1000, description="a whole number >= 1 (at most 1000)")
     cutoff: float = Field(5.0, gt=0.0, le=50.0, description="a number > 0, in Å (at most 50)")
-    repulsion: Literal["zbl", "none"] = Field("zbl", description="zbl or none (short-range repulsion of nuclei)")
+    baseline: str = Field("zbl", description=f"{', '.join(baselines())} (what the network learns the difference to)")
     head: str = Field("joint", description="mse, energy or joint")
     force_covariance: Literal["matrix-log", "cholesky"] = Field("matrix-log", description="matrix-log or cholesky")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, content: Any) -> Any:
+        """`repulsion` was the name of `baseline` in 0.1."""
+        if not isinstance(content, Mapping) or "repulsion" not in content or "baseline" in content:
+            return content
+        warnings.warn(
+            "model.repulsion is model.baseline now: write that; the old name goes with version 0.3", DeprecationWarning, stacklevel=2
+        )
+        return {"baseline": content["repulsion"], **{key: value for key, value in content.items() if key != "repulsion"}}
+
+    @field_validator("baseline")
+    @classmethod
+    def _known_baseline(cls, baseline: str) -> str:
+        if baseline not in baselines():
+            raise ValueError(f"the baselines are {', '.join(baselines())}")
+        return baseline
 
     @field_validator("hidden_irreps")
     @classmethod

@@ -16,12 +16,11 @@ reach            r_c = 1.5 (R_i + R_j), at most the cutoff of the model    `REAC
 ================ ========================================================= ==============================
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from ase import units
 from ase.data import covalent_radii
 
+from race_calc.data.contribution import Contribution
 from race_calc.data.graph import Graph
 from race_calc.model.cutoff import envelope
 
@@ -32,17 +31,8 @@ LENGTH, EXPONENT = 0.46850, 0.23  # Å
 REACH = 1.5  # r_c in sums of covalent radii
 
 
-@dataclass(frozen=True)
-class Repulsion:
-    """atom_energy (N,) eV, half of every pair each; forces (N, 3) eV/Å; virial (B, 3, 3) eV, dE/dε of a symmetric strain."""
-
-    atom_energy: np.ndarray
-    forces: np.ndarray
-    virial: np.ndarray
-
-
-def repulsion(graph: Graph, cutoff: float) -> Repulsion:
-    """Of every structure of the graph, which holds the pairs within `cutoff` (Å)."""
+def repulsion(graph: Graph, cutoff: float) -> Contribution:
+    """Of every structure of the graph, which holds the pairs within `cutoff` (Å); of each pair half to each atom."""
     centre, neighbour = graph.edge_index
     z_i, z_j = graph.numbers[centre], graph.numbers[neighbour]
     vectors = graph.edge_vectors
@@ -57,7 +47,7 @@ def repulsion(graph: Graph, cutoff: float) -> Repulsion:
     np.add.at(forces, neighbour, -half)
     virial = np.zeros((graph.n_structures, 3, 3))
     np.add.at(virial, graph.batch[centre], half[:, :, None] * vectors[:, None, :])
-    return Repulsion(np.bincount(centre, weights=0.5 * energy, minlength=graph.n_atoms), forces, virial)
+    return Contribution(np.bincount(centre, weights=0.5 * energy, minlength=graph.n_atoms), forces, virial)
 
 
 def _pair(z_i: np.ndarray, z_j: np.ndarray, r: np.ndarray, reach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

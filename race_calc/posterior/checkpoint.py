@@ -39,7 +39,7 @@ from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.storage import read_calibration, write_calibration
 
 FORMAT = "race_calc checkpoint"
-FORMAT_VERSION = 5  # 2: short-range repulsion; 3: shared trunks, label noise, last-layer covariance; 4: a manifest; 5: products
+FORMAT_VERSION = 6  # 2: short-range repulsion; 3: shared trunks, label noise; 4: a manifest; 5: products; 6: other baselines
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
 MOST_NEIGHBOURS = 100_000.0
 
@@ -62,6 +62,7 @@ class Checkpoint:
     last_layer  covariance (L, L) of the last-layer weights where the posterior has it, or None
     center      name → (1, …), the MAP, whose predictions are the means; None: the mean of the members
     calibration what `race-calc calibrate` found, or None
+    baseline    what tells the baseline of the training (`race_calc.model.baseline.record`)
     =========== ============================================================================
     """
 
@@ -76,6 +77,7 @@ class Checkpoint:
     last_layer: np.ndarray | None = None
     center: Parameters | None = None
     calibration: Calibration | None = None
+    baseline: dict = field(default_factory=dict)
 
     @property
     def members(self) -> int:
@@ -100,6 +102,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
         "training": checkpoint.training,
         "data": checkpoint.data,
         "noise": None if checkpoint.noise is None else asdict(checkpoint.noise),
+        "baseline": checkpoint.baseline,
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
     for name, value in (checkpoint.center or {}).items():
@@ -148,6 +151,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
         extra = {key: dict(config[key]) for key in ("thresholds", "training", "data")}
         for name in extra["thresholds"]:
             _number(extra["thresholds"], name)
+        baseline = {} if config["version"] < 6 else dict(config["baseline"])
         noise = None if config["version"] < 3 or config["noise"] is None else Noise(**config["noise"])
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG} lacks the key {error}: the file is incomplete, copy it again") from None
@@ -165,6 +169,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
         last_layer=last_layer,
         center=center,
         calibration=_read_calibration(folder, sha256(content)) if calibration else None,
+        baseline=baseline,
     )
 
 
@@ -185,7 +190,8 @@ def _model_config(stored: dict, version: int) -> ModelConfig:
     """The architecture; every key must be there, defaults may change between releases. Raises KeyError for one that is not."""
     if not isinstance(stored, dict):
         raise TypeError(f"model is {shortened(repr(stored))}, not a mapping")
-    stored = stored | ({"repulsion": "none"} if version < 2 else {})
+    if version < 6:
+        stored = {"baseline": "none" if version < 2 else stored["repulsion"], **{k: v for k, v in stored.items() if k != "repulsion"}}
     stored = ({"correlation": 1, "product_channels": 1} if version < 5 else {}) | stored
     config = ModelConfig.model_validate(stored)
     for key in ModelConfig.model_fields:

@@ -2,12 +2,15 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
+from race_calc.data.contribution import Baseline, Contribution
 from race_calc.data.graph import Graph
 from race_calc.data.references import References
+from race_calc.model.baseline import baseline_of, check
 from race_calc.model.compiled import Evaluate, compiled_evaluate
 from race_calc.model.hardware import member_map, one_main_thread
 from race_calc.model.kernels.messages import kernels_usable, why_not
@@ -15,7 +18,6 @@ from race_calc.model.layout import MAX_BLOCKS, Layout, Numerics
 from race_calc.model.outputs import Outputs
 from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
 from race_calc.model.race import Race, evaluate, layout_of
-from race_calc.model.repulsion import Repulsion, repulsion
 from race_calc.model.table import table_knots, tabulated
 from race_calc.model.weights import ready
 from race_calc.posterior.base import by_name
@@ -37,7 +39,7 @@ class StackPosterior:
     covariance (L, L) of the last-layer weights, which gives the epistemic variance of energies in closed form, or None.
     `paired`: the sets are draws in antithetic pairs. `centered`: `parameters` has one row more, the first, which gives the means.
     `folded`: `parameters` has the mean of the sets and one set of each pair (`race_calc.posterior.pairs`). `forces_closed_form`: the
-    spread of the sets is that of `last_layer`, not of a sample of it.
+    spread of the sets is that of `last_layer`, not of a sample of it. `baseline`: what is added to the network, or None.
     """
 
     model: Race
@@ -51,6 +53,7 @@ class StackPosterior:
     centered: bool = False
     folded: bool = False
     forces_closed_form: bool = False
+    baseline: Baseline | None = None
 
     @property
     def members(self) -> int:
@@ -72,9 +75,7 @@ class StackPosterior:
         with torch.no_grad():
             outputs = self._outputs(layout)
             outputs = unfolded(outputs) if self.folded else outputs
-        config = self.model.plan.config
-        known = repulsion(graph, config.cutoff) if config.repulsion == "zbl" else None
-        return self._prediction(outputs, graph, known)
+        return self._prediction(outputs, graph, None if self.baseline is None else self.baseline(graph))
 
     def _outputs(self, layout: Layout) -> Outputs:
         if self.compiled is not None:
@@ -94,7 +95,7 @@ class StackPosterior:
         tensors = member_map(rows, torch.device("cpu"))(part, *self.parameters.values())
         return Outputs.of_flat(tensors, [output.name for output in self.model.plan.outputs])
 
-    def _prediction(self, outputs: Outputs, graph: Graph, known: Repulsion | None) -> Prediction:
+    def _prediction(self, outputs: Outputs, graph: Graph, known: Contribution | None) -> Prediction:
         per_atom, forces, virial = self.references.per_atom(graph.numbers), array(outputs.forces), array(outputs.virial)
         if known is not None:  # float64: never mixed with float32 energies
             per_atom, forces, virial = per_atom + known.atom_energy, forces + known.forces, virial + known.virial
@@ -104,6 +105,8 @@ class StackPosterior:
         if (volume > 0).any():
             with np.errstate(divide="ignore", invalid="ignore"):
                 stress = virial / np.where(volume > 0, volume, np.nan)[:, None, None]
+            if known is not None and np.isnan(known.virial).any():  # of a calculator without a stress
+                stress = None
         members, atoms = outputs.atom_energy.shape
         heads = {output.name: output.members(array(outputs.heads[output.name])) for output in self.model.plan.outputs}
         if self.folded:
@@ -141,14 +144,16 @@ def load_stack(
     compile: bool | None = None,
     tables: bool = True,
     forces_epistemic: bool = True,
+    baseline: Any = None,
 ) -> StackPosterior:
     """The stack of a checkpoint, cast to `dtype` on `device`.
 
-    `compile`: on a CPU, use the compiled kernels; None: where the package has them. On a GPU, True: let torch compile the
-    model. `tables`: with the kernels, radial functions from tables. `forces_epistemic`: False leaves out the forces of
-    every member where they share their trunk, which makes a step nearly as cheap as that of one model.
-    Raises RuntimeError when `compile` is True and there are no compiled kernels (CPU) or torch is too old to compile (GPU),
-    ValueError when `forces_epistemic` is False and the members share nothing.
+       `compile`: on a CPU, use the compiled kernels; None: where the package has them. On a GPU, True: let torch compile the
+       model. `tables`: with the kernels, radial functions from tables. `forces_epistemic`: False leaves out the forces of
+       every member where they share their trunk, which makes a step nearly as cheap as that of one model. `baseline`: the calculator of a
+       model whose baseline is `external`. Raises what `race_calc.model.baseline` raises where it is not that of the training,
+    RuntimeError when `compile` is True and there are no compiled kernels (CPU) or torch is too old to compile (GPU),
+       ValueError when `forces_epistemic` is False and the members share nothing.
     """
     parameters = checkpoint.parameters
     if checkpoint.center is not None:
@@ -161,11 +166,14 @@ def load_stack(
     kernels = compile is not False and kernels_usable(device)
     if compile and not kernels and device.type == "cpu":
         raise RuntimeError(why_not(device))
+    config = checkpoint.model.plan.config
+    added = baseline_of(config.baseline, config.cutoff, baseline)
+    check(config.baseline, added, checkpoint.baseline)
     posterior = by_name(checkpoint.posterior)
     fold = forces_epistemic and posterior.paired and checkpoint.center is None and foldable(parameters)
     parameters = folded(parameters) if fold else parameters
     if kernels and tables:
-        parameters = tabulated(parameters, checkpoint.model.plan.config)
+        parameters = tabulated(parameters, config)
     parameters = ready({name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}, checkpoint.model.plan)
     return StackPosterior(
         checkpoint.model,
@@ -179,6 +187,7 @@ def load_stack(
         checkpoint.center is not None,
         fold,
         forces_epistemic and is_closed_form(checkpoint.parameters, checkpoint.last_layer),
+        added,
     )
 
 

@@ -44,7 +44,7 @@ def model_lines(checkpoint: Checkpoint) -> dict[str, str]:
         "embedding": f"{config.features_dim} features",
         "radial": f"{config.n_bessel} Bessel functions, hidden layers {list(config.radial_hidden)}",
         "cutoff": f"{config.cutoff} Å, {model.neighbours:.1f} neighbours on average",
-        "repulsion": config.repulsion,
+        "baseline": f"{config.baseline} {checkpoint.baseline.get('code', '')}".rstrip(),
         "head": head,
         "posterior": f"{checkpoint.posterior}, members: {checkpoint.members}"
         + (", the means are those of the MAP" if checkpoint.center else ""),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -72,13 +73,19 @@ class Request:
 
 
 def fit_posterior(
-    checkpoint: Checkpoint, request: Request, data: Path, folder: Path, device: torch.device, progress: Progress = lambda done, total: None
+    checkpoint: Checkpoint,
+    request: Request,
+    data: Path,
+    folder: Path,
+    device: torch.device,
+    progress: Progress = lambda done, total: None,
+    baseline: Any = None,
 ) -> Checkpoint:
     """Fit a posterior to one member of a trained model and write the new model to `folder`.
 
-    `data`: the folder that the data paths of its training are relative to. Raises ValueError for data other than those of
-    the training, a member that is not there, a model whose members are not models of their own, a posterior that is not post
-    hoc, and what `parse_config` refuses.
+    `data`: the folder that the data paths of its training are relative to. `baseline`: the calculator of an external one.
+    Raises ValueError for data other than those of the training, a member that is not there, a model whose members are not models
+    of their own, a posterior that is not post hoc, and what `parse_config` refuses.
     """
     member, fitting = request.member, [name for name in names() if by_name(name).post_hoc]
     if request.method not in fitting:
@@ -97,7 +104,7 @@ def fit_posterior(
     model = checkpoint.model.plan.config.to_dict()  # complete, also where an earlier release wrote the rest
     changes = {"model": model, "posterior": request.method, "members": request.members, "mean": request.mean}
     config = parse_config(checkpoint.training["config"] | changes, "the model's configuration")
-    prepared = prepare(config, data)
+    prepared = prepare(config, data, baseline)
     if prepared.data_hash != checkpoint.data.get("sha256"):
         raise ValueError(f"the data in {data} are not those that the model was trained on: their SHA-256 differs")
     if prepared.references != checkpoint.references or prepared.split.to_dict() != checkpoint.data.get("split"):
@@ -140,8 +147,10 @@ def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitte
         noise=fitted.noise,
         last_layer=fitted.last_layer,
         center=fitted.center if config.mean == "map" else None,
+        baseline=prepared.baseline,
     )
-    checkpoint.thresholds.update(validation_thresholds(load_stack(checkpoint, torch.float64, context.device), prepared.validation))
+    stack = load_stack(checkpoint, torch.float64, context.device, baseline=prepared.external)
+    checkpoint.thresholds.update(validation_thresholds(stack, prepared.validation))
     card = folder / CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else card_text(config, checkpoint)
     save_checkpoint(folder, checkpoint, text)

@@ -5,22 +5,26 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 
+from race_calc.data.contribution import Baseline, BaselineError
 from race_calc.data.dataset import Dataset, check_same_elements, read_dataset
 from race_calc.data.graph import average_neighbours, from_atoms
 from race_calc.data.hashes import data_hash, geometry_hashes
 from race_calc.data.references import References, fit_references, read_isolated_atoms
 from race_calc.data.split import Split, make_split
 from race_calc.data.targets import Example, examples_of, extra_labels
+from race_calc.label.calculated import Calculated
+from race_calc.model.baseline import baseline_of, record
 from race_calc.model.channels import outputs_of_head
 from race_calc.model.heads import initial_offsets
 from race_calc.model.parameters import Parameters, initialise, parameter_shapes
 from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
-from race_calc.model.repulsion import repulsion
-from race_calc.posterior.base import by_name
+from race_calc.posterior.base import Progress, by_name
 from race_calc.train.config import TrainConfig
 
 MOST_PARAMETERS = 300_000_000  # of all members; the state of a training is six times as large: 7 GiB in float32
@@ -38,12 +42,16 @@ class Prepared:
     data_hash: str
     structures: dict[str, str]  # "train", "validation" → geometry hashes with spaces between
     fingerprint: str  # of configuration, references and data: a resumed run must have the same
+    baseline: dict[str, Any]  # what a checkpoint keeps of it
+    external: Any  # the calculator of the user that is the baseline, or None
 
 
-def prepare(config: TrainConfig, folder: Path) -> Prepared:
+def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: Progress = lambda done, total: None) -> Prepared:
     """Read the data (paths relative to `folder`), fit the references and draw the first weights.
 
-    Raises FileNotFoundError or ValueError for data that is missing or cannot be used.
+    `baseline`: the calculator of `model.baseline: external`. `progress` is told for how many structures the baseline is computed.
+
+    Raises FileNotFoundError or ValueError for data that is missing or cannot be used, and what the baseline raises.
     """
     outputs = outputs_of_head(config.model.head, config.model.force_covariance)
     labels = [output.label for output in outputs if output.label]
@@ -59,10 +67,13 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
         extra_labels(validation, labels, config.data.validation)
         digest = hashlib.sha256((data_hash(train) + data_hash(validation)).encode()).hexdigest()
     check_same_elements(train, validation)
-    if config.model.repulsion == "zbl":
-        train, validation = (without_repulsion(part, config.model.cutoff) for part in (train, validation))
-    isolated = config.data.isolated_atoms
-    references = fit_references(train, read_isolated_atoms(folder / isolated) if isolated else None)
+    read = read_isolated_atoms(folder / config.data.isolated_atoms) if config.data.isolated_atoms else None
+    name, cutoff = config.model.baseline, config.model.cutoff
+    added = baseline_of(name, cutoff, baseline, continues=False)
+    if added is not None:
+        train, validation = (without_baseline(part, added, cutoff, progress) for part in (train, validation))
+    less = None if read is None else {z: energy - _of_atom(added, z, cutoff) for z, energy in read.items()}
+    references = fit_references(train, less)
     examples = examples_of(train, references, config.model.cutoff, labels)
     plan = make_plan(config.model, len(references.species))
     check_size(plan, config)
@@ -70,7 +81,10 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
     model = Race(plan, references.species, references.scale, neighbours)
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
     offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2)
-    run = json.dumps([config.to_dict(), references.to_dict(), OPTIMISER], sort_keys=True)
+    kept = record(name, added, train.structures)
+    # the last digits of an SCF are not the same everywhere: its program and the data stand for what it gives
+    fixed = [kept.get("code"), read] if isinstance(added, Calculated) else references.to_dict()
+    run = json.dumps([config.to_dict(), fixed, OPTIMISER], sort_keys=True)
     extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
     fingerprint = hashlib.sha256((run + digest).encode() + extra).hexdigest()
     return Prepared(
@@ -83,6 +97,8 @@ def prepare(config: TrainConfig, folder: Path) -> Prepared:
         data_hash=digest,
         structures={name: " ".join(geometry_hashes(part)) for name, part in (("train", train), ("validation", validation))},
         fingerprint=fingerprint,
+        baseline=kept,
+        external=baseline,
     )
 
 
@@ -101,9 +117,15 @@ def member_seeds(config: TrainConfig) -> list[int]:
     return [int(seed) for seed in np.random.SeedSequence(config.training.seed).generate_state(config.trained, np.uint64) >> 1]
 
 
-def without_repulsion(dataset: Dataset, cutoff: float) -> Dataset:
-    """The labels less the repulsion that every prediction adds."""
-    known = [repulsion(from_atoms(atoms, cutoff), cutoff) for atoms in dataset.structures]
+def without_baseline(dataset: Dataset, baseline: Baseline, cutoff: float, progress: Progress = lambda done, total: None) -> Dataset:
+    """The labels less what every prediction adds. Raises BaselineError naming the structure for which there is nothing."""
+    known = []
+    for i, atoms in enumerate(dataset.structures):
+        try:
+            known.append(baseline(from_atoms(atoms, cutoff)))
+        except BaselineError as error:
+            raise BaselineError(f"structure {i} of {len(dataset)}: {error}") from error
+        progress(i + 1, len(dataset))
     return replace(
         dataset,
         energy=dataset.energy - [k.atom_energy.sum() for k in known],
@@ -113,3 +135,8 @@ def without_repulsion(dataset: Dataset, cutoff: float) -> Dataset:
             for stress, k, atoms in zip(dataset.stress, known, dataset.structures)
         ),
     )
+
+
+def _of_atom(baseline: Baseline | None, z: int, cutoff: float) -> float:
+    """Energy of an isolated atom, eV."""
+    return 0.0 if baseline is None else float(baseline(from_atoms(Atoms([z], [[0.0, 0.0, 0.0]]), cutoff)).atom_energy.sum())

@@ -1,5 +1,6 @@
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from race_calc.data.graph import collate, from_atoms
 from race_calc.model.repulsion import COULOMB, REACH, repulsion
 from race_calc.posterior.manifest import write_manifest
 from race_calc.train.config import load_config
-from race_calc.train.prepare import prepare, without_repulsion
+from race_calc.train.prepare import prepare, without_baseline
 
 CUTOFF = 4.0
 
@@ -103,7 +104,7 @@ def test_training_leaves_out_what_prediction_adds(tiny_model, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(tiny_model, bare)
     config = json.loads((bare / "config.json").read_text())
-    config["model"]["repulsion"] = "none"
+    config["model"]["baseline"] = "none"
     (bare / "config.json").write_text(json.dumps(config))
     write_manifest(bare)
     atoms = rattled(molecule("CH3CH2OH"))
@@ -117,7 +118,7 @@ def test_training_leaves_out_what_prediction_adds(tiny_model, tmp_path):
     whole, model = results
     labelled = atoms.copy()
     labelled.calc = SinglePointCalculator(labelled, **{k: whole[k] for k in ("energy", "forces", "stress")})
-    rest = without_repulsion(dataset_from_atoms([labelled]), CUTOFF)
+    rest = without_baseline(dataset_from_atoms([labelled]), partial(repulsion, cutoff=CUTOFF), CUTOFF)
     assert whole["energy"] > model["energy"] + 1.0
     assert rest.energy[0] == pytest.approx(model["energy"], abs=1e-9)
     np.testing.assert_allclose(rest.forces[0], model["forces"], atol=1e-10)
@@ -132,7 +133,7 @@ def test_training_does_leave_it_out(tmp_path):
     write_run(tmp_path)
     write(tmp_path / "validation.xyz", [frame(99, periodic=True), frame(98)])
     prepared = {
-        kind: prepare(load_config(write_run(tmp_path, data__validation="validation.xyz", model__repulsion=kind)), tmp_path)
+        kind: prepare(load_config(write_run(tmp_path, data__validation="validation.xyz", model__baseline=kind)), tmp_path)
         for kind in ("zbl", "none")
     }
 

@@ -123,7 +123,7 @@ def test_missing_key(model, key):
         load_trusted(model)
 
 
-@pytest.mark.parametrize("key", ["repulsion", "cutoff"])
+@pytest.mark.parametrize("key", ["baseline", "cutoff"])
 def test_missing_key_of_the_model(model, key):
     """Defaults may change between releases, so a checkpoint states them all."""
     config = json.loads((model / "config.json").read_text())

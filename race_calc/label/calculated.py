@@ -1,0 +1,94 @@
+"""An ASE calculator as a baseline: the network learns the difference to it."""
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+
+from race_calc.data.contribution import BaselineError, Contribution
+from race_calc.data.graph import Graph
+from race_calc.label.methods import Method
+
+
+class Calculated:
+    """Graph → Contribution by a calculator: a `Method`, which makes one, or a calculator of the user.
+
+    Structures are neutral and without unpaired electrons. `continues`: of a structure with the same atoms as the last one only the
+    positions are new to the calculator, so a method that can starts from its last density. Raises BaselineError, with the name, where
+    it fails twice, the second time from the beginning, or gives what is not finite.
+    """
+
+    def __init__(self, source: Any, continues: bool = True):
+        self.source, self.continues = source, continues
+        self._calculator: Any = None
+        self._atoms: Atoms | None = None
+
+    @property
+    def name(self) -> str:
+        return self.source.name if isinstance(self.source, Method) else type(self.source).__name__
+
+    def __call__(self, graph: Graph) -> Contribution:
+        parts = [self._of(graph, k) for k in range(graph.n_structures)]
+        energies, forces, virials = zip(*parts)
+        return Contribution(np.concatenate(energies), np.concatenate(forces), np.stack(virials))
+
+    def _of(self, graph: Graph, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Energies (n,), forces (n, 3) and virial (3, 3) of structure k."""
+        part = slice(graph.ptr[k], graph.ptr[k + 1])
+        atoms = self._moved(graph.numbers[part], graph.positions[part], graph.cell[k], graph.pbc[k])
+        try:
+            return self._values(atoms)
+        except Exception:  # whatever the program meets; the last density may be a bad start
+            self.forget()
+            atoms = self._moved(graph.numbers[part], graph.positions[part], graph.cell[k], graph.pbc[k])
+        try:
+            return self._values(atoms)
+        except Exception as error:
+            self.forget()
+            raise BaselineError(
+                f"the baseline {self.name} gives nothing for this structure ({type(error).__name__}: {error}); the model predicts "
+                "differences to it, so there is no prediction"
+            ) from error
+
+    def forget(self) -> None:
+        """The next structure is the first."""
+        self._atoms = None
+        if self._calculator is not None:
+            self._calculator.reset()
+        if isinstance(self.source, Method):
+            self._calculator = None
+
+    def _moved(self, numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> Atoms:
+        last = self._atoms
+        if not self.continues or last is None or not (np.array_equal(last.numbers, numbers) and np.array_equal(last.pbc, pbc)):
+            self.forget()
+            self._calculator = self.source.calculator() if isinstance(self.source, Method) else self.source
+            last = self._atoms = Atoms(numbers, positions, cell=cell, pbc=pbc, calculator=self._calculator)
+        last.set_cell(cell)
+        last.positions[:] = positions
+        return last
+
+    def _values(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        forces = np.array(atoms.get_forces(), dtype=np.float64)
+        energy = float(atoms.get_potential_energy())
+        results = self._calculator.results
+        energy = float(results.get("free_energy", energy))  # whose gradient the forces are
+        energies = np.array(results.get("energies", np.full(len(atoms), energy / len(atoms))), dtype=np.float64)
+        energies += (energy - energies.sum()) / len(atoms)
+        virial = self._virial(atoms)
+        if not (np.isfinite(energies).all() and np.isfinite(forces).all() and np.isfinite(energy)):
+            raise ValueError("numbers that are not finite")
+        return energies, forces, virial
+
+    def _virial(self, atoms: Atoms) -> np.ndarray:
+        if not atoms.pbc.any() or atoms.cell.rank < 3:
+            return np.zeros((3, 3))
+        try:
+            return np.asarray(atoms.get_stress(voigt=False) * atoms.cell.volume)
+        except (PropertyNotImplementedError, NotImplementedError):
+            return np.full((3, 3), np.nan)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: programs of a library stay behind."""
+        return {"source": self.source, "continues": self.continues, "_calculator": None, "_atoms": None}
