@@ -23,7 +23,8 @@ class TrainingProgress:
         self._bar.console.print(
             f"{config.posterior}: {config.trained} model{'s' * (config.trained > 1)} of {weights} weights, "
             f"{len(prepared.train)} structures to train on, "
-            f"{len(prepared.validation)} to validate"
+            + (f"{len(prepared.low)} of the low level beside them, " if prepared.low else "")
+            + f"{len(prepared.validation)} to validate"
         )
         self._task: TaskID | None = None
 

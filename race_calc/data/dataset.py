@@ -125,12 +125,12 @@ def dataset_from_atoms(frames: Sequence[Atoms], source: str = "the list of struc
     return _checked(labelled, source)
 
 
-def check_same_elements(train: Dataset, validation: Dataset) -> None:
-    """Raise ``ValueError`` when ``validation`` holds an element that ``train`` lacks. Fewer elements in ``validation`` are fine."""
-    unseen = sorted(set(validation.elements) - set(train.elements))
+def check_same_elements(train: Dataset, other: Dataset, name: str = "the validation set") -> None:
+    """Raise ``ValueError`` when ``other`` holds an element that ``train`` lacks. Fewer elements in it are fine."""
+    unseen = sorted(set(other.elements) - set(train.elements))
     if unseen:
         raise ValueError(
-            f"the validation set holds {element_names(unseen)}, which the training set "
+            f"{name} holds {element_names(unseen)}, which the training set "
             f"({element_names(train.elements)}) lacks: give both sets the same elements"
         )
 

@@ -43,8 +43,9 @@ class Overlap:
 def overlap(dataset: Dataset, known: Mapping[str, str] | None, calibration: Calibration | None) -> Overlap:
     """Which structures of `dataset` the training and the calibration have seen (`geometry_hashes`: same atoms at the same places).
 
-    `known`: "train" and "validation" → hashes with blanks between them, as the record of a model has them, or None. A calibration
-    of an older version names no structures: then only the very same data set is recognised.
+    `known`: "train", "validation" and "low_level" (trained on with cheap labels) → hashes with blanks between them, as the record of
+    a model has them, or None. A calibration of an older version names no structures: then only the very same data set is
+    recognised.
     """
     hashes = geometry_hashes(dataset)
 
@@ -52,7 +53,8 @@ def overlap(dataset: Dataset, known: Mapping[str, str] | None, calibration: Cali
         values = set(stored.split())
         return tuple(i for i, value in enumerate(hashes) if value in values)
 
-    trained, chosen = (() if known is None else among(known.get(part, "")) for part in ("train", "validation"))
+    told = known or {}
+    trained, chosen = among(f"{told.get('train', '')} {told.get('low_level', '')}"), among(told.get("validation", ""))
     calibrated: tuple[int, ...] = ()
     untold = ["training"] if known is None else []
     if calibration is not None and calibration.structures:

@@ -5,7 +5,7 @@ A method is a file of this folder with a subclass of `Posterior` and a line in B
 ============= ===================================================================================
 when          asked
 ============= ===================================================================================
-configuration `default_members`, `heads`, `recipes`, `means`, `check_members`, `check_training`
+configuration `default_members`, `heads`, `recipes`, `means`, `two_levels`, `check_members`, `check_training`
 start         `independent`, `many_last_layers`, `initial_state`, `empty_collection`
 every step    `stack`, `loss`, `step`; `random_steps` and `plateau` before it
 every epoch   `score`, `collect`
@@ -146,6 +146,7 @@ class Posterior:
     shared_trunk          members of its checkpoint differ in their last layers only
     paired                its parameter sets are draws in antithetic pairs
     last_layer_covariance its checkpoint has the covariance of the last-layer weights
+    two_levels            it can learn from cheap labels beside the others (`race_calc.train.levels`)
     validation_use        sentence for the card: what the validation structures were used for
     ===================== =================================================================================
     """
@@ -164,6 +165,7 @@ class Posterior:
     shared_trunk: bool = False
     paired: bool = False
     last_layer_covariance: bool = False
+    two_levels: bool = True
     validation_use: str = "The best weights were chosen on these structures."
 
     def check_members(self, members: int) -> None:

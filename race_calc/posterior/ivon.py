@@ -112,6 +112,7 @@ class Ivon(Posterior):
     heads = recipes = ("joint",)  # its loss must be a likelihood
     independent = False
     random_steps = True
+    two_levels = False
     validation_use = "The weights are those of the last step."
 
     def check_training(self, epochs: int, stress_weight: float) -> None:

@@ -44,6 +44,7 @@ class ShallowEnsemble(Posterior):
     recipes = ("joint",)  # its loss is its own
     independent = False
     many_last_layers = shared_trunk = True
+    two_levels = False
 
     def stack(self, parameters: Parameters) -> Parameters:
         return unstacked(parameters)

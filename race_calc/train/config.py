@@ -19,6 +19,14 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message lists every problem with its key."""
 
 
+class LowLevelConfig(Settings):
+    """Cheap labels of the same elements beside those of the training (`race_calc.train.levels`)."""
+
+    file: str = Field(min_length=1, description="a path relative to the data folder")
+    isolated_atoms: str | None = Field(None, min_length=1, description="a path relative to the data folder, or null")
+    weight: float = Field(1.0, gt=0.0, description="a number > 0, of their loss beside that of the others")
+
+
 class DataConfig(Settings):
     """Which structures to learn from. Paths are relative to the data folder."""
 
@@ -28,6 +36,7 @@ class DataConfig(Settings):
     )
     validation_from: Literal["last", "random"] = Field("last", description="last or random")
     isolated_atoms: str | None = Field(None, min_length=1, description="a path relative to the data folder, or null")
+    low_level: LowLevelConfig | None = Field(None, description="a mapping with file, or null")
 
     @field_validator("validation")
     @classmethod
@@ -134,6 +143,8 @@ class TrainConfig(Settings):
                     f"with posterior {posterior.name} write training.recipe: {' or '.join(posterior.recipes)}, not {training.recipe}"
                 )
             posterior.check_training(training.epochs, training.stress_weight)
+            if "data" in info.data and info.data["data"].low_level is not None and not posterior.two_levels:
+                raise ValueError(f"posterior {posterior.name} learns from one level of labels: leave out data.low_level, or take another")
         return training
 
     @property

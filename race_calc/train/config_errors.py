@@ -3,7 +3,7 @@
 import difflib
 import reprlib
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard
+from typing import Any, get_args
 
 from race_calc.data.files import shortened
 from race_calc.model.config import Settings
@@ -25,8 +25,7 @@ def describe(problem: Mapping[str, Any], content: Mapping, root: type[Settings])
         keys.append(shortened(str(step)))
         if field is None:
             break
-        annotation = field.annotation
-        section = annotation if _is_section(annotation) else None
+        section = _section(field.annotation)
     key = ".".join(keys)
     if field is None:
         return key, _unknown_key(key, root)
@@ -72,8 +71,9 @@ def _unknown_key(key: str, root: type[Settings]) -> str:
 def _all_keys(section: type[Settings], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
-        if _is_section(field.annotation):
-            yield from _all_keys(field.annotation, f"{prefix}{name}.")
+        inner = _section(field.annotation)
+        if inner is not None:
+            yield from _all_keys(inner, f"{prefix}{name}.")
 
 
 def _given(content: Any, keys: list[str]) -> bool:
@@ -84,5 +84,9 @@ def _given(content: Any, keys: list[str]) -> bool:
     return True
 
 
-def _is_section(annotation: Any) -> TypeGuard[type[Settings]]:
-    return isinstance(annotation, type) and issubclass(annotation, Settings)
+def _section(annotation: Any) -> type[Settings] | None:
+    """The settings of a section, also of one that may be null; None for other fields."""
+    for one in (annotation, *get_args(annotation)):
+        if isinstance(one, type) and issubclass(one, Settings):
+            return one
+    return None

@@ -9,11 +9,13 @@ from race_calc.data.targets import Example
 from race_calc.model.hardware import MemberMap, member_map
 from race_calc.model.layout import Layout
 from race_calc.model.outputs import Labels
+from race_calc.model.parameters import Parameters
 from race_calc.model.race import Race
 from race_calc.posterior.base import Basis, Objective, Posterior, Progress, by_name
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.state import Shapes
 from race_calc.train.config import TrainConfig, TrainingConfig
+from race_calc.train.levels import at_level
 from race_calc.train.losses import loss
 from race_calc.train.prepare import Prepared
 
@@ -29,6 +31,8 @@ class Context:
     posterior    the method's object
     model        plan, species, scale and neighbours
     train        structures to learn from
+    low          structures with labels of the low level, and
+    low_weight   the weight of their loss
     validation   structures to choose the best weights on
     shapes       of each parameter of one row of the stack, in their order
     device       where the stack is
@@ -44,6 +48,12 @@ class Context:
     shapes: Shapes
     device: torch.device
     over_members: MemberMap
+    low: tuple[Example, ...] = ()
+    low_weight: float = 1.0
+
+    def stack(self, parameters: Parameters, high: bool = True) -> Parameters:
+        """The stack that is evaluated for the parameters in training, at a level of the labels; gradients pass through."""
+        return self.posterior.stack(at_level(parameters, high))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -76,4 +86,6 @@ def context_of(config: TrainConfig, prepared: Prepared, device: torch.device) ->
         shapes={name: value.shape[1:] for name, value in prepared.parameters.items()},
         device=device,
         over_members=member_map(config.trained, device),
+        low=prepared.low,
+        low_weight=config.data.low_level.weight if config.data.low_level else 1.0,
     )

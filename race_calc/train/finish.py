@@ -15,9 +15,10 @@ from race_calc.model.parameters import Parameters, expanded, select_members, sha
 from race_calc.posterior.base import Fitted, Progress, by_name, names
 from race_calc.posterior.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
-from race_calc.posterior.state import Trained, unflatten
+from race_calc.posterior.state import Trained, flatten, unflatten
 from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.context import Context, context_of
+from race_calc.train.levels import at_level
 from race_calc.train.lock import locked
 from race_calc.train.prepare import Prepared, member_seeds, prepare
 from race_calc.train.validate import errors_of
@@ -52,9 +53,14 @@ def finish(
         "skipped_steps": state.skipped.tolist(),
     }
     with locked(folder):
+        if context.posterior.post_hoc:  # it is fitted to the plain model
+            best = at_level(unflatten(state.best, context.shapes))
+            context = replace(context, shapes={name: value.shape[1:] for name, value in best.items()})
+            trained = replace(trained, state=replace(state, best=flatten(list(best.values()))))
         fitted = context.posterior.parameter_sets(trained, context.basis(config.members or 1, config.training.seed, progress))
+        fitted = replace(fitted, parameters=at_level(fitted.parameters))
         if context.posterior.post_hoc:
-            fitted = _beside(fitted, context, unflatten(state.best, context.shapes))
+            fitted = _beside(fitted, context, best)
         return write_model(context, config, prepared, fitted, record, folder)
 
 
@@ -102,7 +108,8 @@ def fit_posterior(
             f"the parameter sets of this {checkpoint.posterior} model are draws around another one: take an {independent} model"
         )
     model = checkpoint.model.plan.config.to_dict()  # complete, also where an earlier release wrote the rest
-    changes = {"model": model, "posterior": request.method, "members": request.members, "mean": request.mean}
+    data_of = checkpoint.training["config"]["data"] | {"low_level": None}  # its trunk is trained already
+    changes = {"data": data_of, "model": model, "posterior": request.method, "members": request.members, "mean": request.mean}
     config = parse_config(checkpoint.training["config"] | changes, "the model's configuration")
     prepared = prepare(config, data, baseline)
     if prepared.data_hash != checkpoint.data.get("sha256"):

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from race_calc.model.layout import Layout
+from race_calc.model.outputs import Labels
+from race_calc.model.parameters import Parameters
 from race_calc.model.race import evaluate
 from race_calc.posterior.base import Plateau, Step
 from race_calc.posterior.checkpoint import WEIGHTS
 from race_calc.posterior.state import StackState, Trained, flatten, unflatten
 from race_calc.train.config import TrainConfig, TrainingConfig
-from race_calc.train.context import Batch, Context, context_of
+from race_calc.train.context import Context, context_of
 from race_calc.train.files import STATE_FILE, append_log, load_state, save_state, trim_log
 from race_calc.train.lock import locked
 from race_calc.train.muon import muon_direction
@@ -24,6 +27,17 @@ from race_calc.train.optimiser import Pace, go_back, keep_best, update
 from race_calc.train.prepare import Prepared
 from race_calc.train.smoothness import prior_weight, roughness
 from race_calc.train.validate import numbers, validate
+
+
+@dataclass(frozen=True)
+class Part:
+    """Structures of one level of labels in a step."""
+
+    layout: Layout
+    labels: Labels
+    high: bool = True
+    weight: float = 1.0
+
 
 Report = Callable[[dict], None]  # called after every step and every epoch
 WARM_START = 0.5  # share of the epochs in which the mean learns from squared errors, recipe warm-start
@@ -76,17 +90,21 @@ def _epoch(context: Context, state: StackState, epoch: int, report: Report) -> t
     context, good, started = replace(context, training=settings), state, time.perf_counter()
     order = np.random.default_rng([settings.seed, epoch]).permutation(len(context.train))
     batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
+    low = np.array_split(np.random.default_rng([settings.seed, epoch, 1]).permutation(len(context.low)), len(batches))
     sums = torch.zeros(len(state.weights), dtype=torch.float64)
     before = state.skipped
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     for step, chosen in enumerate(batches):
-        batch = context.batch([context.train[i] for i in chosen], context.dtype)
+        parts = [Part(*context.batch([context.train[i] for i in chosen], context.dtype))]
+        if len(low[step]):
+            examples = [context.low[i] for i in low[step]]
+            parts.append(Part(*context.batch(examples, context.dtype), high=False, weight=context.low_weight))
         rate = learning_rate(settings, epoch + step / len(batches), posterior.plateau)
 
         def some(draws: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
             """Losses and new state of some members, from their rows of the state and of the last good one."""
             half = len(rows) // 2
-            losses, new = one_step(context, batch, rate, StackState(*rows[:half]), draws)
+            losses, new = one_step(context, parts, rate, StackState(*rows[:half]), draws)
             return losses, *go_back(new, StackState(*rows[half:])).tensors().values()
 
         draws = state.weights.new_empty(len(state.weights), 0)
@@ -117,28 +135,32 @@ def _epoch(context: Context, state: StackState, epoch: int, report: Report) -> t
     }
 
 
-def one_step(context: Context, batch: Batch, rate: float, old: StackState, draws: Tensor) -> tuple[Tensor, StackState]:
+def one_step(context: Context, parts: Sequence[Part], rate: float, old: StackState, draws: Tensor) -> tuple[Tensor, StackState]:
     """Losses (M,) and the new state of some members. Pure. `draws` as in `Step`; the optimiser is Muon."""
     pace = Pace(rate, context.training.clip_norm, context.training.ema_decay)
 
     def muon(state: StackState, losses: Tensor, gradients: Tensor) -> StackState:
         return update(state, gradients, losses, pace, partial(muon_direction, shapes=context.shapes))
 
-    step = Step(lambda weights: gradients_of(context, weights, batch), muon, rate, len(context.train), draws)
+    step = Step(lambda weights: gradients_of(context, weights, parts), muon, rate, len(context.train), draws)
     return context.posterior.step(old, step)
 
 
-def gradients_of(context: Context, weights: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def gradients_of(context: Context, weights: Tensor, parts: Sequence[Part]) -> tuple[Tensor, Tensor]:
     """Losses (M,) and gradients (M, D); each member's gradient is that of its own loss."""
-    layout, labels = batch
-    posterior, settings, config = context.posterior, context.training, context.model.plan.config
+    settings, config = context.training, context.model.plan.config
     leaves = {name: value.detach().requires_grad_() for name, value in unflatten(weights, context.shapes).items()}
-    outputs = evaluate(context.model, posterior.stack(leaves), layout, training=True, detached=settings.recipe == "detached")
-    losses = posterior.loss(outputs, labels, context.objective)
+    losses = torch.stack([part.weight * _loss(context, leaves, part) for part in parts]).sum(0)
     if weight := prior_weight(context.model.plan, settings):
         losses = losses + weight * roughness(leaves, config)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)
     return losses.detach(), flatten(gradients).detach()  # torch 2.4 makes materialised zeros that require a gradient
+
+
+def _loss(context: Context, leaves: Parameters, part: Part) -> Tensor:
+    stack = context.stack(leaves, part.high)
+    outputs = evaluate(context.model, stack, part.layout, training=True, detached=context.training.recipe == "detached")
+    return context.posterior.loss(outputs, part.labels, context.objective)
 
 
 def recipe_of_epoch(settings: TrainingConfig, epoch: int) -> TrainingConfig:

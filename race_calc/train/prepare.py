@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
 from race_calc.posterior.base import Progress, by_name
 from race_calc.train.config import TrainConfig
+from race_calc.train.levels import with_levels
 
 MOST_PARAMETERS = 300_000_000  # of all members; the state of a training is six times as large: 7 GiB in float32
 OPTIMISER = "muon 2, ivon 2, swag 1"  # a run is resumed only by what started it
@@ -44,6 +46,7 @@ class Prepared:
     fingerprint: str  # of configuration, references and data: a resumed run must have the same
     baseline: dict[str, Any]  # what a checkpoint keeps of it
     external: Any  # the calculator of the user that is the baseline, or None
+    low: tuple[Example, ...] = ()  # labels of the low level
 
 
 def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: Progress = lambda done, total: None) -> Prepared:
@@ -67,14 +70,14 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         extra_labels(validation, labels, config.data.validation)
         digest = hashlib.sha256((data_hash(train) + data_hash(validation)).encode()).hexdigest()
     check_same_elements(train, validation)
-    read = read_isolated_atoms(folder / config.data.isolated_atoms) if config.data.isolated_atoms else None
     name, cutoff = config.model.baseline, config.model.cutoff
     added = baseline_of(name, cutoff, baseline, continues=False)
     if added is not None:
         train, validation = (without_baseline(part, added, cutoff, progress) for part in (train, validation))
-    less = None if read is None else {z: energy - _of_atom(added, z, cutoff) for z, energy in read.items()}
-    references = fit_references(train, less)
+    references = fit_references(train, _isolated(folder, config.data.isolated_atoms, added, cutoff))
     examples = examples_of(train, references, config.model.cutoff, labels)
+    cheap = _low_level(config, folder, train, added, progress)
+    low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
     plan = make_plan(config.model, len(references.species))
     check_size(plan, config)
     neighbours = average_neighbours([example.graph for example in examples])
@@ -83,23 +86,51 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2)
     kept = record(name, added, train.structures)
     # the last digits of an SCF are not the same everywhere: its program and the data stand for what it gives
-    fixed = [kept.get("code"), read] if isinstance(added, Calculated) else references.to_dict()
+    file = config.data.isolated_atoms
+    scf = isinstance(added, Calculated)
+    fixed = [kept.get("code"), read_isolated_atoms(folder / file) if file else None] if scf else references.to_dict()
     run = json.dumps([config.to_dict(), fixed, OPTIMISER], sort_keys=True)
     extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
-    fingerprint = hashlib.sha256((run + digest).encode() + extra).hexdigest()
+    fingerprint = hashlib.sha256((run + digest + ("" if cheap is None else data_hash(cheap.data))).encode() + extra).hexdigest()
+    parts = {"train": train, "validation": validation} | ({} if cheap is None else {"low_level": cheap.data})
+    first = initialise(plan, member_seeds(config), offsets, config.members if by_name(config.posterior).many_last_layers else None)
     return Prepared(
         model=model,
         references=references,
-        parameters=initialise(plan, member_seeds(config), offsets, config.members if by_name(config.posterior).many_last_layers else None),
+        parameters=with_levels(first, plan) if low else first,
         train=examples,
         validation=examples_of(validation, references, config.model.cutoff, labels),
         split=split,
         data_hash=digest,
-        structures={name: " ".join(geometry_hashes(part)) for name, part in (("train", train), ("validation", validation))},
+        structures={name: " ".join(geometry_hashes(part)) for name, part in parts.items()},
         fingerprint=fingerprint,
         baseline=kept,
         external=baseline,
+        low=low,
     )
+
+
+@dataclass(frozen=True)
+class _Low:
+    """Cheap labels less the baseline, and their own reference energies."""
+
+    data: Dataset
+    references: References
+
+
+def _low_level(config: TrainConfig, folder: Path, train: Dataset, baseline: Baseline | None, progress: Progress) -> _Low | None:
+    """None without `data.low_level`."""
+    settings, cutoff = config.data.low_level, config.model.cutoff
+    if settings is None:
+        return None
+    data = read_dataset(folder / settings.file)
+    check_same_elements(train, data, f"{settings.file} (data.low_level)")
+    isolated = _isolated(folder, settings.isolated_atoms, baseline, cutoff)
+    if baseline is not None:
+        data = without_baseline(data, baseline, cutoff, progress)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # energies of the low level are never predicted
+        return _Low(data, fit_references(data, isolated))
 
 
 def check_size(plan: Plan, config: TrainConfig) -> None:
@@ -137,6 +168,12 @@ def without_baseline(dataset: Dataset, baseline: Baseline, cutoff: float, progre
     )
 
 
-def _of_atom(baseline: Baseline | None, z: int, cutoff: float) -> float:
-    """Energy of an isolated atom, eV."""
-    return 0.0 if baseline is None else float(baseline(from_atoms(Atoms([z], [[0.0, 0.0, 0.0]]), cutoff)).atom_energy.sum())
+def _isolated(folder: Path, file: str | None, baseline: Baseline | None, cutoff: float) -> dict[int, float] | None:
+    """Energies of isolated atoms less those of the baseline, eV; None without a file."""
+    if file is None:
+        return None
+    energies = read_isolated_atoms(folder / file)
+    if baseline is None:
+        return energies
+    alone = {z: from_atoms(Atoms([z], [[0.0, 0.0, 0.0]]), cutoff) for z in energies}
+    return {z: energy - float(baseline(alone[z]).atom_energy.sum()) for z, energy in energies.items()}

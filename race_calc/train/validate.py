@@ -34,7 +34,7 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
         layout, labels = context.batch(list(examples), weights.dtype)
 
         def errors(rows: Tensor) -> tuple[Tensor, ...]:
-            outputs = evaluate(context.model, context.posterior.stack(unflatten(rows, context.shapes)), layout)
+            outputs = evaluate(context.model, context.stack(unflatten(rows, context.shapes)), layout)
             score = context.posterior.score(outputs, labels, objective)
             quadratics = context.posterior.quadratics(outputs, labels, objective.plan)
             energy, forces = outputs.energy, outputs.forces

@@ -14,10 +14,11 @@ from small_run import write_run
 from race_calc.data.graph import collate
 from race_calc.evaluate.predict import predict_graphs, scores_of
 from race_calc.model.heads import ENERGY_VARIANCE, FORCE_COVARIANCE
+from race_calc.model.likelihood import gain_of_factor
 from race_calc.model.parameters import expanded
 from race_calc.model.race import evaluate
 from race_calc.posterior import laplace
-from race_calc.posterior.base import Fitted, Noise, by_name, names
+from race_calc.posterior.base import Fitted, Noise, Posterior, by_name, names
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.llpr import last_layer_features
 from race_calc.posterior.stack import StackPosterior, load_stack
@@ -25,7 +26,7 @@ from race_calc.posterior.state import Trained, flatten, unflatten
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of
 from race_calc.train.finish import finish
-from race_calc.train.loop import gradients_of, train
+from race_calc.train.loop import Part, gradients_of, train
 from race_calc.train.losses import loss
 from race_calc.train.prepare import prepare
 from race_calc.train.validate import BATCH, validate
@@ -97,8 +98,16 @@ def test_validation_is_a_mean_over_structures(ensemble):
     assert [len(part) for part in parts] == [10, 10, 3]
     scores, measured = validate(context_of(config, prepared, CPU), weights)
     joint = config.training.model_copy(update={"recipe": "joint"})
-    each = [loss(*outputs_of(prepared, prepared.parameters, part), prepared.model.plan, joint) for part in parts]
-    torch.testing.assert_close(scores, (10 * each[0] + 10 * each[1] + 3 * each[2]) / 23)
+    plan, found = prepared.model.plan, [outputs_of(prepared, prepared.parameters, part) for part in parts]
+
+    def mean(each: list[torch.Tensor]) -> torch.Tensor:
+        return (10 * each[0] + 10 * each[1] + 3 * each[2]) / 23
+
+    expected = mean([loss(*one, plan, joint) for one in found])
+    for name, weight, dimension in (("energy_var", joint.energy_weight, 1), ("force_cov", joint.force_weight, 3)):
+        quadratic = mean([Posterior().quadratics(*one, plan)[name] for one in found])
+        expected = expected - weight * gain_of_factor(quadratic, dimension)
+    torch.testing.assert_close(scores, expected)
     outputs, labels = outputs_of(prepared, prepared.parameters, prepared.validation)
     energy, forces = (outputs.energy - labels.energy).numpy(), (outputs.forces - labels.forces).numpy()
     rms = [np.sqrt(np.mean(d**2, axis=tuple(range(1, d.ndim)))) for d in (energy, forces)]
@@ -211,6 +220,7 @@ def test_gradients_of_a_member_are_those_of_its_own_loss(ensemble):
     config, prepared = ensemble
     context = context_of(config, prepared, CPU)
     weights, batch = flatten(list(prepared.parameters.values())), batch_of(list(prepared.train[:4]), prepared.model, torch.float64, CPU)
+    batch = [Part(*batch)]
     losses, gradients = gradients_of(context, weights, batch)
     for member in range(2):
         loss_alone, alone = gradients_of(context, weights[member : member + 1], batch)

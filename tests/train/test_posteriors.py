@@ -27,7 +27,7 @@ from race_calc.train.config import load_config
 from race_calc.train.context import context_of
 from race_calc.train.files import load_state
 from race_calc.train.finish import Request, finish, fit_posterior
-from race_calc.train.loop import one_step, train
+from race_calc.train.loop import Part, one_step, train
 from race_calc.train.prepare import prepare
 
 CPU = torch.device("cpu")
@@ -226,7 +226,7 @@ def test_one_step_of_ivon_by_hand(tmp_path):
     draws = torch.randn(state.weights.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     settings = config.training.model_copy(update={"smoothness": 0.0, "energy_weight": 7.0, "clip_norm": 1e-3})
     context = replace(context, training=settings)
-    losses, new = one_step(context, batch, 0.02, state, draws)
+    losses, new = one_step(context, [Part(*batch)], 0.02, state, draws)
     n = len(prepared.train)
     noise = draws / (n * (ivon.HESSIAN + 1 / n)) ** 0.5
     weights = (state.weights + noise).requires_grad_()
@@ -239,7 +239,7 @@ def test_one_step_of_ivon_by_hand(tmp_path):
     for found, value in ((new.weights, mean), (new.ema, mean), (new.first, momentum), (new.second, curvature)):
         torch.testing.assert_close(found, value)
     broken = replace(batch[1], energy=batch[1].energy * float("nan"))
-    _, kept = one_step(context, (batch[0], broken), 0.02, state, draws)
+    _, kept = one_step(context, [Part(batch[0], broken)], 0.02, state, draws)
     assert torch.equal(kept.weights, state.weights) and torch.equal(kept.second, state.second) and kept.skipped.tolist() == [1]
 
 

@@ -11,7 +11,7 @@ from race_calc.model.radial import bessel, perceptron
 from race_calc.posterior.state import flatten
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of
-from race_calc.train.loop import gradients_of
+from race_calc.train.loop import Part, gradients_of
 from race_calc.train.prepare import prepare
 from race_calc.train.smoothness import _grid, roughness
 
@@ -64,7 +64,7 @@ def test_the_loss_has_it_where_the_mean_learns_from_the_likelihood(tmp_path, hea
         prepared = prepare(config, tmp_path)
         context = context_of(config, prepared, torch.device("cpu"))
         weights = flatten(list(prepared.parameters.values()))
-        found.append(gradients_of(context, weights, context.batch(list(prepared.train), torch.float64)))
+        found.append(gradients_of(context, weights, [Part(*context.batch(list(prepared.train), torch.float64))]))
     leaves = {name: value.requires_grad_() for name, value in prepared.parameters.items()}
     prior = roughness(leaves, config.model)
     slopes = torch.autograd.grad(prior.sum(), list(leaves.values()), materialize_grads=True, allow_unused=True)
