@@ -108,8 +108,16 @@ def fit_posterior(
             f"the parameter sets of this {checkpoint.posterior} model are draws around another one: take an {independent} model"
         )
     model = checkpoint.model.plan.config.to_dict()  # complete, also where an earlier release wrote the rest
-    data_of = checkpoint.training["config"]["data"] | {"low_level": None}  # its trunk is trained already
-    changes = {"data": data_of, "model": model, "posterior": request.method, "members": request.members, "mean": request.mean}
+    trained = checkpoint.training["config"]  # what the trunk was trained with besides is no part of the fit
+    data_of, training_of = trained["data"] | {"low_level": None}, trained["training"] | {"start_from": None}
+    changes = {
+        "data": data_of,
+        "training": training_of,
+        "model": model,
+        "posterior": request.method,
+        "members": request.members,
+        "mean": request.mean,
+    }
     config = parse_config(checkpoint.training["config"] | changes, "the model's configuration")
     prepared = prepare(config, data, baseline)
     if prepared.data_hash != checkpoint.data.get("sha256"):

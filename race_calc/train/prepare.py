@@ -3,21 +3,17 @@
 import hashlib
 import json
 import math
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
-from race_calc.data.contribution import Baseline, BaselineError
-from race_calc.data.dataset import Dataset, check_same_elements, read_dataset
-from race_calc.data.graph import average_neighbours, from_atoms
-from race_calc.data.hashes import data_hash, geometry_hashes
+from race_calc.data.graph import average_neighbours
+from race_calc.data.hashes import geometry_hashes
 from race_calc.data.references import References, fit_references, read_isolated_atoms
-from race_calc.data.split import Split, make_split
-from race_calc.data.targets import Example, examples_of, extra_labels
+from race_calc.data.split import Split
+from race_calc.data.targets import Example, examples_of
 from race_calc.label.calculated import Calculated
 from race_calc.model.baseline import baseline_of, record
 from race_calc.model.channels import outputs_of_head
@@ -27,7 +23,9 @@ from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
 from race_calc.posterior.base import Progress, by_name
 from race_calc.train.config import TrainConfig
+from race_calc.train.labels import isolated_energies, read_labelled, read_low_level, without_baseline
 from race_calc.train.levels import with_levels
+from race_calc.train.start import first_weights, same_constants, start_of
 
 MOST_PARAMETERS = 300_000_000  # of all members; the state of a training is six times as large: 7 GiB in float32
 OPTIMISER = "muon 2, ivon 2, swag 1"  # a run is resumed only by what started it
@@ -58,79 +56,52 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     """
     outputs = outputs_of_head(config.model.head, config.model.force_covariance)
     labels = [output.label for output in outputs if output.label]
-    whole = read_dataset(folder / config.data.train)
-    extra_labels(whole, labels, config.data.train)  # names frames as the file has them
-    if isinstance(config.data.validation, int):
-        split = make_split(len(whole), config.data.validation, config.training.seed, config.data.validation_from)
-        train, validation = whole.subset(split.train), whole.subset(split.validation)
-        digest = data_hash(whole)
-    else:
-        split = make_split(len(whole), 0, config.training.seed)
-        train, validation = whole, read_dataset(folder / config.data.validation)
-        extra_labels(validation, labels, config.data.validation)
-        digest = hashlib.sha256((data_hash(train) + data_hash(validation)).encode()).hexdigest()
-    check_same_elements(train, validation)
+    data = read_labelled(config.data, folder, config.training.seed, labels)
+    train, validation = data.train, data.validation
     name, cutoff = config.model.baseline, config.model.cutoff
     added = baseline_of(name, cutoff, baseline, continues=False)
     if added is not None:
         train, validation = (without_baseline(part, added, cutoff, progress) for part in (train, validation))
-    references = fit_references(train, _isolated(folder, config.data.isolated_atoms, added, cutoff))
-    examples = examples_of(train, references, config.model.cutoff, labels)
-    cheap = _low_level(config, folder, train, added, progress)
+    references = fit_references(train, isolated_energies(folder, config.data.isolated_atoms, added, cutoff))
+    examples = examples_of(train, references, cutoff, labels)
+    cheap = read_low_level(config.data, folder, train, added, cutoff, progress)
     low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
     plan = make_plan(config.model, len(references.species))
     check_size(plan, config)
     neighbours = average_neighbours([example.graph for example in examples])
     model = Race(plan, references.species, references.scale, neighbours)
+    start = start_of(config, folder, model, references)
+    if start is not None:
+        model, references = same_constants(start[0], model, references)
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
     offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2)
     kept = record(name, added, train.structures)
     # the last digits of an SCF are not the same everywhere: its program and the data stand for what it gives
-    file = config.data.isolated_atoms
-    scf = isinstance(added, Calculated)
-    fixed = [kept.get("code"), read_isolated_atoms(folder / file) if file else None] if scf else references.to_dict()
+    isolated = read_isolated_atoms(folder / config.data.isolated_atoms) if config.data.isolated_atoms else None
+    fixed = [kept.get("code"), isolated] if isinstance(added, Calculated) else references.to_dict()
     run = json.dumps([config.to_dict(), fixed, OPTIMISER], sort_keys=True)
     extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
-    fingerprint = hashlib.sha256((run + digest + ("" if cheap is None else data_hash(cheap.data))).encode() + extra).hexdigest()
+    beside = ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
+    fingerprint = hashlib.sha256((run + data.hash + beside).encode() + extra).hexdigest()
     parts = {"train": train, "validation": validation} | ({} if cheap is None else {"low_level": cheap.data})
-    first = initialise(plan, member_seeds(config), offsets, config.members if by_name(config.posterior).many_last_layers else None)
+    if start is None:
+        first = initialise(plan, member_seeds(config), offsets, config.members if by_name(config.posterior).many_last_layers else None)
+    else:
+        first = first_weights(start[0], config.trained)
     return Prepared(
         model=model,
         references=references,
         parameters=with_levels(first, plan) if low else first,
         train=examples,
-        validation=examples_of(validation, references, config.model.cutoff, labels),
-        split=split,
-        data_hash=digest,
+        validation=examples_of(validation, references, cutoff, labels),
+        split=data.split,
+        data_hash=data.hash,
         structures={name: " ".join(geometry_hashes(part)) for name, part in parts.items()},
         fingerprint=fingerprint,
         baseline=kept,
         external=baseline,
         low=low,
     )
-
-
-@dataclass(frozen=True)
-class _Low:
-    """Cheap labels less the baseline, and their own reference energies."""
-
-    data: Dataset
-    references: References
-
-
-def _low_level(config: TrainConfig, folder: Path, train: Dataset, baseline: Baseline | None, progress: Progress) -> _Low | None:
-    """None without `data.low_level`."""
-    settings, cutoff = config.data.low_level, config.model.cutoff
-    if settings is None:
-        return None
-    data = read_dataset(folder / settings.file)
-    check_same_elements(train, data, f"{settings.file} (data.low_level)")
-    isolated = _isolated(folder, settings.isolated_atoms, baseline, cutoff)
-    if baseline is not None:
-        data = without_baseline(data, baseline, cutoff, progress)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # energies of the low level are never predicted
-        return _Low(data, fit_references(data, isolated))
 
 
 def check_size(plan: Plan, config: TrainConfig) -> None:
@@ -146,34 +117,3 @@ def check_size(plan: Plan, config: TrainConfig) -> None:
 def member_seeds(config: TrainConfig) -> list[int]:
     """Seeds of the first weights of every model that is trained; a longer list begins with a shorter one, other seeds share none."""
     return [int(seed) for seed in np.random.SeedSequence(config.training.seed).generate_state(config.trained, np.uint64) >> 1]
-
-
-def without_baseline(dataset: Dataset, baseline: Baseline, cutoff: float, progress: Progress = lambda done, total: None) -> Dataset:
-    """The labels less what every prediction adds. Raises BaselineError naming the structure for which there is nothing."""
-    known = []
-    for i, atoms in enumerate(dataset.structures):
-        try:
-            known.append(baseline(from_atoms(atoms, cutoff)))
-        except BaselineError as error:
-            raise BaselineError(f"structure {i} of {len(dataset)}: {error}") from error
-        progress(i + 1, len(dataset))
-    return replace(
-        dataset,
-        energy=dataset.energy - [k.atom_energy.sum() for k in known],
-        forces=tuple(forces - k.forces for forces, k in zip(dataset.forces, known)),
-        stress=tuple(
-            None if stress is None else stress - k.virial[0] / atoms.get_volume()
-            for stress, k, atoms in zip(dataset.stress, known, dataset.structures)
-        ),
-    )
-
-
-def _isolated(folder: Path, file: str | None, baseline: Baseline | None, cutoff: float) -> dict[int, float] | None:
-    """Energies of isolated atoms less those of the baseline, eV; None without a file."""
-    if file is None:
-        return None
-    energies = read_isolated_atoms(folder / file)
-    if baseline is None:
-        return energies
-    alone = {z: from_atoms(Atoms([z], [[0.0, 0.0, 0.0]]), cutoff) for z in energies}
-    return {z: energy - float(baseline(alone[z]).atom_energy.sum()) for z, energy in energies.items()}

@@ -16,7 +16,8 @@ from race_calc.data.graph import collate, from_atoms
 from race_calc.model.repulsion import COULOMB, REACH, repulsion
 from race_calc.posterior.manifest import write_manifest
 from race_calc.train.config import load_config
-from race_calc.train.prepare import prepare, without_baseline
+from race_calc.train.labels import without_baseline
+from race_calc.train.prepare import prepare
 
 CUTOFF = 4.0
 

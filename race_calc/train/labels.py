@@ -1,0 +1,102 @@
+"""The labels of a training: read, split, and less what every prediction adds."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ase import Atoms
+
+from race_calc.data.contribution import Baseline, BaselineError
+from race_calc.data.dataset import Dataset, check_same_elements, read_dataset
+from race_calc.data.graph import from_atoms
+from race_calc.data.hashes import data_hash
+from race_calc.data.references import References, fit_references, read_isolated_atoms
+from race_calc.data.split import Split, make_split
+from race_calc.data.targets import extra_labels
+from race_calc.posterior.base import Progress
+from race_calc.train.config import DataConfig
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """What `data` of a configuration names; `hash`: of all of it, as it is in the files."""
+
+    train: Dataset
+    validation: Dataset
+    split: Split
+    hash: str
+
+
+@dataclass(frozen=True)
+class LowLevel:
+    """Cheap labels less the baseline, their own reference energies, and the hash of the file's content."""
+
+    data: Dataset
+    references: References
+    hash: str
+
+
+def read_labelled(config: DataConfig, folder: Path, seed: int, extra: list[str]) -> LabelledData:
+    """`seed`: of a random split; `extra`: labels besides energies, forces and stress.
+
+    Raises FileNotFoundError or ValueError for data that is missing or cannot be used.
+    """
+    whole = read_dataset(folder / config.train)
+    extra_labels(whole, extra, config.train)  # names frames as the file has them
+    if isinstance(config.validation, int):
+        split = make_split(len(whole), config.validation, seed, config.validation_from)
+        found = LabelledData(whole.subset(split.train), whole.subset(split.validation), split, data_hash(whole))
+    else:
+        validation = read_dataset(folder / config.validation)
+        extra_labels(validation, extra, config.validation)
+        digest = hashlib.sha256((data_hash(whole) + data_hash(validation)).encode()).hexdigest()
+        found = LabelledData(whole, validation, make_split(len(whole), 0, seed), digest)
+    check_same_elements(found.train, found.validation)
+    return found
+
+
+def read_low_level(
+    config: DataConfig, folder: Path, train: Dataset, baseline: Baseline | None, cutoff: float, progress: Progress
+) -> LowLevel | None:
+    """None without `data.low_level`."""
+    settings = config.low_level
+    if settings is None:
+        return None
+    data = read_dataset(folder / settings.file)
+    check_same_elements(train, data, f"{settings.file} (data.low_level)")
+    rest = data if baseline is None else without_baseline(data, baseline, cutoff, progress)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # energies of the low level are never predicted
+        return LowLevel(rest, fit_references(rest, isolated_energies(folder, settings.isolated_atoms, baseline, cutoff)), data_hash(data))
+
+
+def without_baseline(dataset: Dataset, baseline: Baseline, cutoff: float, progress: Progress = lambda done, total: None) -> Dataset:
+    """The labels less what every prediction adds. Raises BaselineError naming the structure for which there is nothing."""
+    known = []
+    for i, atoms in enumerate(dataset.structures):
+        try:
+            known.append(baseline(from_atoms(atoms, cutoff)))
+        except BaselineError as error:
+            raise BaselineError(f"structure {i} of {len(dataset)}: {error}") from error
+        progress(i + 1, len(dataset))
+    return replace(
+        dataset,
+        energy=dataset.energy - [k.atom_energy.sum() for k in known],
+        forces=tuple(forces - k.forces for forces, k in zip(dataset.forces, known)),
+        stress=tuple(
+            None if stress is None else stress - k.virial[0] / atoms.get_volume()
+            for stress, k, atoms in zip(dataset.stress, known, dataset.structures)
+        ),
+    )
+
+
+def isolated_energies(folder: Path, file: str | None, baseline: Baseline | None, cutoff: float) -> dict[int, float] | None:
+    """Energies of isolated atoms less those of the baseline, eV; None without a file."""
+    if file is None:
+        return None
+    energies = read_isolated_atoms(folder / file)
+    if baseline is None:
+        return energies
+    alone = {z: from_atoms(Atoms([z], [[0.0, 0.0, 0.0]]), cutoff) for z in energies}
+    return {z: energy - float(baseline(alone[z]).atom_energy.sum()) for z, energy in energies.items()}

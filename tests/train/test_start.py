@@ -1,0 +1,80 @@
+"""A training that goes on from a finished model."""
+
+import pytest
+import torch
+from ase.io import read, write
+from small_run import write_run
+
+from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.train.config import load_config
+from race_calc.train.context import context_of
+from race_calc.train.finish import finish
+from race_calc.train.loop import train
+from race_calc.train.prepare import prepare
+from race_calc.train.validate import errors_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Holds the model `before`, of two members."""
+    found = tmp_path_factory.mktemp("start")
+    config = load_config(write_run(found, training__epochs=4))
+    prepared = prepare(config, found)
+    finish(config, prepared, train(config, prepared, found / "before", CPU, False), found / "before", CPU)
+    return found
+
+
+def test_it_starts_with_the_model_and_its_constants(folder):
+    config = load_config(write_run(folder, training__start_from="before", training__seed=77))
+    prepared, start = prepare(config, folder), load_checkpoint(folder / "before")
+    assert all(torch.equal(value.double(), prepared.parameters[name]) for name, value in start.parameters.items())
+    assert (prepared.model.scale, prepared.model.neighbours) == (start.model.scale, start.model.neighbours)
+    assert prepared.references.scale == start.references.scale
+    before = errors_of(context_of(config, prepared, CPU), prepared.parameters)
+    assert before["force_rmse_eV_per_A"] == pytest.approx(start.training["validation"]["force_rmse_eV_per_A"], rel=1e-4)
+
+
+def test_it_gets_better_and_resumes(folder, tmp_path):
+    config = load_config(write_run(folder, training__start_from="before", training__epochs=3, training__learning_rate=0.002))
+    prepared, start = prepare(config, folder), load_checkpoint(folder / "before")
+    trained = train(config, prepared, tmp_path / "out", CPU, False)
+    made = finish(config, prepared, trained, tmp_path / "out", CPU)
+    assert made.training["validation"]["mean_force_rmse_eV_per_A"] < start.training["validation"]["mean_force_rmse_eV_per_A"]
+    fresh = prepare(load_config(write_run(folder, training__epochs=3, training__learning_rate=0.002)), folder)
+    assert fresh.fingerprint != prepared.fingerprint == prepare(config, folder).fingerprint
+
+
+def test_fewer_members_and_two_levels(folder):
+    low = {"file": "data.xyz"}
+    config = load_config(write_run(folder, training__start_from="before", posterior="mve", members=1, data__low_level=low))
+    prepared, start = prepare(config, folder), load_checkpoint(folder / "before")
+    assert torch.equal(prepared.parameters["embedding"], start.parameters["embedding"][:1].double())
+    assert "layers.1.readout.high" in prepared.parameters
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(model__layers=1), r"another architecture: layers 2 \(here 1\); write the same in model"),
+        (dict(model__head="mse"), r"another architecture: head joint \(here mse\)"),
+        (dict(members=3), "has 2 members, 3 are trained: equal ones stay equal"),
+        (dict(posterior="shallow-ensemble", members=2), "a shallow-ensemble cannot start from a deep-ensemble"),
+        (dict(training__start_from="absent"), "there is no model folder"),
+    ],
+)
+def test_models_that_it_cannot_start_from(folder, changes, message):
+    config = load_config(write_run(folder, **{"training__start_from": "before", **changes}))
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        prepare(config, folder)
+
+
+def test_other_elements(folder):
+    config = load_config(write_run(folder, training__start_from="before"))
+    frames = read(folder / "data.xyz", ":")
+    for atoms in frames:
+        atoms.symbols[2] = "Au"
+    write(folder / "data.xyz", frames)
+    with pytest.raises(ValueError, match=r"knows Cu, Ag, the training data hold Cu, Au: they must be the same"):
+        prepare(config, folder)
