@@ -59,7 +59,7 @@ def fit(
             baseline_from(baseline),
         )
     record = made.training["posterior"]
-    for name in ("prior_precision", "calibration", "force_errors_over_variances"):
+    for name in ("prior_precision", "temperature", "calibration", "force_errors_over_variances"):
         if name in record:
             print(f"{name.replace('_', ' ')}: {record[name]:.4g}")
     if made.noise is not None:

@@ -33,10 +33,10 @@ def rows_at_once(example: Example) -> int:
 
 
 def residuals(model: Race, parameters: Parameters, example: Example, device: torch.device) -> tuple[float, np.ndarray]:
-    """Label minus prediction of one model (M = 1): energy in eV, forces (N, 3) in eV/Å."""
+    """Label minus prediction, the mean over the members: energy in eV, forces (N, 3) in eV/Å."""
     layout, _ = batch_of([example], model, torch.float64, device)
     outputs = evaluate(model, {name: value.double() for name, value in parameters.items()}, layout)
-    return example.energy - float(outputs.energy[0, 0]), example.forces - outputs.forces[0].cpu().numpy()
+    return example.energy - float(outputs.energy.mean(0)[0]), example.forces - outputs.forces.mean(0).cpu().numpy()
 
 
 def mean_squares(errors: list[tuple[float, np.ndarray]]) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from race_calc.data.graph import collate, from_atoms
 from race_calc.data.references import References
+from race_calc.model.baseline import baseline_of
 from race_calc.model.config import ModelConfig
 from race_calc.model.layout import Numerics
 from race_calc.model.parameters import expanded, initialise, is_last_layer, n_members
@@ -44,7 +45,12 @@ def predict(checkpoint, *structures, **options):
 def every_set(checkpoint):
     """Each set evaluated for itself, none derived from its partner."""
     return StackPosterior(
-        checkpoint.model, checkpoint.references, expanded(checkpoint.parameters), last_layer=checkpoint.last_layer, paired=True
+        checkpoint.model,
+        checkpoint.references,
+        expanded(checkpoint.parameters),
+        last_layer=checkpoint.last_layer,
+        paired=True,
+        baseline=baseline_of("zbl", 4.0),
     )
 
 

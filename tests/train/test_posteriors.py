@@ -41,8 +41,6 @@ def write_run(folder, n=28, **changes):
 
 def setup(folder, posterior, **changes):
     members = {} if posterior == "mve" else {"members": 4}
-    if posterior == "laplace":  # after five epochs its draws are far away; products would square that
-        changes = {"model__correlation": 1} | changes
     path = write_run(folder, posterior=posterior, model__head=HEAD.get(posterior, "joint"), **members, **changes)
     if posterior == "mve":
         path.write_text(path.read_text().replace("members: 2\n", ""))
@@ -174,10 +172,7 @@ def test_last_layer_features_give_energies_and_forces(made):
 def test_a_fit_after_the_training_is_that_of_the_training(made, method, tmp_path):
     """`posterior fit` on the trained model with the same seed: the same parameter sets as with `posterior: …` in one go."""
     folder = made[method].parent
-    changes = {"model__correlation": 1} if method == "laplace" else {}
-    config = load_config(
-        write_run(folder, posterior="mve", members=1, model__head=HEAD.get(method, "joint"), training__epochs=5, **changes)
-    )
+    config = load_config(write_run(folder, posterior="mve", members=1, model__head=HEAD.get(method, "joint"), training__epochs=5))
     prepared = prepare(config, folder)
     finish(config, prepared, train(config, prepared, tmp_path / "base", CPU, resume=False), tmp_path / "base", CPU)
     base = load_checkpoint(tmp_path / "base")
@@ -303,14 +298,23 @@ def test_laplace_by_hand(made):
     energies, forces = (Observations(curvature[k], squares[0][k], count) for k, count in enumerate((8, 72)))
     fit = laplace.fit(base[0], energies, forces, noises=noises[1])
     assert record["prior_precision"] == pytest.approx(fit.prior_precision, rel=1e-6)
-    torch.testing.assert_close(
-        flatten(list(checkpoint.parameters.values())), laplace.sample(fit, 4, config.training.seed), rtol=1e-4, atol=1e-4
-    )
+    draws = laplace.sample(fit, 4, config.training.seed, record.get("temperature", 1.0))
+    torch.testing.assert_close(flatten(list(checkpoint.parameters.values())), draws, rtol=1e-4, atol=1e-4)
     atoms = frame(3)
     atoms.calc = RACECalculator(made["laplace"])
     atoms.get_forces()
     assert atoms.calc.results["energy_uncertainty_aleatoric"] ** 2 == pytest.approx(3 * checkpoint.noise.energy)
     np.testing.assert_allclose(atoms.calc.results["forces_covariance_aleatoric"], np.tile(checkpoint.noise.forces * np.eye(3), (3, 1, 1)))
+
+
+def test_draws_of_laplace_are_sound_where_products_would_multiply_wide_ones(tmp_path):
+    config, prepared = setup(tmp_path, "laplace", training__epochs=5, model__correlation=3)
+    made = finish(config, prepared, train(config, prepared, tmp_path / "out", CPU, resume=False), tmp_path / "out", CPU)
+    record = made.training["posterior"]
+    model, draws = record["validation_of_the_model"], made.training["validation"]
+    assert record["temperature"] in [4.0**-k for k in range(1, 11)]
+    assert draws["mean_force_rmse_eV_per_A"] <= 3.001 * model["mean_force_rmse_eV_per_A"]
+    assert draws["force_rmse_eV_per_A"][0] != pytest.approx(model["mean_force_rmse_eV_per_A"], rel=0.01)  # they are drawn
 
 
 def test_laplace_predicts_what_the_trained_model_predicts_or_the_mean_of_the_draws(made, tmp_path):
