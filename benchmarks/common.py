@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ase.io import read
 from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import initial_offsets
-from race_calc.model.parameters import initialise
+from race_calc.model.parameters import initialise, select_members
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
 from race_calc.posterior.checkpoint import Checkpoint
@@ -81,3 +82,8 @@ def trained(content: dict, data: Path) -> StackPosterior:
     with tempfile.TemporaryDirectory() as folder:
         found = train(config, prepared, Path(folder), cpu, resume=False)
         return load_stack(finish(config, prepared, found, Path(folder), cpu), torch.float64, cpu)
+
+
+def members_of(checkpoint: Checkpoint) -> list[Checkpoint]:
+    """Each member as a model of its own."""
+    return [replace(checkpoint, parameters=select_members(checkpoint.parameters, [m]), posterior="mve") for m in range(checkpoint.members)]

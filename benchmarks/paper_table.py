@@ -8,13 +8,12 @@ and, of the row MSE, over members; CPU minutes of a run. Writes `table.md` and `
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
-from common import arguments
+from common import arguments, members_of
 from runs import CPU, ROWS, make, minutes
 from split import SLICE, test
 
@@ -22,7 +21,6 @@ from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
-from race_calc.model.parameters import select_members
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
 
@@ -61,10 +59,7 @@ def of_row(row: str, runs: Path, sets: dict) -> list[dict[str, float]]:
     checkpoint = load_checkpoint(runs / case)
     if which == "whole":
         return [errors(checkpoint, sets)]
-    single = [
-        replace(checkpoint, parameters=select_members(checkpoint.parameters, [m]), posterior="mve") for m in range(checkpoint.members)
-    ]
-    return [errors(one, sets) for one in single]
+    return [errors(one, sets) for one in members_of(checkpoint)]
 
 
 def line(row: str, found: list[dict[str, float]], cost: float) -> str:

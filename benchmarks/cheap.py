@@ -1,0 +1,39 @@
+"""Cheap labels for two-level trainings: GFN2-xTB on training geometries and on MD of its own."""
+
+import os
+from pathlib import Path
+
+from ase import Atoms
+from ase.io import read, write
+
+from race_calc.data.dataset import read_dataset
+from race_calc.label.file import label_frames
+from race_calc.label.methods import Method
+from race_calc.label.sampling import Plan, sample
+
+METHOD = Method("gfn2-xtb")
+
+
+def cheap_labels(train: Path | str, index: str, plan: Plan, out: Path) -> Path:
+    """Labels of the geometries `index` of the training file, and of frames by MD from the first of them; goes on where it was stopped.
+
+    Needs the extra `xtb`.
+    """
+    if out.exists():
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    geometries = [bare(atoms) for atoms in read_dataset(train, index).structures]
+    processes = os.cpu_count() or 1
+    journal = out.with_name(out.name + ".sampling")
+    frames = sample(geometries[:1], plan, METHOD, journal, processes)
+    parts = [out.with_name(f"{out.stem}-{name}.xyz") for name in ("train", "md")]
+    for part, structures in zip(parts, (geometries, frames)):
+        if not part.exists():
+            label_frames(structures, part, METHOD, processes)
+    write(out, [atoms for part in parts for atoms in read(part, ":")])
+    journal.unlink()
+    return out
+
+
+def bare(atoms: Atoms) -> Atoms:
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
