@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}  # name here → name in tblite
+ACCURACY = 0.1  # of tblite, which takes 1: forces are then within 3e-5 eV/Å of the converged ones, not 3e-4, for a third more time a step
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _xtb(name: str) -> Any:
         from tblite.ase import TBLite
     except ImportError as error:
         raise ValueError(f"{name} needs tblite ({error}): pip install 'race_calc[xtb]'") from None
-    return TBLite(method=XTB[name], verbosity=0)
+    return TBLite(method=XTB[name], accuracy=ACCURACY, verbosity=0)
 
 
 @cache
