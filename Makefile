@@ -28,6 +28,7 @@ mutants: setup
 DAY = $$(date +%j)
 
 nightly: setup
+	$(BIN)/python -m pytest -m nightly
 	$(MAKE) test-threads
 	bash tools/sanitize.sh $(BIN)/python
 	$(BIN)/python benchmarks/fuzz/structures.py --n 3000 --seed $(DAY)
