@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -44,10 +45,10 @@ if __name__ == "__main__":
         moved()
         baseline(from_atoms(atoms, 1.0))
 
-    steps = {name: lambda one=calculator(name, given.dtype): step(one) for name in NAMES}
-    alone = {f"SCF, {name}": lambda one=Calculated(Method("gfn2-xtb"), goes): scf(one) for name, goes in (("on", True), ("anew", False))}
-    times = interleaved(steps | alone, given.rounds)
-    last, anew = (Calculated(Method("gfn2-xtb"), goes) for goes in (True, False))
+    calculators = {name: calculator(name, given.dtype) for name in NAMES}
+    last, anew = (Calculated(Method("gfn2-xtb"), goes_on) for goes_on in (True, False))
+    steps = {name: partial(step, one) for name, one in calculators.items()}
+    times = interleaved(steps | {"SCF, on": partial(scf, last), "SCF, anew": partial(scf, anew)}, given.rounds)
     off = []
     for _ in range(given.rounds):
         moved()
