@@ -3,6 +3,7 @@
 Everything after this file may rely on finite numbers, known elements and at least one atom in each structure.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,8 @@ def read_structures(path: str | Path, index: str | int | slice = ":") -> list[At
     try:
         frames = read(str(path), index=index, do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
+        if isinstance(index, str) and not re.fullmatch(r"-?\d*(:-?\d*){0,2}", index):
+            raise ValueError(f"{index!r} names no frames of {path}: write a number or a slice, such as 7, 450: or ::2") from error
         raise ValueError(
             f"ASE cannot read {path} with index {index!r} ({type(error).__name__}: {shortened(str(error))}): "
             "give a file format that ASE knows and an index inside the file"

@@ -131,10 +131,12 @@ def save_calibration(folder: str | Path, calibration: Calibration) -> None:
 def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     """Read a model folder written by `save_checkpoint`; nothing in it is executed. `calibration`: also what calibrates it.
 
-    Raises FileNotFoundError when the folder or one of its files is missing, CheckpointError when a file is
+    Raises TypeError for what is no path, FileNotFoundError when the folder or one of its files is missing, CheckpointError when a file is
     damaged, incomplete, not what the manifest says or of a newer format version, or no posterior of its name is registered.
     Warns of a changed file that is not read, such as the card.
     """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"a model is the path of its folder, such as models/3bpa-de, not {folder!r}")
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no model folder {folder} (looked in {folder.absolute().parent}): check the path")

@@ -229,3 +229,9 @@ def test_one_zero_vector_of_three_is_named():
     atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((1, 3)))
     with pytest.raises(ValueError, match="periodic along cell vector 2, which is zero"):
         dataset_from_atoms([atoms])
+
+
+def test_frames_that_are_no_index(tmp_path):
+    write(tmp_path / "one.xyz", labelled())
+    with pytest.raises(ValueError, match=r"'abc' names no frames of .*one.xyz: write a number or a slice, such as 7, 450: or ::2"):
+        read_dataset(tmp_path / "one.xyz", "abc")

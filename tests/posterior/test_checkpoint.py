@@ -201,6 +201,12 @@ def test_another_number_of_members(model):
         load_trusted(model)
 
 
+@pytest.mark.parametrize("folder", [None, 3, b"models"])
+def test_what_is_no_path(folder):
+    with pytest.raises(TypeError, match="a model is the path of its folder"):
+        load_checkpoint(folder)
+
+
 def test_missing_tensor(model):
     tensors = load_file(model / "weights.safetensors")
     del tensors["embedding"]
