@@ -32,7 +32,7 @@ def label(
 
     from race_calc.data.dataset import read_structures
     from race_calc.label.file import check_new, label_frames
-    from race_calc.label.methods import Method
+    from race_calc.label.methods import Method, doubts
 
     if (method is None) == (calculator is None):
         raise ValueError("give either --with METHOD or --calculator module:function")
@@ -41,6 +41,8 @@ def label(
     check_new(target)
     plan = _plan(sample, temperatures, frames, seed)
     structures = read_structures(file)
+    for doubt in doubts(reference.name, structures):
+        print(f"Warning: {doubt}.")
     workers = processes or os.cpu_count() or 1
     journal = target.with_name(target.name + ".sampling")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn()

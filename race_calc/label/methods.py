@@ -13,6 +13,7 @@ Both know the elements H to Rn. Periodic cells are computed at the Γ point only
 """
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -20,7 +21,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from ase import Atoms
+
 XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}  # name here → name in tblite
+SMALL_CELL = 10.0  # Å
 ACCURACY = 0.1  # of tblite, which takes 1: forces are then within 3e-5 eV/Å of the converged ones, not 3e-4, for a third more time a step
 
 
@@ -53,6 +58,25 @@ class Method:
             return f"{package} {version(package)}"
         except PackageNotFoundError:
             return package
+
+
+def doubts(name: str, frames: Iterable[Atoms]) -> list[str]:
+    """What there is to say about these structures before the method is used on them."""
+    small = sum(bool(atoms.pbc.any()) and _height(atoms) < SMALL_CELL for atoms in frames) if name in XTB else 0
+    if not small:
+        return []
+    return [
+        f"{small} structures have a periodic cell lower than {SMALL_CELL:g} Å, and {name} is computed at the Γ point only: "
+        "its energies there are off; give larger cells"
+    ]
+
+
+def _height(atoms: Atoms) -> float:
+    """The least distance between opposite faces along a periodic direction, Å."""
+    try:
+        return float((1 / np.linalg.norm(np.linalg.inv(atoms.cell.complete().array), axis=0))[atoms.pbc].min())
+    except np.linalg.LinAlgError:
+        return 0.0
 
 
 def names() -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from race_calc.data.references import References, fit_references, read_isolated_
 from race_calc.data.split import Split
 from race_calc.data.targets import Example, examples_of
 from race_calc.label.calculated import Calculated
+from race_calc.label.methods import doubts
 from race_calc.model.baseline import baseline_of, record
 from race_calc.model.channels import outputs_of_head
 from race_calc.model.heads import initial_offsets
@@ -60,6 +62,8 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     train, validation = data.train, data.validation
     name, cutoff = config.model.baseline, config.model.cutoff
     added = baseline_of(name, cutoff, baseline, continues=False)
+    for doubt in doubts(name, train.structures):
+        warnings.warn(doubt, stacklevel=2)
     if added is not None:
         train, validation = (without_baseline(part, added, cutoff, progress) for part in (train, validation))
     references = fit_references(train, isolated_energies(folder, config.data.isolated_atoms, added, cutoff))

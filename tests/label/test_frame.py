@@ -9,7 +9,7 @@ from ase.constraints import FixAtoms
 
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.label.frame import label
-from race_calc.label.methods import Method
+from race_calc.label.methods import Method, doubts
 
 EMT_METHOD = Method("own_methods:emt")
 
@@ -99,6 +99,16 @@ def test_xtb_forces_are_the_gradient(tmp_path, name):
         energies.append(label(moved, tmp_path, method).get_potential_energy())
     np.testing.assert_allclose(found.get_forces()[1, 2], -(energies[0] - energies[1]) / (2 * step), atol=1e-4)
     assert found.info["labels_code"].startswith("tblite ")
+
+
+def test_small_cells_are_doubted():
+    large = bulk("Si", cubic=True).repeat(2)
+    flat = bulk("Si", cubic=True).repeat((1, 2, 2))
+    flat.pbc = [False, True, True]
+    assert doubts("gfn2-xtb", [large, flat, molecule("H2O")]) == []
+    (told,) = doubts("gfn1-xtb", [large, bulk("Si"), bulk("Si", cubic=True)])
+    assert told.startswith("2 structures have a periodic cell lower than 10 Å, and gfn1-xtb is computed at the Γ point only")
+    assert doubts("own_methods:emt", [bulk("Cu")]) == []
 
 
 def test_xtb_refuses_heavy_elements(tmp_path):

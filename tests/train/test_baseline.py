@@ -188,7 +188,7 @@ def test_isolated_atoms_are_less_by_theirs(tmp_path):
 def test_a_run_of_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path, n=26, model__baseline="external", training__epochs=2)
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "lab_mine.py").write_text(
         "from ase.calculators.morse import MorsePotential\n\n"
         "def morse():\n    return MorsePotential(epsilon=0.3, r0=2.6, rho0=4.0, rcut1=3.0, rcut2=4.0)\n"
     )
@@ -198,12 +198,12 @@ def test_a_run_of_the_command_line(tmp_path, monkeypatch):
 
     refused = run("train", "train.yaml", "--out", "out")
     assert refused.exit_code == 1 and "hand it in" in refused.output
-    assert run("train", "train.yaml", "--out", "out", "--baseline", "mine:morse").exit_code == 0
+    assert run("train", "train.yaml", "--out", "out", "--baseline", "lab_mine:morse").exit_code == 0
     assert "external" in run("info", "out").output  # needs no calculator
-    evaluated = run("evaluate", "out", "data.xyz", "--baseline", "mine:morse")
+    evaluated = run("evaluate", "out", "data.xyz", "--baseline", "lab_mine:morse")
     assert evaluated.exit_code == 0, evaluated.output
     assert run("evaluate", "out", "data.xyz").exit_code == 1
-    calibrated = run("calibrate", "out", "data.xyz", "--baseline", "mine:morse", "--frames", "20:")
+    calibrated = run("calibrate", "out", "data.xyz", "--baseline", "lab_mine:morse", "--frames", "20:")
     assert "hand it in" not in calibrated.output
 
 
