@@ -20,7 +20,7 @@ def label(
     sample: Annotated[str | None, typer.Option(metavar="md", help="make geometries first: md, dynamics with the method itself")] = None,
     temperatures: Annotated[str | None, typer.Option(help="of --sample md, in K, as in 600,1000,1500")] = None,
     frames: Annotated[int | None, typer.Option(help="of --sample md, how many in all")] = None,
-    seed: Annotated[int, typer.Option(help="of --sample md")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of --sample md")] = 0,
     processes: Annotated[int | None, typer.Option(min=1, help="default: as many as there are cores")] = None,
 ) -> None:
     """Label structures with energies, forces and, in periodic cells, stress.

@@ -8,7 +8,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from race_calc.data.contribution import BaselineError, Contribution
 from race_calc.data.graph import Graph
-from race_calc.label.methods import Method
+from race_calc.label.methods import Method, in_folder
 
 
 class Calculated:
@@ -55,7 +55,7 @@ class Calculated:
         """The next structure is the first."""
         self._atoms = None
         if self._calculator is not None:
-            self._calculator.reset()
+            in_folder(self._calculator, None)
         if isinstance(self.source, Method):
             self._calculator = None
 
@@ -70,13 +70,15 @@ class Calculated:
         return last
 
     def _values(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if isinstance(self.source, Method):
+            self.source.check(atoms)
+        virial = self._virial(atoms)  # first: who gives a stress gives the rest with it
         forces = np.array(atoms.get_forces(), dtype=np.float64)
         energy = float(atoms.get_potential_energy())
         results = self._calculator.results
         energy = float(results.get("free_energy", energy))  # whose gradient the forces are
         energies = np.array(results.get("energies", np.full(len(atoms), energy / len(atoms))), dtype=np.float64)
         energies += (energy - energies.sum()) / len(atoms)
-        virial = self._virial(atoms)
         if not (np.isfinite(energies).all() and np.isfinite(forces).all() and np.isfinite(energy)):
             raise ValueError("numbers that are not finite")
         return energies, forces, virial

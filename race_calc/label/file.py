@@ -4,7 +4,8 @@ import io
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,16 +13,17 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from race_calc.data.extxyz import storable
-from race_calc.data.files import shortened, write_atomically
-from race_calc.label.frame import label
+from race_calc.data.files import write_atomically
+from race_calc.data.lock import locked
+from race_calc.label.frame import label, labelled
 from race_calc.label.journal import Journal, hash_of
 from race_calc.label.methods import Method
-from race_calc.label.parallel import over_processes
+from race_calc.label.parallel import Failure, over_processes
 
+SUFFIXES = (".xyz", ".extxyz")
 ERROR = "label_error"  # info of a frame without labels: why
 
 
@@ -42,10 +44,11 @@ def label_frames(
 ) -> Labelled:
     """Label structures and write them to `out` (extxyz) in their order; those that cannot be labelled beside it, with the reason.
 
-    Until the end the labels are in `out` + ".journal". Called again with the same structures and method, it goes on from there.
-    `report`: called with the numbers of frames that are done, that failed among them, and of all.
+    Until the end the labels are in `out` + ".journal". Called again with the same structures and method, it goes on from there; what
+    failed is tried again. `report`: called with the numbers of frames that are done, that failed among them, and of all.
 
-    Raises FileExistsError where `out` is there, ValueError for no structures, a journal of other work, or if none could be labelled.
+    Raises FileExistsError where `out` or the file beside it is there, RunningError where another process writes them, ValueError for
+    no structures, a journal of other work, or if none could be labelled.
     """
     if not frames:
         raise ValueError("there are no structures to label")
@@ -53,67 +56,65 @@ def label_frames(
     method.calculator()  # a missing package is an error of all frames
     task = {"structures": hash_of(frames), "frames": len(frames), "method": method.name, "code": method.code()}
     journal = Journal(out.with_name(out.name + ".journal"), task)
-    done = journal.begin()
-    todo = [i for i in range(len(frames)) if i not in done]
-    report(len(done), _failures(done), len(frames))
-    with tempfile.TemporaryDirectory(prefix="race-calc-label-") as scratch:
-        work = partial(_entry, method=method, scratch=Path(scratch))
-        for (i, _), result in over_processes(work, deque((i, frames[i]) for i in todo), processes):
-            done[i] = {"failed": reason(result)} if isinstance(result, BaseException) else result
-            journal.append(i, done[i])
-            report(len(done), _failures(done), len(frames))
-    found = _written(frames, done, out, method)
-    journal.path.unlink()
+    with locked(out.absolute().parent, out.name + ".lock"):
+        done = {i: entry for i, entry in journal.begin().items() if "failed" not in entry}
+        waiting = deque((i, atoms) for i, atoms in enumerate(frames) if i not in done)
+        report(len(done), 0, len(frames))
+        with scratch_folder() as scratch, closing(over_processes(partial(_entry, method, scratch), waiting, processes)) as results:
+            for (i, _), result in results:
+                done[i] = {"failed": result.reason} if isinstance(result, Failure) else result
+                journal.append(i, done[i])
+                report(len(done), sum("failed" in entry for entry in done.values()), len(frames))
+        found = _written(frames, done, out, method)
+        journal.path.unlink()
+    if not found.count:
+        raise ValueError(f"none of {len(frames)} structures could be labelled, see {found.apart}; the first: {found.reason}")
     return found
 
 
+def failed_beside(out: Path) -> Path:
+    return out.with_name(f"{out.stem}-failed.xyz")
+
+
 def check_new(out: Path) -> None:
-    """Raises FileExistsError where there is a file or folder of this name, FileNotFoundError where its folder is not."""
-    if os.path.lexists(out):
-        raise FileExistsError(f"{out} is there already: give another --out, or delete it")
+    """Raises FileExistsError where `out` or the file of failed frames is there, FileNotFoundError where its folder is not, ValueError for
+    another format."""
+    if out.suffix not in SUFFIXES:
+        raise ValueError(f"{out} is to be an extended XYZ file: give a name that ends in {' or '.join(SUFFIXES)}")
+    for path in (out, failed_beside(out)):
+        if os.path.lexists(path):
+            raise FileExistsError(f"{path} is there already: give another --out, or delete it")
     if not out.absolute().parent.is_dir():
         raise FileNotFoundError(f"the folder {out.absolute().parent} does not exist: make it, or give another --out")
 
 
-def _entry(piece: tuple[int, Atoms], method: Method, scratch: Path) -> dict[str, Any]:
+@contextmanager
+def scratch_folder(within: Path | None = None) -> Iterator[Path]:
+    """For the files of a calculator; gone when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="race-calc-label-", dir=within, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _entry(method: Method, scratch: Path, piece: tuple[int, Atoms]) -> dict[str, Any]:
     """In a process of its own: the labels of a structure as plain numbers."""
-    number, atoms = piece
-    folder = scratch / str(number)
-    folder.mkdir(exist_ok=True)  # of a process that died
-    results = label(atoms, folder, method).calc.results
+    with scratch_folder(scratch) as folder:
+        results = label(piece[1], folder, method).calc.results
     return {name: np.asarray(value).tolist() for name, value in results.items()}
-
-
-def _failures(done: dict[int, dict[str, Any]]) -> int:
-    return sum("failed" in entry for entry in done.values())
-
-
-def reason(error: BaseException) -> str:
-    """One line."""
-    return shortened(f"{type(error).__name__}: {error}")
 
 
 def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path, method: Method) -> Labelled:
     good, bad = [], []
     for i, atoms in enumerate(frames):
-        entry = {name: value for name, value in done[i].items() if name != "piece"}
-        copy = atoms.copy()
-        copy.set_constraint()
-        if "failed" in entry:
-            copy.info[ERROR] = entry["failed"]
-            bad.append(copy)
+        if "failed" in done[i]:
+            bad.append(atoms.copy())
+            bad[-1].info[ERROR] = done[i]["failed"]
         else:
-            copy.info |= method.provenance()
-            copy.calc = SinglePointCalculator(
-                copy, **{name: np.array(value) if name != "energy" else value for name, value in entry.items()}
-            )
-            good.append(copy)
-    apart = out.with_name(f"{out.stem}-failed.xyz")
+            good.append(labelled(atoms, {name: np.array(value) for name, value in done[i].items() if name != "piece"}, method))
+    apart = failed_beside(out)
     if bad:
         write_atomically(apart, _text(bad))
-    if not good:
-        raise ValueError(f"none of {len(frames)} structures could be labelled, see {apart}; the first: {bad[0].info[ERROR]}")
-    write_atomically(out, _text(good))
+    if good:
+        write_atomically(out, _text(good))
     return Labelled(out, len(good), len(bad), apart if bad else None, bad[0].info[ERROR] if bad else None)
 
 

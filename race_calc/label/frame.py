@@ -10,7 +10,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.data.structure import checked
-from race_calc.label.methods import Method
+from race_calc.label.methods import Method, in_folder
 
 
 def label(atoms: Atoms, folder: Path, method: Method) -> Atoms:
@@ -22,23 +22,28 @@ def label(atoms: Atoms, folder: Path, method: Method) -> Atoms:
 
     Raises ValueError for a structure that no method can label, and for results that are not finite; and what the calculator raises.
     """
-    calculator = method.calculator()
-    calculator.reset()
-    if hasattr(calculator, "directory"):
-        calculator.directory = str(folder)
+    method.check(atoms)
+    calculator = in_folder(method.calculator(), folder)
     bare = checked(atoms)
     asked = Atoms(bare.numbers, bare.positions, cell=bare.cell, pbc=bare.pbc, calculator=calculator)
     for name in ("initial_charges", "initial_magmoms"):  # many calculators start from them
         if atoms.has(name):
             asked.set_array(name, atoms.get_array(name))
-    results: dict[str, Any] = {"energy": asked.get_potential_energy(), "forces": asked.get_forces()}
-    results["energy"] = calculator.results.get("free_energy", results["energy"])
-    if asked.pbc.any() and asked.cell.rank == 3:
+    results: dict[str, Any] = {}
+    if asked.pbc.any() and asked.cell.rank == 3:  # first: who gives a stress gives the rest with it
         with suppress(PropertyNotImplementedError, NotImplementedError):
             results["stress"] = asked.get_stress()
+    results["forces"] = asked.get_forces()
+    energy = asked.get_potential_energy()
+    results["energy"] = calculator.results.get("free_energy", energy)
     for name, values in results.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{name} not finite (NaN or infinite)")
+    return labelled(atoms, results, method)
+
+
+def labelled(atoms: Atoms, results: dict[str, Any], method: Method) -> Atoms:
+    """A copy of the structure, without constraints, with these results and where they are from."""
     found: Atoms = atoms.copy()
     found.set_constraint()
     found.info |= method.provenance()

@@ -24,7 +24,8 @@ class Journal:
     task: dict[str, Any]
 
     def begin(self) -> dict[int, dict[str, Any]]:
-        """The lines that are there by the number of their piece; a half-written last one is removed. A new file where there is none.
+        """The lines that are there by the number of their piece; what is damaged or half-written, and all after it, is removed. A
+        new file where there is none.
 
         Raises ValueError for the journal of another task.
         """
@@ -41,10 +42,13 @@ class Journal:
             )
         done, kept = {}, [head]
         for line in rest[:-1]:  # what is after the last line break was not written to its end
-            entry = json.loads(line)
-            done[int(entry["piece"])] = entry
+            try:
+                entry = json.loads(line)
+                done[int(entry["piece"])] = entry
+            except (ValueError, KeyError, TypeError):
+                break  # a disk that lost power: what is after it is done again
             kept.append(line)
-        if rest[-1:] != [b""]:
+        if kept != [head, *rest[:-1]] or rest[-1:] != [b""]:
             write_atomically(self.path, b"\n".join(kept) + b"\n")
         return done
 
@@ -61,10 +65,11 @@ def _line(entry: dict[str, Any]) -> bytes:
 
 
 def hash_of(frames: Sequence[Atoms]) -> str:
-    """sha256 (hex) of elements, positions, cells and boundaries, bit by bit, in order."""
+    """sha256 (hex) of elements, positions, cells, boundaries, initial charges and moments, bit by bit, in order."""
     digest = hashlib.sha256()
     for atoms in frames:
         for values, kind in ((len(atoms), "<i8"), (atoms.numbers, "<i8"), (atoms.pbc, "u1"), (atoms.cell.array, "<f8")):
             digest.update(np.asarray(values, dtype=kind).tobytes())
-        digest.update(np.asarray(atoms.positions, dtype="<f8").tobytes())
+        for values in (atoms.positions, atoms.get_initial_charges(), atoms.get_initial_magnetic_moments()):
+            digest.update(np.asarray(values, dtype="<f8").tobytes())
     return digest.hexdigest()

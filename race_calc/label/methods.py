@@ -9,15 +9,18 @@ gfn1-xtb   tight binding, J. Chem. Theory Comput. 13, 1989       tblite (extra `
            (2017)
 ========== ===================================================== ========================
 
-Both know the elements H to Rn. Periodic cells are computed at the Γ point only: give large ones.
+Both know the elements H to Rn. Periodic cells are computed at the Γ point only: give large ones, periodic along all directions.
 """
 
+import hashlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +55,53 @@ class Method:
         return {"labels": self.name, "labels_code": self.code()}
 
     def code(self) -> str:
-        """The program and its version, such as "tblite 0.8.0"; the module's for a function."""
-        package = "tblite" if self.name in XTB else self.name.split(":")[0].split(".")[0]
+        """The program and its version, such as "tblite 0.8.0"; of a function in a file of yours, the start of the file's sha256."""
+        module = self.name.split(":")[0]
+        package = "tblite" if self.name in XTB else module.split(".")[0]
         try:
             return f"{package} {version(package)}"
         except PackageNotFoundError:
-            return package
+            return f"{module} {_hash_of(module)}".rstrip()
+
+    def check(self, atoms: Atoms) -> None:
+        """Raises ValueError for a structure that the method would compute as another one."""
+        if self.name in XTB and atoms.pbc.any() and not atoms.pbc.all():
+            raise ValueError(
+                f"{self.name} knows no cell that is periodic along some directions only (pbc {atoms.pbc.tolist()}): set pbc along all of "
+                "them, with vacuum, or along none"
+            )
+
+
+def in_folder(calculator: Any, folder: Path | None) -> Any:
+    """The calculator without what it computed before, its files in `folder` where it writes any."""
+    reset = getattr(calculator, "reset", None)  # ASE's newer calculators of files have none
+    if callable(reset):
+        reset()
+    else:
+        calculator.results.clear()
+    if folder is not None and hasattr(calculator, "directory"):
+        calculator.directory = folder if isinstance(calculator.directory, Path) else str(folder)
+    return calculator
+
+
+def _hash_of(module: str) -> str:
+    with _here():
+        try:
+            origin = getattr(find_spec(module), "origin", None)
+        except (ImportError, ValueError):
+            origin = None
+    return hashlib.sha256(Path(origin).read_bytes()).hexdigest()[:12] if origin and Path(origin).is_file() else ""
+
+
+@contextmanager
+def _here() -> Iterator[None]:
+    """Modules are looked for in the current folder too."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
 
 
 def doubts(name: str, frames: Iterable[Atoms]) -> list[str]:
@@ -109,12 +153,11 @@ def made_by(spec: str, option: str = "--calculator") -> Any:
     module, colon, function = spec.partition(":")
     if not (module and colon and function):
         raise ValueError(f'{option} is {spec!r}: write "module:function", for example my_potentials:committee')
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(import_module(module), function)()
-    except Exception as error:  # whatever the user's code raises
-        raise ValueError(
-            f"{option} {spec}: {type(error).__name__}: {error} (modules are looked for in {Path.cwd()} and where Python finds its packages)"
-        ) from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
+    with _here():
+        try:
+            return getattr(import_module(module), function)()
+        except Exception as error:  # whatever the user's code raises
+            raise ValueError(
+                f"{option} {spec}: {type(error).__name__}: {error} (modules are looked for in {Path.cwd()} and where "
+                "Python finds its packages)"
+            ) from error

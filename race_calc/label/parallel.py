@@ -5,36 +5,73 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from race_calc.data.files import shortened
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 DIED = "its process died (killed, out of memory, or a crash in the program)"
 
 
-def over_processes(work: Callable[[Any], Any], waiting: deque[Any], processes: int) -> Iterator[tuple[Any, Any]]:
-    """(piece, result) of each piece that waits, as they are done; an exception in place of the result of a piece that raised one.
+@dataclass(frozen=True)
+class Failure:
+    """In the place of a result: why there is none, in one line."""
 
-    Who takes a result may put more pieces into `waiting`. `work` and the pieces must be picklable; each process works on one thread.
-    Pieces that were at work when a process died are tried again one by one, and fail if it dies again.
+    reason: str
+
+
+def over_processes(work: Callable[[Any], Any], waiting: deque[Any], processes: int) -> Generator[tuple[Any, Any], None, None]:
+    """(piece, result) of each piece that waits, as they are done; a Failure in place of the result of a piece that raised an exception.
+
+    Who takes a result may put more pieces into `waiting`, and closes the iterator where it leaves early. `work` and the pieces must be
+    picklable; each process works on one thread. Pieces that were at work when a process died are tried again one by one, and fail if
+    it dies again.
     """
     suspects = deque[Any]()
     while waiting or suspects:
         alone = not waiting
         source, workers = (suspects, 1) if alone else (waiting, min(processes, len(waiting)))
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
-        try:
-            for piece, result in _drained(pool, work, source, workers):
-                if not isinstance(result, BrokenProcessPool):
-                    yield piece, result
-                elif alone:
-                    yield piece, RuntimeError(DIED)
-                else:
-                    suspects.append(piece)
-        finally:
-            _end(pool)
+        with _one_thread():
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+            try:
+                for piece, result in _drained(pool, partial(_guarded, work), source, workers):
+                    if not isinstance(result, BrokenProcessPool):
+                        yield piece, result
+                    elif alone:
+                        yield piece, Failure(DIED)
+                    else:
+                        suspects.append(piece)
+            finally:
+                _end(pool)
+
+
+def _guarded(work: Callable[[Any], Any], piece: Any) -> Any:
+    """In a process of its own; not every exception finds its way back to the parent."""
+    try:
+        return work(piece)
+    except Exception as error:  # whatever the program meets
+        return Failure(shortened(f"{type(error).__name__}: {error}"))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What is started now finds these settings before it loads any library."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _drained(pool: ProcessPoolExecutor, work: Callable[[Any], Any], source: deque[Any], workers: int) -> Iterator[tuple[Any, Any]]:
@@ -56,9 +93,7 @@ def _drained(pool: ProcessPoolExecutor, work: Callable[[Any], Any], source: dequ
 
 
 def _begin() -> None:
-    """In a new process: one thread, no word on Ctrl-C (the parent ends it), and no life after the parent's."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
+    """In a new process: no word on Ctrl-C (the parent ends it), and no life after the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -76,3 +111,5 @@ def _end(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
+    for process in processes:
+        process.join(10)

@@ -1,11 +1,13 @@
 """Geometries to label: MD with the method itself, at several temperatures.
 
-Every temperature has CHAINS trajectories. A frame is what a segment of Langevin dynamics ends with; each segment has a random
-state of its own, so the work can be stopped after any of them and goes on to the same frames, on as many processes as there are.
+Every temperature has CHAINS trajectories, or one from each structure if there are more. A frame is what a segment of Langevin
+dynamics ends with; each segment has a random state of its own, so the work can be stopped after any of them and goes on to the same
+frames, on as many processes as there are.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +18,10 @@ from ase import Atoms, units
 from ase.md.langevin import Langevin
 
 from race_calc.data.structure import checked
-from race_calc.label.file import reason
+from race_calc.label.file import scratch_folder
 from race_calc.label.journal import Journal, hash_of
-from race_calc.label.methods import Method
-from race_calc.label.parallel import over_processes
+from race_calc.label.methods import Method, in_folder
+from race_calc.label.parallel import Failure, over_processes
 
 CHAINS = 4  # trajectories for each temperature
 TIMESTEP = 0.5  # fs
@@ -40,19 +42,24 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.temperatures or not all(0 < t < float("inf") for t in self.temperatures):
             raise ValueError(f"the temperatures are {self.temperatures}: give numbers > 0, in K, such as 600,1000,1500")
+        if self.seed < 0:
+            raise ValueError(f"the seed is {self.seed}: give a whole number >= 0")
         if self.frames < len(self.temperatures):
             raise ValueError(f"{self.frames} frames are fewer than one for each of {len(self.temperatures)} temperatures: give more")
 
-    @property
-    def chains(self) -> int:
-        return min(CHAINS * len(self.temperatures), self.frames)
+    def chains(self, starts: int) -> int:
+        return min(max(CHAINS, starts) * len(self.temperatures), self.frames)
 
     def temperature(self, chain: int) -> float:
         return self.temperatures[chain % len(self.temperatures)]
 
-    def segments(self, chain: int) -> int:
+    def start(self, chain: int, starts: int) -> int:
+        """Which structure a chain begins at: each is heated to every temperature."""
+        return chain // len(self.temperatures) % starts
+
+    def segments(self, chain: int, starts: int) -> int:
         """Frames of a chain: they differ by one at most."""
-        return len(range(chain, self.frames, self.chains))
+        return len(range(chain, self.frames, self.chains(starts)))
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,8 @@ class Segment:
 def sample(
     starts: Sequence[Atoms], plan: Plan, method: Method, path: Path, processes: int, report: Callable[[int, int], None] = lambda *_: None
 ) -> list[Atoms]:
-    """Frames of all chains, chain after chain; chain k begins at start k, k - len(starts), …. Info: `temperature` (K), `chain`, `time_fs`.
+    """Frames of all chains, chain after chain, with elements, positions, cell, initial charges and moments of their starts and nothing
+    else. Info: `temperature` (K) and `chain`.
 
     `path`: the journal, from which the same work goes on; who has used the frames deletes it. `report`: called with the numbers of
     frames that are there and of all. Raises ValueError for structures that cannot be moved, and where a segment fails ATTEMPTS times.
@@ -86,29 +94,40 @@ def sample(
     task = {"structures": hash_of(starts), "plan": [*plan.temperatures, plan.frames, plan.seed], "settings": settings}
     journal = Journal(path, task | {"method": method.name, "code": method.code()})
     done = {divmod(piece, plan.frames): entry for piece, entry in journal.begin().items()}
-    waiting = deque(_next(plan, starts, chain, done) for chain in range(plan.chains))
-    while None in waiting:
-        waiting.remove(None)
+    first = (_next(plan, starts, chain, done) for chain in range(plan.chains(len(starts))))
+    waiting = deque(segment for segment in first if segment is not None)
     report(len(done), plan.frames)
-    for segment, result in over_processes(partial(_run, plan=plan, method=method), waiting, processes):
-        if isinstance(result, BaseException):
-            waiting.append(_again(plan, starts, segment, result))
-            continue
-        done[segment.chain, segment.number] = result
-        journal.append(segment.chain * plan.frames + segment.number, result)
-        report(len(done), plan.frames)
-        following = _next(plan, starts, segment.chain, done)
-        if following is not None:
-            waiting.append(following)
+    with scratch_folder() as scratch, closing(over_processes(partial(_run, plan, method, scratch), waiting, processes)) as results:
+        for segment, result in results:
+            if isinstance(result, Failure):
+                waiting.append(_again(plan, starts, segment, result.reason))
+                continue
+            done[segment.chain, segment.number] = result
+            journal.append(segment.chain * plan.frames + segment.number, result)
+            report(len(done), plan.frames)
+            following = _next(plan, starts, segment.chain, done)
+            if following is not None:
+                waiting.append(following)
     return [_frame(plan, starts, *key, done[key]) for key in sorted(done)]
+
+
+def _begin(plan: Plan, starts: Sequence[Atoms], chain: int) -> Atoms:
+    """A bare copy of the structure that a chain begins at."""
+    start = starts[plan.start(chain, len(starts))]
+    atoms = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
+    for name in ("initial_charges", "initial_magmoms"):
+        if start.has(name):
+            atoms.set_array(name, start.get_array(name))
+    return atoms
 
 
 def _next(plan: Plan, starts: Sequence[Atoms], chain: int, done: dict[tuple[int, int], dict[str, Any]]) -> Segment | None:
     """The segment after the last one of a chain; None at its end."""
-    number = next(k for k in range(plan.segments(chain) + 1) if (chain, k) not in done)
-    if number == plan.segments(chain):
+    segments = plan.segments(chain, len(starts))
+    number = next(k for k in range(segments + 1) if (chain, k) not in done)
+    if number == segments:
         return None
-    atoms = starts[chain % len(starts)].copy()
+    atoms = _begin(plan, starts, chain)
     if number == 0:
         return Segment(chain, 0, atoms, first=True)
     last = done[chain, number - 1]
@@ -117,37 +136,34 @@ def _next(plan: Plan, starts: Sequence[Atoms], chain: int, done: dict[tuple[int,
     return Segment(chain, number, atoms, first=False)
 
 
-def _again(plan: Plan, starts: Sequence[Atoms], segment: Segment, error: BaseException) -> Segment:
+def _again(plan: Plan, starts: Sequence[Atoms], segment: Segment, why: str) -> Segment:
     """The same segment from the start of the chain, with other velocities. Raises ValueError after ATTEMPTS."""
     if segment.attempt + 1 == ATTEMPTS:
         raise ValueError(
             f"MD at {plan.temperature(segment.chain):g} K fails {ATTEMPTS} times in frame {segment.number} of chain {segment.chain} "
-            f"({reason(error)}): lower the temperature, or relax the structure first"
+            f"({why}): lower the temperature, or relax the structure first"
         )
-    return Segment(segment.chain, segment.number, starts[segment.chain % len(starts)].copy(), True, segment.attempt + 1)
+    return Segment(segment.chain, segment.number, _begin(plan, starts, segment.chain), True, segment.attempt + 1)
 
 
-def _run(segment: Segment, plan: Plan, method: Method) -> dict[str, Any]:
+def _run(plan: Plan, method: Method, scratch: Path, segment: Segment) -> dict[str, Any]:
     """In a process of its own: positions and momenta at the end of a segment."""
     atoms, temperature = segment.atoms, plan.temperature(segment.chain)
+    method.check(atoms)
     random = np.random.default_rng([plan.seed, segment.chain, segment.number, segment.attempt])
-    calculator = method.calculator()
-    calculator.reset()
-    atoms.calc = calculator
     if segment.first:
         width = np.sqrt(atoms.get_masses() * units.kB * temperature)[:, None]
         atoms.set_momenta(width * random.standard_normal((len(atoms), 3)))  # Maxwell and Boltzmann
-    dynamics = Langevin(atoms, TIMESTEP * units.fs, temperature_K=temperature, friction=FRICTION / units.fs, fixcm=False, rng=random)
-    dynamics.run(round((START if segment.first else SPACING) / TIMESTEP))
+    with scratch_folder(scratch) as folder:
+        atoms.calc = in_folder(method.calculator(), folder)
+        dynamics = Langevin(atoms, TIMESTEP * units.fs, temperature_K=temperature, friction=FRICTION / units.fs, fixcm=False, rng=random)
+        dynamics.run(round((START if segment.first else SPACING) / TIMESTEP))
     checked(atoms)
     return {"positions": atoms.positions.tolist(), "momenta": atoms.get_momenta().tolist()}
 
 
 def _frame(plan: Plan, starts: Sequence[Atoms], chain: int, number: int, entry: dict[str, Any]) -> Atoms:
-    atoms: Atoms = starts[chain % len(starts)].copy()
-    atoms.set_constraint()
+    atoms = _begin(plan, starts, chain)
     atoms.positions = np.array(entry["positions"])
-    if atoms.has("momenta"):
-        del atoms.arrays["momenta"]
-    atoms.info |= {"temperature": plan.temperature(chain), "chain": chain, "time_fs": START + number * SPACING}
+    atoms.info |= {"temperature": plan.temperature(chain), "chain": chain}
     return atoms

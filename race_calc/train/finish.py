@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from race_calc import __version__
+from race_calc.data.lock import locked
 from race_calc.data.targets import Example
 from race_calc.evaluate.calibrate import thresholds_from
 from race_calc.evaluate.predict import predict_graphs
@@ -19,7 +20,6 @@ from race_calc.posterior.state import Trained, flatten, unflatten
 from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.context import Context, context_of
 from race_calc.train.levels import at_level
-from race_calc.train.lock import locked
 from race_calc.train.prepare import Prepared, member_seeds, prepare
 from race_calc.train.validate import errors_of
 from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from race_calc.data.lock import locked
 from race_calc.model.layout import Layout
 from race_calc.model.outputs import Labels
 from race_calc.model.parameters import Parameters
@@ -21,7 +22,6 @@ from race_calc.posterior.state import StackState, Trained, flatten, unflatten
 from race_calc.train.config import TrainConfig, TrainingConfig
 from race_calc.train.context import Context, context_of
 from race_calc.train.files import STATE_FILE, append_log, load_state, save_state, trim_log
-from race_calc.train.lock import locked
 from race_calc.train.muon import muon_direction
 from race_calc.train.optimiser import Pace, go_back, keep_best, update
 from race_calc.train.prepare import Prepared

@@ -2,9 +2,10 @@
 
 import os
 import time
+from pathlib import Path
 
 import numpy as np
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import BaseCalculator, Calculator, all_changes
 from ase.calculators.emt import EMT
 
 
@@ -18,6 +19,13 @@ def broken():
 
 def not_a_calculator() -> dict:
     return {}
+
+
+class TwoArgumentsError(Exception):
+    """Cannot be unpickled."""
+
+    def __init__(self, one: str, two: str):
+        super().__init__(f"{one} and {two}")
 
 
 class Odd(EMT):
@@ -34,6 +42,8 @@ class Odd(EMT):
             self.results["forces"] = np.full((len(atoms), 3), np.nan)
         if kind == -4:
             time.sleep(0.2)
+        if kind == -5:
+            raise TwoArgumentsError("first", "second")
 
 
 def odd() -> Odd:
@@ -52,3 +62,37 @@ class Free(Calculator):
 
 def free() -> Free:
     return Free()
+
+
+class Writes(EMT):
+    """Writes into its directory and reads that again, as programs of files do."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        path = Path(self.directory) / "input.txt"
+        path.write_text(str(atoms.positions.tolist()))
+        super().calculate(atoms, properties, system_changes)
+        assert path.read_text() == str(atoms.positions.tolist()) and len(list(path.parent.iterdir())) == 1
+
+
+def writes() -> Writes:
+    return Writes()
+
+
+class Modern(BaseCalculator):
+    """As ASE's newer calculators of files: no `reset`, and a directory that is a Path."""
+
+    implemented_properties = ["energy", "forces"]
+
+    def __init__(self):
+        super().__init__()
+        self.directory = Path(".")
+
+    def calculate(self, atoms, properties, system_changes):
+        (self.directory / "input.txt").write_text("new")
+        atoms = atoms.copy()
+        atoms.calc = EMT()
+        self.results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+
+
+def modern() -> Modern:
+    return Modern()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 
+from race_calc.data.lock import RunningError
 from race_calc.label.file import label_frames
 from race_calc.label.frame import label
+from race_calc.label.journal import hash_of
 from race_calc.label.methods import Method
 
 ODD = Method("own_methods:odd")
@@ -60,7 +63,53 @@ def test_failures_are_kept_apart_and_a_crash_takes_only_its_own_frame(tmp_path):
 def test_nothing_labelled_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"none of 2 structures could be labelled, see .*out-failed.xyz; the first: RuntimeError"):
         label_frames(frames(2, f0=-1, f1=-1), tmp_path / "out.xyz", ODD, 1)
-    assert not (tmp_path / "out.xyz").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out-failed.xyz"]  # the next call begins anew
+
+
+def test_what_failed_is_tried_again_when_the_work_goes_on(tmp_path):
+    """A licence that was not there, a full disk: the journal keeps successes only."""
+    given = frames(4, f0=-1)
+    stopped(tmp_path, given, after=2)
+    lines = (tmp_path / "out.xyz.journal").read_text().splitlines()
+    assert "failed" in lines[1] and len(lines) == 3
+    reports = []
+    found = label_frames(given, tmp_path / "out.xyz", ODD, 1, lambda *numbers: reports.append(numbers))
+    assert reports[0] == (1, 0, 4) and (found.count, found.failed) == (3, 1)
+
+
+def test_an_exception_that_cannot_be_sent_is_told(tmp_path):
+    found = label_frames(frames(3, f1=-5), tmp_path / "out.xyz", ODD, 2)
+    assert (found.count, found.failed, found.reason) == (2, 1, "TwoArgumentsError: first and second")
+
+
+def test_files_of_calculators_are_apart_and_gone_afterwards(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    for name in ("writes", "modern"):
+        found = label_frames(frames(4), tmp_path / f"{name}.xyz", Method(f"own_methods:{name}"), 2)
+        assert found.count == 4, found.reason
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_two_at_once_are_refused(tmp_path):
+    def report(done: int, failed: int, of_all: int) -> None:
+        if done == 1:
+            with pytest.raises(RunningError, match="works in"):
+                label_frames(frames(2), tmp_path / "out.xyz", ODD, 1)
+
+    assert label_frames(frames(2), tmp_path / "out.xyz", ODD, 1, report).count == 2
+
+
+@pytest.mark.parametrize("name", ["out.traj", "out"])
+def test_other_formats_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=r"give a name that ends in .xyz or .extxyz"):
+        label_frames(frames(1), tmp_path / name, ODD, 1)
+
+
+def test_failed_frames_of_another_run_are_not_overwritten(tmp_path):
+    (tmp_path / "out-failed.xyz").write_text("precious")
+    with pytest.raises(FileExistsError, match="out-failed.xyz is there already"):
+        label_frames(frames(1), tmp_path / "out.xyz", ODD, 1)
 
 
 def test_a_finished_file_is_not_overwritten(tmp_path):
@@ -99,6 +148,22 @@ def test_a_half_written_line_is_done_again(tmp_path):
     label_frames(frames(4), tmp_path / "out.xyz", ODD, 1, lambda *numbers: reports.append(numbers))
     assert reports[0] == (1, 0, 4)
     assert [atoms.info["number"] for atoms in read(tmp_path / "out.xyz", ":")] == [0, 1, 2, 3]
+
+
+def test_lines_after_a_damaged_one_are_done_again(tmp_path):
+    stopped(tmp_path, frames(4), after=3)
+    journal = tmp_path / "out.xyz.journal"
+    lines = journal.read_bytes().split(b"\n")
+    journal.write_bytes(b"\n".join([*lines[:2], b"\0" * 40, *lines[3:]]))
+    reports = []
+    label_frames(frames(4), tmp_path / "out.xyz", ODD, 1, lambda *numbers: reports.append(numbers))
+    assert reports[0] == (1, 0, 4)
+
+
+def test_charges_belong_to_the_task():
+    plain, charged = frames(1), frames(1)
+    charged[0].set_initial_charges([1, 0, 0, 0])
+    assert hash_of(plain) != hash_of(charged)
 
 
 def test_killed_work_goes_on_and_leaves_no_process(tmp_path):

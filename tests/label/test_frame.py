@@ -1,5 +1,7 @@
 """One structure labelled: what goes in, what comes out."""
 
+import re
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -41,7 +43,8 @@ def test_provenance_takes_the_place_of_a_prediction(tmp_path):
     atoms = copper()
     atoms.info |= {"labels": "predicted", "step": 7}
     found = label(atoms, tmp_path, EMT_METHOD)
-    assert found.info == {"labels": "own_methods:emt", "labels_code": "own_methods", "step": 7}
+    assert found.info == {"labels": "own_methods:emt", "labels_code": EMT_METHOD.code(), "step": 7}
+    assert re.fullmatch("own_methods [0-9a-f]{12}", EMT_METHOD.code())
     assert len(dataset_from_atoms([found])) == 1
 
 
@@ -109,6 +112,13 @@ def test_small_cells_are_doubted():
     (told,) = doubts("gfn1-xtb", [large, bulk("Si"), bulk("Si", cubic=True)])
     assert told.startswith("2 structures have a periodic cell lower than 10 Å, and gfn1-xtb is computed at the Γ point only")
     assert doubts("own_methods:emt", [bulk("Cu")]) == []
+
+
+@pytest.mark.parametrize("pbc", [(1, 0, 0), (1, 1, 0)])
+def test_xtb_refuses_what_it_would_compute_as_another_cell(tmp_path, pbc):
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.74]], cell=[12, 12, 12], pbc=pbc)
+    with pytest.raises(ValueError, match="gfn2-xtb knows no cell that is periodic along some directions only"):
+        label(atoms, tmp_path, Method("gfn2-xtb"))
 
 
 def test_xtb_refuses_heavy_elements(tmp_path):

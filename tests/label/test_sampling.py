@@ -28,9 +28,26 @@ def test_frames_are_shared_out(tmp_path):
     assert len(found) == 7
     assert [atoms.info["chain"] for atoms in found] == [0, 0, 1, 1, 2, 2, 3]
     assert [atoms.info["temperature"] for atoms in found] == [300, 300, 600, 600, 300, 300, 600]
-    assert found[0].info["time_fs"] == 200 and found[1].info["time_fs"] == 225
     apart = [np.abs(a.positions - b.positions).max() for a in found for b in found if a is not b]
     assert min(apart) > 1e-3 and "momenta" not in found[0].arrays
+
+
+def test_every_structure_is_heated_to_every_temperature(tmp_path):
+    starts = [copper() for _ in range(3)]
+    for k, atoms in enumerate(starts):
+        atoms.symbols = ["Cu", "Ag", "Au"][k]
+        atoms.arrays["REF_forces"] = np.zeros((4, 3))
+        atoms.info["REF_energy"] = 1.0
+    found = sample(starts, Plan((300.0, 600.0), 6), METHOD, tmp_path / "j", 2)
+    assert {(str(atoms.symbols[0]), atoms.info["temperature"]) for atoms in found} == {
+        (symbol, temperature) for symbol in ("Cu", "Ag", "Au") for temperature in (300.0, 600.0)
+    }
+    for atoms in found:  # labels of another geometry are no labels
+        assert set(atoms.arrays) == {"numbers", "positions"} and set(atoms.info) == {"temperature", "chain"}
+
+
+def test_chains_write_into_folders_of_their_own(tmp_path):
+    assert len(sample([copper()], Plan((300.0,), 2), Method("own_methods:writes"), tmp_path / "j", 2)) == 2
 
 
 def test_stopped_work_goes_on_to_the_same_frames(tmp_path):
@@ -79,7 +96,7 @@ def test_starts_that_cannot_be_moved(tmp_path):
         sample([molecule("H2O"), broken], Plan((300.0,), 1), METHOD, tmp_path / "j", 1)
 
 
-@pytest.mark.parametrize("temperatures, frames", [((), 3), ((0.0,), 3), ((float("nan"),), 3), ((300.0, 600.0), 1)])
+@pytest.mark.parametrize("temperatures, frames", [((), 3), ((0.0,), 3), ((float("nan"),), 3), ((300.0, 600.0), 1), ((300.0,), 0)])
 def test_plans_that_are_none(temperatures, frames):
     with pytest.raises(ValueError, match=r"temperatures|fewer than one"):
         Plan(temperatures, frames)

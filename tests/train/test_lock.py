@@ -11,8 +11,8 @@ import pytest
 import torch
 from small_run import write_run
 
+from race_calc.data.lock import LOCK_FILE, RunningError, locked
 from race_calc.train.config import load_config
-from race_calc.train.lock import LOCK_FILE, RunningError, locked
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 
@@ -40,7 +40,7 @@ def test_a_second_process_on_a_live_run_is_refused_and_changes_nothing(tmp_path)
     def second(record):
         if record["kind"] == "epoch" and not seen:
             before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-            with pytest.raises(RunningError, match=f"process {os.getpid()} trains in .*out: let it end"):
+            with pytest.raises(RunningError, match=f"process {os.getpid()} works in .*out: let it end"):
                 run(tmp_path, resume=True)
             seen.append(before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()})
 
@@ -63,7 +63,7 @@ def test_no_lock_is_left_after_an_interruption(tmp_path):
 
 def test_the_lock_of_a_dead_process_is_taken_over_with_a_note(tmp_path):
     write_lock(tmp_path / "out", pid=ended_process())
-    with pytest.warns(UserWarning, match=r"took over .*out: process \d+, which trained there, is gone"), locked(tmp_path / "out"):
+    with pytest.warns(UserWarning, match=r"took over .*out: process \d+, which worked there, is gone"), locked(tmp_path / "out"):
         assert json.loads((tmp_path / "out" / LOCK_FILE).read_text())["pid"] == os.getpid()
 
 
@@ -76,7 +76,7 @@ def test_another_process_with_the_same_number_is_not_the_owner(tmp_path):
 
 @pytest.mark.parametrize(
     "changes, message",
-    [({"host": "elsewhere"}, "on elsewhere trains in .*if it is gone, delete .*training.lock"), ({"pid": "?"}, "delete that file")],
+    [({"host": "elsewhere"}, "on elsewhere works in .*if it is gone, delete .*training.lock"), ({"pid": "?"}, "delete that file")],
 )
 def test_locks_that_cannot_be_judged_are_refused_with_what_to_delete(tmp_path, changes, message):
     write_lock(tmp_path, **changes)

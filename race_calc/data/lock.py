@@ -13,14 +13,14 @@ LOCK_FILE = "training.lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, made where it is missing; the file goes when the block ends, however it ends.
+def locked(folder: Path, name: str = LOCK_FILE) -> Iterator[None]:
+    """Hold the lock `name` of a folder, made where it is missing; the file goes when the block ends, however it ends.
 
     A lock whose process ended without removing it is taken over, with a warning. Raises RunningError for that of a live
     process, of another machine, and for one that cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK_FILE
+    path = folder / name
     if os.path.lexists(path):
         _take_over(path)
     try:
@@ -50,12 +50,12 @@ def _take_over(path: Path) -> None:
         if pid < 1:
             raise ValueError
     except (ValueError, KeyError, TypeError):
-        raise RunningError(f"{path} cannot be read: if no process trains in this folder, delete that file") from None
+        raise RunningError(f"{path} cannot be read: if no process works in this folder, delete that file") from None
     if host != platform.node():
-        raise RunningError(f"process {pid} on {host} trains in {path.parent}: let it end; if it is gone, delete {path}")
+        raise RunningError(f"process {pid} on {host} works in {path.parent}: let it end; if it is gone, delete {path}")
     if _alive(pid, began):
-        raise RunningError(f"process {pid} trains in {path.parent}: let it end, or stop it; its lock is {path}")
-    warnings.warn(f"took over {path.parent}: process {pid}, which trained there, is gone", stacklevel=4)
+        raise RunningError(f"process {pid} works in {path.parent}: let it end, or stop it; its lock is {path}")
+    warnings.warn(f"took over {path.parent}: process {pid}, which worked there, is gone", stacklevel=4)
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     with suppress(FileNotFoundError):  # another process was faster
         os.rename(path, aside)  # of two that take over at once one gets the file, and sees whether it is the one it judged
