@@ -13,6 +13,7 @@ from race_calc.data.graph import batches, from_atoms, from_atoms_with_skin
 from race_calc.data.skin import SkinList
 from race_calc.interfaces.base import PredictingCalculator
 from race_calc.interfaces.reference_watch import ReferenceWatch
+from race_calc.label.calculated import Calculated, check_neutral
 from race_calc.model.channels import Spread
 from race_calc.model.hardware import keep_freed_memory, torch_device
 from race_calc.posterior.checkpoint import Checkpoint, hash_weights, load_checkpoint
@@ -101,6 +102,8 @@ class RACECalculator(PredictingCalculator):
         self._references = ReferenceWatch(self.checkpoint.references)
 
     def _raw(self, atoms: Atoms) -> Prediction:
+        if isinstance(self.posterior.baseline, Calculated):
+            check_neutral(atoms)
         last = self._pairs
         graph, self._pairs = from_atoms_with_skin(atoms, self.checkpoint.model.plan.config.cutoff, last)
         self._references.watch(graph, moved=self._pairs is not last)

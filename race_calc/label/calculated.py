@@ -11,6 +11,16 @@ from race_calc.data.graph import Graph
 from race_calc.label.methods import Method, in_folder
 
 
+def check_neutral(atoms: Atoms) -> None:
+    """Raises BaselineError for a structure whose initial charges or moments do not add up to zero: they are not told to the baseline."""
+    charge, moment = atoms.get_initial_charges().sum(), np.sum(atoms.get_initial_magnetic_moments())
+    if abs(charge) > 1e-3 or abs(moment) > 1e-3:
+        raise BaselineError(
+            f"it has the charge {charge:g} and the magnetic moment {moment:g}, and the baseline is computed for neutral structures without "
+            "unpaired electrons: take baseline zbl or none"
+        )
+
+
 class Calculated:
     """Graph → Contribution by a calculator: a `Method`, which makes one, or a calculator of the user.
 

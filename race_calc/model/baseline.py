@@ -29,6 +29,7 @@ from race_calc.label.methods import Method
 from race_calc.model.repulsion import repulsion
 
 EXTERNAL = "external"
+CANDIDATES = 5  # smallest structures, of which the one with the largest forces is kept
 SAME_ENERGY, SAME_FORCES = 1e-3, 1e-2  # eV, eV/Å: by how much an external baseline may differ from that of the training
 
 
@@ -63,13 +64,14 @@ def baseline_of(name: str, cutoff: float, external: Any = None, continues: bool 
 
 
 def record(name: str, baseline: Baseline | None, structures: Sequence[Atoms]) -> dict[str, Any]:
-    """What a checkpoint keeps of its baseline, plain JSON types; an external one is asked for the smallest structure."""
+    """What a checkpoint keeps of its baseline, plain JSON types; of an external one what it gives for a small structure."""
     if name in methods.names():
         return {"code": Method(name).code()}
     if name != EXTERNAL or baseline is None:
         return {}
-    atoms = min(structures, key=len)
-    energy, forces = _told(baseline, atoms)
+    several = [atoms for atoms in structures if len(atoms) > 1] or list(structures)  # of one atom many methods say nothing
+    told = [(atoms, *_told(baseline, atoms)) for atoms in sorted(several, key=len)[:CANDIDATES]]
+    atoms, energy, forces = max(told, key=lambda one: float(np.abs(one[2]).max()))
     return {
         "numbers": atoms.numbers.tolist(),
         "positions": atoms.positions.tolist(),

@@ -149,11 +149,13 @@ def load_stack(
     """The stack of a checkpoint, cast to `dtype` on `device`.
 
        `compile`: on a CPU, use the compiled kernels; None: where the package has them. On a GPU, True: let torch compile the
-       model. `tables`: with the kernels, radial functions from tables. `forces_epistemic`: False leaves out the forces of
-       every member where they share their trunk, which makes a step nearly as cheap as that of one model. `baseline`: the calculator of a
-       model whose baseline is `external`. Raises what `race_calc.model.baseline` raises where it is not that of the training,
-    RuntimeError when `compile` is True and there are no compiled kernels (CPU) or torch is too old to compile (GPU),
-       ValueError when `forces_epistemic` is False and the members share nothing.
+    model. `tables`: with the kernels, radial functions from tables. `forces_epistemic`: False leaves out the forces of
+    every member where they share their trunk, which makes a step nearly as cheap as that of one model. `baseline`: the
+    calculator of a model whose baseline is `external`.
+
+    Raises RuntimeError when `compile` is True and there are no compiled kernels (CPU) or torch is too old to compile (GPU),
+    ValueError when `forces_epistemic` is False and the members share nothing, and where the baseline is not that of the
+    training (`race_calc.model.baseline`).
     """
     parameters = checkpoint.parameters
     if checkpoint.center is not None:

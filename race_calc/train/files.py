@@ -13,6 +13,7 @@ from race_calc.posterior.base import Posterior
 from race_calc.posterior.state import StackState, Trained
 
 STATE_FILE = "training_state.safetensors"
+BASELINE_FILE = "training_baseline.json"  # what an external one gave for a structure
 LOG_FILE = "training_log.jsonl"
 
 

@@ -21,6 +21,7 @@ from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.context import Context, context_of
 from race_calc.train.levels import at_level
 from race_calc.train.prepare import Prepared, member_seeds, prepare
+from race_calc.train.start import same_constants
 from race_calc.train.validate import errors_of
 from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE
 
@@ -122,11 +123,14 @@ def fit_posterior(
     prepared = prepare(config, data, baseline)
     if prepared.data_hash != checkpoint.data.get("sha256"):
         raise ValueError(f"the data in {data} are not those that the model was trained on: their SHA-256 differs")
-    if prepared.references != checkpoint.references or prepared.split.to_dict() != checkpoint.data.get("split"):
+    if trained["training"].get("start_from"):  # scale and neighbours are those of the model that it started from
+        prepared = with_constants_of(checkpoint, prepared)
+    if not prepared.references.close_to(checkpoint.references) or prepared.split.to_dict() != checkpoint.data.get("split"):
         raise ValueError(
             f"the reference energies or the split of the data in {data} are not those of the model: give the same "
             "isolated atoms and validation set"
         )
+    prepared = replace(prepared, references=checkpoint.references)  # to the last digit
     context = context_of(config, prepared, device)
     one = {name: value.to(device) for name, value in select_members(checkpoint.parameters, [member]).items()}
     fitted = context.posterior.fit(one, context.basis(config.members or 1, request.seed, progress))
@@ -139,6 +143,11 @@ def fit_posterior(
     }
     record = {**checkpoint.training, **of_member, "config": config.to_dict(), "date": date.today().isoformat()}
     return write_model(context, config, prepared, fitted, record, folder)
+
+
+def with_constants_of(checkpoint: Checkpoint, prepared: Prepared) -> Prepared:
+    model, references = same_constants(checkpoint, prepared.model, prepared.references)
+    return replace(prepared, model=model, references=references)
 
 
 def _beside(fitted: Fitted, context: Context, one: Parameters) -> Fitted:

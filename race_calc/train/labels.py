@@ -5,7 +5,9 @@ import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from race_calc.data.contribution import Baseline, BaselineError
 from race_calc.data.dataset import Dataset, check_same_elements, read_dataset
@@ -14,6 +16,7 @@ from race_calc.data.hashes import data_hash
 from race_calc.data.references import References, fit_references, read_isolated_atoms
 from race_calc.data.split import Split, make_split
 from race_calc.data.targets import extra_labels
+from race_calc.label.calculated import Calculated, check_neutral
 from race_calc.posterior.base import Progress
 from race_calc.train.config import DataConfig
 
@@ -57,26 +60,36 @@ def read_labelled(config: DataConfig, folder: Path, seed: int, extra: list[str])
 
 
 def read_low_level(
-    config: DataConfig, folder: Path, train: Dataset, baseline: Baseline | None, cutoff: float, progress: Progress
+    config: DataConfig, folder: Path, train: Dataset, extra: list[str], baseline: Baseline | None, cutoff: float, progress: Progress
 ) -> LowLevel | None:
     """None without `data.low_level`."""
     settings = config.low_level
     if settings is None:
         return None
     data = read_dataset(folder / settings.file)
+    extra_labels(data, extra, settings.file)
     check_same_elements(train, data, f"{settings.file} (data.low_level)")
+    isolated = isolated_energies(folder, settings.isolated_atoms, data.elements, baseline, cutoff)
     rest = data if baseline is None else without_baseline(data, baseline, cutoff, progress)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # energies of the low level are never predicted
-        return LowLevel(rest, fit_references(rest, isolated_energies(folder, settings.isolated_atoms, baseline, cutoff)), data_hash(data))
+        return LowLevel(rest, fit_references(rest, isolated), data_hash(data))
 
 
 def without_baseline(dataset: Dataset, baseline: Baseline, cutoff: float, progress: Progress = lambda done, total: None) -> Dataset:
-    """The labels less what every prediction adds. Raises BaselineError naming the structure for which there is nothing."""
+    """The labels less what every prediction adds.
+
+    Raises BaselineError naming the structure for which there is nothing: where the baseline fails, where it has no stress and the
+    label has, and for a structure that it would take for a neutral one.
+    """
     known = []
     for i, atoms in enumerate(dataset.structures):
         try:
+            if isinstance(baseline, Calculated):
+                check_neutral(atoms)
             known.append(baseline(from_atoms(atoms, cutoff)))
+            if dataset.stress[i] is not None and np.isnan(known[-1].virial).any():
+                raise BaselineError("it has a stress, the baseline has none: take another baseline, or leave the stress out of the data")
         except BaselineError as error:
             raise BaselineError(f"structure {i} of {len(dataset)}: {error}") from error
         progress(i + 1, len(dataset))
@@ -91,12 +104,18 @@ def without_baseline(dataset: Dataset, baseline: Baseline, cutoff: float, progre
     )
 
 
-def isolated_energies(folder: Path, file: str | None, baseline: Baseline | None, cutoff: float) -> dict[int, float] | None:
-    """Energies of isolated atoms less those of the baseline, eV; None without a file."""
+def isolated_energies(
+    folder: Path, file: str | None, elements: tuple[int, ...], baseline: Baseline | None, cutoff: float
+) -> dict[int, float] | None:
+    """Energies of isolated atoms of these elements less those of the baseline, eV; None without a file."""
     if file is None:
         return None
     energies = read_isolated_atoms(folder / file)
     if baseline is None:
         return energies
-    alone = {z: from_atoms(Atoms([z], [[0.0, 0.0, 0.0]]), cutoff) for z in energies}
-    return {z: energy - float(baseline(alone[z]).atom_energy.sum()) for z, energy in energies.items()}
+    for z in set(energies) & set(elements):
+        try:
+            energies[z] -= float(baseline(from_atoms(Atoms([z], [[0.0, 0.0, 0.0]]), cutoff)).atom_energy.sum())
+        except BaselineError as error:
+            raise BaselineError(f"an isolated atom of {chemical_symbols[z]} ({file}): {error}") from error
+    return energies

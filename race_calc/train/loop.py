@@ -1,5 +1,6 @@
 """The training loop: all members in one run, resumable after every epoch to the same result."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from race_calc.data.files import write_atomically
 from race_calc.data.lock import locked
+from race_calc.model.baseline import baseline_of, check
 from race_calc.model.layout import Layout
 from race_calc.model.outputs import Labels
 from race_calc.model.parameters import Parameters
@@ -21,7 +24,7 @@ from race_calc.posterior.checkpoint import WEIGHTS
 from race_calc.posterior.state import StackState, Trained, flatten, unflatten
 from race_calc.train.config import TrainConfig, TrainingConfig
 from race_calc.train.context import Context, context_of
-from race_calc.train.files import STATE_FILE, append_log, load_state, save_state, trim_log
+from race_calc.train.files import BASELINE_FILE, STATE_FILE, append_log, load_state, save_state, trim_log
 from race_calc.train.muon import muon_direction
 from race_calc.train.optimiser import Pace, go_back, keep_best, update
 from race_calc.train.prepare import Prepared
@@ -40,6 +43,7 @@ class Part:
 
 
 Report = Callable[[dict], None]  # called after every step and every epoch
+MOST_CHEAP = 4  # structures of the low level for each of the others in a step; of more, every epoch takes some
 WARM_START = 0.5  # share of the epochs in which the mean learns from squared errors, recipe warm-start
 
 
@@ -59,6 +63,7 @@ def train(
     with locked(folder):
         if resume:
             trained, done = load_state(folder, prepared.fingerprint, posterior, device)
+            _check_baseline(context, prepared, folder)
         else:
             trained, done = _first_state(context, prepared, folder), 0
         trim_log(folder, done)
@@ -80,8 +85,17 @@ def _first_state(context: Context, prepared: Prepared, folder: Path) -> Trained:
     weights = flatten(list(prepared.parameters.values())).to(context.dtype).to(context.device)
     trained = Trained(context.posterior.initial_state(weights), context.posterior.empty_collection(weights))
     trim_log(folder, 0)
+    if prepared.external is not None:
+        write_atomically(folder / BASELINE_FILE, json.dumps(prepared.baseline).encode())
     save_state(folder, trained, 0, prepared.fingerprint, context.posterior)
     return trained
+
+
+def _check_baseline(context: Context, prepared: Prepared, folder: Path) -> None:
+    """Raises ValueError where the calculator of an external baseline is not the one that the run began with."""
+    path, config = folder / BASELINE_FILE, context.model.plan.config
+    if path.is_file():
+        check(config.baseline, baseline_of(config.baseline, config.cutoff, prepared.external), json.loads(path.read_text()))
 
 
 def _epoch(context: Context, state: StackState, epoch: int, report: Report) -> tuple[StackState, dict]:
@@ -90,7 +104,8 @@ def _epoch(context: Context, state: StackState, epoch: int, report: Report) -> t
     context, good, started = replace(context, training=settings), state, time.perf_counter()
     order = np.random.default_rng([settings.seed, epoch]).permutation(len(context.train))
     batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
-    low = np.array_split(np.random.default_rng([settings.seed, epoch, 1]).permutation(len(context.low)), len(batches))
+    cheap = np.random.default_rng([settings.seed, epoch, 1]).permutation(len(context.low))
+    low = np.array_split(cheap[: MOST_CHEAP * settings.batch_size * len(batches)], len(batches))
     sums = torch.zeros(len(state.weights), dtype=torch.float64)
     before = state.skipped
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)

@@ -66,9 +66,9 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         warnings.warn(doubt, stacklevel=2)
     if added is not None:
         train, validation = (without_baseline(part, added, cutoff, progress) for part in (train, validation))
-    references = fit_references(train, isolated_energies(folder, config.data.isolated_atoms, added, cutoff))
+    references = fit_references(train, isolated_energies(folder, config.data.isolated_atoms, train.elements, added, cutoff))
     examples = examples_of(train, references, cutoff, labels)
-    cheap = read_low_level(config.data, folder, train, added, cutoff, progress)
+    cheap = read_low_level(config.data, folder, train, labels, added, cutoff, progress)
     low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
     plan = make_plan(config.model, len(references.species))
     check_size(plan, config)

@@ -23,7 +23,7 @@ def start_of(config: TrainConfig, folder: Path, model: Race, references: Referen
     path = folder / config.training.start_from
     start = load_checkpoint(path, calibration=False)
     mine, its = (one.plan.config.to_dict() for one in (model, start.model))
-    other = [f"{key} {its[key]} (here {mine[key]})" for key in mine if mine[key] != its[key] and key != "baseline"]
+    other = [f"{key} {its[key]} (here {mine[key]})" for key in mine if mine[key] != its[key]]
     if other:
         raise ValueError(f"training.start_from: {path} has another architecture: {', '.join(other)}; write the same in model")
     if start.model.species != references.species:

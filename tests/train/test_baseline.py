@@ -20,6 +20,7 @@ from race_calc.cli import app
 from race_calc.data.contribution import BaselineError
 from race_calc.data.graph import from_atoms
 from race_calc.label.calculated import Calculated
+from race_calc.model.baseline import check, record
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.manifest import write_manifest
 from race_calc.posterior.stack import load_stack
@@ -183,6 +184,54 @@ def test_isolated_atoms_are_less_by_theirs(tmp_path):
     lone.calc = EMT()
     found = prepare(config, tmp_path, EMT()).references
     assert dict(zip(found.species, found.energies))[29] == pytest.approx(7.0 - lone.get_potential_energy(), abs=1e-12)
+
+
+def test_a_resumed_run_takes_the_calculator_that_it_began_with(tmp_path):
+    config = load_config(write_run(tmp_path, model__baseline="external", training__epochs=1))
+    train(config, prepare(config, tmp_path, morse()), tmp_path / "out", CPU, False)
+    train(config, prepare(config, tmp_path, morse()), tmp_path / "out", CPU, True)
+    other = MorsePotential(epsilon=0.9, r0=2.6, rho0=4.0, rcut1=3.0, rcut2=4.0)
+    with pytest.raises(ValueError, match="is not that of the training"):
+        train(config, prepare(config, tmp_path, other), tmp_path / "out", CPU, True)
+
+
+def test_what_is_kept_of_a_calculator_tells_it_from_others(tmp_path):
+    """Of a single atom a pair potential says nothing: a larger structure is kept."""
+    lone = frame(0)[:1]
+    kept = record("external", Calculated(morse()), [lone, frame(1), frame(2)])
+    assert len(kept["numbers"]) == 3
+    check("external", Calculated(morse()), kept)
+    with pytest.raises(ValueError, match="is not that of the training"):
+        check("external", Calculated(MorsePotential(epsilon=0.9, r0=2.6, rho0=4.0, rcut1=3.0, rcut2=4.0)), kept)
+
+
+def test_charged_structures_are_refused(model, atoms, tmp_path):
+    write_run(tmp_path, model__baseline="external")
+    frames = read(tmp_path / "data.xyz", ":")
+    frames[2].set_initial_charges([1, 0, 0])
+    write(tmp_path / "data.xyz", frames)
+    with pytest.raises(BaselineError, match=r"structure 2 of 8: it has the charge 1 and the magnetic moment 0"):
+        prepare(load_config(tmp_path / "train.yaml"), tmp_path, morse())
+    atoms.set_initial_magnetic_moments([1, 0, 0])
+    atoms.calc = RACECalculator(model, "cpu", baseline=morse())
+    with pytest.raises(BaselineError, match="the magnetic moment 1, and the baseline is computed for neutral structures"):
+        atoms.get_potential_energy()
+
+
+def test_a_stress_that_the_baseline_lacks_is_not_lost_in_silence(tmp_path):
+    class Without(MorsePotential):
+        implemented_properties = ["energy", "forces"]
+
+        def get_stress(self, atoms=None):
+            raise NotImplementedError
+
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            self.results.pop("stress", None)
+
+    config = load_config(write_run(tmp_path, periodic=True, model__baseline="external"))
+    with pytest.raises(BaselineError, match=r"structure 0 of 8: it has a stress, the baseline has none"):
+        prepare(config, tmp_path, Without(epsilon=0.3, r0=2.6, rho0=4.0, rcut1=3.0, rcut2=4.0))
 
 
 def test_a_run_of_the_command_line(tmp_path, monkeypatch):

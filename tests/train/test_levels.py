@@ -15,6 +15,7 @@ from race_calc.model.race import evaluate
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.state import flatten, unflatten
+from race_calc.train import loop
 from race_calc.train.config import ConfigError, load_config, parse_config
 from race_calc.train.context import context_of
 from race_calc.train.finish import Request, finish, fit_posterior
@@ -144,6 +145,19 @@ def test_a_posterior_is_fitted_afterwards_without_the_cheap_labels(tmp_path):
 def test_posteriors_that_cannot(tmp_path, posterior):
     with pytest.raises(ConfigError, match="learns from one level of labels: leave out data.low_level"):
         load_config(write_run(tmp_path, posterior=posterior, data__low_level={"file": "low.xyz"}))
+
+
+def test_a_step_has_at_most_four_cheap_structures_for_each_of_the_others(tmp_path, monkeypatch):
+    sizes = []
+    true = loop.gradients_of
+
+    def noted(context, weights, parts):
+        sizes.append([part.layout.n_structures for part in parts])
+        return true(context, weights, parts)
+
+    monkeypatch.setattr(loop, "gradients_of", noted)
+    run(tmp_path, epochs=1, low=90)
+    assert [few for few, _ in sizes] == [3, 3, 2] and {many for _, many in sizes} == {12}
 
 
 def test_bad_cheap_labels(tmp_path):

@@ -8,7 +8,7 @@ from small_run import write_run
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of
-from race_calc.train.finish import finish
+from race_calc.train.finish import Request, finish, fit_posterior
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 from race_calc.train.validate import errors_of
@@ -68,6 +68,26 @@ def test_models_that_it_cannot_start_from(folder, changes, message):
     config = load_config(write_run(folder, **{"training__start_from": "before", **changes}))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         prepare(config, folder)
+
+
+def test_another_baseline_is_another_quantity(folder):
+    config = load_config(write_run(folder, training__start_from="before", model__baseline="none"))
+    with pytest.raises(ValueError, match=r"another architecture: baseline zbl \(here none\)"):
+        prepare(config, folder)
+
+
+@pytest.mark.parametrize("method", ["llpr", "laplace"])
+def test_a_posterior_is_fitted_to_what_went_on(tmp_path, method):
+    """On other data than those of the model that it started from, whose scale it keeps."""
+    config = load_config(write_run(tmp_path, training__epochs=1, model__head="mse"))
+    prepared = prepare(config, tmp_path)
+    finish(config, prepared, train(config, prepared, tmp_path / "first", CPU, False), tmp_path / "first", CPU)
+    config = load_config(write_run(tmp_path, n=14, training__epochs=1, model__head="mse", training__start_from="first"))
+    prepared = prepare(config, tmp_path)
+    finish(config, prepared, train(config, prepared, tmp_path / "second", CPU, False), tmp_path / "second", CPU)
+    before = load_checkpoint(tmp_path / "second")
+    made = fit_posterior(before, Request(method), tmp_path, tmp_path / method, CPU)
+    assert made.references == before.references and made.model.neighbours == before.model.neighbours
 
 
 def test_other_elements(folder):
