@@ -1,4 +1,4 @@
-"""Foreign potentials on the command line: --calculator "module:function"."""
+"""Python objects on the command line, by import path: foreign potentials (--calculator), external baselines (--baseline)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +7,6 @@ from typing import Any
 from race_calc.label.methods import made_by
 
 HELP = 'in place of MODEL: "module:function" that makes a calculator with uncertainties (Committee, from_results); this runs your code'
-
-
 BASELINE = '"module:function" that makes the ASE calculator of a model with baseline external; this runs your code'
 
 

@@ -140,7 +140,7 @@ def _own(spec: str) -> Any:
     """Made once in a process: such a calculator may take long to load."""
     made = made_by(spec)
     if not (hasattr(made, "results") and callable(getattr(made, "get_property", None))):
-        raise ValueError(f"--calculator {spec} made a {type(made).__name__}, which is no ASE calculator")
+        raise ValueError(f"{spec} made a {type(made).__name__}, which is no ASE calculator")
     return made
 
 

@@ -196,7 +196,7 @@ def squared_jacobian(model: Race, parameters: Parameters, example: Example, devi
     return energy, forces
 
 
-def _sound_draws(fit: LaplaceFit, one: Parameters, basis: Basis) -> tuple[Parameters, float]:
+def _sound_draws(found: LaplaceFit, one: Parameters, basis: Basis) -> tuple[Parameters, float]:
     """Draws, and the temperature: 1, or the first of ¼, ¹⁄₁₆, … at which the mean of the draws is not WORST times as far from the forces
     of the validation structures as the model itself.
 
@@ -210,7 +210,7 @@ def _sound_draws(fit: LaplaceFit, one: Parameters, basis: Basis) -> tuple[Parame
 
     least, temperature = error(one), 1.0
     while True:
-        sets = unflatten(sample(fit, basis.members, basis.seed, temperature), basis.shapes)
+        sets = unflatten(sample(found, basis.members, basis.seed, temperature), basis.shapes)
         if error(sets) <= WORST * least or temperature < COLDEST:
             return sets, temperature
         temperature /= 4
