@@ -4,7 +4,7 @@
 
 Every case is configs/3bpa.yaml with one member and a change. Its epochs are as many as fit the minutes (CPU time, by the time of
 an epoch measured before). Errors are those of the 50 validation frames and of the development slices (dev_split.json). Cases that
-FILE holds already are left alone.
+FILE holds already are left alone. Cases with cheap labels need the extra xtb: `python benchmarks/cheap.py` makes their file.
 """
 
 from pathlib import Path

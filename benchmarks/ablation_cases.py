@@ -17,6 +17,11 @@ def training(expected: str, **settings) -> Case:
     return Case(expected, {"training": settings})
 
 
+def cheap(expected: str, **settings) -> Case:
+    """With low_level.xyz in the data folder: GFN2-xTB of every third training frame and of 400 frames of its own MD (cheap.py)."""
+    return Case(expected, {"data": {"low_level": {"file": "low_level.xyz", **settings}}})
+
+
 WIDE = {"layers": 2, "hidden_irreps": "48x0e+48x1o+24x2e", "features_dim": 48, "product_channels": 48}
 CASES = {
     "as it is": Case("F 16.5 / 42 / 104, as before"),
@@ -38,5 +43,9 @@ CASES = {
     "no smoothness": training("hot worse by a tenth", smoothness=0.0),
     "rate 0.008": training("worse by a tenth at this length", learning_rate=0.008),
     "average 0.999": training("equal: the rate goes to zero", ema_decay=0.999),
+    "two levels": cheap("300 K 1.05 times, 1200 K 0.75 times as it is: fewer epochs, but hot geometries"),
+    "two levels, weight 0.3": cheap("300 K better than with weight 1, hot a little worse", weight=0.3),
+    "two levels, weight 3": cheap("300 K worse, hot equal", weight=3.0),
+    "difference to GFN2-xTB": model("0.6 / 0.5 / 0.5 times as it is", baseline="gfn2-xtb"),
     "batch 10": training("worse: half the steps", batch_size=10, learning_rate=0.022),
 }

@@ -1,10 +1,16 @@
-"""Cheap labels for two-level trainings: GFN2-xTB on training geometries and on MD of its own."""
+"""Cheap labels for two-level trainings: GFN2-xTB on training geometries and on MD of its own.
+
+    python benchmarks/cheap.py --data FOLDER_WITH_3BPA --out FOLDER/low_level.xyz
+
+makes those of 3BPA: every third training frame, and 400 frames of MD at 600, 1000 and 1500 K. Goes on where it was stopped.
+"""
 
 import os
 from pathlib import Path
 
 from ase import Atoms
 from ase.io import read, write
+from common import arguments
 
 from race_calc.data.dataset import read_dataset
 from race_calc.label.file import label_frames
@@ -37,3 +43,8 @@ def cheap_labels(train: Path | str, index: str, plan: Plan, out: Path) -> Path:
 
 def bare(atoms: Atoms) -> Atoms:
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__, data=".", out="low_level.xyz")
+    print(cheap_labels(f"{given.data}/train_300K.xyz", "0:450:3", Plan((600.0, 1000.0, 1500.0), 400), Path(given.out)))
