@@ -148,7 +148,7 @@ def load_stack(
 ) -> StackPosterior:
     """The stack of a checkpoint, cast to `dtype` on `device`.
 
-       `compile`: on a CPU, use the compiled kernels; None: where the package has them. On a GPU, True: let torch compile the
+    `compile`: on a CPU, use the compiled kernels; None: where the package has them. On a GPU, True: let torch compile the
     model. `tables`: with the kernels, radial functions from tables. `forces_epistemic`: False leaves out the forces of
     every member where they share their trunk, which makes a step nearly as cheap as that of one model. `baseline`: the
     calculator of a model whose baseline is `external`.
