@@ -1,19 +1,17 @@
 """What a baseline costs: a step of ten members (random weights) with each; and an SCF from the last density against one from nothing."""
 
-import tempfile
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
-from common import arguments, interleaved, report, start, untrained
+from common import arguments, calculator_of, interleaved, report, start, untrained
 
 from race_calc import RACECalculator
 from race_calc.data.graph import from_atoms
 from race_calc.label.calculated import Calculated
 from race_calc.label.methods import Method
 from race_calc.model.hardware import keep_freed_memory
-from race_calc.posterior.checkpoint import save_checkpoint
 
 MODEL = {"hidden_irreps": "32x0e+32x1o+16x2e", "radial_hidden": (16,)}
 NAMES = ("none", "zbl", "gfn2-xtb", "gfn1-xtb")
@@ -23,9 +21,7 @@ def calculator(baseline: str, dtype: str) -> RACECalculator:
     checkpoint = untrained((1, 6, 7, 8), 10, 14.0, baseline=baseline, **MODEL)
     if baseline not in ("none", "zbl"):
         checkpoint = replace(checkpoint, baseline={"code": Method(baseline).code()})
-    with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(folder, checkpoint, "random weights\n")
-        return RACECalculator(folder, device="cpu", dtype=dtype)
+    return calculator_of(checkpoint, dtype)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ makes those of 3BPA: every third training frame, and 400 frames of MD at 600, 10
 import os
 from pathlib import Path
 
-from ase import Atoms
 from ase.io import read, write
 from common import arguments
 
 from race_calc.data.dataset import read_dataset
 from race_calc.label.file import label_frames
+from race_calc.label.frame import bare
 from race_calc.label.methods import Method
 from race_calc.label.sampling import Plan, sample
 
@@ -36,13 +36,11 @@ def cheap_labels(train: Path | str, index: str, plan: Plan, out: Path) -> Path:
     for part, structures in zip(parts, (geometries, frames)):
         if not part.exists():
             label_frames(structures, part, METHOD, processes)
-    write(out, [atoms for part in parts for atoms in read(part, ":")])
+    half = out.with_name(f"{out.stem}-half.xyz")
+    write(half, [atoms for part in parts for atoms in read(part, ":")])
+    half.replace(out)  # there whole, or not at all
     journal.unlink()
     return out
-
-
-def bare(atoms: Atoms) -> Atoms:
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 if __name__ == "__main__":

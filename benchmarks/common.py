@@ -14,13 +14,14 @@ import torch
 from ase import Atoms, units
 from ase.io import read
 
+from race_calc import RACECalculator
 from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import initial_offsets
 from race_calc.model.parameters import initialise, select_members
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
-from race_calc.posterior.checkpoint import Checkpoint
+from race_calc.posterior.checkpoint import Checkpoint, save_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.train.config import parse_config
 from race_calc.train.finish import finish
@@ -73,6 +74,13 @@ def untrained(species: tuple[int, ...], members: int, neighbours: float, **setti
     parameters = initialise(plan, list(range(members)), offsets)
     posterior = "deep-ensemble" if members > 1 else "mve"
     return Checkpoint(Race(plan, species, references.scale, neighbours), references, parameters, posterior)
+
+
+def calculator_of(checkpoint: Checkpoint, dtype: str) -> RACECalculator:
+    """A calculator of a checkpoint that is in no folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(folder, checkpoint, "random weights\n")
+        return RACECalculator(folder, device="cpu", dtype=dtype)
 
 
 def trained(content: dict, data: Path) -> StackPosterior:

@@ -1,27 +1,17 @@
 """A step of ten members without and with products, and of the model that was shipped before it had any (random weights)."""
 
-import tempfile
-
 import numpy as np
 import torch
-from common import arguments, interleaved, report, start, untrained
+from common import arguments, calculator_of, interleaved, report, start, untrained
 
 from race_calc import RACECalculator
 from race_calc.model.hardware import keep_freed_memory
-from race_calc.posterior.checkpoint import save_checkpoint
 
 BASE = {"hidden_irreps": "32x0e+32x1o+16x2e", "l_max": 2, "layers": 3, "features_dim": 32, "cutoff": 5.0}
 MODELS = {
     "shipped before": {"correlation": 1, "radial_hidden": (32, 32)},
     **{f"correlation {n}": {"correlation": n, "radial_hidden": (16,)} for n in (1, 2, 3)},
 }
-
-
-def calculator(changes: dict, dtype: str) -> RACECalculator:
-    """Ten random members for C, H, N, O."""
-    with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(folder, untrained((1, 6, 7, 8), 10, 14.0, **(BASE | changes)), "random weights\n")
-        return RACECalculator(folder, device="cpu", dtype=dtype)
 
 
 if __name__ == "__main__":
@@ -34,7 +24,9 @@ if __name__ == "__main__":
         atoms.positions += 1e-3 * rng.normal(size=atoms.positions.shape)
         atoms.get_forces()
 
-    calculators = {name: calculator(changes, given.dtype) for name, changes in MODELS.items()}
+    calculators = {
+        name: calculator_of(untrained((1, 6, 7, 8), 10, 14.0, **(BASE | changes)), given.dtype) for name, changes in MODELS.items()
+    }
     times = interleaved({name: lambda one=one: step(one) for name, one in calculators.items()}, given.rounds)
     found = {f"{name}, ms": value for name, value in times.items()}
     ratios = {f"{name} / shipped before": value / times["shipped before"] for name, value in times.items() if name != "shipped before"}

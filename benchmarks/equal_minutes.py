@@ -3,7 +3,7 @@ errors, and the file of results."""
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,13 @@ def epochs_within(minutes: float, of_one: float, of_start: float = 0.0) -> int:
     return max(2, int((minutes - of_start) / of_one))
 
 
+def epochs_of(minutes: float, trained: Callable[[int], float]) -> int:
+    """The same, from trainings of two and of four epochs; `trained`: epochs → minutes."""
+    two, four = trained(2), trained(4)
+    of_one = (four - two) / 2
+    return epochs_within(minutes, of_one, max(0.0, two - 2 * of_one))
+
+
 def timed(content: dict, epochs: int, data: Path) -> tuple[StackPosterior, float]:
     """Our training of so many epochs, and its CPU minutes with reading the data and writing the model."""
     began = time.process_time()
@@ -48,9 +55,7 @@ def timed(content: dict, epochs: int, data: Path) -> tuple[StackPosterior, float
 
 def ours(content: dict, minutes: float, data: Path, names: Iterable[str]) -> dict:
     """Epochs, CPU minutes and errors of a training of so many CPU minutes on the sets of these names."""
-    two, four = (timed(content, epochs, data)[1] for epochs in (2, 4))
-    of_one = (four - two) / 2
-    epochs = epochs_within(minutes, of_one, max(0.0, two - 2 * of_one))
+    epochs = epochs_of(minutes, lambda some: timed(content, some, data)[1])
     posterior, used = timed(content, epochs, data)
     row = {"epochs": epochs, "minutes": used}
     sets = frames(data)

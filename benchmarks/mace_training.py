@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from ase.io import read, write
 from common import arguments
-from equal_minutes import add, epochs_within, errors, frames, line, load, rmse
+from equal_minutes import add, epochs_of, errors, frames, line, load, rmse
 from mace_environment import PYTHON, ready
 
 from race_calc.data.dataset import Dataset, read_dataset
@@ -124,9 +124,7 @@ def measured(given: Namespace, data: Path) -> dict:
         folder = Path(name)
         save(folder / "train.xyz", read_dataset(data / "train_300K.xyz", "0:450"))
         save(folder / "valid.xyz", sets["validation"])
-        two, four = (trained(given, n, atoms, folder)["minutes"] for n in (2, 4))
-        of_one = (four - two) / 2
-        epochs = epochs_within(given.minutes, of_one, max(0.0, two - 2 * of_one))
+        epochs = epochs_of(given.minutes, lambda some: trained(given, some, atoms, folder)["minutes"])
         used = trained(given, epochs, atoms, folder)
         row = {"code": "MACE", "budget": given.minutes, "size": given.size, "batch": given.batch, "rate": given.rate}
         row |= {"E0": given.e0s, "dtype": given.dtype, "epochs": epochs, **used}

@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from race_calc.data.graph import batches, from_atoms, from_atoms_with_skin
+from race_calc.data.graph import Graph, batches, from_atoms, from_atoms_with_skin
 from race_calc.data.skin import SkinList
 from race_calc.interfaces.base import PredictingCalculator
 from race_calc.interfaces.reference_watch import ReferenceWatch
@@ -102,8 +102,7 @@ class RACECalculator(PredictingCalculator):
         self._references = ReferenceWatch(self.checkpoint.references)
 
     def _raw(self, atoms: Atoms) -> Prediction:
-        if isinstance(self.posterior.baseline, Calculated):
-            check_neutral(atoms)
+        _check_charge(self.posterior, atoms)
         last = self._pairs
         graph, self._pairs = from_atoms_with_skin(atoms, self.checkpoint.model.plan.config.cutoff, last)
         self._references.watch(graph, moved=self._pairs is not last)
@@ -123,10 +122,19 @@ class StackPredictor:
     def prediction(self, atoms: Atoms) -> Prediction:
         return next(self.raw_predictions([atoms]))
 
+    def _graph(self, atoms: Atoms) -> Graph:
+        _check_charge(self.posterior, atoms)
+        return from_atoms(atoms, self.posterior.model.plan.config.cutoff)
+
     def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
-        cutoff = self.posterior.model.plan.config.cutoff
-        graphs = (from_atoms(atoms, cutoff) for atoms in structures)
+        graphs = map(self._graph, structures)
         return map(self.posterior.predict, batches(graphs if self.watch is None else map(self.watch.watched, graphs), batch))
+
+
+def _check_charge(posterior: StackPosterior, atoms: Atoms) -> None:
+    """Raises BaselineError for a structure that a calculated baseline would take for a neutral one."""
+    if isinstance(posterior.baseline, Calculated):
+        check_neutral(atoms)
 
 
 def offered(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> frozenset[str]:

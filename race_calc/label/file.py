@@ -109,7 +109,7 @@ def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path
             bad.append(atoms.copy())
             bad[-1].info[ERROR] = done[i]["failed"]
         else:
-            good.append(labelled(atoms, {name: np.array(value) for name, value in done[i].items() if name != "piece"}, method))
+            good.append(labelled(atoms, {name: np.array(value) for name, value in done[i].items()}, method))
     apart = failed_beside(out)
     if bad:
         write_atomically(apart, _text(bad))

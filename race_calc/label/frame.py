@@ -24,11 +24,9 @@ def label(atoms: Atoms, folder: Path, method: Method) -> Atoms:
     """
     method.check(atoms)
     calculator = in_folder(method.calculator(), folder)
-    bare = checked(atoms)
-    asked = Atoms(bare.numbers, bare.positions, cell=bare.cell, pbc=bare.pbc, calculator=calculator)
-    for name in ("initial_charges", "initial_magmoms"):  # many calculators start from them
-        if atoms.has(name):
-            asked.set_array(name, atoms.get_array(name))
+    checked(atoms)
+    asked = bare(atoms)
+    asked.calc = calculator
     results: dict[str, Any] = {}
     if asked.pbc.any() and asked.cell.rank == 3:  # first: who gives a stress gives the rest with it
         with suppress(PropertyNotImplementedError, NotImplementedError):
@@ -40,6 +38,15 @@ def label(atoms: Atoms, folder: Path, method: Method) -> Atoms:
         if not np.isfinite(values).all():
             raise ValueError(f"{name} not finite (NaN or infinite)")
     return labelled(atoms, results, method)
+
+
+def bare(atoms: Atoms) -> Atoms:
+    """A copy with what a method computes from: elements, positions, cell, initial charges and moments."""
+    found = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    for name in ("initial_charges", "initial_magmoms"):  # many calculators start from them
+        if atoms.has(name):
+            found.set_array(name, atoms.get_array(name))
+    return found
 
 
 def labelled(atoms: Atoms, results: dict[str, Any], method: Method) -> Atoms:

@@ -44,7 +44,7 @@ class Journal:
         for line in rest[:-1]:  # what is after the last line break was not written to its end
             try:
                 entry = json.loads(line)
-                done[int(entry["piece"])] = entry
+                done[int(entry.pop("piece"))] = entry
             except (ValueError, KeyError, TypeError):
                 break  # a disk that lost power: what is after it is done again
             kept.append(line)

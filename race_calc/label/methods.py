@@ -72,6 +72,11 @@ class Method:
             )
 
 
+def is_calculator(made: Any) -> bool:
+    """Is it an ASE calculator?"""
+    return hasattr(made, "results") and callable(getattr(made, "get_property", None))
+
+
 def in_folder(calculator: Any, folder: Path | None) -> Any:
     """The calculator without what it computed before, its files in `folder` where it writes any."""
     reset = getattr(calculator, "reset", None)  # ASE's newer calculators of files have none
@@ -139,7 +144,7 @@ def _xtb(name: str) -> Any:
 def _own(spec: str) -> Any:
     """Made once in a process: such a calculator may take long to load."""
     made = made_by(spec)
-    if not (hasattr(made, "results") and callable(getattr(made, "get_property", None))):
+    if not is_calculator(made):
         raise ValueError(f"{spec} made a {type(made).__name__}, which is no ASE calculator")
     return made
 

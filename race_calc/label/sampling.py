@@ -19,6 +19,7 @@ from ase.md.langevin import Langevin
 
 from race_calc.data.structure import checked
 from race_calc.label.file import scratch_folder
+from race_calc.label.frame import bare
 from race_calc.label.journal import Journal, hash_of
 from race_calc.label.methods import Method, in_folder
 from race_calc.label.parallel import Failure, over_processes
@@ -113,12 +114,7 @@ def sample(
 
 def _begin(plan: Plan, starts: Sequence[Atoms], chain: int) -> Atoms:
     """A bare copy of the structure that a chain begins at."""
-    start = starts[plan.start(chain, len(starts))]
-    atoms = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
-    for name in ("initial_charges", "initial_magmoms"):
-        if start.has(name):
-            atoms.set_array(name, start.get_array(name))
-    return atoms
+    return bare(starts[plan.start(chain, len(starts))])
 
 
 def _next(plan: Plan, starts: Sequence[Atoms], chain: int, done: dict[tuple[int, int], dict[str, Any]]) -> Segment | None:

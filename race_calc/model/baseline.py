@@ -56,7 +56,7 @@ def baseline_of(name: str, cutoff: float, external: Any = None, continues: bool 
     if name == "zbl":
         return partial(repulsion, cutoff=cutoff)
     if name == EXTERNAL:
-        if not (hasattr(external, "results") and callable(getattr(external, "get_property", None))):
+        if not methods.is_calculator(external):
             raise ValueError(f"the baseline is a {type(external).__name__}, which is no ASE calculator")
         return Calculated(external, continues)
     Method(name).calculator()  # a missing package is told now

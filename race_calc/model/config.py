@@ -63,12 +63,13 @@ class ModelConfig(Settings):
         )
         return {"baseline": content["repulsion"], **{key: value for key, value in content.items() if key != "repulsion"}}
 
-    @field_validator("baseline")
+    @field_validator("baseline", "head")
     @classmethod
-    def _known_baseline(cls, baseline: str) -> str:
-        if baseline not in baselines():
-            raise ValueError(f"the baselines are {', '.join(baselines())}")
-        return baseline
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        known = {"baseline": baselines, "head": heads}[str(info.field_name)]()
+        if name not in known:
+            raise ValueError(f"the {info.field_name}s are {', '.join(known)}")
+        return name
 
     @field_validator("hidden_irreps")
     @classmethod
@@ -86,13 +87,6 @@ class ModelConfig(Settings):
         if irreps.lmax > 3:
             raise ValueError(f"l = {irreps.lmax} is too high: remove irreps with l > 3")
         return text
-
-    @field_validator("head")
-    @classmethod
-    def _known(cls, head: str) -> str:
-        if head not in heads():
-            raise ValueError(f"the heads are {', '.join(heads())}")
-        return head
 
     @field_validator("force_covariance")
     @classmethod

@@ -216,6 +216,8 @@ def test_charged_structures_are_refused(model, atoms, tmp_path):
     atoms.calc = RACECalculator(model, "cpu", baseline=morse())
     with pytest.raises(BaselineError, match="the magnetic moment 1, and the baseline is computed for neutral structures"):
         atoms.get_potential_energy()
+    with pytest.raises(BaselineError, match="the magnetic moment 1"):
+        list(atoms.calc.raw_predictions([atoms]))
 
 
 def test_a_stress_that_the_baseline_lacks_is_not_lost_in_silence(tmp_path):
