@@ -119,18 +119,8 @@ def fit_posterior(
         "members": request.members,
         "mean": request.mean,
     }
-    config = parse_config(checkpoint.training["config"] | changes, "the model's configuration")
-    prepared = prepare(config, data, baseline)
-    if prepared.data_hash != checkpoint.data.get("sha256"):
-        raise ValueError(f"the data in {data} are not those that the model was trained on: their SHA-256 differs")
-    if trained["training"].get("start_from"):  # scale and neighbours are those of the model that it started from
-        prepared = with_constants_of(checkpoint, prepared)
-    if not prepared.references.close_to(checkpoint.references) or prepared.split.to_dict() != checkpoint.data.get("split"):
-        raise ValueError(
-            f"the reference energies or the split of the data in {data} are not those of the model: give the same "
-            "isolated atoms and validation set"
-        )
-    prepared = replace(prepared, references=checkpoint.references)  # to the last digit
+    config = parse_config(trained | changes, "the model's configuration")
+    prepared = _data_of(checkpoint, config, data, baseline)
     context = context_of(config, prepared, device)
     one = {name: value.to(device) for name, value in select_members(checkpoint.parameters, [member]).items()}
     fitted = context.posterior.fit(one, context.basis(config.members or 1, request.seed, progress))
@@ -145,9 +135,20 @@ def fit_posterior(
     return write_model(context, config, prepared, fitted, record, folder)
 
 
-def with_constants_of(checkpoint: Checkpoint, prepared: Prepared) -> Prepared:
-    model, references = same_constants(checkpoint, prepared.model, prepared.references)
-    return replace(prepared, model=model, references=references)
+def _data_of(checkpoint: Checkpoint, config: TrainConfig, data: Path, baseline: Any) -> Prepared:
+    """The data of the training again, with the constants of the model. Raises ValueError for other data."""
+    prepared = prepare(config, data, baseline)
+    if prepared.data_hash != checkpoint.data.get("sha256"):
+        raise ValueError(f"the data in {data} are not those that the model was trained on: their SHA-256 differs")
+    model, references = prepared.model, prepared.references
+    if checkpoint.training["config"]["training"].get("start_from"):  # scale and neighbours are those of the model that it started from
+        model, references = same_constants(checkpoint, model, references)
+    if not references.close_to(checkpoint.references) or prepared.split.to_dict() != checkpoint.data.get("split"):
+        raise ValueError(
+            f"the reference energies or the split of the data in {data} are not those of the model: give the same "
+            "isolated atoms and validation set"
+        )
+    return replace(prepared, model=model, references=checkpoint.references)  # to the last digit
 
 
 def _beside(fitted: Fitted, context: Context, one: Parameters) -> Fitted:

@@ -81,8 +81,10 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2)
     kept = record(name, added, train.structures)
     # the last digits of an SCF are not the same everywhere: its program and the data stand for what it gives
-    isolated = read_isolated_atoms(folder / config.data.isolated_atoms) if config.data.isolated_atoms else None
-    fixed = [kept.get("code"), isolated] if isinstance(added, Calculated) else references.to_dict()
+    fixed: Any = references.to_dict()
+    if isinstance(added, Calculated):
+        file = config.data.isolated_atoms
+        fixed = [kept.get("code"), read_isolated_atoms(folder / file) if file else None]
     run = json.dumps([config.to_dict(), fixed, OPTIMISER], sort_keys=True)
     extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
     beside = ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
