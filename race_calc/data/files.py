@@ -22,6 +22,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
+def append_durably(path: Path, content: bytes) -> None:
+    """Append `content`, which is on the disk when this returns."""
+    with open(path, "ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def check_regular(path: Path, or_folder: bool = False) -> None:
     """Raises FileNotFoundError where there is nothing, ValueError for what is no file: a folder, a pipe, a link that leads nowhere
     or in a circle. `or_folder`: folders pass. Nothing is opened, so nothing waits."""

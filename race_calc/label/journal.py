@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from race_calc.data.files import check_regular, parse_json, write_atomically
+from race_calc.data.files import append_durably, check_regular, parse_json, write_atomically
 
 KIND, VERSION = "race_calc journal of labels", 1
 
@@ -54,10 +54,7 @@ class Journal:
 
     def append(self, piece: int, entry: dict[str, Any]) -> None:
         """On the disk when this returns."""
-        with open(self.path, "ab") as file:
-            file.write(_line({"piece": piece, **entry}))
-            file.flush()
-            os.fsync(file.fileno())
+        append_durably(self.path, _line({"piece": piece, **entry}))
 
 
 def _line(entry: dict[str, Any]) -> bytes:

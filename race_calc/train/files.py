@@ -1,14 +1,13 @@
 """The files of a training run: an atomic state and a log with one JSON line per epoch."""
 
 import json
-import os
 from pathlib import Path
 
 import safetensors
 import torch
 from safetensors.torch import load_file, save
 
-from race_calc.data.files import write_atomically
+from race_calc.data.files import append_durably, write_atomically
 from race_calc.posterior.base import Posterior
 from race_calc.posterior.state import StackState, Trained
 
@@ -53,10 +52,7 @@ def load_state(folder: Path, fingerprint: str, posterior: Posterior, device: tor
 
 
 def append_log(folder: Path, record: dict) -> None:
-    with open(folder / LOG_FILE, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_durably(folder / LOG_FILE, (json.dumps(record, allow_nan=False) + "\n").encode())
 
 
 def trim_log(folder: Path, epochs: int) -> None:
