@@ -1,11 +1,11 @@
 """Every posterior on 3BPA at equal budget: errors, likelihood, calibration, detection, and what it costs.
 
-    python benchmarks/posteriors.py --data FOLDER_WITH_3BPA --runs runs/posteriors            trains what is not there yet
-    python benchmarks/posteriors.py --data … --runs … --times 1                               costs as well (idle machine)
+    python benchmarks/posteriors.py --data FOLDER_WITH_3BPA --runs runs/paper/correlation-2-seed0    trains what is not there yet
+    python benchmarks/posteriors.py --data … --runs … --times 1                                      costs as well (idle machine)
 
-Each run is `models/3bpa-de/train.yaml` with the changes in CASES; it is resumed when it was interrupted. Rows of single
-models are means over the ten members of the ensemble beside them, ± their standard deviation. Writes `table.md` and
-`results.json` into --runs. The figure: `posteriors_figure.py`.
+Each run is `configs/3bpa.yaml` with the changes in CASES, the same that paper_table.py trains there; it is resumed when it was
+interrupted. Rows of single models are means over the members of the ensemble beside them, ± their standard deviation. Writes
+`posteriors.md` and `posteriors.json` into --runs. The figure: `posteriors_figure.py`.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import MODEL, arguments, interleaved, start
+from common import arguments, interleaved, start
 from runs import CASES, CPU, POST_HOC, ROWS, configuration, make
 
 from race_calc.data.dataset import read_dataset
@@ -32,7 +32,7 @@ from race_calc.train.prepare import prepare
 from race_calc.uncertainty.detection import auroc
 
 SETS = ("id_300K", "ood_600K", "ood_1200K")
-BASE = MODEL / "train.yaml"
+BASE = Path(__file__).parent / "configs" / "3bpa.yaml"
 
 
 def measured(stack, sets: dict) -> dict[str, float | None]:
@@ -123,14 +123,14 @@ def table(results: dict) -> str:
 
 
 if __name__ == "__main__":
-    given = arguments(__doc__, data=".", runs="runs/posteriors", times=0, only="")
+    given = arguments(__doc__, data=".", runs="runs/paper/correlation-2-seed0", times=0, only="")
     keep_freed_memory()
     data, runs = Path(given.data), Path(given.runs)
     wanted = given.only.split(",") if given.only else [*CASES, *POST_HOC]
     for case in wanted:
         make(case, BASE, data, runs / case)
     sets = {name: read_dataset(data / f"{name}.xyz") for name in SETS}
-    path = runs / "results.json"
+    path = runs / "posteriors.json"
     results = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     results["epochs"] = configuration("de-jef", BASE).training.epochs
     for row, (run, kind) in ROWS.items():
@@ -145,5 +145,5 @@ if __name__ == "__main__":
         results["costs"] = costs(data, runs, given.times)
     results["rows"] = {row: results["rows"][row] for row in ROWS if row in results["rows"]}
     path.write_text(json.dumps(results, indent=1))
-    (runs / "table.md").write_text(table(results))
+    (runs / "posteriors.md").write_text(table(results))
     print(table(results))
