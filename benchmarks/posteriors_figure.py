@@ -1,6 +1,6 @@
 """The figure of docs/posteriors.md, from the results of `posteriors.py --times`.
 
-python benchmarks/posteriors_figure.py --results runs/posteriors/results.json --out docs/figures/posteriors
+python benchmarks/posteriors_figure.py --results runs/paper/correlation-2-seed0/posteriors.json --out docs/figures/posteriors
 """
 
 import json
@@ -16,7 +16,7 @@ from race_calc.report.figure import BLUE, ORANGE, VERMILION
 
 SETS = {"id_300K": ("300 K, as trained", BLUE, "o"), "ood_600K": ("600 K", ORANGE, "s"), "ood_1200K": ("1200 K", VERMILION, "D")}
 
-given = arguments(__doc__, results="runs/posteriors/results.json", out="docs/figures/posteriors")
+given = arguments(__doc__, results="runs/paper/correlation-2-seed0/posteriors.json", out="docs/figures/posteriors")
 results = json.loads(Path(given.results).read_text())
 rows = results["rows"]
 figure = Figure(figsize=(7.4, 0.34 * len(rows) + 1.2), layout="constrained")

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from race_calc.data.contribution import BaselineError, Contribution
 from race_calc.data.graph import Graph
+from race_calc.label.frame import computed
 from race_calc.label.methods import Method, in_folder
 
 
@@ -82,25 +83,21 @@ class Calculated:
     def _values(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if isinstance(self.source, Method):
             self.source.check(atoms)
-        virial = self._virial(atoms)  # first: who gives a stress gives the rest with it
-        forces = np.array(atoms.get_forces(), dtype=np.float64)
-        energy = float(atoms.get_potential_energy())
-        results = self._calculator.results
-        energy = float(results.get("free_energy", energy))  # whose gradient the forces are
-        energies = np.array(results.get("energies", np.full(len(atoms), energy / len(atoms))), dtype=np.float64)
-        energies += (energy - energies.sum()) / len(atoms)
-        if not (np.isfinite(energies).all() and np.isfinite(forces).all() and np.isfinite(energy)):
-            raise ValueError("numbers that are not finite")
-        return energies, forces, virial
-
-    def _virial(self, atoms: Atoms) -> np.ndarray:
-        if not atoms.pbc.any() or atoms.cell.rank < 3:
-            return np.zeros((3, 3))
-        try:
-            return np.asarray(atoms.get_stress(voigt=False) * atoms.cell.volume)
-        except (PropertyNotImplementedError, NotImplementedError):
-            return np.full((3, 3), np.nan)
+        found = computed(atoms)
+        energy, n = found["energy"], len(atoms)
+        energies = np.array(self._calculator.results.get("energies", np.full(n, energy / n)), dtype=np.float64)
+        energies += (energy - energies.sum()) / n
+        if not np.isfinite(energies).all():
+            raise ValueError("energies not finite (NaN or infinite)")
+        return energies, np.array(found["forces"], dtype=np.float64), _virial(atoms, found.get("stress"))
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: programs of a library stay behind."""
         return {"source": self.source, "continues": self.continues, "_calculator": None, "_atoms": None}
+
+
+def _virial(atoms: Atoms, stress: np.ndarray | None) -> np.ndarray:
+    """(3, 3) eV: zero where there is no volume, NaN where the calculator has no stress."""
+    if not atoms.pbc.any() or atoms.cell.rank < 3:
+        return np.zeros((3, 3))
+    return np.full((3, 3), np.nan) if stress is None else voigt_6_to_full_3x3_stress(stress) * atoms.cell.volume

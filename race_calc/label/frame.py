@@ -27,17 +27,25 @@ def label(atoms: Atoms, folder: Path, method: Method) -> Atoms:
     checked(atoms)
     asked = bare(atoms)
     asked.calc = calculator
+    return labelled(atoms, computed(asked), method)
+
+
+def computed(atoms: Atoms) -> dict[str, Any]:
+    """Energy (eV), forces (n, 3) (eV/Å) and, in a periodic cell where the calculator has it, stress (6,) (eV/Å³), from ``atoms.calc``.
+
+    Raises ValueError for results that are not finite; and what the calculator raises.
+    """
     results: dict[str, Any] = {}
-    if asked.pbc.any() and asked.cell.rank == 3:  # first: who gives a stress gives the rest with it
+    if atoms.pbc.any() and atoms.cell.rank == 3:  # first: who gives a stress gives the rest with it
         with suppress(PropertyNotImplementedError, NotImplementedError):
-            results["stress"] = asked.get_stress()
-    results["forces"] = asked.get_forces()
-    energy = asked.get_potential_energy()
-    results["energy"] = calculator.results.get("free_energy", energy)
+            results["stress"] = atoms.get_stress()
+    results["forces"] = atoms.get_forces()
+    energy = atoms.get_potential_energy()
+    results["energy"] = float(atoms.calc.results.get("free_energy", energy))  # whose gradient the forces are
     for name, values in results.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{name} not finite (NaN or infinite)")
-    return labelled(atoms, results, method)
+    return results
 
 
 def bare(atoms: Atoms) -> Atoms:
