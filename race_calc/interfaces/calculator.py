@@ -94,7 +94,10 @@ class RACECalculator(PredictingCalculator):
         self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables, forces_epistemic, baseline)
         if calibrated and self.checkpoint.calibration is None:
             raise ValueError(f"{model} has no calibration: run `race-calc calibrate` on it, or leave out calibrated=True")
-        super().__init__(offered(self.checkpoint, members, forces_epistemic), self.checkpoint.thresholds, self.checkpoint.calibration)
+        given = offered(self.checkpoint, members, forces_epistemic)
+        if isinstance(self.posterior.baseline, Calculated) and not self.posterior.baseline.has_stress:
+            given = frozenset(name for name in given if not name.startswith("stress"))
+        super().__init__(given, self.checkpoint.thresholds, self.checkpoint.calibration)
         self.model_hash = hash_weights(model)
         self.elements = tuple(chemical_symbols[z] for z in self.checkpoint.model.species)
         self.parameters.update(model=str(model), dtype=dtype)

@@ -39,6 +39,11 @@ class Calculated:
     def name(self) -> str:
         return self.source.name if isinstance(self.source, Method) else type(self.source).__name__
 
+    @property
+    def has_stress(self) -> bool:
+        """False where the calculator says that it gives none."""
+        return "stress" in getattr(self.source, "implemented_properties", ("stress",))
+
     def __call__(self, graph: Graph) -> Contribution:
         parts = [self._of(graph, k) for k in range(graph.n_structures)]
         energies, forces, virials = zip(*parts)

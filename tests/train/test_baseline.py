@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -42,6 +43,17 @@ class Failing(MorsePotential):
         if abs(atoms.positions[0, 0]) > OFF:
             raise RuntimeError("SCF not converged")
         super().calculate(atoms, properties, system_changes)
+
+
+class Without(MorsePotential):
+    implemented_properties = ["energy", "forces"]
+
+    def get_stress(self, atoms=None):
+        raise NotImplementedError
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.results.pop("stress", None)
 
 
 def trained(folder, name="out", baseline=None, resume=False, **changes):
@@ -221,19 +233,17 @@ def test_charged_structures_are_refused(model, atoms, tmp_path):
 
 
 def test_a_stress_that_the_baseline_lacks_is_not_lost_in_silence(tmp_path):
-    class Without(MorsePotential):
-        implemented_properties = ["energy", "forces"]
-
-        def get_stress(self, atoms=None):
-            raise NotImplementedError
-
-        def calculate(self, *args, **kwargs):
-            super().calculate(*args, **kwargs)
-            self.results.pop("stress", None)
-
     config = load_config(write_run(tmp_path, periodic=True, model__baseline="external"))
     with pytest.raises(BaselineError, match=r"structure 0 of 8: it has a stress, the baseline has none"):
         prepare(config, tmp_path, Without(epsilon=0.3, r0=2.6, rho0=4.0, rcut1=3.0, rcut2=4.0))
+
+
+def test_a_stress_that_the_baseline_lacks_is_not_offered(model, atoms):
+    atoms.calc = RACECalculator(model, "cpu", baseline=Without(epsilon=0.3, r0=2.6, rho0=4.0, rcut1=3.0, rcut2=4.0))
+    assert np.isfinite(atoms.get_forces()).all()
+    assert not any("stress" in name for name in (*atoms.calc.implemented_properties, *atoms.calc.results))
+    with pytest.raises(PropertyNotImplementedError, match="stress"):
+        atoms.get_stress()
 
 
 def test_a_run_of_the_command_line(tmp_path, monkeypatch):
