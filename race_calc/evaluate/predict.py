@@ -82,12 +82,21 @@ def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
         energy_aleatoric=joined("energy_aleatoric", "energy_uncertainty_aleatoric"),
         forces=forces - joined("forces", "forces"),
         forces_covariance=joined("forces_covariance", "forces_covariance"),
+        forces_aleatoric=joined("forces_covariance_aleatoric", "forces_covariance_aleatoric"),
+        forces_nearby=_nearby(predicted),
         energy_members=members("energy", "energy_uncertainty"),
         forces_members=members("forces", "forces_covariance"),
         frame=np.repeat(np.arange(len(dataset)), [len(atoms) for atoms in dataset.structures]),
         numbers=np.concatenate([atoms.numbers for atoms in dataset.structures]),
         force_size=np.linalg.norm(forces, axis=1),
     )
+
+
+def _nearby(predicted: Predicted) -> np.ndarray | None:
+    """None where there is no spread, or its surroundings are not known."""
+    each = [p.forces_nearby for p in predicted.predictions]
+    known = [values for values in each if values is not None]
+    return np.concatenate(known) if len(known) == len(each) and predicted.available & {"forces_covariance"} else None
 
 
 def scores_of(predicted: Predicted) -> dict[str, np.ndarray]:

@@ -13,11 +13,13 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.data import atomic_numbers, chemical_symbols
 from ase.outputs import Properties
 
+from race_calc.data.graph import from_atoms
 from race_calc.data.structure import check_geometry, real_arrays
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction
 from race_calc.uncertainty.predictor import BATCH, tell_refusal
 from race_calc.uncertainty.storage import read_calibration
+from race_calc.uncertainty.surroundings import REACH, with_surroundings
 
 
 class PredictingCalculator(Calculator):
@@ -79,7 +81,7 @@ class PredictingCalculator(Calculator):
 
     def _raw_alone(self, atoms: Atoms) -> Prediction:
         with self._lock:
-            return self._raw(atoms)
+            return _surrounded(self._raw(atoms), atoms)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """Predict once and fill `results` with everything that gives.
@@ -101,6 +103,8 @@ class PredictingCalculator(Calculator):
                 raise ValueError("the structure has no atoms: give at least one atom")
             check_geometry(now.positions, now.cell.array, now.pbc)
             raw = self._raw(now)
+            if self.calibration is not None and self.calibration.needs_surroundings:
+                raw = _surrounded(raw, now)
         self._prediction = raw if self.calibration is None else self.calibration.apply(raw)
         known = results_of(self._prediction)
         self.results = {name: known[name] for name in self.implemented_properties if name in known}
@@ -158,6 +162,10 @@ class PredictingCalculator(Calculator):
     def export_properties(self) -> Properties:
         """The results that have a standard ASE name."""
         return Properties({name: value for name, value in self.results.items() if name in all_properties})
+
+
+def _surrounded(raw: Prediction, atoms: Atoms) -> Prediction:
+    return raw if raw.forces_nearby is not None else with_surroundings(raw, from_atoms(atoms, REACH))
 
 
 def results_of(prediction: Prediction) -> dict[str, float | bool | np.ndarray]:

@@ -25,6 +25,7 @@ from race_calc.posterior.checkpoint import Checkpoint, Noise
 from race_calc.posterior.pairs import foldable, folded, is_closed_form, unfolded
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate, aggregate_around
 from race_calc.uncertainty.prediction import Prediction
+from race_calc.uncertainty.surroundings import with_surroundings
 
 FEW_ATOMS = 50  # below, threads share each kernel; above, each takes members: Python hands over too slowly for small ones
 
@@ -75,7 +76,8 @@ class StackPosterior:
         with torch.no_grad():
             outputs = self._outputs(layout)
             outputs = unfolded(outputs) if self.folded else outputs
-        return self._prediction(outputs, graph, None if self.baseline is None else self.baseline(graph))
+        found = self._prediction(outputs, graph, None if self.baseline is None else self.baseline(graph))
+        return with_surroundings(found, graph, self.model.plan.config.cutoff)
 
     def _outputs(self, layout: Layout) -> Outputs:
         if self.compiled is not None:

@@ -47,7 +47,7 @@ def summary_table(calibration: Calibration, raw: Residuals) -> Table:
     parts = "" if energy is None else f"{_root(energy.epistemic)} e, {_root(energy.aleatoric)} a"
     factors = {
         "energy": parts if raw.energy_aleatoric is not None else parts.split(" ")[0],
-        "forces": "" if forces is None else _root(forces.scale),
+        "forces": "" if forces is None else _root(forces.scale) if forces.form is None else "shape × size",
         "ellipsoids": "",
     }
     conformal = {
@@ -67,6 +67,15 @@ def summary_table(calibration: Calibration, raw: Residuals) -> Table:
             _multiples(conformal[name]),
         )
     return table
+
+
+def forces_line(calibration: Calibration) -> str:
+    """Which of the two recalibrates the forces, and why."""
+    if calibration.forces is None or calibration.forces.held_back is None:
+        return "Forces: one factor (shape × size needs a spread of members)."
+    told = calibration.forces.held_back
+    nll = f"{told.shape_size:.2f} nat per atom with shape × size, {told.factor:.2f} with one factor"
+    return f"Forces: {'one factor' if calibration.forces.form is None else 'shape × size'}. NLL of blocks held back: {nll}."
 
 
 def alarms_line(calibration: Calibration) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from race_calc.data.files import shortened
 from race_calc.posterior.checkpoint import Checkpoint
+from race_calc.uncertainty.calibration_forces import ForceCalibration
 
 
 def sections(model: Path, checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
@@ -62,8 +63,14 @@ def calibration_lines(checkpoint: Checkpoint) -> dict[str, str]:
         factors = f"σ times {found.energy.epistemic**0.5:.4g} (epistemic), {found.energy.aleatoric**0.5:.4g} (aleatoric)"
         lines["energy"] = factors + _multiples(found.energy.conformal)
     if found.forces is not None:
-        lines["forces"] = f"σ times {found.forces.scale**0.5:.4g}" + _multiples(found.forces.conformal)
+        lines["forces"] = _of_forces(found.forces) + _multiples(found.forces.conformal)
     return lines | {"SHA-256 of its data": found.data_hash}
+
+
+def _of_forces(found: ForceCalibration) -> str:
+    if found.form is None:
+        return f"σ times {found.scale**0.5:.4g}"
+    return f"shape × size (exponents: shape {found.form.shape:.3g}, own spread {found.form.own:.3g} of {found.form.degree:g})"
 
 
 def threshold_lines(checkpoint: Checkpoint) -> dict[str, str]:

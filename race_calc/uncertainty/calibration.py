@@ -5,6 +5,7 @@ quantity            variable                from
 =================== ======================= ===========================================================
 c_e, c_a            energy.epistemic, …     `part_scales`: σ² = σ²_e + σ²_a → c_e σ²_e + c_a σ²_a
 c_F                 forces.scale            `covariance_scale`: Σ → c_F Σ
+c, b, g             forces.form             `fit_shape_size`, in place of c_F where held-back structures like it better
 c_e = c_a, c_F                              `size_scale` where a variance is the spread of members and nothing else
 R_E, R_F            levels                  `fit_level_map` of Φ(d/σ), energies and force components, σ scaled
 R_χ                 ellipsoids              `fit_level_map` of F(dᵀ Σ⁻¹ d), F of χ²₃, Σ scaled
@@ -12,8 +13,8 @@ q                   conformal               `conformal_quantile` of |d|/σ and o
 =================== ======================= ===========================================================
 
 The components of a force have no preferred sign, so R_F is fitted to d and −d. Both parts of a force covariance get the same
-factor, so that the mutual information (BALD) of the forces does not change; that of the energies is a difference of logs
-of total and aleatoric variances and changes by ½ log(σ² after / σ² before) − ½ log c_a.
+factor, or the same linear map, so that the mutual information (BALD) of the forces does not change; that of the energies is a
+difference of logs of total and aleatoric variances and changes by ½ log(σ² after / σ² before) − ½ log c_a.
 """
 
 from collections.abc import Mapping
@@ -22,53 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from race_calc.uncertainty.conformal import ConformalQuantile, conformal_quantile
-from race_calc.uncertainty.level_map import LevelMap, central_interval, ellipsoid_radius, fit_level_map
-from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, gaussian_pit, mahalanobis
+from race_calc.uncertainty.calibration_energy import EnergyCalibration, fit_energy
+from race_calc.uncertainty.calibration_forces import ForceCalibration, fit_forces
 from race_calc.uncertainty.prediction import Prediction, available
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.scaling import covariance_scale, part_scales, size_scale
 from race_calc.uncertainty.thresholds import FEWEST
-
-FEW_FOR_FORCES = 5  # independent members without an aleatoric part, for which the mean of dᵀ Σ⁻¹ d does not exist
-
-
-@dataclass(frozen=True)
-class EnergyCalibration:
-    """Factors of the parts of the variance, level map and conformal quantiles of |d|/σ, all of total energies."""
-
-    epistemic: float
-    aleatoric: float
-    levels: LevelMap
-    conformal: tuple[ConformalQuantile, ...]
-
-    def interval(self, level: float) -> tuple[float, float]:
-        """z_low, z_high: a share `level` of references is found from E + z_low σ to E + z_high σ, σ being the calibrated one."""
-        return central_interval(level, self.levels)
-
-
-@dataclass(frozen=True)
-class ForceCalibration:
-    """Factor of the covariance, level maps of components and of χ²₃, and conformal quantiles of √(dᵀ Σ⁻¹ d).
-
-    `ellipsoids` is None and `conformal` empty where the covariances are the spread of few members (FEW_FOR_FORCES) and
-    nothing else, or not positive definite: then only the components are calibrated.
-    """
-
-    scale: float
-    levels: LevelMap
-    ellipsoids: LevelMap | None
-    conformal: tuple[ConformalQuantile, ...]
-
-    def interval(self, level: float) -> tuple[float, float]:
-        """z_low, z_high: a share `level` of components is found from F + z_low σ to F + z_high σ, σ being the calibrated one."""
-        return central_interval(level, self.levels)
-
-    def radius(self, level: float) -> float:
-        """r: a share `level` of force vectors has dᵀ Σ⁻¹ d ≤ r², Σ being calibrated. Raises ValueError without a map of ellipsoids."""
-        if self.ellipsoids is None:
-            raise ValueError("the covariances are those of too few members, or not positive definite: use interval()")
-        return ellipsoid_radius(level, self.ellipsoids)
 
 
 @dataclass(frozen=True)
@@ -98,6 +57,11 @@ class Calibration:
         if self.frames < FEWEST:  # made by an earlier version
             object.__setattr__(self, "thresholds", {})
 
+    @property
+    def needs_surroundings(self) -> bool:
+        """Whether `apply` asks for `Prediction.forces_nearby`."""
+        return self.forces is not None and self.forces.form is not None
+
     def apply(self, prediction: Prediction) -> Prediction:
         """The prediction with calibrated (co)variances and BALD of energies; means, members and the stress stay.
 
@@ -105,14 +69,14 @@ class Calibration:
         """
         if prediction.calibrated:
             raise ValueError("the prediction is calibrated already: apply a calibration to what the posterior predicts")
-        factors: dict[str, float] = {}
+        changes: dict[str, Any] = {}
         if self.energy is not None:
             c_e, c_a = self.energy.epistemic, self.energy.aleatoric
-            factors |= {"energy_epistemic": c_e, "energy_unsplit": c_e, "energy_aleatoric": c_a}
+            factors = {"energy_epistemic": c_e, "energy_unsplit": c_e, "energy_aleatoric": c_a}
+            given = {name: getattr(prediction, name) for name in factors}
+            changes |= {name: factors[name] * values for name, values in given.items() if values is not None}
         if self.forces is not None:
-            factors |= {f"forces_covariance_{part}": self.forces.scale for part in ("epistemic", "unsplit", "aleatoric")}
-        given = {name: getattr(prediction, name) for name in factors if getattr(prediction, name) is not None}
-        changes: dict[str, Any] = {name: factors[name] * values for name, values in given.items()}
+            changes |= self._forces(prediction)
         scaled = replace(prediction, calibrated=True, **changes)
         after, before, bald = scaled.energy_variance, prediction.energy_variance, prediction.bald_energy
         if self.energy is None or "bald_energy" not in available(prediction) or after is None or before is None or bald is None:
@@ -129,8 +93,20 @@ class Calibration:
             scaled["energy_variance"] = self.energy.epistemic * (raw.energy_variance - aleatoric) + self.energy.aleatoric * aleatoric
             scaled["energy_aleatoric"] = None if raw.energy_aleatoric is None else self.energy.aleatoric * aleatoric
         if raw.forces_covariance is not None and self.forces is not None:
-            scaled["forces_covariance"] = self.forces.scale * raw.forces_covariance
+            scaled |= {"forces_covariance": self.forces.total(raw), "forces_aleatoric": None, "forces_nearby": None}
         return replace(raw, **scaled)
+
+    def _forces(self, prediction: Prediction) -> dict[str, np.ndarray | None]:
+        """The fields of the prediction with other covariances of forces."""
+        assert self.forces is not None
+        unsplit, nearby = prediction.forces_covariance_unsplit, prediction.forces_nearby
+        if unsplit is not None:
+            return {"forces_covariance_unsplit": self.forces.parts(unsplit, None, nearby)[0]}
+        spread = prediction.forces_covariance_epistemic if "forces_covariance_epistemic" in available(prediction) else None
+        epistemic, aleatoric = self.forces.parts(spread, prediction.forces_covariance_aleatoric, nearby)
+        if spread is None:  # of one member: zero
+            epistemic = prediction.forces_covariance_epistemic
+        return {"forces_covariance_epistemic": epistemic, "forces_covariance_aleatoric": aleatoric}
 
 
 def fit_calibration(raw: Residuals) -> Calibration:
@@ -150,36 +126,4 @@ def fit_calibration(raw: Residuals) -> Calibration:
             )
     if raw.energy_variance is None and raw.forces_covariance is None:
         raise ValueError("this model gives no uncertainty (one member and no variance head): there is nothing to calibrate")
-    return Calibration("", len(raw), _energy(raw), _forces(raw))
-
-
-def _energy(raw: Residuals) -> EnergyCalibration | None:
-    total = raw.energy_std
-    if raw.energy_variance is None or total is None:
-        return None
-    aleatoric = 0.0 * raw.energy_variance if raw.energy_aleatoric is None else raw.energy_aleatoric
-    epistemic = np.maximum(raw.energy_variance - aleatoric, 0.0)  # rounding
-    if raw.energy_members is not None:
-        scales = 2 * (size_scale(raw.energy, total),)
-    else:
-        scales = part_scales(raw.energy, epistemic, aleatoric)
-    std = np.sqrt(scales[0] * epistemic + scales[1] * aleatoric)
-    conformal = tuple(conformal_quantile(np.abs(raw.energy) / std, level) for level in LEVELS)
-    return EnergyCalibration(*scales, fit_level_map(gaussian_pit(raw.energy, std)), conformal)
-
-
-def _forces(raw: Residuals) -> ForceCalibration | None:
-    total = raw.forces_std
-    if raw.forces_covariance is None or total is None:
-        return None
-    squared = mahalanobis(raw.forces, raw.forces_covariance)
-    few = raw.forces_members is not None and raw.forces_members <= FEW_FOR_FORCES
-    definite = not few and not (np.isinf(squared) & np.isfinite(raw.forces).all(axis=-1)).any()
-    by_size = raw.forces_members is not None or not definite
-    scale = size_scale(raw.forces, total) if by_size else covariance_scale(raw.forces, raw.forces_covariance)
-    std = np.sqrt(scale) * total
-    levels = fit_level_map(gaussian_pit(np.concatenate([raw.forces, -raw.forces]), np.concatenate([std, std])))
-    if not definite:
-        return ForceCalibration(scale, levels, None, ())
-    conformal = tuple(conformal_quantile(np.sqrt(squared / scale), level, raw.frame) for level in LEVELS)
-    return ForceCalibration(scale, levels, fit_level_map(chi_square_pit(squared / scale)), conformal)
+    return Calibration("", len(raw), fit_energy(raw), fit_forces(raw))

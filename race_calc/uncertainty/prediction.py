@@ -46,6 +46,7 @@ class Prediction:
     forces_covariance_epistemic   (N, 3, 3), None (eV/Å)²      between members, per atom
     forces_covariance_aleatoric   (N, 3, 3), None (eV/Å)²      mean predicted covariance
     forces_covariance_unsplit     (N, 3, 3), None (eV/Å)²      covariance of unknown kind, in place of both
+    forces_nearby                 (N,) or None    (eV/Å)²      mean of tr Σ/3 around each atom (`surroundings`), Σ epistemic or unsplit
     stress_covariance_epistemic   (B, 6, 6), None (eV/Å³)²     between members, Voigt
     bald_energy                   (B,) or None    nat          mutual information
     bald_forces                   (N,) or None    nat          the same, per atom
@@ -76,6 +77,7 @@ class Prediction:
     forces_covariance_epistemic: np.ndarray | None = None
     forces_covariance_aleatoric: np.ndarray | None = None
     forces_covariance_unsplit: np.ndarray | None = None
+    forces_nearby: np.ndarray | None = None
     stress_covariance_epistemic: np.ndarray | None = None
     bald_energy: np.ndarray | None = None
     bald_forces: np.ndarray | None = None

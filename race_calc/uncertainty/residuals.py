@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 
 OF_STRUCTURES: dict[str, tuple[int, ...]] = {"energy": (), "energy_variance": (), "energy_aleatoric": ()}  # field → its shape after B
-OF_ATOMS = {"forces": (3,), "forces_covariance": (3, 3), "frame": (), "numbers": (), "force_size": ()}  # and after N
+OF_ATOMS = {  # and after N
+    "forces": (3,),
+    "forces_covariance": (3, 3),
+    "forces_aleatoric": (3, 3),
+    "forces_nearby": (),
+    "frame": (),
+    "numbers": (),
+    "force_size": (),
+}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -21,6 +29,8 @@ class Residuals:
     energy_aleatoric  (B,) or None    eV²      the aleatoric part of it, where it is known
     forces            (N, 3)          eV/Å     reference − prediction
     forces_covariance (N, 3, 3), None (eV/Å)²  predicted, total
+    forces_aleatoric  (N, 3, 3), None (eV/Å)²  the aleatoric part of it, where there is one
+    forces_nearby     (N,) or None    (eV/Å)²  `Prediction.forces_nearby`; None where it is not known
     frame             (N,)                     structure of each atom, 0 … B − 1
     numbers           (N,)                     atomic numbers
     force_size        (N,)            eV/Å     length of the reference force
@@ -40,6 +50,8 @@ class Residuals:
     energy_variance: np.ndarray | None = None
     energy_aleatoric: np.ndarray | None = None
     forces_covariance: np.ndarray | None = None
+    forces_aleatoric: np.ndarray | None = None
+    forces_nearby: np.ndarray | None = None
     energy_members: int | None = None
     forces_members: int | None = None
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from race_calc.data.files import read_json, write_atomically
-from race_calc.uncertainty.calibration import Calibration, EnergyCalibration, ForceCalibration
+from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.calibration_energy import EnergyCalibration
+from race_calc.uncertainty.calibration_forces import ForceCalibration, HeldBack
 from race_calc.uncertainty.conformal import ConformalQuantile
 from race_calc.uncertainty.level_map import LevelMap
+from race_calc.uncertainty.shape_size import ShapeSize
 
-FORMAT, VERSION = "race_calc calibration", 1
+FORMAT, VERSION = "race_calc calibration", 2
 
 
 def write_calibration(path: str | Path, calibration: Calibration, model_hash: str | None = None) -> None:
@@ -68,7 +71,10 @@ def _energy(state: Mapping[str, Any]) -> EnergyCalibration:
 
 def _forces(state: Mapping[str, Any]) -> ForceCalibration:
     ellipsoids = None if state["ellipsoids"] is None else LevelMap.from_dict(state["ellipsoids"])
-    return ForceCalibration(_scale(state["scale"]), _levels(state), ellipsoids, _quantiles(state))
+    form, held_back = state.get("form"), state.get("held_back")  # versions before 2 have neither
+    form = None if form is None else ShapeSize(_scale(form["scale"]), *(_exponent(form[name]) for name in ("shape", "own", "degree")))
+    told = None if held_back is None else HeldBack(_nll(held_back["factor"]), _nll(held_back["shape_size"]))
+    return ForceCalibration(_scale(state["scale"]), _levels(state), ellipsoids, _quantiles(state), form, told)
 
 
 def _scale(stored: Any) -> float:
@@ -76,6 +82,16 @@ def _scale(stored: Any) -> float:
     if not 0.0 < scale < math.inf:
         raise ValueError(f"the scale of the calibration is {scale}: a factor is a finite number > 0, calibrate the model again")
     return scale
+
+
+def _exponent(stored: Any) -> float:
+    if not 0.0 <= float(stored) < 10.0:
+        raise ValueError(f"an exponent of the calibration is {stored}: calibrate the model again")
+    return float(stored)
+
+
+def _nll(stored: Any) -> float:
+    return math.inf if stored is None else float(stored)
 
 
 def _levels(state: Mapping[str, Any]) -> LevelMap:

@@ -10,7 +10,8 @@ from ase.calculators.morse import MorsePotential
 from ase.md.verlet import VelocityVerlet
 
 from race_calc import Committee, Criterion, RACECalculator, UncertaintyMonitor, from_results
-from race_calc.uncertainty.calibration import Calibration, ForceCalibration
+from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.calibration_forces import ForceCalibration
 from race_calc.uncertainty.level_map import LevelMap
 from race_calc.uncertainty.storage import read_calibration, write_calibration
 

@@ -1,0 +1,38 @@
+"""The mean of a number over the atoms around an atom, and that of the spread of the members' forces. NumPy only."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from race_calc.uncertainty.prediction import Prediction
+
+if TYPE_CHECKING:
+    from race_calc.data.graph import Graph
+
+REACH = 5.0  # Å, where the potential has no cutoff that is known
+
+
+def local_mean(values: np.ndarray, pairs: np.ndarray, distances: np.ndarray, reach: float = REACH) -> np.ndarray:
+    """(x_i + Σ_j w_ij x_j) / (1 + Σ_j w_ij), w = (1 + cos πr/reach)/2: the atom itself counts fully, one at `reach` (Å) no more.
+
+    values (N,); pairs (2, E), each in both directions; distances (E,) in Å, none above `reach`. In a large cell, what is far away does
+    not matter, and where an atom comes within reach nothing jumps.
+    """
+    centre, neighbour = pairs
+    weight = 0.5 * (1 + np.cos(np.pi * distances / reach))
+    n = len(values)
+    with np.errstate(invalid="ignore"):
+        total = values + np.bincount(centre, weight * values[neighbour], minlength=n)
+    return np.asarray(total / (1 + np.bincount(centre, weight, minlength=n)))
+
+
+def with_surroundings(prediction: Prediction, graph: "Graph", reach: float = REACH) -> Prediction:
+    """The prediction with `forces_nearby`, where it has a spread. `graph`: of its structures, with all pairs within `reach` (Å)."""
+    several, spread = prediction.n_members > 1, prediction.forces_covariance_unsplit
+    spread = prediction.forces_covariance_epistemic if several and spread is None else spread
+    if spread is None:
+        return prediction
+    size = np.trace(spread, axis1=1, axis2=2) / 3
+    distances = np.linalg.norm(graph.edge_vectors, axis=1)
+    return replace(prediction, forces_nearby=local_mean(size, graph.edge_index, distances, reach))

@@ -1,0 +1,249 @@
+"""Shape × size: known numbers are found, covariances are positive definite and turn, size follows the spread, parts make the total."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from scipy.spatial.transform import Rotation
+
+from race_calc import RACECalculator
+from race_calc.data.graph import from_atoms
+from race_calc.interfaces.committee import Committee
+from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
+from race_calc.uncertainty.bald import bald_forces
+from race_calc.uncertainty.calibration import Calibration, fit_calibration
+from race_calc.uncertainty.calibration_forces import FLAT, ForceCalibration, HeldBack, spread_of
+from race_calc.uncertainty.metrics import coverage, mahalanobis
+from race_calc.uncertainty.residuals import Residuals
+from race_calc.uncertainty.shape_size import ForceSpread, ShapeSize, fit_shape_size
+from race_calc.uncertainty.storage import from_dict, to_dict
+from race_calc.uncertainty.surroundings import REACH, local_mean, with_surroundings
+
+TRUE = ShapeSize(scale=30.0, shape=0.6, own=0.7)
+
+
+def covariances(n, rng):
+    root = rng.normal(size=(n, 3, 3)) + 0.3 * np.eye(3)
+    return (root @ root.swapaxes(1, 2) + 0.1 * np.eye(3)) * np.exp(rng.normal(size=(n, 1, 1)))
+
+
+def spread(n=40, seed=0, aleatoric=True):
+    rng = np.random.default_rng(seed)
+    return ForceSpread(covariances(n, rng), covariances(n, rng) if aleatoric else None, np.exp(rng.normal(size=n)))
+
+
+def drawn(form, of, seed):
+    rng = np.random.default_rng(seed)
+    return np.einsum("nij,nj->ni", np.linalg.cholesky(form.total(of)), rng.normal(size=(len(of.nearby), 3)))
+
+
+def residuals(form, structures=200, seed=0, aleatoric=True) -> Residuals:
+    """Errors with the covariances of `form`, or with those of the members and nothing else for None; 5 atoms a structure."""
+    of = spread(5 * structures, seed, aleatoric)
+    total = of.epistemic if of.aleatoric is None else of.epistemic + of.aleatoric
+    covariance = total if form is None else form.total(of)
+    noise = np.random.default_rng(seed + 1).normal(size=(5 * structures, 3))
+    return Residuals(
+        energy=np.zeros(structures),
+        forces=np.einsum("nij,nj->ni", np.linalg.cholesky(covariance), noise),
+        forces_covariance=total,
+        forces_aleatoric=of.aleatoric,
+        forces_nearby=of.nearby,
+        frame=np.repeat(np.arange(structures), 5),
+        numbers=np.ones(5 * structures, dtype=int),
+        force_size=np.ones(5 * structures),
+    )
+
+
+@pytest.mark.parametrize("aleatoric", [True, False])
+def test_known_numbers_are_found(aleatoric):
+    of = spread(6000, aleatoric=aleatoric)
+    found = fit_shape_size(drawn(TRUE, of, 1), of)
+    assert found.own == pytest.approx(TRUE.own, abs=0.03) and found.shape == pytest.approx(TRUE.shape, abs=0.05)
+    assert found.scale == pytest.approx(TRUE.scale, rel=0.05) and found.degree == TRUE.degree
+
+
+@pytest.mark.parametrize("aleatoric", [True, False])
+def test_the_formula(aleatoric):
+    of = spread(3, aleatoric=aleatoric)
+    for i in range(3):
+        e, size = np.trace(of.epistemic[i]) / 3, 30.0 * of.nearby[i] ** 0.3
+        if aleatoric:
+            a, axes = np.linalg.eigh(of.aleatoric[i])
+            shape = (axes * (a**0.6 / np.mean(a**0.6))) @ axes.T
+            size *= (np.sum(a) / 3) ** 0.3
+        else:
+            shape = 0.4 * np.eye(3) + 0.6 * of.epistemic[i] / e
+        np.testing.assert_allclose(TRUE.total(of)[i], size * e**0.7 * shape, rtol=1e-9)
+
+
+def test_positive_definite_and_turning():
+    of = spread()
+    turn = Rotation.random(rng=np.random.default_rng(3)).as_matrix()
+    turned = ForceSpread(turn @ of.epistemic @ turn.T, turn @ of.aleatoric @ turn.T, of.nearby)
+    np.testing.assert_allclose(TRUE.total(turned), turn @ TRUE.total(of) @ turn.T, rtol=1e-10, atol=1e-10)
+    for before, after in zip(TRUE.parts(of), TRUE.parts(turned)):
+        np.testing.assert_allclose(after, turn @ before @ turn.T, rtol=1e-9, atol=1e-9)
+        assert (np.linalg.eigvalsh(before) > 0).all()
+
+
+@pytest.mark.parametrize("degree", [1.0, 1.2])
+def test_the_size_is_homogeneous_in_the_spread(degree):
+    of, form = spread(), replace(TRUE, degree=degree)
+    wide = ForceSpread(4 * of.epistemic, of.aleatoric, 4 * of.nearby)
+    np.testing.assert_allclose(form.total(wide), 4**degree * form.total(of), rtol=1e-9)
+
+
+def test_the_parts_make_the_total_and_keep_their_mutual_information():
+    rng = np.random.default_rng(0)
+    forces, noise = rng.normal(size=(6, 4, 3)), np.stack([covariances(4, rng) for _ in range(6)])
+    p = aggregate(MemberOutputs(energy=np.zeros((6, 1)), forces=forces, force_cov=noise, batch=np.zeros(4, dtype=int)))
+    of = ForceSpread(p.forces_covariance_epistemic, p.forces_covariance_aleatoric, np.ones(4))
+    epistemic, aleatoric = TRUE.parts(of)
+    np.testing.assert_allclose(epistemic + aleatoric, TRUE.total(of), rtol=1e-9)
+    total = of.epistemic + of.aleatoric
+    for i in range(4):  # C of the text, applied to the noise of each member
+        change = np.linalg.cholesky(TRUE.total(of)[i]) @ np.linalg.inv(np.linalg.cholesky(total[i]))
+        after = bald_forces((change @ of.epistemic[i] @ change.T)[None], (change @ noise[:, i] @ change.T)[:, None])
+        assert after[0] == pytest.approx(p.bald_forces[i], rel=1e-9)
+        gain = np.linalg.slogdet(epistemic[i] + aleatoric[i])[1] - np.linalg.slogdet(aleatoric[i])[1]
+        assert gain == pytest.approx(np.linalg.slogdet(total[i])[1] - np.linalg.slogdet(of.aleatoric[i])[1], rel=1e-9)
+
+
+def test_two_members_have_ellipsoids():
+    draws = np.random.default_rng(0).normal(size=(2, 50, 3))
+    p = aggregate(MemberOutputs(energy=np.zeros((2, 1)), forces=draws, batch=np.zeros(50, dtype=int)))
+    of = ForceSpread(p.forces_covariance_epistemic, None, np.ones(50))
+    found = fit_shape_size(np.random.default_rng(1).normal(size=(50, 3)), of)
+    assert np.isfinite(mahalanobis(draws[0], found.total(of))).all()
+
+
+def test_forces_without_a_spread_are_certain_and_finite():
+    of = ForceSpread(np.zeros((1, 3, 3)), np.eye(3)[None], np.zeros(1))
+    assert 0 < np.trace(TRUE.total(of)[0]) < 1e-6
+    assert all(np.isfinite(part).all() for part in TRUE.parts(of))
+    broken = ForceSpread(np.full((1, 3, 3), np.nan), np.eye(3)[None], np.full(1, np.nan))
+    assert np.isnan(TRUE.total(broken)).all() and np.isnan(TRUE.parts(broken)[0]).all()
+
+
+def test_what_cannot_be_fitted():
+    of = spread(10)
+    with pytest.raises(ValueError, match="do not differ"):
+        fit_shape_size(np.ones((10, 3)), replace(of, epistemic=0 * of.epistemic))
+    with pytest.raises(ValueError, match="not positive definite"):
+        fit_shape_size(np.ones((10, 3)), replace(of, aleatoric=0 * of.aleatoric))
+    with pytest.raises(ValueError, match="is no scale"):
+        fit_shape_size(np.zeros((10, 3)), of)
+
+
+def test_the_better_of_the_two_is_taken():
+    followed = fit_calibration(residuals(TRUE)).forces
+    assert followed.form is not None and followed.held_back.shape_size < followed.held_back.factor - 0.1
+    as_said = fit_calibration(residuals(None)).forces
+    assert as_said.form is None and as_said.held_back.factor < as_said.held_back.shape_size
+    unknown = fit_calibration(replace(residuals(TRUE), forces_nearby=None)).forces
+    assert unknown.form is None and unknown.held_back is None
+
+
+def test_spread_of_few_members_gets_ellipsoids():
+    raw = replace(residuals(TRUE, aleatoric=False), forces_members=4)
+    found = fit_calibration(raw).forces
+    assert found.form is not None and found.ellipsoids is not None and len(found.conformal) == 3
+    assert found.radius(0.9) == pytest.approx(np.sqrt(6.251), abs=0.2)
+
+
+def test_new_data_with_a_larger_spread_are_covered():
+    calibration = fit_calibration(residuals(TRUE, 300))
+    known = residuals(TRUE, 300, seed=5)
+    wide = ForceSpread(9 * spread_of(known).epistemic, known.forces_aleatoric, 9 * known.forces_nearby)
+    hot = replace(known, forces=3 * known.forces, forces_covariance=wide.epistemic + wide.aleatoric, forces_nearby=wide.nearby)
+    scaled = calibration.scaled(hot)
+    for level in (0.68, 0.9, 0.95):
+        assert coverage(scaled.forces, scaled.forces_std, level) == pytest.approx(level, abs=0.02)
+    assert spread_of(scaled) is None  # a calibration is applied once
+
+
+def test_prediction_and_residuals_are_scaled_alike():
+    raw = residuals(TRUE, 4)
+    calibration = fit_calibration(residuals(TRUE))
+    of = spread_of(raw)
+    several = aggregate(MemberOutputs(energy=np.zeros((4, 4)), forces=np.zeros((4, 20, 3)), batch=raw.frame))
+    p = replace(
+        several, forces_covariance_epistemic=of.epistemic, forces_covariance_aleatoric=of.aleatoric, forces_nearby=raw.forces_nearby
+    )
+    np.testing.assert_allclose(calibration.apply(p).forces_covariance, calibration.scaled(raw).forces_covariance, rtol=1e-9)
+    factor = calibration.apply(replace(p, forces_nearby=None))  # of who does not tell the surroundings
+    np.testing.assert_allclose(factor.forces_covariance, calibration.forces.scale * p.forces_covariance)
+
+
+def test_storage():
+    calibration = replace(fit_calibration(residuals(TRUE, 20)), data_hash="ab")
+    state = json.loads(json.dumps(to_dict(calibration), allow_nan=False))
+    assert from_dict(state) == calibration and calibration.forces.form is not None
+    endless = replace(calibration, forces=replace(calibration.forces, held_back=HeldBack(np.inf, 1.0)))
+    assert from_dict(json.loads(json.dumps(to_dict(endless), allow_nan=False))) == endless
+    older = {name: value for name, value in state["forces"].items() if name not in ("form", "held_back")}
+    assert from_dict(state | {"forces": older}).forces.form is None
+    for name, value in (("own", -1.0), ("shape", float("nan")), ("scale", 0.0), ("degree", None)):
+        spoilt = state["forces"] | {"form": state["forces"]["form"] | {name: value}}
+        with pytest.raises(ValueError, match="calibrate the model again"):
+            from_dict(state | {"forces": spoilt})
+
+
+def test_the_mean_around_an_atom():
+    atoms = molecule("CH3CH2OH")
+    graph = from_atoms(atoms, REACH)
+    values = np.arange(9.0)
+    distances = atoms.get_all_distances()
+    weight = np.where(distances < REACH, 0.5 * (1 + np.cos(np.pi * distances / REACH)), 0.0)
+    found = local_mean(values, graph.edge_index, np.linalg.norm(graph.edge_vectors, axis=1))
+    np.testing.assert_allclose(found, weight @ values / weight.sum(axis=1))
+    apart = atoms + Atoms(atoms.numbers, atoms.positions + [30.0, 0, 0])
+    both = from_atoms(apart, REACH)
+    again = local_mean(np.concatenate([values, 100 * values]), both.edge_index, np.linalg.norm(both.edge_vectors, axis=1))
+    np.testing.assert_allclose(again, np.concatenate([found, 100 * found]))
+
+
+def test_a_supercell_has_the_surroundings_of_its_cell():
+    cell = bulk("Si", a=5.4, cubic=True)
+    cell.rattle(0.1, seed=0)
+    values = np.arange(8.0)
+    found = []
+    for repeated in (cell, cell * (2, 1, 1)):
+        graph = from_atoms(repeated, REACH)
+        every = np.tile(values, len(repeated) // 8)
+        found.append(local_mean(every, graph.edge_index, np.linalg.norm(graph.edge_vectors, axis=1))[:8])
+    np.testing.assert_allclose(*found)
+
+
+def made(form=TRUE):
+    return Calibration("", 50, None, ForceCalibration(2.0, FLAT, None, (), form))
+
+
+def test_the_calculator_applies_it(tiny_model):
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=1)
+    raw = RACECalculator(tiny_model, calibrated=False).prediction(atoms)
+    atoms.calc = RACECalculator(tiny_model)
+    atoms.calc.calibration = made()
+    results = atoms.calc.get_property("forces_covariance", atoms)
+    of = ForceSpread(raw.forces_covariance_epistemic, raw.forces_covariance_aleatoric, raw.forces_nearby)
+    np.testing.assert_allclose(results, TRUE.total(of), rtol=1e-9)
+    parts = sum(atoms.calc.results[f"forces_covariance_{part}"] for part in ("epistemic", "aleatoric"))
+    np.testing.assert_allclose(parts, results, rtol=1e-9)
+    np.testing.assert_allclose(atoms.calc.results["bald_forces"], raw.bald_forces)
+
+
+def test_a_foreign_potential_gets_its_surroundings(tiny_model):
+    from ase.calculators.lj import LennardJones
+
+    atoms = molecule("CH3CH2OH")
+    committee = Committee([LennardJones(sigma=s, rc=4.0) for s in (0.9, 0.91, 0.93)], calibration=made())
+    (raw,) = committee.raw_predictions([atoms])
+    with_them = with_surroundings(replace(raw, forces_nearby=None), from_atoms(atoms, REACH))
+    np.testing.assert_array_equal(raw.forces_nearby, with_them.forces_nearby)
+    expected = TRUE.total(ForceSpread(raw.forces_covariance_epistemic, None, raw.forces_nearby))
+    np.testing.assert_allclose(committee.get_property("forces_covariance", atoms), expected, rtol=1e-9)
