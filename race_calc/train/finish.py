@@ -21,6 +21,7 @@ from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.context import Context, context_of
 from race_calc.train.levels import at_level
 from race_calc.train.prepare import Prepared, member_seeds, prepare
+from race_calc.train.spreads import refitted
 from race_calc.train.start import same_constants
 from race_calc.train.validate import errors_of
 from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE
@@ -54,6 +55,10 @@ def finish(
         "skipped_steps": state.skipped.tolist(),
     }
     with locked(folder):
+        best_weights, factors = refitted(context, state.best)
+        state = replace(state, best=best_weights)
+        trained = replace(trained, state=state)
+        record |= {"spread_factors": factors} if factors else {}
         if context.posterior.post_hoc:  # it is fitted to the plain model
             best = at_level(unflatten(state.best, context.shapes))
             context = replace(context, shapes={name: value.shape[1:] for name, value in best.items()})

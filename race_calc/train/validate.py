@@ -1,7 +1,7 @@
 """Scores and errors of a stack on the validation structures."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,18 +15,23 @@ from race_calc.posterior.state import Shapes, flatten, unflatten
 from race_calc.train.context import Context
 
 BATCH = 10  # structures
+DIMENSION = {"energy_var": 1, "force_cov": 3}  # of what a spread is the covariance of
 
 
-def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
-    """Scores (M,), lower is better, and root-mean-square errors of members and of their mean on the validation set.
+@dataclass(frozen=True)
+class Measured:
+    """Of every member on the validation structures: mean `score` (M,), mean ½ dᵀ Σ⁻¹ d (M,) of each spread by its name, and differences
+    of energies (M, B) in eV and forces (M, N, 3) in eV/Å."""
 
-    The score is the likelihood that the head describes (λ-weighted NLL) after the best factor for each spread, as a calibration
-    will set it: means still get better when the predicted σ is already too small. For a head that gives nothing but energies it
-    is the force RMSE.
-    """
+    score: Tensor
+    quadratics: dict[str, Tensor]
+    energy: Tensor
+    forces: Tensor
+
+
+def measure(context: Context, weights: Tensor) -> Measured:
     objective = replace(context, training=context.training.model_copy(update={"recipe": "joint"})).objective
-    weight_of = {"energy_var": objective.energy_weight, "force_cov": objective.force_weight}
-    spreads = [name for name in weight_of if objective.plan.output(name)]
+    spreads = [name for name in DIMENSION if objective.plan.output(name)]
     sums = torch.zeros(1 + len(spreads), len(weights), dtype=torch.float64)
     energy, forces = [], []
     for start in range(0, len(context.validation), BATCH):
@@ -47,18 +52,28 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
         sums += torch.stack(means) * len(examples)
         energy.append(d_energy)
         forces.append(d_forces)
-    d_energy, d_forces = torch.cat(energy, dim=1), torch.cat(forces, dim=1)
-    force_rmse = d_forces.pow(2).mean((1, 2)).sqrt()
+    score, *quadratics = sums / len(context.validation)
+    return Measured(score, dict(zip(spreads, quadratics)), torch.cat(energy, dim=1), torch.cat(forces, dim=1))
+
+
+def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
+    """Scores (M,), lower is better, and root-mean-square errors of members and of their mean on the validation set.
+
+    The score is the likelihood that the head describes (λ-weighted NLL) after the best factor for each spread, as `spreads` will set
+    it: means still get better when the predicted σ is already too small. For a head that gives nothing but energies it is the force RMSE.
+    """
+    found = measure(context, weights)
+    force_rmse = found.forces.pow(2).mean((1, 2)).sqrt()
     measured = {
-        "energy_rmse_eV": numbers(d_energy.pow(2).mean(1).sqrt()),
+        "energy_rmse_eV": numbers(found.energy.pow(2).mean(1).sqrt()),
         "force_rmse_eV_per_A": numbers(force_rmse),
-        "mean_energy_rmse_eV": numbers(d_energy.mean(0).pow(2).mean().sqrt()[None])[0],
-        "mean_force_rmse_eV_per_A": numbers(d_forces.mean(0).pow(2).mean().sqrt()[None])[0],
+        "mean_energy_rmse_eV": numbers(found.energy.mean(0).pow(2).mean().sqrt()[None])[0],
+        "mean_force_rmse_eV_per_A": numbers(found.forces.mean(0).pow(2).mean().sqrt()[None])[0],
     }
-    scores, *quadratics = sums / len(context.validation)
-    for name, quadratic in zip(spreads, quadratics):
-        scores = scores - weight_of[name] * gain_of_factor(quadratic, 3 if name == "force_cov" else 1)
-    if not objective.plan.outputs:
+    scores, weight_of = found.score, {"energy_var": context.training.energy_weight, "force_cov": context.training.force_weight}
+    for name, quadratic in found.quadratics.items():
+        scores = scores - weight_of[name] * gain_of_factor(quadratic, DIMENSION[name])
+    if not context.model.plan.outputs:
         scores = force_rmse
     return torch.where(torch.isfinite(scores), scores, torch.full_like(scores, float("inf"))), measured
 

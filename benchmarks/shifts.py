@@ -1,0 +1,108 @@
+"""How well calibrated a model stays where it was not trained: small molecules and GFN2-xTB, trained at 300 K, tested up to 1200 K.
+
+    python benchmarks/shifts.py --molecule CH3CH2OH --out runs/shifts [--epochs 60]
+
+Samples MD with GFN2-xTB (`race_calc.label.sampling`), trains ten members on 450 frames at 300 K (`configs/3bpa.yaml`), calibrates with 50
+others and prints, for each degree of shape × size, coverage and likelihood of the forces at each temperature. Goes on where it was
+stopped. Needs the extra `xtb`. The differences and predicted parts are left in OUT/MOLECULE/residuals.npz.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from ase.build import molecule
+from ase.optimize import BFGS
+from common import arguments
+
+from race_calc.data.dataset import Dataset, read_dataset
+from race_calc.evaluate.predict import predict_dataset, residuals_of
+from race_calc.interfaces.calculator import StackPredictor
+from race_calc.label.file import label_frames
+from race_calc.label.methods import Method
+from race_calc.label.sampling import Plan, sample
+from race_calc.model.hardware import keep_freed_memory
+from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.posterior.stack import load_stack
+from race_calc.train.config import parse_config
+from race_calc.train.files import STATE_FILE
+from race_calc.train.finish import finish
+from race_calc.train.loop import train
+from race_calc.train.prepare import prepare
+from race_calc.uncertainty.calibration_forces import spread_of
+from race_calc.uncertainty.metrics import LEVELS, coverage, mahalanobis, vector_nll
+from race_calc.uncertainty.residuals import Residuals
+from race_calc.uncertainty.shape_size import fit_shape_size
+
+METHOD, CPU = Method("gfn2-xtb"), torch.device("cpu")
+BASE = Path(__file__).parent / "configs" / "3bpa.yaml"
+SETS = {"train": (300.0, 500, 0), "300": (300.0, 200, 1), "600": (600.0, 200, 2), "1200": (1200.0, 200, 3)}  # K, frames, seed
+DEGREES = (0.0, 0.9, 1.0, 1.1, 1.2, 1.3)
+
+
+def labelled(name: str, folder: Path) -> None:
+    """Frames of MD with labels, a file for each of SETS; those at 300 K for training and testing from trajectories of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atoms = molecule(name)
+    atoms.calc = METHOD.calculator()
+    BFGS(atoms, logfile=None).run(fmax=0.01, steps=500)
+    for kind, (temperature, count, seed) in SETS.items():
+        out = folder / f"{kind}.xyz"
+        if out.exists():
+            continue
+        journal = folder / f"{kind}.sampling"
+        label_frames(sample([atoms], Plan((temperature,), count, seed), METHOD, journal, 1), out, METHOD, 1)
+        journal.unlink()
+
+
+def run(folder: Path, epochs: int) -> Path:
+    """The trained model of the folder."""
+    content = yaml.safe_load(BASE.read_text()) | {"members": 10}
+    content["data"] = {"train": "train.xyz", "validation": 50, "validation_from": "last"}
+    content["training"] |= {"epochs": epochs}
+    config, out = parse_config(content), folder / "model"
+    if not (out / "weights.safetensors").exists():
+        prepared = prepare(config, folder)
+        finish(config, prepared, train(config, prepared, out, CPU, resume=(out / STATE_FILE).exists()), out, CPU)
+    return out
+
+
+def residuals(model: Path, folder: Path) -> dict[str, Residuals]:
+    """Of the calibration structures (the validation frames) and of each test set."""
+    sets: dict[str, Dataset] = {"calibration": read_dataset(folder / "train.xyz", "450:")}
+    sets |= {kind: read_dataset(folder / f"{kind}.xyz") for kind in list(SETS)[1:]}
+    predictor = StackPredictor(load_stack(load_checkpoint(model), torch.float64, CPU))
+    return {name: residuals_of(predict_dataset(predictor, data), data) for name, data in sets.items()}
+
+
+def line(name: str, degree: float, found: dict[str, Residuals]) -> str:
+    known = found["calibration"]
+    form = fit_shape_size(known.forces, spread_of(known), degree)
+    cells = []
+    for kind in list(SETS)[1:]:
+        new = found[kind]
+        total = form.total(spread_of(new))
+        std = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
+        inside = "/".join(f"{100 * coverage(new.forces, std, level):.1f}" for level in LEVELS)
+        mean = mahalanobis(new.forces, total).mean() / 3
+        cells.append(f"{inside} | {vector_nll(new.forces, total):.2f} | {mean:.2f}")
+    return f"| {name} | {degree:g} | {form.shape:.2f} | {form.own:.2f} | {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__, molecule="CH3CH2OH", out="runs/shifts", epochs=60)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    folder = Path(given.out) / given.molecule
+    labelled(given.molecule, folder)
+    found = residuals(run(folder, given.epochs), folder)
+    kept = {f"{kind} {f.name}": getattr(r, f.name) for kind, r in found.items() for f in fields(r) if getattr(r, f.name) is not None}
+    np.savez_compressed(folder / "residuals.npz", **kept)
+    for kind, each in found.items():
+        forces, energy = (1e3 * np.sqrt(np.mean(np.square(x))) for x in (each.forces, each.energy))
+        print(f"{given.molecule} {kind}: forces {forces:.1f} meV/Å, energy {energy:.1f} meV")
+    print("| molecule | degree | b | g |" + " 68/90/95 % | NLL | d² |" * 3)
+    for degree in DEGREES:
+        print(line(given.molecule, degree, found), flush=True)
