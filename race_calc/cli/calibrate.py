@@ -31,7 +31,7 @@ def calibrate(
     from race_calc.data.dataset import read_dataset
     from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts, threshold_doubts
     from race_calc.evaluate.predict import residuals_of
-    from race_calc.report.calibration import alarms_line, floor_line, forces_line, small_set_warnings, summary_table
+    from race_calc.report.calibration import alarms_line, choice_lines, floor_line, small_set_warnings, summary_table
     from race_calc.report.tables import wide_console
 
     folder, data = model_and_data(model, data, calculator, {"--device": device, "--baseline": baseline})
@@ -57,8 +57,8 @@ def calibrate(
     _save(folder, path, found, getattr(predictor, "model_hash", None))
     console.print(summary_table(found, residuals))
     console.print(Text(floor_line(len(dataset))))
-    console.print(Text(forces_line(found)))
-    console.print(Text(alarms_line(found)))
+    for line in [*choice_lines(found), alarms_line(found)]:
+        console.print(Text(line))
     if folder is None:
         print(f"The calibration is in {path}; Committee and from_results take it as calibration={str(path)!r}.")
     else:

@@ -44,10 +44,11 @@ def summary_table(calibration: Calibration, raw: Residuals) -> Table:
         ["quantity", "σ times", "inside 68/90/95 %\nbefore", "\nafter", "calibration\nerror before", "\nafter", "conformal\nmultiples"],
     )
     energy, forces = calibration.energy, calibration.forces
+    by_size = energy is not None and energy.form is not None
     parts = "" if energy is None else f"{_root(energy.epistemic)} e, {_root(energy.aleatoric)} a"
     factors = {
-        "energy": parts if raw.energy_aleatoric is not None else parts.split(" ")[0],
-        "forces": "" if forces is None else _root(forces.scale) if forces.form is None else "shape × size",
+        "energy": "by size" if by_size else parts if raw.energy_aleatoric is not None else parts.split(" ")[0],
+        "forces": "" if forces is None else _root(forces.scale) if forces.form is None else "by size",
         "ellipsoids": "",
     }
     conformal = {
@@ -69,13 +70,14 @@ def summary_table(calibration: Calibration, raw: Residuals) -> Table:
     return table
 
 
-def forces_line(calibration: Calibration) -> str:
-    """Which of the two recalibrates the forces, and why."""
-    if calibration.forces is None or calibration.forces.held_back is None:
-        return "Forces: one factor (shape × size needs a spread of members)."
-    told = calibration.forces.held_back
-    nll = f"{told.shape_size:.2f} nat per atom with shape × size, {told.factor:.2f} with one factor"
-    return f"Forces: {'one factor' if calibration.forces.form is None else 'shape × size'}. NLL of blocks held back: {nll}."
+def choice_lines(calibration: Calibration) -> list[str]:
+    """What recalibrates energies and forces, and what else there was."""
+    lines = []
+    for name, part in (("Energies", calibration.energy), ("Forces", calibration.forces)):
+        if part is not None and part.held_back:
+            others = ", ".join(f"{told.name} {told.nll:.2f}" for told in part.held_back)
+            lines.append(f"{name}: {part.way}. NLL of blocks held back: {others} nat.")
+    return lines
 
 
 def alarms_line(calibration: Calibration) -> str:

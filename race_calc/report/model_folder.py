@@ -5,6 +5,7 @@ from pathlib import Path
 
 from race_calc.data.files import shortened
 from race_calc.posterior.checkpoint import Checkpoint
+from race_calc.uncertainty.calibration_energy import EnergyCalibration
 from race_calc.uncertainty.calibration_forces import ForceCalibration
 
 
@@ -60,11 +61,16 @@ def calibration_lines(checkpoint: Checkpoint) -> dict[str, str]:
         return {"none": "uncertainties are as trained; race-calc calibrate recalibrates them"}
     lines = {"applied": f"yes, made with {found.frames} structures; RACECalculator(..., calibrated=False) leaves it out"}
     if found.energy is not None:
-        factors = f"σ times {found.energy.epistemic**0.5:.4g} (epistemic), {found.energy.aleatoric**0.5:.4g} (aleatoric)"
-        lines["energy"] = factors + _multiples(found.energy.conformal)
+        lines["energy"] = _of_energy(found.energy) + _multiples(found.energy.conformal)
     if found.forces is not None:
         lines["forces"] = _of_forces(found.forces) + _multiples(found.forces.conformal)
     return lines | {"SHA-256 of its data": found.data_hash}
+
+
+def _of_energy(found: EnergyCalibration) -> str:
+    if found.form is None:
+        return f"σ times {found.epistemic**0.5:.4g} (epistemic), {found.aleatoric**0.5:.4g} (aleatoric)"
+    return f"{found.way} (exponent {found.form.exponent:g})"
 
 
 def _of_forces(found: ForceCalibration) -> str:

@@ -6,6 +6,7 @@ quantity            variable                from
 c_e, c_a            energy.epistemic, …     `part_scales`: σ² = σ²_e + σ²_a → c_e σ²_e + c_a σ²_a
 c_F                 forces.scale            `covariance_scale`: Σ → c_F Σ
 c, b, g             forces.form             `fit_shape_size`, in place of c_F where held-back structures like it better
+c, p                energy.form             `fit_energy_size`, in place of c_e and c_a likewise
 c_e = c_a, c_F                              `size_scale` where a variance is the spread of members and nothing else
 R_E, R_F            levels                  `fit_level_map` of Φ(d/σ), energies and force components, σ scaled
 R_χ                 ellipsoids              `fit_level_map` of F(dᵀ Σ⁻¹ d), F of χ²₃, Σ scaled
@@ -23,10 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from race_calc.uncertainty.calibration_energy import EnergyCalibration, fit_energy
+from race_calc.uncertainty.calibration_energy import EnergyCalibration, Factors, fit_energy
 from race_calc.uncertainty.calibration_forces import ForceCalibration, fit_forces
+from race_calc.uncertainty.energy_size import EnergySpread
 from race_calc.uncertainty.prediction import Prediction, available
 from race_calc.uncertainty.residuals import Residuals
+from race_calc.uncertainty.shape_size import third
 from race_calc.uncertainty.thresholds import FEWEST
 
 
@@ -71,7 +74,7 @@ class Calibration:
             raise ValueError("the prediction is calibrated already: apply a calibration to what the posterior predicts")
         changes: dict[str, Any] = {}
         if self.energy is not None:
-            c_e, c_a = self.energy.epistemic, self.energy.aleatoric
+            c_e, c_a = self._energy_factors(prediction)
             factors = {"energy_epistemic": c_e, "energy_unsplit": c_e, "energy_aleatoric": c_a}
             given = {name: getattr(prediction, name) for name in factors}
             changes |= {name: factors[name] * values for name, values in given.items() if values is not None}
@@ -82,19 +85,29 @@ class Calibration:
         if self.energy is None or "bald_energy" not in available(prediction) or after is None or before is None or bald is None:
             return scaled
         with np.errstate(invalid="ignore", divide="ignore"):
-            change = 0.5 * np.log(after / before / self.energy.aleatoric)
+            change = 0.5 * np.log(after / before / self._energy_factors(prediction)[1])
         return replace(scaled, bald_energy=np.maximum(bald + change, 0.0))  # rounding; NaN stays
 
     def scaled(self, raw: Residuals) -> Residuals:
         """Residuals with the variances and covariances that `apply` gives."""
         scaled: dict[str, Any] = {}
         if raw.energy_variance is not None and self.energy is not None:
-            aleatoric = 0.0 if raw.energy_aleatoric is None else raw.energy_aleatoric
-            scaled["energy_variance"] = self.energy.epistemic * (raw.energy_variance - aleatoric) + self.energy.aleatoric * aleatoric
-            scaled["energy_aleatoric"] = None if raw.energy_aleatoric is None else self.energy.aleatoric * aleatoric
+            scaled["energy_variance"], scaled["energy_aleatoric"] = self.energy.variance(raw)
         if raw.forces_covariance is not None and self.forces is not None:
             scaled |= {"forces_covariance": self.forces.total(raw), "forces_aleatoric": None, "forces_nearby": None}
         return replace(raw, **scaled)
+
+    def _energy_factors(self, prediction: Prediction) -> Factors:
+        """Of both parts of the variances of energies."""
+        assert self.energy is not None
+        variance, covariance = prediction.energy_variance, prediction.forces_covariance_epistemic
+        if variance is None:
+            return self.energy.epistemic, self.energy.aleatoric
+        known = available(prediction)
+        energies = prediction.energy_epistemic if "energy_uncertainty_epistemic" in known else prediction.energy_unsplit
+        of_forces = covariance if "forces_covariance_epistemic" in known else prediction.forces_covariance_unsplit
+        forces = None if of_forces is None else np.bincount(prediction.batch, third(of_forces), minlength=len(prediction.energy))
+        return self.energy.factors(variance, EnergySpread(energies, forces, prediction.n_atoms))
 
     def _forces(self, prediction: Prediction) -> dict[str, np.ndarray | None]:
         """The fields of the prediction with other covariances of forces."""

@@ -1,27 +1,21 @@
 """What recalibrates the covariances of forces: one factor, or shape × size. NumPy and SciPy only."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from race_calc.uncertainty.conformal import ConformalQuantile, conformal_quantile
-from race_calc.uncertainty.level_map import LevelMap, central_interval, ellipsoid_radius, fit_level_map
+from race_calc.uncertainty.held_back import Told, chosen, held_back, told
+from race_calc.uncertainty.level_map import FLAT, LevelMap, central_interval, ellipsoid_radius, fit_level_map
 from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, gaussian_pit, mahalanobis, vector_nll
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.scaling import covariance_scale, size_scale
 from race_calc.uncertainty.shape_size import ForceSpread, ShapeSize, fit_shape_size
 
 FEW_FOR_FORCES = 5  # independent members without an aleatoric part, for which the mean of dᵀ Σ⁻¹ d does not exist
-FLAT = LevelMap((0.0, 1.0))  # changes nothing
-FOLDS = 5  # blocks of consecutive structures, each held back once: which of the two is better
-
-
-@dataclass(frozen=True)
-class HeldBack:
-    """Mean NLL in nat per atom of the calibration data, each block by a fit to the others; infinite where a Σ has no density."""
-
-    factor: float
-    shape_size: float
+FACTOR, SHAPE_SIZE = "one factor", "shape × size"
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,7 @@ class ForceCalibration:
     """What the covariance is recalibrated with, level maps of components and of χ²₃, and conformal quantiles of √(dᵀ Σ⁻¹ d).
 
     `form`: shape × size, or None for the factor `scale`, Σ → scale Σ, which also serves where a prediction has no spread of members.
-    `held_back`: why; None where only the factor can be had. `ellipsoids` is None and `conformal` empty where the covariances are the
+    `held_back`: mean NLL per atom of structures held back, why. `ellipsoids` is None and `conformal` empty where the covariances are the
     spread of few members (FEW_FOR_FORCES) times a factor, or not positive definite: then only the components are calibrated.
     """
 
@@ -38,7 +32,12 @@ class ForceCalibration:
     ellipsoids: LevelMap | None
     conformal: tuple[ConformalQuantile, ...]
     form: ShapeSize | None = None
-    held_back: HeldBack | None = None
+    held_back: tuple[Told, ...] = ()
+
+    @property
+    def way(self) -> str:
+        """What recalibrates, by its name in `held_back`."""
+        return FACTOR if self.form is None else SHAPE_SIZE
 
     def interval(self, level: float) -> tuple[float, float]:
         """z_low, z_high: a share `level` of components is found from F + z_low σ to F + z_high σ, σ being the calibrated one."""
@@ -82,11 +81,11 @@ def fit_forces(raw: Residuals) -> ForceCalibration | None:
     """
     if raw.forces_covariance is None:
         return None
+    found = held_back(raw, {FACTOR: _of_factor, SHAPE_SIZE: _of_shape_size})
     scale, definite = _factor(raw)
-    held_back, form = _held_back(raw), None
-    if held_back is not None and held_back.shape_size < held_back.factor:
-        form, definite = _shape_size(raw), True
-    plain = ForceCalibration(scale, FLAT, None, (), form, held_back)
+    form = _shape_size(raw) if chosen(found, FACTOR) == SHAPE_SIZE else None
+    definite = definite or form is not None
+    plain = ForceCalibration(scale, FLAT, None, (), form, told(found))
     scaled = replace(raw, forces_covariance=plain.total(raw))
     std = scaled.forces_std
     assert std is not None and scaled.forces_covariance is not None
@@ -116,19 +115,17 @@ def _shape_size(raw: Residuals) -> ShapeSize:
     return fit_shape_size(raw.forces, spread)
 
 
-def _held_back(raw: Residuals) -> HeldBack | None:
-    """None where shape × size cannot be had."""
-    if spread_of(raw) is None or len(raw) < FOLDS:
-        return None
-    structures, sums = np.arange(len(raw)), np.zeros(2)
-    for block in np.array_split(structures, FOLDS):
-        known, new = raw.subset(np.setdiff1d(structures, block)), raw.subset(block)
-        try:
-            form = _shape_size(known)
-        except ValueError:
-            return None
-        for k, one in enumerate((None, form)):
-            covariance = ForceCalibration(_factor(known)[0], FLAT, None, (), one).total(new)
-            assert covariance is not None
-            sums[k] += len(new.forces) * vector_nll(new.forces, covariance)
-    return HeldBack(*(float(each) for each in sums / len(raw.forces)))
+def _of_factor(known: Residuals) -> Callable[[Residuals], np.ndarray]:
+    return partial(_nll, ForceCalibration(_factor(known)[0], FLAT, None, ()))
+
+
+def _of_shape_size(known: Residuals) -> Callable[[Residuals], np.ndarray]:
+    return partial(_nll, ForceCalibration(1.0, FLAT, None, (), _shape_size(known)))
+
+
+def _nll(calibration: ForceCalibration, new: Residuals) -> np.ndarray:
+    """Of every structure (B,); their mean is that of the atoms."""
+    covariance = calibration.total(new)
+    assert covariance is not None
+    each = np.array([vector_nll(d, s) for d, s in zip(new.forces[:, None], covariance[:, None])])
+    return np.bincount(new.frame, each) * len(new) / len(new.forces)

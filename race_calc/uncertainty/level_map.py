@@ -70,6 +70,9 @@ class LevelMap:
         return np.linspace(0.0, 1.0, len(self.knots))
 
 
+FLAT = LevelMap((0.0, 1.0))  # changes nothing
+
+
 def fit_level_map(pit: npt.ArrayLike) -> LevelMap:
     """The map that makes `pit` (any shape; `gaussian_pit` of one number or `chi_square_pit` of vectors) uniform.
 

@@ -97,20 +97,21 @@ def fit_shape_size(difference: np.ndarray, spread: ForceSpread, degree: float = 
 
 def _size(spread: ForceSpread, own: float, degree: float) -> np.ndarray:
     """a^(1−g) e^g ē^(p−g), (N,)."""
-    size: np.ndarray = (_third(spread.epistemic) + FLOOR) ** own * (spread.nearby + FLOOR) ** (degree - own)
-    return size if spread.aleatoric is None else size * _third(spread.aleatoric) ** (1 - own)
+    size: np.ndarray = (third(spread.epistemic) + FLOOR) ** own * (spread.nearby + FLOOR) ** (degree - own)
+    return size if spread.aleatoric is None else size * third(spread.aleatoric) ** (1 - own)
 
 
 def _shape(spread: ForceSpread, power: float) -> np.ndarray:
     """(N, 3, 3) of trace 3."""
     if spread.aleatoric is None:
-        unit: np.ndarray = (spread.epistemic + FLOOR * np.eye(3)) / (_third(spread.epistemic) + FLOOR)[:, None, None]
+        unit: np.ndarray = (spread.epistemic + FLOOR * np.eye(3)) / (third(spread.epistemic) + FLOOR)[:, None, None]
         return np.asarray((1 - power) * np.eye(3) + power * unit)
     raised = _power(spread.aleatoric, power)
-    return np.asarray(raised / _third(raised)[:, None, None])
+    return np.asarray(raised / third(raised)[:, None, None])
 
 
-def _third(covariance: np.ndarray) -> np.ndarray:
+def third(covariance: np.ndarray) -> np.ndarray:
+    """tr Σ/3 of covariances (N, 3, 3), (N,): the variance of a component, averaged over directions."""
     return np.asarray(np.trace(covariance, axis1=1, axis2=2) / 3)
 
 

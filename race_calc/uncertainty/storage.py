@@ -10,8 +10,10 @@ from typing import Any
 from race_calc.data.files import read_json, write_atomically
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.calibration_energy import EnergyCalibration
-from race_calc.uncertainty.calibration_forces import ForceCalibration, HeldBack
+from race_calc.uncertainty.calibration_forces import ForceCalibration
 from race_calc.uncertainty.conformal import ConformalQuantile
+from race_calc.uncertainty.energy_size import EXPONENTS, EnergySize
+from race_calc.uncertainty.held_back import Told
 from race_calc.uncertainty.level_map import LevelMap
 from race_calc.uncertainty.shape_size import ShapeSize
 
@@ -66,15 +68,23 @@ def from_dict(state: Mapping[str, Any]) -> Calibration:
 
 
 def _energy(state: Mapping[str, Any]) -> EnergyCalibration:
-    return EnergyCalibration(_scale(state["epistemic"]), _scale(state["aleatoric"]), _levels(state), _quantiles(state))
+    form = state.get("form")  # versions before 2 have none
+    if form is not None:
+        if form["source"] not in EXPONENTS:
+            raise ValueError(f"the calibration takes the size of energies from {form['source']!r}: calibrate the model again")
+        form = EnergySize(_scale(form["scale"]), form["source"], _exponent(form["exponent"]))
+    return EnergyCalibration(_scale(state["epistemic"]), _scale(state["aleatoric"]), _levels(state), _quantiles(state), form, _told(state))
 
 
 def _forces(state: Mapping[str, Any]) -> ForceCalibration:
     ellipsoids = None if state["ellipsoids"] is None else LevelMap.from_dict(state["ellipsoids"])
-    form, held_back = state.get("form"), state.get("held_back")  # versions before 2 have neither
+    form = state.get("form")
     form = None if form is None else ShapeSize(_scale(form["scale"]), *(_exponent(form[name]) for name in ("shape", "own", "degree")))
-    told = None if held_back is None else HeldBack(_nll(held_back["factor"]), _nll(held_back["shape_size"]))
-    return ForceCalibration(_scale(state["scale"]), _levels(state), ellipsoids, _quantiles(state), form, told)
+    return ForceCalibration(_scale(state["scale"]), _levels(state), ellipsoids, _quantiles(state), form, _told(state))
+
+
+def _told(state: Mapping[str, Any]) -> tuple[Told, ...]:
+    return tuple(Told(str(one["name"]), math.inf if one["nll"] is None else float(one["nll"])) for one in state.get("held_back", ()))
 
 
 def _scale(stored: Any) -> float:
@@ -88,10 +98,6 @@ def _exponent(stored: Any) -> float:
     if not 0.0 <= float(stored) < 10.0:
         raise ValueError(f"an exponent of the calibration is {stored}: calibrate the model again")
     return float(stored)
-
-
-def _nll(stored: Any) -> float:
-    return math.inf if stored is None else float(stored)
 
 
 def _levels(state: Mapping[str, Any]) -> LevelMap:

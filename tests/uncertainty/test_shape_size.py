@@ -15,7 +15,9 @@ from race_calc.interfaces.committee import Committee
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.bald import bald_forces
 from race_calc.uncertainty.calibration import Calibration, fit_calibration
-from race_calc.uncertainty.calibration_forces import FLAT, ForceCalibration, HeldBack, spread_of
+from race_calc.uncertainty.calibration_forces import FACTOR, SHAPE_SIZE, ForceCalibration, spread_of
+from race_calc.uncertainty.held_back import Told
+from race_calc.uncertainty.level_map import FLAT
 from race_calc.uncertainty.metrics import coverage, mahalanobis
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.shape_size import ForceSpread, ShapeSize, fit_shape_size
@@ -141,11 +143,13 @@ def test_what_cannot_be_fitted():
 
 def test_the_better_of_the_two_is_taken():
     followed = fit_calibration(residuals(TRUE)).forces
-    assert followed.form is not None and followed.held_back.shape_size < followed.held_back.factor - 0.1
+    told = {one.name: one.nll for one in followed.held_back}
+    assert followed.form is not None and told[SHAPE_SIZE] < told[FACTOR] - 0.1
     as_said = fit_calibration(residuals(None)).forces
-    assert as_said.form is None and as_said.held_back.factor < as_said.held_back.shape_size
+    told = {one.name: one.nll for one in as_said.held_back}
+    assert as_said.form is None and told[FACTOR] < told[SHAPE_SIZE]
     unknown = fit_calibration(replace(residuals(TRUE), forces_nearby=None)).forces
-    assert unknown.form is None and unknown.held_back is None
+    assert unknown.form is None and unknown.held_back == ()
 
 
 def test_spread_of_few_members_gets_ellipsoids():
@@ -183,7 +187,7 @@ def test_storage():
     calibration = replace(fit_calibration(residuals(TRUE, 20)), data_hash="ab")
     state = json.loads(json.dumps(to_dict(calibration), allow_nan=False))
     assert from_dict(state) == calibration and calibration.forces.form is not None
-    endless = replace(calibration, forces=replace(calibration.forces, held_back=HeldBack(np.inf, 1.0)))
+    endless = replace(calibration, forces=replace(calibration.forces, held_back=(Told(FACTOR, np.inf), Told(SHAPE_SIZE, 1.0))))
     assert from_dict(json.loads(json.dumps(to_dict(endless), allow_nan=False))) == endless
     older = {name: value for name, value in state["forces"].items() if name not in ("form", "held_back")}
     assert from_dict(state | {"forces": older}).forces.form is None
