@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from race_calc.uncertainty.metrics import rmse, sharpness
+from race_calc.uncertainty.metrics import mahalanobis, rmse, sharpness
 from race_calc.uncertainty.residuals import Residuals
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)  # of the atoms, between the bounds of the sizes
@@ -13,17 +13,23 @@ SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)  # of the atoms, between the bound
 @dataclass(frozen=True)
 class Group:
     """Some atoms of a data set: their number, RMSE of force components and root mean square of their σ (eV/Å, None where
-    there is no σ), and the share in the ellipsoid or interval of the level asked for (None likewise)."""
+    there is no σ), the share in the ellipsoid or interval of the level asked for (None likewise), and the mean of dᵀ Σ⁻¹ d / 3, which is
+    1 where Σ is right (None likewise, infinite where a Σ is not positive definite)."""
 
     atoms: int
     rmse: float
     sigma: float | None
     covered: float | None
+    squared: float | None
 
 
 def by_element(residuals: Residuals, covered: np.ndarray | None) -> dict[int, Group]:
     """Atomic number → Group, for the elements there are; `covered` (N, ...) flags of atoms or components, or None."""
     return {int(z): group(residuals, residuals.numbers == z, covered) for z in np.unique(residuals.numbers)}
+
+
+def everything(residuals: Residuals, covered: np.ndarray | None) -> Group:
+    return group(residuals, np.ones(len(residuals.forces), dtype=bool), covered)
 
 
 def size_bounds(sizes: list[np.ndarray]) -> np.ndarray:
@@ -41,4 +47,6 @@ def group(residuals: Residuals, chosen: np.ndarray, covered: np.ndarray | None) 
     """Of the chosen atoms, flags (N,), of which at least one is set."""
     std = residuals.forces_std
     sigma, share = None if std is None else sharpness(std[chosen]), None if covered is None else float(covered[chosen].mean())
-    return Group(int(chosen.sum()), rmse(residuals.forces[chosen]), sigma, share)
+    covariance = residuals.forces_covariance
+    squared = None if covariance is None else float(mahalanobis(residuals.forces[chosen], covariance[chosen]).mean()) / 3
+    return Group(int(chosen.sum()), rmse(residuals.forces[chosen]), sigma, share, squared)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from race_calc.evaluate.assessment import BAD, Assessment, Detection
-from race_calc.evaluate.groups import Group, by_element, by_size, size_bounds
+from race_calc.evaluate.groups import Group, by_element, by_size, everything, size_bounds
 from race_calc.evaluate.unified_score import mean_term
 from race_calc.report.tables import milli, percent, percents, plain, plain_table, row
 from race_calc.uncertainty.bootstrap import Interval
@@ -19,7 +19,7 @@ from race_calc.uncertainty.metrics import LEVELS, calibration_floor
 NOTES = (
     "σ: mean predicted standard deviation, total. NLL: with ½ log 2π per dimension, in eV and eV/Å. Inside: percent of the "
     "references in the central 68, 90 and 95 % intervals; of force vectors, in the ellipsoids of the 3 × 3 "
-    "covariance. After: scale and level map of the calibration. "
+    "covariance. dᵀΣ⁻¹d/3: squared error in units of Σ, 1 where Σ is right. After: scale and level map of the calibration. "
     "Brackets: 95 % interval over resampled structures."
 )
 
@@ -132,9 +132,9 @@ def ranks(found: dict[str, Assessment]) -> Table:
 
 def elements(found: dict[str, Assessment]) -> Table:
     """Forces by element."""
-    groups = {name: by_element(a.residuals, a.covered) for name, a in found.items()}
+    groups = {name: {0: everything(a.residuals, a.covered)} | by_element(a.residuals, a.covered) for name, a in found.items()}
     kinds = sorted({z for one in groups.values() for z in one})
-    return _grouped("Forces by element", found, groups, {z: chemical_symbols[z] for z in kinds})
+    return _grouped("Forces by element", found, groups, {z: chemical_symbols[z] if z else "all" for z in kinds})
 
 
 def sizes(found: dict[str, Assessment]) -> Table:
@@ -147,14 +147,25 @@ def sizes(found: dict[str, Assessment]) -> Table:
 
 def _grouped(title: str, found: dict[str, Assessment], groups: Mapping[str, Mapping[Any, Group]], kinds: Mapping[Any, str]) -> Table:
     table = plain_table(
-        f"{title}: RMSE, root mean square σ (meV/Å), percent inside 90 %", ["data", "", "atoms", "RMSE", "σ", "σ / RMSE", "inside 90 %"]
+        f"{title}: RMSE, root mean square σ (meV/Å), percent inside 90 %, mean dᵀΣ⁻¹d/3",
+        ["data", "", "atoms", "RMSE", "σ", "σ / RMSE", "inside 90 %", "dᵀΣ⁻¹d/3"],
     )
     for name in found:
         for key, label in kinds.items():
             one = groups[name].get(key)
             if one is not None:
                 ratio = None if one.sigma is None or one.rmse == 0 else one.sigma / one.rmse
-                row(table, name, label, str(one.atoms), milli(one.rmse), milli(one.sigma), plain(ratio), percent(one.covered))
+                row(
+                    table,
+                    name,
+                    label,
+                    str(one.atoms),
+                    milli(one.rmse),
+                    milli(one.sigma),
+                    plain(ratio),
+                    percent(one.covered),
+                    plain(one.squared),
+                )
     return table
 
 

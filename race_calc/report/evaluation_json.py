@@ -13,7 +13,7 @@ from race_calc.data.files import write_atomically
 from race_calc.data.hashes import data_hash
 from race_calc.evaluate.assessment import Assessment, Comparison
 from race_calc.evaluate.errors import Evaluation
-from race_calc.evaluate.groups import Group, by_element, by_size, size_bounds
+from race_calc.evaluate.groups import Group, by_element, by_size, everything, size_bounds
 from race_calc.evaluate.overlap import Overlap
 from race_calc.evaluate.reference_level import ReferenceLevel
 from race_calc.evaluate.reliability import Reliability
@@ -132,10 +132,15 @@ def _groups(a: Assessment, bounds) -> dict:
             "force_rmse_meV_per_A": 1e3 * g.rmse,
             "force_rms_sigma_meV_per_A": sigma,
             "coverage_90_fraction": g.covered,
+            "mean_squared_over_covariance": g.squared,
         }
 
     sizes = [{"from_eV_per_A": low, "to_eV_per_A": high, **name(g)} for (low, high), g in by_size(a.residuals, a.covered, bounds).items()]
-    return {"by_element": {chemical_symbols[z]: name(g) for z, g in by_element(a.residuals, a.covered).items()}, "by_force_size": sizes}
+    every = {"all_atoms": name(everything(a.residuals, a.covered))}
+    return every | {
+        "by_element": {chemical_symbols[z]: name(g) for z, g in by_element(a.residuals, a.covered).items()},
+        "by_force_size": sizes,
+    }
 
 
 def _finite(value):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from made_up import residuals
 
-from race_calc.evaluate.groups import by_element, by_size, size_bounds
+from race_calc.evaluate.groups import by_element, by_size, everything, size_bounds
 
 
 def test_elements_against_loops():
@@ -15,6 +15,10 @@ def test_elements_against_loops():
         assert g.rmse == pytest.approx(np.sqrt((raw.forces[own] ** 2).mean()))
         assert g.sigma == pytest.approx(np.sqrt(np.mean([np.trace(c) / 3 for c in raw.forces_covariance[own]])))
         assert g.covered == pytest.approx(covered[own].mean())
+        pairs = zip(raw.forces[own], raw.forces_covariance[own])
+        assert g.squared == pytest.approx(np.mean([d @ np.linalg.inv(c) @ d for d, c in pairs]) / 3)
+    whole = everything(raw, covered)
+    assert whole.atoms == 35 and whole.squared == pytest.approx(sum(g.atoms * g.squared for g in found.values()) / 35)
 
 
 def test_sizes_cover_all_atoms_and_share_bounds():
