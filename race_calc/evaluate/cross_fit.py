@@ -8,9 +8,8 @@ import numpy as np
 
 from race_calc.evaluate.reliability import calibrated_levels
 from race_calc.uncertainty.calibration import fit_calibration
+from race_calc.uncertainty.held_back import FOLDS, blocks_of
 from race_calc.uncertainty.residuals import Residuals
-
-FOLDS = 5
 
 
 def cross_fitted_levels(raw: Residuals) -> dict[str, np.ndarray]:
@@ -20,8 +19,7 @@ def cross_fitted_levels(raw: Residuals) -> dict[str, np.ndarray]:
     """
     if len(raw) < FOLDS:
         raise ValueError(f"{len(raw)} structures cannot be cut into {FOLDS} blocks: give more")
-    structures, parts = np.arange(len(raw)), []
-    blocks = np.array_split(structures, FOLDS)
+    structures, parts, blocks = np.arange(len(raw)), [], blocks_of(raw)
     for block in blocks:
         calibration = fit_calibration(raw.subset(np.setdiff1d(structures, block)))
         parts.append(calibrated_levels(raw.subset(block), calibration))

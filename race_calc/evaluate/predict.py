@@ -84,6 +84,7 @@ def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
         forces_covariance=joined("forces_covariance", "forces_covariance"),
         forces_aleatoric=joined("forces_covariance_aleatoric", "forces_covariance_aleatoric"),
         forces_nearby=_nearby(predicted),
+        forces_optional=predicted.predictions[0].forces_optional,
         energy_members=members("energy", "energy_uncertainty"),
         forces_members=members("forces", "forces_covariance"),
         frame=np.repeat(np.arange(len(dataset)), [len(atoms) for atoms in dataset.structures]),

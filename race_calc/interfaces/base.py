@@ -13,13 +13,14 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.data import atomic_numbers, chemical_symbols
 from ase.outputs import Properties
 
-from race_calc.data.graph import from_atoms
+from race_calc.data.graph import from_atoms_with_skin
+from race_calc.data.skin import SkinList
 from race_calc.data.structure import check_geometry, real_arrays
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction
 from race_calc.uncertainty.predictor import BATCH, tell_refusal
 from race_calc.uncertainty.storage import read_calibration
-from race_calc.uncertainty.surroundings import REACH, with_surroundings
+from race_calc.uncertainty.surroundings import REACH, spread_of_forces, with_surroundings
 
 
 class PredictingCalculator(Calculator):
@@ -54,6 +55,7 @@ class PredictingCalculator(Calculator):
         self.calibration = calibration
         self._thresholds = dict(thresholds or {})
         self._prediction: Any = None  # the Prediction of the current atoms
+        self._near: SkinList | None = None  # pairs within REACH, where `_surrounded` needed them
 
     def _raw(self, atoms: Atoms) -> Prediction:
         """The Prediction of one structure, as the potential is, without a calibration. Raises ValueError where there is none."""
@@ -81,7 +83,14 @@ class PredictingCalculator(Calculator):
 
     def _raw_alone(self, atoms: Atoms) -> Prediction:
         with self._lock:
-            return _surrounded(self._raw(atoms), atoms)
+            return self._surrounded(self._raw(atoms), atoms)
+
+    def _surrounded(self, raw: Prediction, atoms: Atoms) -> Prediction:
+        """With `forces_nearby`, which a calibration may ask for."""
+        if raw.forces_nearby is not None or spread_of_forces(raw) is None:
+            return raw
+        graph, self._near = from_atoms_with_skin(atoms, REACH, self._near)
+        return with_surroundings(raw, graph)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """Predict once and fill `results` with everything that gives.
@@ -104,7 +113,7 @@ class PredictingCalculator(Calculator):
             check_geometry(now.positions, now.cell.array, now.pbc)
             raw = self._raw(now)
             if self.calibration is not None and self.calibration.needs_surroundings:
-                raw = _surrounded(raw, now)
+                raw = self._surrounded(raw, now)
         self._prediction = raw if self.calibration is None else self.calibration.apply(raw)
         known = results_of(self._prediction)
         self.results = {name: known[name] for name in self.implemented_properties if name in known}
@@ -162,10 +171,6 @@ class PredictingCalculator(Calculator):
     def export_properties(self) -> Properties:
         """The results that have a standard ASE name."""
         return Properties({name: value for name, value in self.results.items() if name in all_properties})
-
-
-def _surrounded(raw: Prediction, atoms: Atoms) -> Prediction:
-    return raw if raw.forces_nearby is not None else with_surroundings(raw, from_atoms(atoms, REACH))
 
 
 def results_of(prediction: Prediction) -> dict[str, float | bool | np.ndarray]:

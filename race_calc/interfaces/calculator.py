@@ -18,7 +18,7 @@ from race_calc.model.channels import Spread
 from race_calc.model.hardware import keep_freed_memory, torch_device
 from race_calc.posterior.checkpoint import Checkpoint, hash_weights, load_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
-from race_calc.uncertainty.prediction import Prediction, quantities
+from race_calc.uncertainty.prediction import QUANTITIES, Prediction, quantities
 from race_calc.uncertainty.predictor import BATCH
 
 
@@ -96,7 +96,7 @@ class RACECalculator(PredictingCalculator):
             raise ValueError(f"{model} has no calibration: run `race-calc calibrate` on it, or leave out calibrated=True")
         given = offered(self.checkpoint, members, forces_epistemic)
         if isinstance(self.posterior.baseline, Calculated) and not self.posterior.baseline.has_stress:
-            given = frozenset(name for name in given if not name.startswith("stress"))
+            given = frozenset(name for name in given if not (name in QUANTITIES and name.startswith("stress")))
         super().__init__(given, self.checkpoint.thresholds, self.checkpoint.calibration)
         self.model_hash = hash_weights(model)
         self.elements = tuple(chemical_symbols[z] for z in self.checkpoint.model.species)

@@ -147,6 +147,7 @@ class Posterior:
     paired                its parameter sets are draws in antithetic pairs
     last_layer_covariance its checkpoint has the covariance of the last-layer weights
     two_levels            it can learn from cheap labels beside the others (`race_calc.train.levels`)
+    keeps_best            its parameter sets, or what they are fitted to, are the best weights
     validation_use        sentence for the card: what the validation structures were used for
     ===================== =================================================================================
     """
@@ -166,6 +167,7 @@ class Posterior:
     paired: bool = False
     last_layer_covariance: bool = False
     two_levels: bool = True
+    keeps_best: bool = True
     validation_use: str = "The best weights were chosen on these structures."
 
     def check_members(self, members: int) -> None:

@@ -113,6 +113,7 @@ class Ivon(Posterior):
     independent = False
     random_steps = True
     two_levels = False
+    keeps_best = False
     validation_use = "The weights are those of the last step."
 
     def check_training(self, epochs: int, stress_weight: float) -> None:

@@ -77,6 +77,7 @@ class StackPosterior:
             outputs = self._outputs(layout)
             outputs = unfolded(outputs) if self.folded else outputs
         found = self._prediction(outputs, graph, None if self.baseline is None else self.baseline(graph))
+        found = replace(found, forces_optional=shares_trunk(self.parameters))
         return with_surroundings(found, graph, self.model.plan.config.cutoff)
 
     def _outputs(self, layout: Layout) -> Outputs:

@@ -102,6 +102,7 @@ class Swag(Posterior):
     independent = False
     plateau = PLATEAU
     collection = SwagState
+    keeps_best = False
     validation_use = "The weights are those of the last epochs."
 
     def check_training(self, epochs: int, stress_weight: float) -> None:

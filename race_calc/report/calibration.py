@@ -5,11 +5,12 @@ import math
 import numpy as np
 from rich.table import Table
 
-from race_calc.evaluate.cross_fit import FOLDS, cross_fitted_levels
+from race_calc.evaluate.cross_fit import cross_fitted_levels
 from race_calc.evaluate.reliability import inside, nominal_levels
 from race_calc.report.tables import percents, plain_table, row
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.conformal import coverage_band, frames_needed
+from race_calc.uncertainty.held_back import FOLDS
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor, level_error
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, FEWEST
@@ -73,10 +74,10 @@ def summary_table(calibration: Calibration, raw: Residuals) -> Table:
 def choice_lines(calibration: Calibration) -> list[str]:
     """What recalibrates energies and forces, and what else there was."""
     lines = []
-    for name, part in (("Energies", calibration.energy), ("Forces", calibration.forces)):
+    for name, part, per in (("Energies", calibration.energy, "structure"), ("Forces", calibration.forces, "atom")):
         if part is not None and part.held_back:
             others = ", ".join(f"{told.name} {told.nll:.2f}" for told in part.held_back)
-            lines.append(f"{name}: {part.way}. NLL of blocks held back: {others} nat.")
+            lines.append(f"{name}: {part.way}. NLL of blocks held back, in nat per {per}: {others}.")
     return lines
 
 

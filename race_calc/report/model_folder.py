@@ -70,13 +70,14 @@ def calibration_lines(checkpoint: Checkpoint) -> dict[str, str]:
 def _of_energy(found: EnergyCalibration) -> str:
     if found.form is None:
         return f"σ times {found.epistemic**0.5:.4g} (epistemic), {found.aleatoric**0.5:.4g} (aleatoric)"
-    return f"{found.way} (exponent {found.form.exponent:g})"
+    exponents = ", ".join(f"{source.name} {source.exponent:g}" for source in found.form.sources)
+    return f"σ by the {found.way} (exponents: {exponents})"
 
 
 def _of_forces(found: ForceCalibration) -> str:
     if found.form is None:
         return f"σ times {found.scale**0.5:.4g}"
-    return f"shape × size (exponents: shape {found.form.shape:.3g}, own spread {found.form.own:.3g} of {found.form.degree:g})"
+    return f"σ by {found.way} (exponents: shape {found.form.shape:.3g}, own spread {found.form.own:.3g} of {found.form.degree:g})"
 
 
 def threshold_lines(checkpoint: Checkpoint) -> dict[str, str]:

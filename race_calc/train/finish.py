@@ -55,10 +55,10 @@ def finish(
         "skipped_steps": state.skipped.tolist(),
     }
     with locked(folder):
-        best_weights, factors = refitted(context, state.best)
-        state = replace(state, best=best_weights)
-        trained = replace(trained, state=state)
-        record |= {"spread_factors": factors} if factors else {}
+        if context.posterior.keeps_best:
+            refit, factors = refitted(context, state.best)
+            state = replace(state, best=refit)
+            trained, record = replace(trained, state=state), record | ({"spread_factors": factors} if factors else {})
         if context.posterior.post_hoc:  # it is fitted to the plain model
             best = at_level(unflatten(state.best, context.shapes))
             context = replace(context, shapes={name: value.shape[1:] for name, value in best.items()})

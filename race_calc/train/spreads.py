@@ -16,7 +16,8 @@ PASSES, NEAR = 20, 1e-4  # at most; log factor at which they end: an offset is t
 
 
 def refitted(context: Context, weights: Tensor) -> tuple[Tensor, dict[str, list[float]]]:
-    """Weights (M, …) with other offsets of the spreads, and the factors of σ² by the name of the spread; means stay as they are.
+    """Weights (M, …) with other offsets of the spreads, and exp of what was added to them by the name of the spread, the
+    factor of σ² where a spread is the exponential of its offset; means stay as they are.
 
     The factor with the largest likelihood is the mean of dᵀ Σ⁻¹ d over its dimension. A member for which it is not finite, or zero, and
     all of them where there are fewer structures than FEWEST, keep theirs.
@@ -35,7 +36,7 @@ def refitted(context: Context, weights: Tensor) -> tuple[Tensor, dict[str, list[
             old = parameters[outputs[name]]
             parameters[outputs[name]] = old + step.to(old).reshape(-1, *[1] * (old.dim() - 1))
         weights = flatten(list(parameters.values()))
-    return weights, {name: [round(value, 6) for value in values.tolist()] for name, values in factors.items()}
+    return weights, {name: [float(f"{value:.6g}") for value in values.tolist()] for name, values in factors.items()}
 
 
 def _log_factor(quadratic: Tensor, dimension: int) -> Tensor:

@@ -6,7 +6,7 @@ quantity            variable                from
 c_e, c_a            energy.epistemic, …     `part_scales`: σ² = σ²_e + σ²_a → c_e σ²_e + c_a σ²_a
 c_F                 forces.scale            `covariance_scale`: Σ → c_F Σ
 c, b, g             forces.form             `fit_shape_size`, in place of c_F where held-back structures like it better
-c, p                energy.form             `fit_energy_size`, in place of c_e and c_a likewise
+c, q                energy.form             `fit_energy_size`, in place of c_e and c_a likewise
 c_e = c_a, c_F                              `size_scale` where a variance is the spread of members and nothing else
 R_E, R_F            levels                  `fit_level_map` of Φ(d/σ), energies and force components, σ scaled
 R_χ                 ellipsoids              `fit_level_map` of F(dᵀ Σ⁻¹ d), F of χ²₃, Σ scaled
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from race_calc.uncertainty.calibration_energy import EnergyCalibration, Factors, fit_energy
+from race_calc.uncertainty.calibration_energy import EnergyCalibration, fit_energy
 from race_calc.uncertainty.calibration_forces import ForceCalibration, fit_forces
 from race_calc.uncertainty.energy_size import EnergySpread
 from race_calc.uncertainty.prediction import Prediction, available
@@ -63,7 +63,7 @@ class Calibration:
     @property
     def needs_surroundings(self) -> bool:
         """Whether `apply` asks for `Prediction.forces_nearby`."""
-        return self.forces is not None and self.forces.form is not None
+        return any(part is not None and part.form is not None for part in (self.energy, self.forces))
 
     def apply(self, prediction: Prediction) -> Prediction:
         """The prediction with calibrated (co)variances and BALD of energies; means, members and the stress stay.
@@ -72,20 +72,15 @@ class Calibration:
         """
         if prediction.calibrated:
             raise ValueError("the prediction is calibrated already: apply a calibration to what the posterior predicts")
-        changes: dict[str, Any] = {}
-        if self.energy is not None:
-            c_e, c_a = self._energy_factors(prediction)
-            factors = {"energy_epistemic": c_e, "energy_unsplit": c_e, "energy_aleatoric": c_a}
-            given = {name: getattr(prediction, name) for name in factors}
-            changes |= {name: factors[name] * values for name, values in given.items() if values is not None}
-        if self.forces is not None:
-            changes |= self._forces(prediction)
-        scaled = replace(prediction, calibrated=True, **changes)
+        changes = (self._energy(prediction) if self.energy else {}) | (self._forces(prediction) if self.forces else {})
+        scaled = replace(prediction, calibrated=True, forces_nearby=None, **changes)
+        if self.energy is None or self.energy.form is not None:  # which leaves the shares of the parts as they are
+            return scaled
         after, before, bald = scaled.energy_variance, prediction.energy_variance, prediction.bald_energy
-        if self.energy is None or "bald_energy" not in available(prediction) or after is None or before is None or bald is None:
+        if "bald_energy" not in available(prediction) or after is None or before is None or bald is None:
             return scaled
         with np.errstate(invalid="ignore", divide="ignore"):
-            change = 0.5 * np.log(after / before / self._energy_factors(prediction)[1])
+            change = 0.5 * np.log(after / before / self.energy.aleatoric)
         return replace(scaled, bald_energy=np.maximum(bald + change, 0.0))  # rounding; NaN stays
 
     def scaled(self, raw: Residuals) -> Residuals:
@@ -97,17 +92,20 @@ class Calibration:
             scaled |= {"forces_covariance": self.forces.total(raw), "forces_aleatoric": None, "forces_nearby": None}
         return replace(raw, **scaled)
 
-    def _energy_factors(self, prediction: Prediction) -> Factors:
-        """Of both parts of the variances of energies."""
+    def _energy(self, prediction: Prediction) -> dict[str, Any]:
+        """The fields of the prediction with other variances of energies."""
         assert self.energy is not None
-        variance, covariance = prediction.energy_variance, prediction.forces_covariance_epistemic
-        if variance is None:
-            return self.energy.epistemic, self.energy.aleatoric
-        known = available(prediction)
-        energies = prediction.energy_epistemic if "energy_uncertainty_epistemic" in known else prediction.energy_unsplit
-        of_forces = covariance if "forces_covariance_epistemic" in known else prediction.forces_covariance_unsplit
-        forces = None if of_forces is None else np.bincount(prediction.batch, third(of_forces), minlength=len(prediction.energy))
-        return self.energy.factors(variance, EnergySpread(energies, forces, prediction.n_atoms))
+        known, zero = available(prediction), np.zeros(len(prediction.energy))
+        unsplit, aleatoric = prediction.energy_unsplit, prediction.energy_aleatoric
+        spread = prediction.energy_epistemic if "energy_uncertainty_epistemic" in known else unsplit
+        forces, of_forces = None, prediction.forces_covariance_epistemic
+        of_forces = of_forces if "forces_covariance_epistemic" in known else prediction.forces_covariance_unsplit
+        if of_forces is not None and prediction.forces_nearby is not None and not prediction.forces_optional:
+            forces = third(of_forces), prediction.forces_nearby
+        told = None if spread is None else EnergySpread(spread, forces, prediction.batch)
+        epistemic, noise = self.energy.parts(told, zero if spread is None else spread, zero if aleatoric is None else aleatoric)
+        found = {"energy_unsplit": epistemic} if unsplit is not None else {} if spread is None else {"energy_epistemic": epistemic}
+        return found | ({} if aleatoric is None else {"energy_aleatoric": noise})
 
     def _forces(self, prediction: Prediction) -> dict[str, np.ndarray | None]:
         """The fields of the prediction with other covariances of forces."""

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 
 from race_calc.uncertainty.conformal import ConformalQuantile, conformal_quantile
-from race_calc.uncertainty.held_back import Told, chosen, held_back, told
+from race_calc.uncertainty.held_back import Told, held_back, prefers, told
 from race_calc.uncertainty.level_map import FLAT, LevelMap, central_interval, ellipsoid_radius, fit_level_map
-from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, gaussian_pit, mahalanobis, vector_nll
+from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, gaussian_pit, mahalanobis, vector_nlls
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.scaling import covariance_scale, size_scale
 from race_calc.uncertainty.shape_size import ForceSpread, ShapeSize, fit_shape_size
@@ -23,8 +23,8 @@ class ForceCalibration:
     """What the covariance is recalibrated with, level maps of components and of χ²₃, and conformal quantiles of √(dᵀ Σ⁻¹ d).
 
     `form`: shape × size, or None for the factor `scale`, Σ → scale Σ, which also serves where a prediction has no spread of members.
-    `held_back`: mean NLL per atom of structures held back, why. `ellipsoids` is None and `conformal` empty where the covariances are the
-    spread of few members (FEW_FOR_FORCES) times a factor, or not positive definite: then only the components are calibrated.
+    `held_back`: mean NLL in nat per atom of structures held back, why. `ellipsoids` is None and `conformal` empty where the covariances
+    are the spread of few members (FEW_FOR_FORCES) times a factor, or not positive definite: then only the components are calibrated.
     """
 
     scale: float
@@ -70,7 +70,7 @@ def spread_of(raw: Residuals) -> ForceSpread | None:
     """None where the surroundings are not known."""
     if raw.forces_covariance is None or raw.forces_nearby is None:
         return None
-    epistemic = raw.forces_covariance if raw.forces_aleatoric is None else raw.forces_covariance - raw.forces_aleatoric
+    epistemic = raw.forces_covariance if raw.forces_aleatoric is None else raw.forces_covariance - raw.forces_aleatoric  # to rounding
     return ForceSpread(epistemic, raw.forces_aleatoric, raw.forces_nearby)
 
 
@@ -83,7 +83,7 @@ def fit_forces(raw: Residuals) -> ForceCalibration | None:
         return None
     found = held_back(raw, {FACTOR: _of_factor, SHAPE_SIZE: _of_shape_size})
     scale, definite = _factor(raw)
-    form = _shape_size(raw) if chosen(found, FACTOR) == SHAPE_SIZE else None
+    form = _shape_size(raw) if prefers(found, FACTOR, SHAPE_SIZE, 3) else None
     definite = definite or form is not None
     plain = ForceCalibration(scale, FLAT, None, (), form, told(found))
     scaled = replace(raw, forces_covariance=plain.total(raw))
@@ -124,8 +124,7 @@ def _of_shape_size(known: Residuals) -> Callable[[Residuals], np.ndarray]:
 
 
 def _nll(calibration: ForceCalibration, new: Residuals) -> np.ndarray:
-    """Of every structure (B,); their mean is that of the atoms."""
+    """Of every structure (B,): the mean over its atoms."""
     covariance = calibration.total(new)
     assert covariance is not None
-    each = np.array([vector_nll(d, s) for d, s in zip(new.forces[:, None], covariance[:, None])])
-    return np.bincount(new.frame, each) * len(new) / len(new.forces)
+    return np.bincount(new.frame, vector_nlls(new.forces, covariance)) / np.bincount(new.frame)

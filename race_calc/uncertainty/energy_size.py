@@ -1,53 +1,86 @@
-"""Variances of energies with the size of a spread, for data unlike those of the calibration.
+"""Variances of energies with the size of two spreads, for data unlike those of the calibration.
 
-σ² = N c (x/N)^p of a structure with N atoms, where x is the variance of the energy between the members, or the sum over the atoms of
-tr Σ_e/3 of their forces: the errors of a structure that is strained all over come from many atoms. p is fixed, as for forces
-(`race_calc.uncertainty.shape_size`); c is that of the largest likelihood.
+σ² is the mean of what two sources say, of which the second may be missing:
+
+- `energies`: c (V/N + floor)^q N, with V the variance of the energy between the members and N the number of atoms;
+- `forces`: c Σ_i (e_i + floor) (ē_i + floor)^(q−1) over the atoms, with e and ē of `race_calc.uncertainty.shape_size`: a strained structure
+  has errors wherever it is strained. Parts that are far from one another add up.
+
+Neither alone will do: ten members tell their own variance badly, and forces vanish in a perfect crystal whatever its energy is. q
+is fixed, as for forces; each c is that of the largest likelihood, and so is one for both.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-EXPONENTS = {"forces": 1.5, "energies": 1.2}  # p
-FLOOR = 1e-16  # eV² per atom or (eV/Å)², under all of x/N
+EXPONENTS = {"energies": 1.4, "forces": 1.5}  # q: `benchmarks/shifts.py`, `docs/calibration.md`
+FLOOR = 0.01  # of the median over known structures or atoms
 
 
 @dataclass(frozen=True, eq=False)
 class EnergySpread:
-    """Of B structures: variance between members `energies` (B,) eV², sum of tr Σ_e/3 over the atoms `forces` (B,) (eV/Å)², and number of
-    `atoms` (B,). None where it is not known."""
+    """Of B structures with N atoms in all: variance between members (B,) eV²; or None e and ē of the atoms (N,) (eV/Å)²; structure of
+    each atom (N,)."""
 
-    energies: np.ndarray | None
-    forces: np.ndarray | None
-    atoms: np.ndarray
+    energies: np.ndarray
+    forces: tuple[np.ndarray, np.ndarray] | None
+    frame: np.ndarray
 
-    def sources(self) -> tuple[str, ...]:
-        """Those that say something of every structure."""
-        return tuple(name for name in EXPONENTS if (x := getattr(self, name)) is not None and (x > 0).all())
+
+@dataclass(frozen=True)
+class Source:
+    """A key of EXPONENTS with its c, q and floor."""
+
+    name: str
+    scale: float
+    exponent: float
+    floor: float
+
+    def variance(self, spread: EnergySpread) -> np.ndarray:
+        """(B,) eV². Values that are not finite pass through."""
+        n = np.bincount(spread.frame)
+        with np.errstate(all="ignore"):
+            if self.name == "energies":
+                return np.asarray(self.scale * n * (spread.energies / n + self.floor) ** self.exponent)
+            assert spread.forces is not None
+            own, nearby = (values + self.floor for values in spread.forces)
+            return self.scale * np.bincount(spread.frame, own * nearby ** (self.exponent - 1))
 
 
 @dataclass(frozen=True)
 class EnergySize:
-    """c, where x is from (a key of EXPONENTS), and p."""
+    """Its sources; σ² is the mean over those that a prediction has."""
 
-    scale: float
-    source: str
-    exponent: float
+    sources: tuple[Source, ...]
 
     def variance(self, spread: EnergySpread) -> np.ndarray:
-        """σ², (B,) eV². Values that are not finite pass through."""
-        x = getattr(spread, self.source)
-        with np.errstate(invalid="ignore", over="ignore"):
-            return np.asarray(self.scale * spread.atoms * (x / spread.atoms + FLOOR) ** self.exponent)
+        """σ², (B,) eV²."""
+        known = [source for source in self.sources if source.name == "energies" or spread.forces is not None]
+        return np.asarray(np.mean([source.variance(spread) for source in known], axis=0))
 
 
-def fit_energy_size(difference: np.ndarray, spread: EnergySpread, source: str, by_size: bool = False) -> EnergySize:
-    """c with the largest likelihood of the differences (B,) in eV; `by_size`: with which the mean of σ² is that of their squares, for the
-    energies of few members and nothing else (`race_calc.uncertainty.scaling.size_scale`). Raises ValueError where it is none."""
-    one = EnergySize(1.0, source, EXPONENTS[source])
-    variance = one.variance(spread)
+def fit_energy_size(difference: np.ndarray, spread: EnergySpread, by_size: bool = False) -> EnergySize:
+    """Of differences (B,) in eV. `by_size`: each c makes the mean of σ² that of their squares, where all of a variance is the spread of
+    members (`race_calc.uncertainty.scaling.size_scale`). Raises ValueError where members do not differ, or the differences are all zero.
+    """
+    typical = {"energies": spread.energies / np.bincount(spread.frame)} | ({} if spread.forces is None else {"forces": spread.forces[0]})
+    plain = []
+    for name, values in typical.items():
+        if not (values > 0).any():
+            raise ValueError(f"the members do not differ in their {name}: there is no size")
+        one = Source(name, 1.0, EXPONENTS[name], FLOOR * float(np.median(values[values > 0])))
+        plain.append(_scaled(one, _scale(difference, one.variance(spread), by_size)))
+    both = _scale(difference, EnergySize(tuple(plain)).variance(spread), by_size)
+    return EnergySize(tuple(_scaled(source, both) for source in plain))
+
+
+def _scaled(source: Source, factor: float) -> Source:
+    return Source(source.name, factor * source.scale, source.exponent, source.floor)
+
+
+def _scale(difference: np.ndarray, variance: np.ndarray, by_size: bool) -> float:
     scale = float(np.sum(difference**2) / np.sum(variance) if by_size else np.mean(difference**2 / variance))
     if not 0.0 < scale < np.inf:
         raise ValueError(f"the mean squared error is {scale} predicted variances, which is no scale")
-    return EnergySize(scale, source, one.exponent)
+    return scale

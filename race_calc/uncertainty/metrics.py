@@ -80,8 +80,13 @@ def vector_nll(difference: np.ndarray, covariance: np.ndarray) -> float:
     Infinite where a covariance is not positive definite: that of k members or fewer, with no aleatoric part, has
     no density. NaN where an entry is NaN.
     """
+    return float(np.mean(vector_nlls(difference, covariance)))
+
+
+def vector_nlls(difference: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """That of each vector, (...,)."""
     squared, log_det = _on_principal_axes(difference, covariance)
-    return float(np.mean(0.5 * (squared + log_det + np.shape(difference)[-1] * _LOG_2PI)))
+    return np.asarray(0.5 * (squared + log_det + np.shape(difference)[-1] * _LOG_2PI))
 
 
 def mahalanobis(difference: np.ndarray, covariance: np.ndarray) -> np.ndarray:

@@ -46,7 +46,8 @@ class Prediction:
     forces_covariance_epistemic   (N, 3, 3), None (eV/Å)²      between members, per atom
     forces_covariance_aleatoric   (N, 3, 3), None (eV/Å)²      mean predicted covariance
     forces_covariance_unsplit     (N, 3, 3), None (eV/Å)²      covariance of unknown kind, in place of both
-    forces_nearby                 (N,) or None    (eV/Å)²      mean of tr Σ/3 around each atom (`surroundings`), Σ epistemic or unsplit
+    forces_nearby                 (N,) or None    (eV/Å)²      mean of tr Σ/3 around each atom (`surroundings`), Σ epistemic
+                                                               or unsplit, never calibrated
     stress_covariance_epistemic   (B, 6, 6), None (eV/Å³)²     between members, Voigt
     bald_energy                   (B,) or None    nat          mutual information
     bald_forces                   (N,) or None    nat          the same, per atom
@@ -56,6 +57,7 @@ class Prediction:
     closed_form                   of names        -            "energy", "forces": epistemic part not from a sample of members
     energies_members              (M, B), None    eV           total energy, per member
     forces_members                (M, N, 3), None eV/Å         forces, per member
+    forces_optional               bool            -            the same potential can leave the spread of forces out, to be faster
     calibrated                    bool            -            whether the variances of energies and forces are recalibrated
     rotates                       bool            -            whether those of forces turn with the structure
     extra                         name → Extra                 other outputs of the head, by name
@@ -86,6 +88,7 @@ class Prediction:
     closed_form: frozenset[str] = frozenset()
     energies_members: np.ndarray | None = None
     forces_members: np.ndarray | None = None
+    forces_optional: bool = False
     calibrated: bool = False
     rotates: bool = True
     extra: dict[str, Extra] = field(default_factory=dict)
@@ -166,7 +169,8 @@ class Prediction:
             return None
         parts = [getattr(self, SPREADS[name] + each, None) for each in ([part] if part else ["_unsplit", "_epistemic", "_aleatoric"])]
         first, *others = (values for values in parts if values is not None)
-        return np.asarray(first + others[0]) if others else first
+        with np.errstate(invalid="ignore"):  # infinite entries of either sign
+            return np.asarray(first + others[0]) if others else first
 
 
 def available(prediction: Prediction) -> frozenset[str]:

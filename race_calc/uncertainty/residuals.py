@@ -29,7 +29,7 @@ class Residuals:
     energy_aleatoric  (B,) or None    eV²      the aleatoric part of it, where it is known
     forces            (N, 3)          eV/Å     reference − prediction
     forces_covariance (N, 3, 3), None (eV/Å)²  predicted, total
-    forces_aleatoric  (N, 3, 3), None (eV/Å)²  the aleatoric part of it, where there is one
+    forces_aleatoric  (N, 3, 3), None (eV/Å)²  the aleatoric part of it; None: all of it is spread, or of unknown kind
     forces_nearby     (N,) or None    (eV/Å)²  `Prediction.forces_nearby`; None where it is not known
     frame             (N,)                     structure of each atom, 0 … B − 1
     numbers           (N,)                     atomic numbers
@@ -37,6 +37,7 @@ class Residuals:
     energy_members    int or None              independent members whose spread is all of the variance; None where
                                                it has an aleatoric part as well, or comes from something else
     forces_members    int or None              the same of the covariance
+    forces_optional   bool                     as in `Prediction`
     ================= =============== ======== ==========================================================
 
     Raises ValueError for no structures and for shapes that do not fit together.
@@ -54,6 +55,7 @@ class Residuals:
     forces_nearby: np.ndarray | None = None
     energy_members: int | None = None
     forces_members: int | None = None
+    forces_optional: bool = False
 
     def __post_init__(self) -> None:
         structures, atoms = len(self.energy), len(self.forces)

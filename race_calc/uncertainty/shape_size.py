@@ -12,7 +12,8 @@ size                scale, own              c a^(1−g) e^g ē^(p−g); without 
 
 One factor for Σ_e + Σ_a keeps a part that is the same for known and unknown structures, because the training learned it from known
 ones. Here the size is homogeneous in the spread of the members, of a degree p that is fixed (DEGREE): known structures cannot tell
-it. c, b and g are those of the largest likelihood. Σ is positive definite and turns with the structure.
+it. c, b and g are those of the largest likelihood. Σ is positive definite and turns with the structure. `floor` is added to e and ē:
+forces that vanish by symmetry have no spread, but labels have noise.
 """
 
 from dataclasses import dataclass
@@ -21,50 +22,79 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from race_calc.uncertainty.metrics import mahalanobis
-
-DEGREE = 1.0  # p
-FLOOR = 1e-12  # (eV/Å)², under all of e and ē: forces that vanish by symmetry have no spread
-BOUNDS = ((0.0, 1.5), (0.0, 1.0))  # of b and g
-MOST_SPREAD = 0.99  # of b where the shape is that of the spread: fewer than four members span no space
+DEGREE = 1.1  # p: `benchmarks/shifts.py`, `docs/calibration.md`
+FLOOR = 0.01  # of the median of e over known atoms
+MOST_SHAPE, MOST_SPREAD = 1.5, 0.99  # of b; where the shape is that of the spread: fewer than four members span no space
+WORST = 1e12  # in place of a likelihood that is not finite
 
 
 @dataclass(frozen=True, eq=False)
 class ForceSpread:
     """What the size and shape are made of, of N atoms: `epistemic` and, where there is one, `aleatoric` covariance (N, 3, 3) in (eV/Å)²,
-    and `nearby` (N,), the mean of tr Σ_e/3 around each."""
+    and `nearby` (N,), the mean of tr Σ_e/3 around each. An aleatoric part that is zero everywhere is none."""
 
     epistemic: np.ndarray
     aleatoric: np.ndarray | None
     nearby: np.ndarray
 
+    @property
+    def shapely(self) -> np.ndarray | None:
+        """The aleatoric part, if it has a shape."""
+        return self.aleatoric if self.aleatoric is not None and self.aleatoric.any() else None
+
 
 @dataclass(frozen=True)
 class ShapeSize:
-    """c, b and g of the table above, and the degree p."""
+    """c, b and g of the table above, the floor in (eV/Å)², and the degree p."""
 
     scale: float
     shape: float
     own: float
+    floor: float
     degree: float = DEGREE
 
     def total(self, spread: ForceSpread) -> np.ndarray:
         """Σ, (N, 3, 3) (eV/Å)². Values that are not finite pass through."""
-        with np.errstate(all="ignore"):
-            return np.asarray(self.scale * _size(spread, self.own, self.degree)[:, None, None] * _shape(spread, self.shape))
+        values, axes = self._on_axes(spread)
+        return _matrix(values, axes)
 
     def parts(self, spread: ForceSpread) -> tuple[np.ndarray, np.ndarray | None]:
         """Epistemic and aleatoric part of Σ: C Σ_e Cᵀ and C Σ_a Cᵀ with C = Σ^½ (Σ_e + Σ_a)^−½.
 
         Their sum is Σ, and their mutual information (BALD) is that of before, which no linear map changes.
         """
-        total = self.total(spread)
-        if spread.aleatoric is None:
-            return total, None
+        values, axes = self._on_axes(spread)
+        if spread.shapely is None or spread.aleatoric is None:
+            total = _matrix(values, axes)
+            return total, None if spread.aleatoric is None else 0.0 * total
         with np.errstate(all="ignore"):
-            change = _power(total, 0.5) @ _power(spread.epistemic + spread.aleatoric, -0.5)
+            before, old_axes = _axes(spread.epistemic + spread.aleatoric)
+            change = _matrix(np.sqrt(values), axes) @ _matrix(before**-0.5, old_axes)
             turned = change.swapaxes(-1, -2)
             return change @ spread.epistemic @ turned, change @ spread.aleatoric @ turned
+
+    def _on_axes(self, spread: ForceSpread) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues (N, 3) and, in columns, eigenvectors (N, 3, 3) of Σ."""
+        known = _known(spread)
+        with np.errstate(all="ignore"):
+            return self.scale * _size(known, self)[:, None] * _shape(known, self.shape), known.axes
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """e, ē and, or None, a of atoms (N,); eigenvalues (N, 3) and axes (N, 3, 3) of what has the shape."""
+
+    e: np.ndarray
+    nearby: np.ndarray
+    a: np.ndarray | None
+    values: np.ndarray
+    axes: np.ndarray
+
+
+def _known(spread: ForceSpread) -> _Known:
+    aleatoric = spread.shapely
+    values, axes = _axes(spread.epistemic if aleatoric is None else aleatoric)
+    return _Known(third(spread.epistemic), spread.nearby, None if aleatoric is None else third(aleatoric), values, axes)
 
 
 def fit_shape_size(difference: np.ndarray, spread: ForceSpread, degree: float = DEGREE) -> ShapeSize:
@@ -72,42 +102,32 @@ def fit_shape_size(difference: np.ndarray, spread: ForceSpread, degree: float = 
 
     Raises ValueError where there is no spread, an aleatoric part is not positive definite, or the differences are all zero.
     """
-    if not (np.trace(spread.epistemic, axis1=1, axis2=2) > 0).any():
+    known = _known(spread)
+    if not (known.e > 0).any():
         raise ValueError("the members do not differ: there is no size")
-    if spread.aleatoric is not None and not (np.linalg.eigvalsh(spread.aleatoric) > 0).all():
+    if known.a is not None and not (known.values > 0).all():
         raise ValueError("an aleatoric part is not positive definite: it has no shape")
-    limits = (BOUNDS[0] if spread.aleatoric is not None else (0.0, MOST_SPREAD), BOUNDS[1])
+    floor = FLOOR * float(np.median(known.e[known.e > 0]))
+    along = np.einsum("nij,ni->nj", known.axes, difference) ** 2
 
-    def scale_of(x: np.ndarray) -> float:
-        """The best c for b and g."""
-        return float(mahalanobis(difference, ShapeSize(1.0, x[0], x[1], degree).total(spread)).mean()) / 3
+    def trial(x: np.ndarray) -> tuple[float, float]:
+        """The best c for b and g, and the mean of log det Σ with it: the NLL is half of that and a constant."""
+        form = ShapeSize(1.0, float(x[0]), float(x[1]), floor, degree)
+        with np.errstate(all="ignore"):
+            variances = _size(known, form)[:, None] * _shape(known, form.shape)
+            scale = float((along / variances).mean())
+            nll = 3 * np.log(scale) + float(np.log(variances).sum(axis=1).mean())
+        return scale, nll if np.isfinite(nll) else WORST
 
     def nll(x: np.ndarray) -> float:
-        """With the best c it is this, halved, and a constant."""
-        covariance = ShapeSize(1.0, x[0], x[1], degree).total(spread)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(3 * np.log(scale_of(x)) + np.linalg.slogdet(covariance)[1].mean())
+        return trial(x)[1]
 
+    limits = [(0.0, MOST_SPREAD if known.a is None else MOST_SHAPE), (0.0, min(1.0, degree))]
     found: Any = minimize(nll, np.array([0.5, 0.5]), method="Nelder-Mead", bounds=limits, options={"xatol": 1e-3, "fatol": 1e-5})
-    scale = scale_of(found.x)
-    if not 0.0 < scale < np.inf:
+    scale, lowest = trial(found.x)
+    if not 0.0 < scale < np.inf or lowest == WORST:
         raise ValueError(f"the mean squared error is {scale} predicted variances, which is no scale")
-    return ShapeSize(scale, float(found.x[0]), float(found.x[1]), degree)
-
-
-def _size(spread: ForceSpread, own: float, degree: float) -> np.ndarray:
-    """a^(1−g) e^g ē^(p−g), (N,)."""
-    size: np.ndarray = (third(spread.epistemic) + FLOOR) ** own * (spread.nearby + FLOOR) ** (degree - own)
-    return size if spread.aleatoric is None else size * third(spread.aleatoric) ** (1 - own)
-
-
-def _shape(spread: ForceSpread, power: float) -> np.ndarray:
-    """(N, 3, 3) of trace 3."""
-    if spread.aleatoric is None:
-        unit: np.ndarray = (spread.epistemic + FLOOR * np.eye(3)) / (third(spread.epistemic) + FLOOR)[:, None, None]
-        return np.asarray((1 - power) * np.eye(3) + power * unit)
-    raised = _power(spread.aleatoric, power)
-    return np.asarray(raised / third(raised)[:, None, None])
+    return ShapeSize(scale, float(found.x[0]), float(found.x[1]), floor, degree)
 
 
 def third(covariance: np.ndarray) -> np.ndarray:
@@ -115,9 +135,28 @@ def third(covariance: np.ndarray) -> np.ndarray:
     return np.asarray(np.trace(covariance, axis1=1, axis2=2) / 3)
 
 
-def _power(covariance: np.ndarray, power: float) -> np.ndarray:
-    """Symmetric matrices to a power; NaN where an entry is not finite."""
+def _size(known: _Known, form: ShapeSize) -> np.ndarray:
+    """a^(1−g) e^g ē^(p−g), (N,)."""
+    size: np.ndarray = (known.e + form.floor) ** form.own * (known.nearby + form.floor) ** (form.degree - form.own)
+    return size if known.a is None else size * known.a ** (1 - form.own)
+
+
+def _shape(known: _Known, power: float) -> np.ndarray:
+    """Eigenvalues (N, 3) with the mean 1."""
+    if known.a is None:
+        unit = np.where(known.e[:, None] > 0, known.values / np.where(known.e > 0, known.e, 1.0)[:, None], 1.0)
+        return np.asarray(1 - power + power * np.where(np.isnan(known.e)[:, None], np.nan, unit))
+    raised = (known.values / known.values[:, -1:]) ** power  # the largest is 1: no overflow
+    return np.asarray(raised / raised.mean(axis=1, keepdims=True))
+
+
+def _axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, not below zero, and axes; NaN where an entry is not finite."""
     finite = np.isfinite(covariance).all(axis=(1, 2))
-    values, axes = np.linalg.eigh(np.where(finite[:, None, None], covariance, np.eye(3)))
-    found = (axes * np.maximum(values, np.finfo(float).tiny)[:, None, :] ** power) @ axes.swapaxes(-1, -2)
-    return np.where(finite[:, None, None], found, np.nan)
+    values, axes = np.linalg.eigh(np.where(finite[:, None, None], covariance, np.eye(3)))  # eigh may raise on NaN
+    return np.where(finite[:, None], np.maximum(values, 0.0), np.nan), axes
+
+
+def _matrix(values: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.asarray((axes * values[:, None, :]) @ axes.swapaxes(-1, -2))

@@ -12,7 +12,7 @@ from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.calibration_energy import EnergyCalibration
 from race_calc.uncertainty.calibration_forces import ForceCalibration
 from race_calc.uncertainty.conformal import ConformalQuantile
-from race_calc.uncertainty.energy_size import EXPONENTS, EnergySize
+from race_calc.uncertainty.energy_size import EXPONENTS, EnergySize, Source
 from race_calc.uncertainty.held_back import Told
 from race_calc.uncertainty.level_map import LevelMap
 from race_calc.uncertainty.shape_size import ShapeSize
@@ -69,18 +69,27 @@ def from_dict(state: Mapping[str, Any]) -> Calibration:
 
 def _energy(state: Mapping[str, Any]) -> EnergyCalibration:
     form = state.get("form")  # versions before 2 have none
-    if form is not None:
-        if form["source"] not in EXPONENTS:
-            raise ValueError(f"the calibration takes the size of energies from {form['source']!r}: calibrate the model again")
-        form = EnergySize(_scale(form["scale"]), form["source"], _exponent(form["exponent"]))
+    form = None if form is None else EnergySize(tuple(map(_source, form["sources"])))
+    if form is not None and "energies" not in [source.name for source in form.sources]:
+        raise ValueError("the calibration lacks the size of the energies' spread: calibrate the model again")
     return EnergyCalibration(_scale(state["epistemic"]), _scale(state["aleatoric"]), _levels(state), _quantiles(state), form, _told(state))
 
 
 def _forces(state: Mapping[str, Any]) -> ForceCalibration:
     ellipsoids = None if state["ellipsoids"] is None else LevelMap.from_dict(state["ellipsoids"])
     form = state.get("form")
-    form = None if form is None else ShapeSize(_scale(form["scale"]), *(_exponent(form[name]) for name in ("shape", "own", "degree")))
+    if form is not None:
+        shape, own, degree = (_exponent(form[name]) for name in ("shape", "own", "degree"))
+        if own > degree:
+            raise ValueError(f"an exponent of the calibration is {own}, above {degree}: calibrate the model again")
+        form = ShapeSize(_scale(form["scale"]), shape, own, _scale(form["floor"]), degree)
     return ForceCalibration(_scale(state["scale"]), _levels(state), ellipsoids, _quantiles(state), form, _told(state))
+
+
+def _source(state: Mapping[str, Any]) -> Source:
+    if state["name"] not in EXPONENTS:
+        raise ValueError(f"the calibration takes the size of energies from {state['name']!r}: calibrate the model again")
+    return Source(state["name"], _scale(state["scale"]), _exponent(state["exponent"]), _scale(state["floor"]))
 
 
 def _told(state: Mapping[str, Any]) -> tuple[Told, ...]:
@@ -95,7 +104,7 @@ def _scale(stored: Any) -> float:
 
 
 def _exponent(stored: Any) -> float:
-    if not 0.0 <= float(stored) < 10.0:
+    if not 0.0 <= float(stored) <= 3.0:
         raise ValueError(f"an exponent of the calibration is {stored}: calibrate the model again")
     return float(stored)
 

@@ -27,10 +27,16 @@ def local_mean(values: np.ndarray, pairs: np.ndarray, distances: np.ndarray, rea
     return np.asarray(total / (1 + np.bincount(centre, weight, minlength=n)))
 
 
+def spread_of_forces(prediction: Prediction) -> np.ndarray | None:
+    """Covariances (N, 3, 3) (eV/Å)² that are the spread of members, or of unknown kind; None where there are none."""
+    if prediction.forces_covariance_unsplit is not None:
+        return prediction.forces_covariance_unsplit
+    return prediction.forces_covariance_epistemic if prediction.n_members > 1 else None
+
+
 def with_surroundings(prediction: Prediction, graph: "Graph", reach: float = REACH) -> Prediction:
     """The prediction with `forces_nearby`, where it has a spread. `graph`: of its structures, with all pairs within `reach` (Å)."""
-    several, spread = prediction.n_members > 1, prediction.forces_covariance_unsplit
-    spread = prediction.forces_covariance_epistemic if several and spread is None else spread
+    spread = spread_of_forces(prediction)
     if spread is None:
         return prediction
     size = np.trace(spread, axis1=1, axis2=2) / 3

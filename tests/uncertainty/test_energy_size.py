@@ -5,73 +5,103 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.lj import LennardJones
 
+from race_calc.interfaces.committee import Committee
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.bald import bald_energy
 from race_calc.uncertainty.calibration import Calibration, fit_calibration
-from race_calc.uncertainty.calibration_energy import PARTS, SIZE_OF, EnergyCalibration
-from race_calc.uncertainty.energy_size import EXPONENTS, EnergySize, EnergySpread, fit_energy_size
-from race_calc.uncertainty.held_back import FOLDS, chosen, held_back, told
+from race_calc.uncertainty.calibration_energy import PARTS, SIZE, EnergyCalibration
+from race_calc.uncertainty.energy_size import EXPONENTS, EnergySize, EnergySpread, Source, fit_energy_size
+from race_calc.uncertainty.held_back import FOLDS, held_back, prefers, told
 from race_calc.uncertainty.level_map import FLAT
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.storage import from_dict, to_dict
 
+FORM = EnergySize((Source("energies", 0.7, 1.4, 1e-9), Source("forces", 0.3, 1.5, 1e-9)))
 
-def residuals(source, structures=300, seed=0, aleatoric=True) -> Residuals:
-    """Errors that follow one of the spreads, or are the same everywhere for None; 5 atoms a structure."""
+
+def spread(structures=300, seed=0, sizes=(2, 40)):
     rng = np.random.default_rng(seed)
-    epistemic, size = np.exp(rng.normal(size=structures)), np.exp(rng.normal(size=structures))
-    variance = {"energies": epistemic, "forces": size, None: np.ones(structures)}[source]
-    variance = (
-        variance
-        if source is None
-        else EnergySize(2.0, source, EXPONENTS[source]).variance(EnergySpread(variance, variance * 5, np.full(structures, 5)))
+    frame = np.repeat(np.arange(structures), rng.integers(*sizes, size=structures))
+    return EnergySpread(
+        np.exp(rng.normal(size=structures)), (np.exp(rng.normal(size=len(frame))), np.exp(rng.normal(size=len(frame)))), frame
     )
-    noise = 0.01 * np.ones(structures) if source is not None else np.ones(structures)
+
+
+def test_the_formula():
+    of = spread(20)
+    for k, value in enumerate(FORM.variance(of)):
+        own = of.frame == k
+        n, (e, nearby) = own.sum(), (values[own] for values in of.forces)
+        expected = 0.5 * (0.7 * n * (of.energies[k] / n) ** 1.4 + 0.3 * np.sum(e * nearby**0.5))
+        assert value == pytest.approx(expected, rel=1e-6)
+    alone = replace(of, forces=None)
+    np.testing.assert_allclose(FORM.variance(alone), FORM.sources[0].variance(alone))
+
+
+def test_the_scale_is_that_of_the_errors():
+    of = spread(4000)
+    difference = np.sqrt(FORM.variance(of)) * np.random.default_rng(1).normal(size=4000)
+    found = fit_energy_size(difference, of)
+    assert np.mean(difference**2 / found.variance(of)) == pytest.approx(1.0)
+    assert {source.name: source.exponent for source in found.sources} == EXPONENTS
+    by_source = [np.mean(difference**2 / source.variance(of)) for source in found.sources]
+    assert by_source[0] == pytest.approx(by_source[1])  # both count alike
+    with pytest.raises(ValueError, match="is no scale"):
+        fit_energy_size(np.zeros(4000), of)
+    with pytest.raises(ValueError, match="do not differ in their energies"):
+        fit_energy_size(difference, replace(of, energies=np.zeros(4000)))
+
+
+def test_a_hot_molecule_counts_the_same_beside_a_large_cold_one():
+    def of_forces(e):
+        return FORM.sources[1].variance(EnergySpread(np.zeros(1), (e, e), np.zeros(len(e), dtype=int)))[0]
+
+    hot, cold = np.full(9, 0.3), np.full(990, 1e-4)
+    assert of_forces(np.concatenate([hot, cold])) == pytest.approx(of_forces(hot) + of_forces(cold))
+
+
+def test_forces_that_vanish_make_no_energy_certain():
+    of = spread(300)
+    form = fit_energy_size(np.random.default_rng(0).normal(size=300), of)
+    crystal = EnergySpread(np.array([np.median(of.energies)]), (np.zeros(20), np.zeros(20)), np.zeros(20, dtype=int))
+    typical = replace(crystal, forces=(np.ones(20), np.ones(20)))
+    assert form.variance(crystal) > 0.2 * form.variance(typical)
+
+
+def residuals(follows, structures=300, seed=0, form=FORM) -> Residuals:
+    """Errors that follow the spread, or are the same everywhere; 5 atoms a structure."""
+    rng = np.random.default_rng(seed)
+    of = spread(structures, seed, (5, 6))
+    variance = form.variance(of) if follows else np.ones(structures)
+    noise = np.full(structures, 0.01 if follows else 1.0)
     return Residuals(
         energy=np.sqrt(variance) * rng.normal(size=structures),
-        energy_variance=epistemic + noise if aleatoric else epistemic,
-        energy_aleatoric=noise if aleatoric else None,
-        forces=np.ones((5 * structures, 3)),
-        forces_covariance=np.repeat(size, 5)[:, None, None] * np.eye(3),
-        frame=np.repeat(np.arange(structures), 5),
-        numbers=np.ones(5 * structures, dtype=int),
-        force_size=np.ones(5 * structures),
+        energy_variance=of.energies + noise,
+        energy_aleatoric=noise,
+        forces=np.ones((len(of.frame), 3)),
+        forces_covariance=of.forces[0][:, None, None] * np.eye(3),
+        forces_nearby=of.forces[1],
+        frame=of.frame,
+        numbers=np.ones(len(of.frame), dtype=int),
+        force_size=np.ones(len(of.frame)),
     )
 
 
-@pytest.mark.parametrize("source", EXPONENTS)
-def test_the_formula_and_its_scale(source):
-    rng = np.random.default_rng(0)
-    atoms = rng.integers(2, 40, size=4000)
-    spread = EnergySpread(np.exp(rng.normal(size=4000)), np.exp(rng.normal(size=4000)), atoms)
-    form = EnergySize(3.0, source, EXPONENTS[source])
-    x = {"energies": spread.energies, "forces": spread.forces}[source]
-    np.testing.assert_allclose(form.variance(spread), 3.0 * atoms * (x / atoms) ** form.exponent, rtol=1e-9)
-    found = fit_energy_size(np.sqrt(form.variance(spread)) * rng.normal(size=4000), spread, source)
-    assert found.scale == pytest.approx(3.0, rel=0.1) and (found.source, found.exponent) == (source, form.exponent)
-    with pytest.raises(ValueError, match="is no scale"):
-        fit_energy_size(np.zeros(4000), spread, source)
+@pytest.mark.parametrize("follows", [True, False])
+def test_what_the_errors_follow_is_chosen(follows):
+    found = fit_calibration(residuals(follows)).energy
+    assert found.way == (SIZE if follows else PARTS)
+    assert min(found.held_back, key=lambda one: one.nll).name == found.way and len(found.held_back) == 2
 
 
-def test_two_molecules_have_twice_the_variance_of_one():
-    form = EnergySize(3.0, "forces", 1.5)
-    one, two = (EnergySpread(None, np.array([k * 0.3]), np.array([k * 9])) for k in (1, 2))
-    assert form.variance(two) == pytest.approx(2 * form.variance(one))
-
-
-@pytest.mark.parametrize("source", [None, *EXPONENTS])
-def test_what_the_errors_follow_is_chosen(source):
-    found = fit_calibration(residuals(source)).energy
-    assert found.way == (PARTS if source is None else SIZE_OF[source])
-    assert {one.name for one in found.held_back} == {PARTS, *SIZE_OF.values()}
-    assert min(found.held_back, key=lambda one: one.nll).name == found.way
-
-
-def test_without_force_covariances_there_is_one_source_less():
-    raw = residuals("forces")
-    found = fit_calibration(replace(raw, forces_covariance=None)).energy
-    assert SIZE_OF["forces"] not in {one.name for one in found.held_back}
+@pytest.mark.parametrize("lacks", [{"forces_covariance": None}, {"forces_nearby": None}, {"forces_optional": True}])
+def test_without_a_spread_of_forces_that_of_the_energies_serves(lacks):
+    raw = residuals(True, form=EnergySize(FORM.sources[:1]))
+    found = fit_calibration(replace(raw, **lacks)).energy
+    assert [source.name for source in found.form.sources] == ["energies"]
 
 
 def prediction(members=6, seed=0):
@@ -80,16 +110,18 @@ def prediction(members=6, seed=0):
     outputs = MemberOutputs(
         energy=rng.normal(size=(members, 2)), forces=rng.normal(size=(members, 5, 3)), energy_var=noise, batch=np.array([0, 0, 0, 1, 1])
     )
-    return aggregate(outputs), noise
+    return replace(aggregate(outputs), forces_nearby=np.exp(rng.normal(size=5))), noise
 
 
-@pytest.mark.parametrize("source", EXPONENTS)
-def test_a_prediction_is_scaled(source):
+def calibration(form=FORM):
+    return Calibration("", 50, EnergyCalibration(2.0, 0.5, FLAT, (), form), None)
+
+
+def test_a_prediction_is_scaled():
     raw, noise = prediction()
-    form = EnergySize(0.7, source, 1.3)
-    after = Calibration("", 50, EnergyCalibration(2.0, 1.0, FLAT, (), form), None).apply(raw)
-    size = np.array([np.trace(raw.forces_covariance_epistemic[raw.batch == k].sum(axis=0)) / 3 for k in (0, 1)])
-    expected = form.variance(EnergySpread(raw.energy_epistemic, size, np.array([3, 2])))
+    after = calibration().apply(raw)
+    e = np.trace(raw.forces_covariance_epistemic, axis1=1, axis2=2) / 3
+    expected = FORM.variance(EnergySpread(raw.energy_epistemic, (e, raw.forces_nearby), raw.batch))
     np.testing.assert_allclose(after.energy_variance, expected)
     np.testing.assert_allclose(after.energy_epistemic + after.energy_aleatoric, expected)
     np.testing.assert_allclose(after.energy_epistemic / after.energy_aleatoric, raw.energy_epistemic / raw.energy_aleatoric)
@@ -98,36 +130,51 @@ def test_a_prediction_is_scaled(source):
     np.testing.assert_allclose(bald_energy(ratio * raw.energy_epistemic, ratio * noise), after.bald_energy)
 
 
-def test_a_prediction_without_the_spread_gets_the_factors():
+def test_a_prediction_that_lacks_something():
     raw, _ = prediction()
-    lacks = replace(raw, forces_covariance_epistemic=None)
-    after = Calibration("", 50, EnergyCalibration(2.0, 0.5, FLAT, (), EnergySize(0.7, "forces", 1.3)), None).apply(lacks)
-    np.testing.assert_allclose(after.energy_variance, 2.0 * raw.energy_epistemic + 0.5 * raw.energy_aleatoric)
+    without = calibration().apply(replace(raw, forces_covariance_epistemic=None))
+    alone = FORM.sources[0].variance(EnergySpread(raw.energy_epistemic, None, raw.batch))
+    np.testing.assert_allclose(without.energy_variance, alone)
+    one = replace(raw, n_members=1, energy_epistemic=np.zeros(2), bald_energy=None, bald_forces=None)
+    np.testing.assert_allclose(calibration().apply(one).energy_aleatoric, 0.5 * raw.energy_aleatoric)
+    unsplit = replace(raw, energy_epistemic=None, energy_aleatoric=None, energy_unsplit=raw.energy_epistemic, bald_energy=None)
+    np.testing.assert_allclose(calibration().apply(unsplit).energy_unsplit, calibration().apply(unsplit).energy_variance)
+
+
+def test_members_that_agree_exactly(recwarn):
+    """An isolated atom, of which every member says the same."""
+    committee = Committee([LennardJones(sigma=s, rc=4.0) for s in (0.9, 0.91, 0.93)], calibration=calibration())
+    atom = Atoms("Ar", cell=20 * np.eye(3), pbc=True)
+    value = committee.get_property("energy_uncertainty", atom)
+    assert 0 < value < 1e-3 and not [w for w in recwarn.list if issubclass(w.category, RuntimeWarning)]
 
 
 def test_storage():
-    calibration = replace(fit_calibration(residuals("forces")), data_hash="ab")
-    state = json.loads(json.dumps(to_dict(calibration), allow_nan=False))
-    assert from_dict(state) == calibration and calibration.energy.form is not None
-    for name, value in (("source", "stress"), ("exponent", -1.0), ("scale", 0.0)):
-        spoilt = state["energy"] | {"form": state["energy"]["form"] | {name: value}}
+    found = replace(fit_calibration(residuals(True)), data_hash="ab")
+    state = json.loads(json.dumps(to_dict(found), allow_nan=False))
+    assert from_dict(state) == found and found.energy.form is not None
+    first, second = state["energy"]["form"]["sources"]
+    for sources in ([first | {"name": "stress"}], [first | {"exponent": -1.0}], [first | {"scale": 0.0}], [second], [{}], 3):
         with pytest.raises(ValueError, match="calibrate the model again"):
-            from_dict(state | {"energy": spoilt})
+            from_dict(state | {"energy": state["energy"] | {"form": {"sources": sources}}})
 
 
 def test_in_doubt_not_the_plain_one():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=100)
-    assert chosen({"plain": noise, "other": noise[::-1] + 0.05}, "plain") == "other"
-    assert chosen({"plain": noise, "other": noise + rng.normal(size=100) * 0.1 + 0.05}, "plain") == "plain"
-    assert chosen({"plain": noise, "other": noise - 1, "best": noise - 2}, "plain") == "best"
-    assert chosen({"plain": noise + np.inf, "other": noise}, "plain") == "other"
-    assert chosen({"plain": noise, "other": noise + np.inf}, "plain") == "plain"
-    assert chosen({}, "plain") == chosen({"plain": noise}, "plain") == "plain"
+    assert prefers({"plain": noise, "other": noise[::-1] + 0.05}, "plain", "other")
+    assert not prefers({"plain": noise, "other": noise + rng.normal(size=100) * 0.1 + 0.1}, "plain", "other")
+    assert prefers({"plain": noise, "other": noise + 0.04}, "plain", "other")  # certain, and does not matter
+    assert prefers({"plain": noise, "other": noise + 0.1}, "plain", "other", 3)
+    outlier = np.where(np.arange(100) == 3, 50.0, -0.1)
+    assert prefers({"plain": noise, "other": noise + outlier}, "plain", "other")  # worse for one, better for most
+    assert prefers({"plain": noise + np.inf, "other": noise}, "plain", "other")
+    assert not prefers({"plain": noise, "other": noise + np.inf}, "plain", "other")
+    assert not prefers({}, "plain", "other") and not prefers({"plain": noise}, "plain", "other")
 
 
 def test_blocks_are_held_back():
-    raw, seen = residuals("forces", 23), []
+    raw, seen = residuals(True, 23), []
 
     def fit(known):
         def nll(new):

@@ -20,11 +20,11 @@ from race_calc.uncertainty.held_back import Told
 from race_calc.uncertainty.level_map import FLAT
 from race_calc.uncertainty.metrics import coverage, mahalanobis
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.shape_size import ForceSpread, ShapeSize, fit_shape_size
+from race_calc.uncertainty.shape_size import DEGREE, ForceSpread, ShapeSize, fit_shape_size
 from race_calc.uncertainty.storage import from_dict, to_dict
 from race_calc.uncertainty.surroundings import REACH, local_mean, with_surroundings
 
-TRUE = ShapeSize(scale=30.0, shape=0.6, own=0.7)
+TRUE = ShapeSize(scale=30.0, shape=0.6, own=0.7, floor=1e-15, degree=1.0)
 
 
 def covariances(n, rng):
@@ -63,7 +63,7 @@ def residuals(form, structures=200, seed=0, aleatoric=True) -> Residuals:
 @pytest.mark.parametrize("aleatoric", [True, False])
 def test_known_numbers_are_found(aleatoric):
     of = spread(6000, aleatoric=aleatoric)
-    found = fit_shape_size(drawn(TRUE, of, 1), of)
+    found = fit_shape_size(drawn(TRUE, of, 1), of, TRUE.degree)
     assert found.own == pytest.approx(TRUE.own, abs=0.03) and found.shape == pytest.approx(TRUE.shape, abs=0.05)
     assert found.scale == pytest.approx(TRUE.scale, rel=0.05) and found.degree == TRUE.degree
 
@@ -123,12 +123,47 @@ def test_two_members_have_ellipsoids():
     assert np.isfinite(mahalanobis(draws[0], found.total(of))).all()
 
 
-def test_forces_without_a_spread_are_certain_and_finite():
-    of = ForceSpread(np.zeros((1, 3, 3)), np.eye(3)[None], np.zeros(1))
-    assert 0 < np.trace(TRUE.total(of)[0]) < 1e-6
-    assert all(np.isfinite(part).all() for part in TRUE.parts(of))
+def test_forces_that_vanish_by_symmetry_have_the_floor():
+    of = spread(300)
+    nothing = ForceSpread(np.zeros((1, 3, 3)), np.eye(3)[None], np.zeros(1))
+    form = fit_shape_size(drawn(TRUE, of, 1), of)
+    assert 0.01 < np.sqrt(np.trace(form.total(nothing)[0]) / np.median(np.trace(form.total(of), axis1=1, axis2=2))) < 0.3
+    assert all(np.isfinite(part).all() for part in form.parts(nothing))
+    bare = replace(nothing, aleatoric=None)
+    np.testing.assert_allclose(form.total(bare)[0], form.total(bare)[0, 0, 0] * np.eye(3))
     broken = ForceSpread(np.full((1, 3, 3), np.nan), np.eye(3)[None], np.full(1, np.nan))
     assert np.isnan(TRUE.total(broken)).all() and np.isnan(TRUE.parts(broken)[0]).all()
+
+
+def test_a_noise_of_zero_is_no_shape():
+    of = spread(200)
+    zero = replace(of, aleatoric=0 * of.aleatoric)
+    found = fit_shape_size(np.ones((200, 3)), zero)
+    assert found == fit_shape_size(np.ones((200, 3)), replace(of, aleatoric=None))
+    epistemic, aleatoric = found.parts(zero)
+    np.testing.assert_array_equal(epistemic, found.total(zero))
+    assert not aleatoric.any()
+
+
+def test_one_atom_of_no_spread_does_not_decide():
+    """A reference error of 1 meV/Å where forces vanish by symmetry, among 1000 atoms with errors of 10."""
+    of = spread(1000)
+    small = replace(of, epistemic=1e-4 * of.epistemic, nearby=1e-4 * of.nearby)
+    difference = drawn(TRUE, small, 1)
+    plain = fit_shape_size(difference, small)
+    small.epistemic[0], small.nearby[0], difference[0] = 0.0, 0.0, 0.1 * difference.std()
+    again = fit_shape_size(difference, small)
+    assert again.scale == pytest.approx(plain.scale, rel=0.3) and again.own == pytest.approx(plain.own, abs=0.05)
+
+
+def test_a_shape_of_many_sizes_prints_nothing(recwarn):
+    of = spread(20)
+    needles = replace(of, aleatoric=np.broadcast_to(np.diag([1e-40, 1.0, 1.0]), (20, 3, 3)).copy())
+    try:
+        fit_shape_size(np.ones((20, 3)), needles)
+    except ValueError as error:
+        assert "no scale" in str(error)
+    assert not recwarn.list
 
 
 def test_what_cannot_be_fitted():
@@ -136,7 +171,7 @@ def test_what_cannot_be_fitted():
     with pytest.raises(ValueError, match="do not differ"):
         fit_shape_size(np.ones((10, 3)), replace(of, epistemic=0 * of.epistemic))
     with pytest.raises(ValueError, match="not positive definite"):
-        fit_shape_size(np.ones((10, 3)), replace(of, aleatoric=0 * of.aleatoric))
+        fit_shape_size(np.ones((10, 3)), replace(of, aleatoric=of.aleatoric * [[1, 0, 0], [0, 0, 0], [0, 0, 1]]))
     with pytest.raises(ValueError, match="is no scale"):
         fit_shape_size(np.zeros((10, 3)), of)
 
@@ -160,10 +195,11 @@ def test_spread_of_few_members_gets_ellipsoids():
 
 
 def test_new_data_with_a_larger_spread_are_covered():
-    calibration = fit_calibration(residuals(TRUE, 300))
-    known = residuals(TRUE, 300, seed=5)
+    form = replace(TRUE, degree=DEGREE)
+    calibration = fit_calibration(residuals(form, 300))
+    known = residuals(form, 300, seed=5)
     wide = ForceSpread(9 * spread_of(known).epistemic, known.forces_aleatoric, 9 * known.forces_nearby)
-    hot = replace(known, forces=3 * known.forces, forces_covariance=wide.epistemic + wide.aleatoric, forces_nearby=wide.nearby)
+    hot = replace(known, forces=3**DEGREE * known.forces, forces_covariance=wide.epistemic + wide.aleatoric, forces_nearby=wide.nearby)
     scaled = calibration.scaled(hot)
     for level in (0.68, 0.9, 0.95):
         assert coverage(scaled.forces, scaled.forces_std, level) == pytest.approx(level, abs=0.02)
@@ -178,7 +214,12 @@ def test_prediction_and_residuals_are_scaled_alike():
     p = replace(
         several, forces_covariance_epistemic=of.epistemic, forces_covariance_aleatoric=of.aleatoric, forces_nearby=raw.forces_nearby
     )
-    np.testing.assert_allclose(calibration.apply(p).forces_covariance, calibration.scaled(raw).forces_covariance, rtol=1e-9)
+    after = calibration.apply(p)
+    np.testing.assert_allclose(after.forces_covariance, calibration.scaled(raw).forces_covariance, rtol=1e-9)
+    assert after.forces_nearby is None  # a calibration is applied once
+    unsplit = replace(p, forces_covariance_epistemic=None, forces_covariance_aleatoric=None, forces_covariance_unsplit=of.epistemic)
+    expected = calibration.forces.form.total(ForceSpread(of.epistemic, None, raw.forces_nearby))
+    np.testing.assert_allclose(calibration.apply(unsplit).forces_covariance, expected, rtol=1e-9)
     factor = calibration.apply(replace(p, forces_nearby=None))  # of who does not tell the surroundings
     np.testing.assert_allclose(factor.forces_covariance, calibration.forces.scale * p.forces_covariance)
 
@@ -191,7 +232,7 @@ def test_storage():
     assert from_dict(json.loads(json.dumps(to_dict(endless), allow_nan=False))) == endless
     older = {name: value for name, value in state["forces"].items() if name not in ("form", "held_back")}
     assert from_dict(state | {"forces": older}).forces.form is None
-    for name, value in (("own", -1.0), ("shape", float("nan")), ("scale", 0.0), ("degree", None)):
+    for name, value in (("own", -1.0), ("own", 1.3), ("shape", float("nan")), ("scale", 0.0), ("floor", -1.0), ("degree", None)):
         spoilt = state["forces"] | {"form": state["forces"]["form"] | {name: value}}
         with pytest.raises(ValueError, match="calibrate the model again"):
             from_dict(state | {"forces": spoilt})
@@ -236,6 +277,13 @@ def test_the_calculator_applies_it(tiny_model):
     results = atoms.calc.get_property("forces_covariance", atoms)
     of = ForceSpread(raw.forces_covariance_epistemic, raw.forces_covariance_aleatoric, raw.forces_nearby)
     np.testing.assert_allclose(results, TRUE.total(of), rtol=1e-9)
+    single = RACECalculator(tiny_model, dtype="float32")
+    single.calibration = made()
+    np.testing.assert_allclose(single.get_property("forces_covariance", atoms), results, rtol=1e-2, atol=1e-3 * np.abs(results).max())
+    other = molecule("CH4")
+    (both,) = atoms.calc.raw_predictions([atoms, other])  # one batch
+    each = [made().apply(RACECalculator(tiny_model, calibrated=False).prediction(one)).forces_covariance for one in (atoms, other)]
+    np.testing.assert_allclose(made().apply(both).forces_covariance, np.concatenate(each), rtol=1e-7, atol=1e-12)
     parts = sum(atoms.calc.results[f"forces_covariance_{part}"] for part in ("epistemic", "aleatoric"))
     np.testing.assert_allclose(parts, results, rtol=1e-9)
     np.testing.assert_allclose(atoms.calc.results["bald_forces"], raw.bald_forces)
