@@ -90,17 +90,25 @@ def factors(known, others: dict) -> dict:
     if known.energy_variance is None:
         return {}
     one, two = variance_scale(known.energy, known.energy_variance), fit_calibration(known)
-    found = {"one": one, "epistemic": two.energy.epistemic, "aleatoric": two.energy.aleatoric}
+    c_e, c_a = two.energy.epistemic, two.energy.aleatoric
+    found = {"one": one, "epistemic": c_e, "aleatoric": c_a, "energy": two.energy.way, "forces": two.forces and two.forces.way}
     for name, raw in {"known": known, **others}.items():
         found[name] = [
             gaussian_nll(raw.energy, raw.energy_variance),
             gaussian_nll(raw.energy, one * raw.energy_variance),
+            gaussian_nll(raw.energy, _of_parts(raw, c_e, c_a)),
             gaussian_nll(raw.energy, two.scaled(raw).energy_variance),
         ]
         if known.forces_covariance is not None and two.forces.ellipsoids is not None:
             c = covariance_scale(known.forces, known.forces_covariance)
-            found[f"{name} forces"] = [vector_nll(raw.forces, raw.forces_covariance), vector_nll(raw.forces, c * raw.forces_covariance)]
+            ways = raw.forces_covariance, c * raw.forces_covariance, two.scaled(raw).forces_covariance
+            found[f"{name} forces"] = [vector_nll(raw.forces, covariance) for covariance in ways]
     return found
+
+
+def _of_parts(raw, epistemic: float, aleatoric: float) -> np.ndarray:
+    noise = 0.0 if raw.energy_aleatoric is None else raw.energy_aleatoric
+    return epistemic * (raw.energy_variance - noise) + aleatoric * noise
 
 
 def measured(predictor, sets: dict) -> dict:
@@ -164,8 +172,8 @@ def table(results: dict, known: str, others: tuple[str, ...]) -> str:
 
 
 def factor_table(results: dict, known: str, others: tuple[str, ...]) -> str:
-    """Mean NLL of energies without factor, with one, and with one for each part; posteriors whose two factors differ."""
-    lines = ["| posterior | data | not calibrated | one factor | one for each part |\n|---|---|---|---|---|"]
+    """Mean NLL of energies without factor, with one, with one for each part, and as they are calibrated; where the factors differ."""
+    lines = ["| posterior | data | not calibrated | one factor | one for each part | calibrated |\n|---|---|---|---|---|---|"]
     for row, found in results.items():
         f = found["factors"]
         if f and f["epistemic"] != f["aleatoric"]:

@@ -1,8 +1,8 @@
 """Coverage of conformal intervals of energies, by simulation: python benchmarks/conformal_coverage.py
 
 Known truth: σ²_e log-normal, σ²_a constant, errors Gaussian with the variance 2 σ²_e + 0.3 σ²_a. n structures calibrate, then the share
-of new ones inside E ± q σ is counted, σ and q of the calibration; mean over many calibrations. "two factors" has both parts, "one
-factor" the spread alone.
+of new ones inside E ± q σ is counted, σ and q of the calibration (factors, or the size of the spread, as `fit_calibration` chooses); mean
+over many calibrations. "both parts" has an aleatoric part, "spread alone" has none.
 """
 
 import numpy as np
@@ -45,7 +45,7 @@ given = arguments(__doc__, times=3000)
 found = {}
 for n in (10, 20, 50, 100):
     found[f"{n}: promised at least"] = float(np.ceil((n + 1) * LEVELS[1]) / (n + 1))
-    for name, parts in (("one factor", False), ("two factors", True)):
+    for name, parts in (("spread alone", False), ("both parts", True)):
         mean, error = coverage(n, 1, given.times, parts)
         found[f"{n}: {name}"], found[f"{n}: {name}, standard error"] = mean, error
 report(given, found)

@@ -9,9 +9,9 @@ c                   covariance_scale        mean dᵀ Σ⁻¹ d / k, minimises t
 c                   size_scale              Σ d² / Σ σ², for the spread of members
 =================== ======================= ===========================================================
 
-The scale of forces is one number, so that c Σ stays positive definite and turns with the molecule, c QΣQᵀ; that of energies is
-one for each part of the variance, because the aleatoric part is often much too large and would, with one number, take
-the epistemic part down with it, the only one that grows out of distribution (`docs/calibration.md` has both measured).
+Factors are one of two ways to recalibrate; the other is `shape_size` and `energy_size`. That of forces is one number, so that c Σ stays
+positive definite and turns with the molecule, c QΣQᵀ; that of energies is one for each part of the variance, because the aleatoric part is
+often much too large and would, with one number, take the epistemic part down with it, the only one that grows out of distribution.
 """
 
 import numpy as np

@@ -78,3 +78,11 @@ def test_a_finished_model_has_them(tmp_path, posterior):
         assert np.mean(squares) / 3 == pytest.approx(1.0, rel=0.02)
     else:  # of the mean, which is better than the members
         assert 0.3 < np.mean(squares) / 3 < 1.1
+
+
+@pytest.mark.parametrize("posterior", ["swag", "ivon"])
+def test_draws_around_other_weights_keep_theirs(tmp_path, posterior):
+    config = load_config(write_run(tmp_path, posterior=posterior, members=4, training__epochs=8, **ENOUGH))
+    prepared = prepare(config, tmp_path)
+    finish(config, prepared, train(config, prepared, tmp_path / "out", CPU, resume=False), tmp_path / "out", CPU)
+    assert "spread_factors" not in load_checkpoint(tmp_path / "out").training
