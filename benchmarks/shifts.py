@@ -3,8 +3,8 @@
     python benchmarks/shifts.py --molecule CH3CH2OH --out runs/shifts [--epochs 60]
 
 Samples MD with GFN2-xTB (`race_calc.label.sampling`), trains ten members on 450 frames at 300 K (`configs/3bpa.yaml`), calibrates with 50
-others and prints, for each degree of shape × size, coverage and likelihood of the forces at each temperature. Goes on where it was
-stopped. Needs the extra `xtb`. The differences and predicted parts are left in OUT/MOLECULE/residuals.npz.
+others and prints coverage, likelihood and d² at each temperature, of forces for each degree of shape × size, and of energies. Goes on
+where it was stopped. Needs the extra `xtb`. The differences and predicted parts are left in OUT/MOLECULE/residuals.npz.
 """
 
 from dataclasses import fields
@@ -31,8 +31,10 @@ from race_calc.train.files import STATE_FILE
 from race_calc.train.finish import finish
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
+from race_calc.uncertainty.calibration_energy import energy_spread_of
 from race_calc.uncertainty.calibration_forces import spread_of
-from race_calc.uncertainty.metrics import LEVELS, coverage, mahalanobis, vector_nll
+from race_calc.uncertainty.energy_size import fit_energy_size
+from race_calc.uncertainty.metrics import LEVELS, coverage, gaussian_nll, mahalanobis, vector_nll
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.shape_size import fit_shape_size
 
@@ -40,6 +42,7 @@ METHOD, CPU = Method("gfn2-xtb"), torch.device("cpu")
 BASE = Path(__file__).parent / "configs" / "3bpa.yaml"
 SETS = {"train": (300.0, 500, 0), "300": (300.0, 200, 1), "600": (600.0, 200, 2), "1200": (1200.0, 200, 3)}  # K, frames, seed
 DEGREES = (0.0, 0.9, 1.0, 1.1, 1.2, 1.3)
+EXPONENTS = ((1.0, 1.0), (1.2, 1.3), (1.4, 1.5), (1.6, 1.7))  # of energies: of the spread of energies, of forces
 
 
 def labelled(name: str, folder: Path) -> None:
@@ -91,6 +94,18 @@ def line(name: str, degree: float, found: dict[str, Residuals]) -> str:
     return f"| {name} | {degree:g} | {form.shape:.2f} | {form.own:.2f} | {' | '.join(cells)} |"
 
 
+def energy_line(name: str, exponents: tuple[float, float], found: dict[str, Residuals]) -> str:
+    known = found["calibration"]
+    form = fit_energy_size(known.energy, energy_spread_of(known), exponents=dict(zip(("energies", "forces"), exponents)))
+    cells = []
+    for kind in list(SETS)[1:]:
+        new = found[kind]
+        variance = form.variance(energy_spread_of(new))
+        inside = "/".join(f"{100 * coverage(new.energy, np.sqrt(variance), level):.0f}" for level in LEVELS)
+        cells.append(f"{inside} | {gaussian_nll(new.energy, variance):.2f} | {np.mean(new.energy**2 / variance):.2f}")
+    return f"| {name} | {exponents[0]:g}, {exponents[1]:g} | {' | '.join(cells)} |"
+
+
 if __name__ == "__main__":
     given = arguments(__doc__, molecule="CH3CH2OH", out="runs/shifts", epochs=60)
     torch.set_num_threads(1)
@@ -106,3 +121,6 @@ if __name__ == "__main__":
     print("| molecule | degree | b | g |" + " 68/90/95 % | NLL | d² |" * 3)
     for degree in DEGREES:
         print(line(given.molecule, degree, found), flush=True)
+    print("| molecule | exponents of energies |" + " 68/90/95 % | NLL | d² |" * 3)
+    for exponents in EXPONENTS:
+        print(energy_line(given.molecule, exponents, found), flush=True)

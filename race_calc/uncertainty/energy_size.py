@@ -10,6 +10,7 @@ Neither alone will do: ten members tell their own variance badly, and forces van
 is fixed, as for forces; each c is that of the largest likelihood, and so is one for both.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,9 @@ class EnergySize:
         return np.asarray(np.mean([source.variance(spread) for source in known], axis=0))
 
 
-def fit_energy_size(difference: np.ndarray, spread: EnergySpread, by_size: bool = False) -> EnergySize:
+def fit_energy_size(
+    difference: np.ndarray, spread: EnergySpread, by_size: bool = False, exponents: Mapping[str, float] = EXPONENTS
+) -> EnergySize:
     """Of differences (B,) in eV. `by_size`: each c makes the mean of σ² that of their squares, where all of a variance is the spread of
     members (`race_calc.uncertainty.scaling.size_scale`). Raises ValueError where members do not differ, or the differences are all zero.
     """
@@ -69,7 +72,7 @@ def fit_energy_size(difference: np.ndarray, spread: EnergySpread, by_size: bool 
     for name, values in typical.items():
         if not (values > 0).any():
             raise ValueError(f"the members do not differ in their {name}: there is no size")
-        one = Source(name, 1.0, EXPONENTS[name], FLOOR * float(np.median(values[values > 0])))
+        one = Source(name, 1.0, exponents[name], FLOOR * float(np.median(values[values > 0])))
         plain.append(_scaled(one, _scale(difference, one.variance(spread), by_size)))
     both = _scale(difference, EnergySize(tuple(plain)).variance(spread), by_size)
     return EnergySize(tuple(_scaled(source, both) for source in plain))
