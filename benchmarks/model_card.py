@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from common import MODEL, arguments, report
 from split import SLICE, test
 
@@ -20,8 +21,10 @@ from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
+from race_calc.uncertainty.bootstrap import mean_interval
 from race_calc.uncertainty.decisions import default_scores
 from race_calc.uncertainty.detection import auroc
+from race_calc.uncertainty.metrics import LEVELS, mahalanobis
 
 BAD, WORSE = 3.0, 5.0  # times the force RMSE of id_300K
 
@@ -33,14 +36,22 @@ def frame_rmse(found: Assessment) -> np.ndarray:
 
 
 def row(name: str, found: Assessment, whole) -> str:
-    """Errors, mean σ, coverage of 68 and 95 % intervals, and likelihood."""
+    """Errors, mean σ, coverage of 68, 90 and 95 % intervals, and likelihood."""
     e, f = found.evaluation.energy, found.evaluation.forces
-    cover = [" / ".join(f"{100 * quality.coverage[level]:.0f}" for level in (0.68, 0.95)) for quality in (e, f)]
+    cover = [" / ".join(f"{100 * quality.coverage[level]:.0f}" for level in LEVELS) for quality in (e, f)]
     every = "" if whole is None else f" ({1e3 * whole.energy.rmse:.1f} / {1e3 * whole.forces.rmse:.1f})"
     errors = f"{1e3 * e.rmse:.1f} / {1e3 * f.rmse:.1f}{every} | {1e3 * e.mae:.1f} / {1e3 * f.mae:.1f}"
     rank = f" | {found.rank[0]:.2f} ({found.rank[1]:.2f})" if found.rank else " | "
     spread = f"{1e3 * e.sigma:.1f} / {1e3 * f.sigma:.1f} | {cover[0]} | {cover[1]} | {e.nll:.2f} / {f.nll:.2f}"
     return f"| `{name}` | {found.evaluation.structures} | {errors} | {spread}{rank} |"
+
+
+def squares(found: Assessment) -> str:
+    """Mean dᵀΣ⁻¹d/3 of all atoms and of each element, with 95 % intervals over resampled structures: 1 where Σ is right."""
+    raw, each = found.residuals, mahalanobis(found.residuals.forces, found.residuals.forces_covariance) / 3
+    groups = {"all": np.ones(len(each), dtype=bool)} | {chemical_symbols[z]: raw.numbers == z for z in np.unique(raw.numbers)}
+    told = {name: mean_interval(each[own], raw.frame[own]) for name, own in groups.items()}
+    return ", ".join(f"{name} {one.value:.2f} ({one.low:.2f}–{one.high:.2f})" for name, one in told.items())
 
 
 def seen(found: dict[str, Assessment], thresholds: dict[str, float]) -> dict[str, float]:
@@ -89,5 +100,6 @@ if __name__ == "__main__":
                 results |= {f"RMSE {kind} {name}": 1e3 * quality.rmse, f"MAE {kind} {name}": 1e3 * quality.mae}
             before, after = one.before_quality, one.after_quality
             errors = {k: [f"{q[k].calibration_error.value:.3f}" for q in (before, after) if k in q] for k in before}
+            print("   dᵀΣ⁻¹d/3:", squares(one))
             print("   calibration errors", {k: " → ".join(v) for k, v in errors.items()})
     report(given, results | seen(found, thresholds))
