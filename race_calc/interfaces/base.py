@@ -40,6 +40,7 @@ class PredictingCalculator(Calculator):
     """
 
     model_hash: str | None = None
+    _near: SkinList | None = None  # pairs within REACH, where `_surrounded` needed them
 
     def __init__(
         self,
@@ -55,7 +56,6 @@ class PredictingCalculator(Calculator):
         self.calibration = calibration
         self._thresholds = dict(thresholds or {})
         self._prediction: Any = None  # the Prediction of the current atoms
-        self._near: SkinList | None = None  # pairs within REACH, where `_surrounded` needed them
 
     def _raw(self, atoms: Atoms) -> Prediction:
         """The Prediction of one structure, as the potential is, without a calibration. Raises ValueError where there is none."""
