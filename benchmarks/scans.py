@@ -1,7 +1,7 @@
 """Whether σ grows with the error along a scan: bonds stretched and compressed, dihedrals turned, a molecule flattened against a wall.
 
     python benchmarks/shifts.py --molecule CH3CH2OH --out runs/shifts       makes the model and its data, GFN2-xTB at 300 K
-    python benchmarks/scans.py --run runs/shifts/CH3CH2OH --figures docs/figures/scans
+    python benchmarks/scans.py --run runs/shifts/CH3CH2OH --figure docs/figures/scans.png
 
 The truth is GFN2-xTB, which labelled the training. The model is calibrated with its 50 validation frames. Prints, for each scan, Spearman's
 rank correlation of σ and error along it, of forces (root mean square over atoms and components) and of energies (against the relaxed
@@ -118,25 +118,29 @@ def measured(values: np.ndarray, at: Callable[[float], Atoms], calculator: RACEC
     return {"values": values, "error": error, "sigma": sigma, "energy": energy, "energy_sigma": energy_sigma, "inside": inside.mean()}
 
 
-def draw(name: str, molecule_name: str, found: dict, out: Path) -> None:
-    figure = Figure(figsize=(3.4, 2.6), layout="constrained")
+def draw(title: str, found: dict[str, dict], out: Path) -> None:
+    """A panel for each scan."""
+    figure = Figure(figsize=(7.2, 2.2 * -(-len(found) // 3)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.semilogy(found["values"], 1e3 * found["error"], color=VERMILION, label="error")
-    axes.semilogy(found["values"], 1e3 * found["sigma"], color=BLUE, label="σ")
-    unit = "Å" if name.startswith("bond") else "degrees" if name == "dihedral" else "height over that at rest"
-    axes.set_xlabel(f"{name}, {unit}", fontsize=8)
-    axes.set_ylabel("forces, RMS, meV/Å", fontsize=8)
-    axes.set_title(molecule_name, fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
-    out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out / f"{molecule_name}-{name.replace(' ', '-').replace('–', '-')}.png", dpi=150)
+    panels = figure.subplots(-(-len(found) // 3), 3, squeeze=False).ravel()
+    for axes in panels[len(found) :]:
+        axes.set_visible(False)
+    for axes, (name, one) in zip(panels, found.items()):
+        axes.semilogy(one["values"], 1e3 * one["error"], color=VERMILION, label="error")
+        axes.semilogy(one["values"], 1e3 * one["sigma"], color=BLUE, label="σ")
+        unit = "Å" if name.startswith("bond") else "degrees" if name == "dihedral" else "height / that at rest"
+        axes.set_xlabel(f"{name}, {unit}", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(fontsize=8, frameon=False)
+    figure.supylabel("forces, RMS, meV/Å", fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=150)
 
 
 if __name__ == "__main__":
-    given = arguments(__doc__, run="runs/shifts/CH3CH2OH", figures="")
+    given = arguments(__doc__, run="runs/shifts/CH3CH2OH", figure="")
     run, truth = Path(given.run), Method("gfn2-xtb").calculator()
     atoms = molecule(run.name)
     atoms.calc = truth
@@ -146,13 +150,14 @@ if __name__ == "__main__":
     calculator.calibration = calibration
     zero = calculator.get_property("energy", atoms), atoms.get_potential_energy()
     atoms.calc = None
-    results, ranks = {}, []
+    results, ranks, drawn = {}, [], {}
     for name, (values, at) in scans(atoms).items():
         found = measured(values, at, calculator, truth, zero)
         ranks.append(float(spearmanr(found["sigma"], found["error"])[0]))
         results[f"{name}, rank of force σ and error"] = ranks[-1]
         results[f"{name}, rank of energy σ and error"] = float(spearmanr(found["energy_sigma"], found["energy"])[0])
         results[f"{name}, forces inside 90 %"] = float(found["inside"])
-        if given.figures:
-            draw(name, run.name, found, Path(given.figures))
+        drawn[name] = found
+    if given.figure:
+        draw(f"{run.name}, trained at 300 K with GFN2-xTB", drawn, Path(given.figure))
     report(given, results | {"median rank of forces": float(np.median(ranks)), "worst": float(min(ranks))})
