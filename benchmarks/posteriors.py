@@ -9,7 +9,6 @@ interrupted. Rows of single models are means over the members of the ensemble be
 """
 
 import json
-import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import arguments, interleaved, start
-from runs import CASES, CPU, POST_HOC, ROWS, configuration, make
+from runs import CASES, CPU, POST_HOC, ROWS, make, minutes
 
 from race_calc.data.dataset import read_dataset
 from race_calc.data.graph import from_atoms
@@ -27,8 +26,6 @@ from race_calc.model.hardware import keep_freed_memory
 from race_calc.model.parameters import select_members, shares_trunk
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
-from race_calc.train.loop import train
-from race_calc.train.prepare import prepare
 from race_calc.uncertainty.detection import auroc
 
 SETS = ("id_300K", "ood_600K", "ood_1200K")
@@ -64,19 +61,8 @@ def summary(rows: list[dict]) -> dict[str, tuple[float, float] | None]:
     return out
 
 
-def costs(data: Path, runs: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds of one training epoch of every case, and milliseconds of a step, each in one interleaved run."""
-
-    def epoch(case: str):
-        config = configuration(case, BASE, epochs=1, warmup_epochs=0)
-        prepared = prepare(config, data)
-
-        def run():
-            with tempfile.TemporaryDirectory() as folder:
-                train(config, prepared, Path(folder), CPU, resume=False)
-
-        return run
-
+def costs(runs: Path, rounds: int) -> dict[str, float]:
+    """Milliseconds of a step, all in one interleaved run."""
     steps = {}
     graph = from_atoms(start(300.0, 0), 5.0)
     for row, (run, kind) in ROWS.items():
@@ -87,10 +73,13 @@ def costs(data: Path, runs: Path, rounds: int) -> dict[str, dict[str, float]]:
         if shares_trunk(checkpoint.parameters):
             cheap = load_stack(checkpoint, torch.float64, CPU, forces_epistemic=False)
             steps[f"{row}, forces_epistemic=False"] = lambda s=cheap: s.predict(graph)
-    return {
-        "step, ms": interleaved(steps, 10 * rounds),
-        "epoch, s": {name: ms / 1e3 for name, ms in interleaved({case: epoch(case) for case in CASES}, rounds, 1).items()},
-    }
+    return interleaved(steps, 10 * rounds)
+
+
+def _minutes(runs: Path, run: str) -> str:
+    """Of the training, and of a fit after it."""
+    of = POST_HOC.get(run, (None,))[0]
+    return f"{minutes(runs / run):.1f}" if of is None else f"{minutes(runs / of):.1f} and {minutes(runs / run):.1f}"
 
 
 def cell(value: tuple[float, float] | None, digits: int) -> str:
@@ -111,14 +100,11 @@ def table(results: dict) -> str:
         pairs = [(f"NLL {{}} {s}", 2) for s in ("id_300K", "ood_1200K")] + [(f"CE {{}} {s}", 3) for s in ("id_300K", "ood_1200K")]
         cells = [" / ".join(cell(found[key.format(k)], digits) for k in "EF") for key, digits in [*pairs, ("AUROC {}", 3)]]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    if "costs" in results:
-        step, epoch = results["costs"]["step, ms"], results["costs"]["epoch, s"]
-        lines += ["", "| posterior | step, ms | over one MSE model | training, minutes |\n|---|---|---|---|"]
+    if "step, ms" in results:
+        step = results["step, ms"]
+        lines += ["", "| posterior | step, ms | over one MSE model | training, CPU minutes |\n|---|---|---|---|"]
         for name, ms in step.items():
-            run = ROWS[name.split(",")[0]][0]
-            base = POST_HOC.get(run, (run,))[0]
-            minutes = epoch[base] * results["epochs"] / 60
-            lines.append(f"| {name} | {ms:.1f} | {ms / step['MSE']:.2f} | {minutes:.0f}{' and the fit' * (run in POST_HOC)} |")
+            lines.append(f"| {name} | {ms:.1f} | {ms / step['MSE']:.2f} | {results['minutes'][name.split(',')[0]]} |")
     return "\n".join(lines) + "\n"
 
 
@@ -132,7 +118,6 @@ if __name__ == "__main__":
     sets = {name: read_dataset(data / f"{name}.xyz") for name in SETS}
     path = runs / "posteriors.json"
     results = json.loads(path.read_text()) if path.exists() else {"rows": {}}
-    results["epochs"] = configuration("de-jef", BASE).training.epochs
     for row, (run, kind) in ROWS.items():
         if run not in wanted or row in results["rows"]:
             continue
@@ -142,7 +127,8 @@ if __name__ == "__main__":
         results["rows"][row] = summary([measured(one, sets) for one in stacks])
         path.write_text(json.dumps(results, indent=1))
     if given.times:
-        results["costs"] = costs(data, runs, given.times)
+        results["step, ms"] = costs(runs, given.times)
+        results["minutes"] = {row: _minutes(runs, run) for row, (run, _) in ROWS.items()}
     results["rows"] = {row: results["rows"][row] for row in ROWS if row in results["rows"]}
     path.write_text(json.dumps(results, indent=1))
     (runs / "posteriors.md").write_text(table(results))

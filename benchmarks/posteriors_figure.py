@@ -29,10 +29,10 @@ for axes, kind, label in ((panels[0], "RMSE F", "force error, RMSE, meV/Å"), (p
         axes.plot(*zip(*pairs), marker, color=colour, markersize=4.5, label=legend)
     axes.set_xscale("log")
     axes.set_xlabel(label, fontsize=8)
-panels[0].xaxis.set_major_locator(FixedLocator([20, 50, 100, 200, 500]))
+panels[0].xaxis.set_major_locator(FixedLocator([10, 20, 50, 100, 200, 500]))
 panels[0].xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
 panels[0].xaxis.set_minor_locator(NullLocator())
-step = results["costs"]["step, ms"]
+step = results["step, ms"]
 for row, y in zip(rows, heights):
     panels[2].plot(step[row] / step["MSE"], y, "o", color="0.25", markersize=4.5)
     cheap = f"{row}, forces_epistemic=False"

@@ -57,7 +57,7 @@ def doubts(calibration: Calibration, raw: Residuals) -> list[str]:
     warnings, scaled = [], calibration.scaled(raw)
     if scaled.energy_variance is not None:
         warnings += other_level(raw)
-        by_size = raw.energy_members is not None and calibration.energy is not None and calibration.energy.form is None
+        by_size = raw.energy_members is not None
         squared = scaled.energy**2 / (1.0 if by_size else scaled.energy_variance)
         warnings += _one_decides("energies", squared, np.arange(len(raw)), by_size)
     if scaled.forces_covariance is not None and calibration.forces is not None:

@@ -41,6 +41,7 @@ class StackPosterior:
     `paired`: the sets are draws in antithetic pairs. `centered`: `parameters` has one row more, the first, which gives the means.
     `folded`: `parameters` has the mean of the sets and one set of each pair (`race_calc.posterior.pairs`). `forces_closed_form`: the
     spread of the sets is that of `last_layer`, not of a sample of it. `baseline`: what is added to the network, or None.
+    `forces_optional`: the posterior can be loaded without the forces of every member, and what is calibrated must hold either way.
     """
 
     model: Race
@@ -55,6 +56,7 @@ class StackPosterior:
     folded: bool = False
     forces_closed_form: bool = False
     baseline: Baseline | None = None
+    forces_optional: bool = False
 
     @property
     def members(self) -> int:
@@ -77,7 +79,7 @@ class StackPosterior:
             outputs = self._outputs(layout)
             outputs = unfolded(outputs) if self.folded else outputs
         found = self._prediction(outputs, graph, None if self.baseline is None else self.baseline(graph))
-        found = replace(found, forces_optional=shares_trunk(self.parameters))
+        found = replace(found, forces_optional=self.forces_optional)
         return with_surroundings(found, graph, self.model.plan.config.cutoff)
 
     def _outputs(self, layout: Layout) -> Outputs:
@@ -193,6 +195,7 @@ def load_stack(
         fold,
         forces_epistemic and is_closed_form(checkpoint.parameters, checkpoint.last_layer),
         added,
+        shares_trunk(checkpoint.parameters),
     )
 
 

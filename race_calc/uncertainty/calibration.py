@@ -6,7 +6,7 @@ quantity            variable                from
 c_e, c_a            energy.epistemic, …     `part_scales`: σ² = σ²_e + σ²_a → c_e σ²_e + c_a σ²_a
 c_F                 forces.scale            `covariance_scale`: Σ → c_F Σ
 c, b, g             forces.form             `fit_shape_size`, in place of c_F where held-back structures like it better
-c, q                energy.form             `fit_energy_size`, in place of c_e and c_a likewise
+c                   energy.form             `fit_energy_size`, in place of c_e and c_a likewise
 c_e = c_a, c_F                              `size_scale` where a variance is the spread of members and nothing else
 R_E, R_F            levels                  `fit_level_map` of Φ(d/σ), energies and force components, σ scaled
 R_χ                 ellipsoids              `fit_level_map` of F(dᵀ Σ⁻¹ d), F of χ²₃, Σ scaled

@@ -88,7 +88,8 @@ def fit_energy(raw: Residuals) -> EnergyCalibration | None:
     found = held_back(raw, {PARTS: _of_parts, SIZE: _of_size})
     plain = replace(_parts(raw), form=_size(raw) if prefers(found, PARTS, SIZE) else None, held_back=told(found))
     std = np.sqrt(plain.variance(raw)[0])
-    conformal = tuple(conformal_quantile(np.abs(raw.energy) / std, level) for level in LEVELS)
+    with np.errstate(divide="ignore", invalid="ignore"):  # members that agree exactly
+        conformal = tuple(conformal_quantile(np.abs(raw.energy) / std, level) for level in LEVELS)
     return replace(plain, levels=fit_level_map(gaussian_pit(raw.energy, std)), conformal=conformal)
 
 

@@ -6,8 +6,9 @@
 - `forces`: c Σ_i (e_i + floor) (ē_i + floor)^(q−1) over the atoms, with e and ē of `race_calc.uncertainty.shape_size`: a strained structure
   has errors wherever it is strained. Parts that are far from one another add up.
 
-Neither alone will do: ten members tell their own variance badly, and forces vanish in a perfect crystal whatever its energy is. q
-is fixed, as for forces; each c is that of the largest likelihood, and so is one for both.
+Neither alone will do: ten members tell their own variance badly, and forces vanish in a perfect crystal whatever its energy is. The
+first is not additive: energies of equal copies err alike, those of different parts do not, and V alone cannot tell. q is fixed, as
+for forces; each c is that of the largest likelihood, and so is one for both.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from race_calc.uncertainty.shape_size import floor_of
+
 EXPONENTS = {"energies": 1.4, "forces": 1.5}  # q: `benchmarks/shifts.py`, `docs/calibration.md`
-FLOOR = 0.01  # of the median over known structures or atoms
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ def fit_energy_size(
     for name, values in typical.items():
         if not (values > 0).any():
             raise ValueError(f"the members do not differ in their {name}: there is no size")
-        one = Source(name, 1.0, exponents[name], FLOOR * float(np.median(values[values > 0])))
+        one = Source(name, 1.0, exponents[name], floor_of(values))
         plain.append(_scaled(one, _scale(difference, one.variance(spread), by_size)))
     both = _scale(difference, EnergySize(tuple(plain)).variance(spread), by_size)
     return EnergySize(tuple(_scaled(source, both) for source in plain))

@@ -9,6 +9,7 @@ from race_calc.uncertainty.residuals import Residuals
 
 FOLDS = 5  # blocks of consecutive structures (those of an MD run are correlated), each held back once
 MATERIAL = 0.05  # nat: what a σ that is a quarter too large costs
+MOST = 1.0  # nat: what no doubt excuses
 Fit = Callable[[Residuals], Callable[[Residuals], np.ndarray]]  # known structures → (others → the NLL of each, (B,) nat)
 
 
@@ -44,8 +45,10 @@ def held_back(raw: Residuals, ways: Mapping[str, Fit]) -> dict[str, np.ndarray]:
 
 def prefers(found: Mapping[str, np.ndarray], plain: str, other: str, dimension: int = 1) -> bool:
     """Whether to take `other` in place of `plain`: unless `plain` is better by more than one standard error over the blocks, for most
-    structures, and by more than MATERIAL in each dimension. In doubt the one whose σ grows with the spread, as known structures cannot
-    tell what unknown ones need."""
+    structures, and by more than MATERIAL in each dimension; or by more than MOST in each.
+
+    In doubt the one whose σ grows with the spread, as known structures cannot tell what unknown ones need.
+    """
     if other not in found or not np.isfinite(found[other].mean()):
         return False
     if plain not in found or not np.isfinite(found[plain].mean()):
@@ -53,7 +56,7 @@ def prefers(found: Mapping[str, np.ndarray], plain: str, other: str, dimension: 
     loss = found[other] - found[plain]
     means = np.array([block.mean() for block in np.array_split(loss, FOLDS)])
     certain = loss.mean() > means.std(ddof=1) / np.sqrt(FOLDS) and np.median(loss) > 0
-    return not (certain and loss.mean() > MATERIAL * dimension)
+    return not (certain and loss.mean() > MATERIAL * dimension) and loss.mean() <= MOST * dimension
 
 
 def told(found: Mapping[str, np.ndarray]) -> tuple[Told, ...]:

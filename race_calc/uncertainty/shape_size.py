@@ -23,7 +23,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 DEGREE = 1.1  # p: `benchmarks/shifts.py`, `docs/calibration.md`
-FLOOR = 0.01  # of the median of e over known atoms
+FLOOR, ROUNDING = 0.01, 1e-6  # of the median of e over known atoms that have a spread: more than ROUNDING of the largest
 MOST_SHAPE, MOST_SPREAD = 1.5, 0.99  # of b; where the shape is that of the spread: fewer than four members span no space
 WORST = 1e12  # in place of a likelihood that is not finite
 
@@ -94,7 +94,7 @@ class _Known:
 def _known(spread: ForceSpread) -> _Known:
     aleatoric = spread.shapely
     values, axes = _axes(spread.epistemic if aleatoric is None else aleatoric)
-    return _Known(third(spread.epistemic), spread.nearby, None if aleatoric is None else third(aleatoric), values, axes)
+    return _Known(np.maximum(third(spread.epistemic), 0.0), spread.nearby, None if aleatoric is None else third(aleatoric), values, axes)
 
 
 def fit_shape_size(difference: np.ndarray, spread: ForceSpread, degree: float = DEGREE) -> ShapeSize:
@@ -107,7 +107,7 @@ def fit_shape_size(difference: np.ndarray, spread: ForceSpread, degree: float = 
         raise ValueError("the members do not differ: there is no size")
     if known.a is not None and not (known.values > 0).all():
         raise ValueError("an aleatoric part is not positive definite: it has no shape")
-    floor = FLOOR * float(np.median(known.e[known.e > 0]))
+    floor = floor_of(known.e)
     along = np.einsum("nij,ni->nj", known.axes, difference) ** 2
 
     def trial(x: np.ndarray) -> tuple[float, float]:
@@ -128,6 +128,11 @@ def fit_shape_size(difference: np.ndarray, spread: ForceSpread, degree: float = 
     if not 0.0 < scale < np.inf or lowest == WORST:
         raise ValueError(f"the mean squared error is {scale} predicted variances, which is no scale")
     return ShapeSize(scale, float(found.x[0]), float(found.x[1]), floor, degree)
+
+
+def floor_of(values: np.ndarray) -> float:
+    """FLOOR of the median of those that are not zero but for rounding."""
+    return FLOOR * float(np.median(values[values > ROUNDING * values.max()]))
 
 
 def third(covariance: np.ndarray) -> np.ndarray:

@@ -7,11 +7,15 @@ import pytest
 import small_run
 import torch
 from ase import units
+from ase.io import write
 from ase.md.verlet import VelocityVerlet
 from small_run import frame
 
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
+from race_calc.data.dataset import read_dataset
 from race_calc.data.graph import from_atoms
+from race_calc.evaluate.calibrate import calibrate
+from race_calc.evaluate.predict import predict_dataset, residuals_of
 from race_calc.model.layout import Numerics
 from race_calc.model.parameters import initialise, select_members, shares_trunk
 from race_calc.model.race import evaluate, layout_of
@@ -29,6 +33,8 @@ from race_calc.train.files import load_state
 from race_calc.train.finish import Request, finish, fit_posterior
 from race_calc.train.loop import Part, one_step, train
 from race_calc.train.prepare import prepare
+from race_calc.uncertainty.calibration_energy import energy_spread_of
+from race_calc.uncertainty.energy_size import fit_energy_size
 
 CPU = torch.device("cpu")
 HEAD = {"laplace": "mse"}
@@ -111,6 +117,25 @@ def test_without_the_forces_of_every_member(made, posterior):
     monitor = UncertaintyMonitor(VelocityVerlet(fast, units.fs), flagged=None)
     assert {c.name for c in monitor.criteria} == {"energy_uncertainty_per_atom_epistemic"}
     assert monitor.criteria[0].threshold == atoms.calc.thresholds["energy_uncertainty_per_atom_epistemic"]
+
+
+@pytest.mark.parametrize("posterior", ["llpr", "shallow-ensemble"])
+def test_a_calibration_holds_with_and_without_them(made, posterior, tmp_path):
+    write(tmp_path / "known.xyz", [frame(seed) for seed in range(100, 120)])
+    full, fast = RACECalculator(made[posterior]), RACECalculator(made[posterior], forces_epistemic=False)
+    full.calibration, _ = calibrate(full, read_dataset(tmp_path / "known.xyz"))
+    fast.calibration = replace(full.calibration, energy=replace(full.calibration.energy, form=_sized(full, tmp_path / "known.xyz")))
+    full.calibration = fast.calibration
+    assert [source.name for source in full.calibration.energy.form.sources] == ["energies"]
+    for name in ("energy_uncertainty", "energy_uncertainty_epistemic", "energy_uncertainty_aleatoric"):
+        assert fast.get_property(name, frame(3)) == pytest.approx(full.get_property(name, frame(3)), rel=1e-9), name
+
+
+def _sized(calculator, path):
+    """The size of energies, whatever held-back structures like better."""
+    data = read_dataset(path)
+    raw = residuals_of(predict_dataset(calculator, data), data)
+    return fit_energy_size(raw.energy, energy_spread_of(raw))
 
 
 def test_members_that_share_nothing_have_no_cheap_step(made):

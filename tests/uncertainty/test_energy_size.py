@@ -17,6 +17,7 @@ from race_calc.uncertainty.energy_size import EXPONENTS, EnergySize, EnergySprea
 from race_calc.uncertainty.held_back import FOLDS, held_back, prefers, told
 from race_calc.uncertainty.level_map import FLAT
 from race_calc.uncertainty.residuals import Residuals
+from race_calc.uncertainty.shape_size import third
 from race_calc.uncertainty.storage import from_dict, to_dict
 
 FORM = EnergySize((Source("energies", 0.7, 1.4, 1e-9), Source("forces", 0.3, 1.5, 1e-9)))
@@ -141,6 +142,16 @@ def test_a_prediction_that_lacks_something():
     np.testing.assert_allclose(calibration().apply(unsplit).energy_unsplit, calibration().apply(unsplit).energy_variance)
 
 
+def test_most_structures_may_be_perfect_crystals():
+    """Whose forces have a spread of nothing but rounding."""
+    raw = residuals(True, 40)
+    crystal = raw.frame % 5 > 0
+    e = np.where(crystal, 1e-32, third(raw.forces_covariance))
+    raw = replace(raw, forces_covariance=e[:, None, None] * np.eye(3), forces_nearby=np.where(crystal, 1e-32, raw.forces_nearby))
+    found = fit_calibration(raw).energy
+    assert np.sqrt(found.variance(raw)[0]).max() < 100 * np.abs(raw.energy).max()
+
+
 def test_members_that_agree_exactly(recwarn):
     """An isolated atom, of which every member says the same."""
     committee = Committee([LennardJones(sigma=s, rc=4.0) for s in (0.9, 0.91, 0.93)], calibration=calibration())
@@ -166,6 +177,7 @@ def test_in_doubt_not_the_plain_one():
     assert not prefers({"plain": noise, "other": noise + rng.normal(size=100) * 0.1 + 0.1}, "plain", "other")
     assert prefers({"plain": noise, "other": noise + 0.04}, "plain", "other")  # certain, and does not matter
     assert prefers({"plain": noise, "other": noise + 0.1}, "plain", "other", 3)
+    assert not prefers({"plain": noise, "other": noise + np.where(np.arange(100) < 3, 50.0, -0.1)}, "plain", "other")  # no doubt excuses it
     outlier = np.where(np.arange(100) == 3, 50.0, -0.1)
     assert prefers({"plain": noise, "other": noise + outlier}, "plain", "other")  # worse for one, better for most
     assert prefers({"plain": noise + np.inf, "other": noise}, "plain", "other")
