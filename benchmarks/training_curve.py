@@ -51,7 +51,7 @@ def draw(results: dict[str, dict], out: Path) -> None:
         axes.set_xlabel("CPU minutes of training, one thread", fontsize=8)
         axes.set_ylabel("force error, RMSE, meV/Å", fontsize=8)
         axes.xaxis.set_major_locator(FixedLocator(sorted({budget for rows in chosen.values() for budget in rows})))
-        axes.yaxis.set_major_locator(FixedLocator([5, 10, 20, 50, 100, 200, 500]))
+        axes.yaxis.set_major_locator(FixedLocator([5, 7, 10, 15, 20, 30, 40, 50, 70, 100, 150, 200, 300, 500]))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(plain))
             axis.set_minor_locator(NullLocator())
