@@ -30,6 +30,7 @@ from race_calc.uncertainty.energy_size import EnergySpread
 from race_calc.uncertainty.prediction import Prediction, available
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.shape_size import third
+from race_calc.uncertainty.surroundings import spread_of_forces
 from race_calc.uncertainty.thresholds import FEWEST
 
 
@@ -98,8 +99,7 @@ class Calibration:
         known, zero = available(prediction), np.zeros(len(prediction.energy))
         unsplit, aleatoric = prediction.energy_unsplit, prediction.energy_aleatoric
         spread = prediction.energy_epistemic if "energy_uncertainty_epistemic" in known else unsplit
-        forces, of_forces = None, prediction.forces_covariance_epistemic
-        of_forces = of_forces if "forces_covariance_epistemic" in known else prediction.forces_covariance_unsplit
+        forces, of_forces = None, spread_of_forces(prediction)
         if of_forces is not None and prediction.forces_nearby is not None and not prediction.forces_optional:
             forces = third(of_forces), prediction.forces_nearby
         told = None if spread is None else EnergySpread(spread, forces, prediction.batch)

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from race_calc.uncertainty.calibration_forces import spread_of
 from race_calc.uncertainty.conformal import ConformalQuantile, conformal_quantile
 from race_calc.uncertainty.energy_size import EnergySize, EnergySpread, fit_energy_size
 from race_calc.uncertainty.held_back import Told, held_back, prefers, told
@@ -71,10 +72,8 @@ def energy_spread_of(raw: Residuals) -> EnergySpread | None:
     """None without a variance."""
     if raw.energy_variance is None:
         return None
-    forces = None
-    if raw.forces_covariance is not None and raw.forces_nearby is not None and not raw.forces_optional:
-        own = raw.forces_covariance if raw.forces_aleatoric is None else raw.forces_covariance - raw.forces_aleatoric
-        forces = np.maximum(third(own), 0.0), raw.forces_nearby
+    spread = None if raw.forces_optional else spread_of(raw)
+    forces = None if spread is None else (np.maximum(third(spread.epistemic), 0.0), spread.nearby)
     return EnergySpread(np.maximum(raw.energy_variance - _aleatoric(raw), 0.0), forces, raw.frame)  # rounding
 
 

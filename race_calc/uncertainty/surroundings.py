@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from race_calc.uncertainty.prediction import Prediction
+from race_calc.uncertainty.shape_size import third
 
 if TYPE_CHECKING:
     from race_calc.data.graph import Graph
@@ -39,6 +40,5 @@ def with_surroundings(prediction: Prediction, graph: "Graph", reach: float = REA
     spread = spread_of_forces(prediction)
     if spread is None:
         return prediction
-    size = np.trace(spread, axis1=1, axis2=2) / 3
     distances = np.linalg.norm(graph.edge_vectors, axis=1)
-    return replace(prediction, forces_nearby=local_mean(size, graph.edge_index, distances, reach))
+    return replace(prediction, forces_nearby=local_mean(third(spread), graph.edge_index, distances, reach))
