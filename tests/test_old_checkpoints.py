@@ -48,6 +48,7 @@ def test_every_format_has_a_folder():
         "version-4-ensemble",
         "version-5-ensemble",
         "version-6-external",
+        "version-7-ensemble",
         "shipped/3bpa-de",
         "shipped/3bpa-llpr",
     ),

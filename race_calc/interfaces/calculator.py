@@ -42,6 +42,7 @@ class RACECalculator(PredictingCalculator):
     …_epistemic, …_aleatoric                        parts: between the members, predicted by them
     bald_energy                   float     nat     mutual information of prediction and parameters
     bald_forces                   (N,)      nat     the same, per atom
+    feature_distance              (N,)      -       from the atoms of the training, in last-layer features
     energies_members              (M,)      eV      only with `members=True`, never calibrated
     forces_members                (M, N, 3) eV/Å    only with `members=True`, never calibrated
     name of another output        (N, …) or …       mean over the members; `Prediction.extra` has its spread
@@ -143,7 +144,7 @@ def _check_charge(posterior: StackPosterior, atoms: Atoms) -> None:
 def offered(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> frozenset[str]:
     """All that the posterior can give; members and head decide. The stress needs a volume besides."""
     plan, noise, several = checkpoint.model.plan, checkpoint.noise is not None, checkpoint.members > 1
-    given = {"energies", "stress"}
+    given = {"energies", "stress"} | ({"feature_distance"} if checkpoint.feature_distance else set())
     given |= {"energy_epistemic"} if several else set()
     given |= {"energy_aleatoric"} if plan.output("energy_var") or noise else set()
     given |= {"forces_covariance_epistemic", "stress_covariance_epistemic"} if several and forces_epistemic else set()

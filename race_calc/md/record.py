@@ -55,6 +55,7 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     arrays forces_uncertainty_max (N,)     eV/Å     std along the longest principal axis
     arrays forces_covariance      (N, 9)   (eV/Å)²  total 3×3 covariance, row by row
     arrays bald_forces            (N,)     nat
+    arrays feature_distance       (N,)              from the atoms of the training
     info energy_uncertainty       float    eV       std of the total energy
     info bald_energy              float    nat
     info calibrated               bool              whether these uncertainties are calibrated
@@ -81,8 +82,9 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     if covariance is not None:
         frame.set_array(SIGMA, principal_std(covariance))
         frame.set_array("forces_covariance", covariance.reshape(-1, 9))
-    if "bald_forces" in prediction.available:
-        frame.set_array("bald_forces", prediction.bald_forces)
+    for name in ("bald_forces", "feature_distance"):
+        if name in prediction.available:
+            frame.set_array(name, prediction.value(name))
     for name in prediction.available & {"energy_uncertainty", "bald_energy"}:
         value: Any = prediction.value(name)
         frame.info[name] = float(value[0])

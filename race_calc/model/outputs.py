@@ -18,14 +18,15 @@ class Outputs:
     atom_energy  (M, N)         eV
     forces       (M, N, 3)      eV/Å     exact -dE/dr
     virial       (M, B, 3, 3)   eV       dE/dε of a symmetric strain; stress = virial / volume
-    features     (M, B, L)      eV       the energy is linear in them, see `Energies`; no gradient
+    features     (1, N, L)      eV       of the first member, see `Energies`; no gradient
     heads                                name of each output of the head → its tensor:
     energy_var   (M, B)         eV²      variance of the energy
     force_cov    (M, N, 3, 3)            what makes the covariance of a force: S of Σ = exp(S), in log (eV/Å)² (form
                                          `matrix-log`), or L of Σ = L Lᵀ + jitter, in eV/Å (`cholesky`)
     ============ ============== ======== =====================================================
 
-    Of members that share their trunk, forces and virial have one row, of the mean energy, and features too.
+    Of members that share their trunk, forces and virial have one row, of the mean energy. Where parts of a stack are evaluated by
+    themselves and joined, features have a row of each part.
     """
 
     energy: Tensor

@@ -89,8 +89,8 @@ class Energies:
     energy      (M, B)             eV
     atom_energy (M, N)             eV
     scalars     (layers, M, N, K)       outputs of every layer
-    features    (M, B, 64·layers)  eV   what the energy is linear in: energy = features · last-layer weights;
-                                        one row for a shared trunk
+    features    (1, N, 64·layers)  eV   of the first member, what its atom energies are linear in: features · last-layer
+                                        weights; no gradient
     tensors     (M, N, 5, K), None      2e outputs, mean over the layers
     =========== ================== ==== ==================================================================
     """
@@ -110,8 +110,8 @@ def energies_of(model: Race, parameters: Parameters, around: Geometry, detached:
     atom_energy = scalars[..., 0] if around.training else scalars[..., 0].double()
     atom_energy = atom_energy.sum(0) * model.scale  # sum over layers
     energy = sum_by_index(atom_energy, layout.batch, layout.n_structures)
-    total = energy.sum() * (len(hidden) / len(energy))
-    features = sum_by_index(hidden.detach(), layout.batch, layout.n_structures) * (model.scale / READOUT_HIDDEN**0.5)
+    total = energy.sum() * (len(hidden[0]) / len(energy))  # rows of a shared trunk: one
+    features = torch.cat([layer[:1].detach() for layer in hidden], dim=-1) * (model.scale / READOUT_HIDDEN**0.5)
     return Energies(total, energy, atom_energy, scalars, features, tensors)
 
 
@@ -130,12 +130,12 @@ def outputs_of(
         heads[output.name] = sum_by_index(value, layout.batch, layout.n_structures) if total else value[:, layout.rank]
     forces, virial = derivatives
     energy, atom_energy = keep(energies.energy), keep(energies.atom_energy)[:, layout.rank]
-    return Outputs(energy, atom_energy, forces[:, layout.rank], virial, energies.features, heads)
+    return Outputs(energy, atom_energy, forces[:, layout.rank], virial, energies.features[:, layout.rank], heads)
 
 
-def _readouts(model: Race, parameters: Parameters, around: Geometry, detached: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+def _readouts(model: Race, parameters: Parameters, around: Geometry, detached: bool) -> tuple[Tensor, Tensor | None, list[Tensor]]:
     """Scalars of every layer (layers, M, N, K); the 2e components (M, N, 5, K), mean over the layers, or None; the last-layer
-    features of all layers (M, N, 64·layers)."""
+    features of every layer (M, N, 64)."""
     embedding = parameters["embedding"] / len(model.species) ** 0.5
     features = [embedding[:, around.layout.species, None, :]]  # (M, N, 1, F)
     of_layers, tensors, last_features = [], [], []
@@ -146,10 +146,10 @@ def _readouts(model: Race, parameters: Parameters, around: Geometry, detached: b
         last_features.append(last)
         if "2e" in columns:
             tensors.append(columns["2e"])
-    scalars, hidden = torch.stack(of_layers), torch.cat(last_features, dim=-1)
+    scalars = torch.stack(of_layers)
     width = model.plan.columns("2e")
     if not width:
-        return scalars, None, hidden
+        return scalars, None, last_features
     # the mean is over all layers: where 2e is out of reach its output is zero
-    total = torch.stack(tensors).sum(0) if tensors else hidden.new_zeros(*hidden.shape[:2], 5, width)
-    return scalars, total / len(scalars), hidden
+    total = torch.stack(tensors).sum(0) if tensors else scalars.new_zeros(*last_features[0].shape[:2], 5, width)
+    return scalars, total / len(scalars), last_features

@@ -34,12 +34,13 @@ from race_calc.posterior.manifest import (
     sha256,
     write_manifest,
 )
-from race_calc.posterior.weights import CENTER, LAST_LAYER_COVARIANCE, read_weights
+from race_calc.posterior.weights import CENTER, DISTANCE, LAST_LAYER_COVARIANCE, Parts, read_weights
 from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.feature_distance import FeatureDistance
 from race_calc.uncertainty.storage import read_calibration, write_calibration
 
 FORMAT = "race_calc checkpoint"
-FORMAT_VERSION = 6  # 2: short-range repulsion; 3: shared trunks, label noise; 4: a manifest; 5: products; 6: other baselines
+FORMAT_VERSION = 7  # 2: short-range repulsion; 3: shared trunks, label noise; 4: a manifest; 5: products; 6: other baselines; 7: distances
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
 MOST_NEIGHBOURS = 100_000.0
 
@@ -63,6 +64,7 @@ class Checkpoint:
     center      name → (1, …), the MAP, whose predictions are the means; None: the mean of the members
     calibration what `race-calc calibrate` found, or None
     baseline    what tells the baseline of the training (`race_calc.model.baseline.record`)
+    feature_distance  how far an atom is from those of the training, or None
     =========== ============================================================================
     """
 
@@ -78,6 +80,7 @@ class Checkpoint:
     center: Parameters | None = None
     calibration: Calibration | None = None
     baseline: dict = field(default_factory=dict)
+    feature_distance: FeatureDistance | None = None
 
     @property
     def members(self) -> int:
@@ -103,12 +106,15 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
         "data": checkpoint.data,
         "noise": None if checkpoint.noise is None else asdict(checkpoint.noise),
         "baseline": checkpoint.baseline,
+        "feature_distance": checkpoint.feature_distance is not None,
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
     for name, value in (checkpoint.center or {}).items():
         tensors[CENTER + name] = value.detach().cpu().contiguous()
     if checkpoint.last_layer is not None:
         tensors[LAST_LAYER_COVARIANCE] = torch.from_numpy(np.ascontiguousarray(checkpoint.last_layer, dtype=np.float64))
+    if checkpoint.feature_distance is not None:
+        tensors |= {DISTANCE + name: torch.from_numpy(value).float() for name, value in vars(checkpoint.feature_distance).items()}
     text = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     for name in (CONFIG, MANIFEST, CALIBRATION):
         (folder / name).unlink(missing_ok=True)
@@ -154,24 +160,26 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
         for name in extra["thresholds"]:
             _number(extra["thresholds"], name)
         baseline = {} if config["version"] < 6 else dict(config["baseline"])
+        has_distance = config["version"] >= 7 and _flag(config, "feature_distance")
         noise = None if config["version"] < 3 or config["noise"] is None else Noise(**config["noise"])
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG} lacks the key {error}: the file is incomplete, copy it again") from None
     except (ValidationError, ValueError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{folder / CONFIG} holds a value that cannot be used: {_told(error)}") from None
     plan = make_plan(settings, len(references.species))
-    parameters, last_layer, center = read_weights(content, folder / WEIGHTS, plan, members, posterior, centered)
+    weights = read_weights(content, folder / WEIGHTS, plan, members, posterior, Parts(centered, has_distance))
     return Checkpoint(
         Race(plan, references.species, references.scale, neighbours),
         references,
-        parameters,
+        weights.parameters,
         posterior.name,
         **extra,
         noise=noise,
-        last_layer=last_layer,
-        center=center,
+        last_layer=weights.last_layer,
+        center=weights.center,
         calibration=_read_calibration(folder, sha256(content)) if calibration else None,
         baseline=baseline,
+        feature_distance=weights.feature_distance,
     )
 
 
@@ -218,6 +226,13 @@ def _number(values: dict, key: str, most: float = float("inf")) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
         raise ValueError(f"{key} is {shortened(repr(value))}: a number from 0 to {most:g} is needed")
     return float(value)
+
+
+def _flag(values: dict, key: str) -> bool:
+    """Yes or no of the configuration. Raises KeyError, or ValueError with the key."""
+    if not isinstance(values[key], bool):
+        raise ValueError(f"{key} is {shortened(repr(values[key]))}: true or false is needed")
+    return bool(values[key])
 
 
 def _whole(values: dict, key: str, most: int) -> int:

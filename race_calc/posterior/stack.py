@@ -17,13 +17,14 @@ from race_calc.model.kernels.messages import kernels_usable, why_not
 from race_calc.model.layout import MAX_BLOCKS, Layout, Numerics
 from race_calc.model.outputs import Outputs
 from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
-from race_calc.model.race import Race, evaluate, layout_of
+from race_calc.model.race import Race, energies_of, evaluate, geometry, layout_of
 from race_calc.model.table import table_knots, tabulated
 from race_calc.model.weights import ready
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint, Noise
 from race_calc.posterior.pairs import foldable, folded, is_closed_form, unfolded
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate, aggregate_around
+from race_calc.uncertainty.feature_distance import FeatureDistance
 from race_calc.uncertainty.prediction import Prediction
 from race_calc.uncertainty.surroundings import with_surroundings
 
@@ -42,6 +43,7 @@ class StackPosterior:
     `folded`: `parameters` has the mean of the sets and one set of each pair (`race_calc.posterior.pairs`). `forces_closed_form`: the
     spread of the sets is that of `last_layer`, not of a sample of it. `baseline`: what is added to the network, or None.
     `forces_optional`: the posterior can be loaded without the forces of every member, and what is calibrated must hold either way.
+    `feature_distance`: how far an atom is from those of the training, or None.
     """
 
     model: Race
@@ -57,6 +59,7 @@ class StackPosterior:
     forces_closed_form: bool = False
     baseline: Baseline | None = None
     forces_optional: bool = False
+    feature_distance: FeatureDistance | None = None
 
     @property
     def members(self) -> int:
@@ -69,18 +72,31 @@ class StackPosterior:
 
         Raises ValueError for an element that the model does not know.
         """
-        first = self.parameters["embedding"]
-        layout = layout_of(
-            self.model,
-            graph,
-            Numerics(first.dtype, first.device, not self.kernels, MAX_BLOCKS if self.compiled is None else 1, table_knots(self.parameters)),
-        )
+        layout = self._layout(graph)
         with torch.no_grad():
             outputs = self._outputs(layout)
             outputs = unfolded(outputs) if self.folded else outputs
         found = self._prediction(outputs, graph, None if self.baseline is None else self.baseline(graph))
-        found = replace(found, forces_optional=self.forces_optional)
+        distance = None
+        if self.feature_distance is not None:
+            distance = self.feature_distance(array(outputs.features[0]), layout.species[layout.rank].cpu().numpy())
+        found = replace(found, forces_optional=self.forces_optional, feature_distance=distance)
         return with_surroundings(found, graph, self.model.plan.config.cutoff)
+
+    @torch.inference_mode(False)
+    def features(self, graph: Graph) -> np.ndarray:
+        """Last-layer features (N, 64·layers) of the first set, which `feature_distance` is about: one forward pass of one set.
+
+        Raises ValueError for an element that the model does not know.
+        """
+        layout, first = self._layout(graph), {name: value[:1] for name, value in self.parameters.items()}
+        with torch.no_grad():
+            return array(energies_of(self.model, first, geometry(first, layout)).features[0, layout.rank])
+
+    def _layout(self, graph: Graph) -> Layout:
+        first = self.parameters["embedding"]
+        blocks = MAX_BLOCKS if self.compiled is None else 1
+        return layout_of(self.model, graph, Numerics(first.dtype, first.device, not self.kernels, blocks, table_knots(self.parameters)))
 
     def _outputs(self, layout: Layout) -> Outputs:
         if self.compiled is not None:
@@ -121,7 +137,8 @@ class StackPosterior:
             heads["force_cov"] = np.broadcast_to(self.noise.forces * np.eye(3), (members, atoms, 3, 3))
         epistemic = None
         if self.last_layer is not None:
-            features = array(outputs.features[0])
+            features = np.zeros((graph.n_structures, len(self.last_layer)))
+            np.add.at(features, graph.batch, array(outputs.features[0]))
             epistemic = np.einsum("bk,kl,bl->b", features, self.last_layer, features)
         everything = MemberOutputs(
             energy=array(outputs.energy) + per_structure,
@@ -196,6 +213,7 @@ def load_stack(
         forces_epistemic and is_closed_form(checkpoint.parameters, checkpoint.last_layer),
         added,
         shares_trunk(checkpoint.parameters),
+        checkpoint.feature_distance,
     )
 
 

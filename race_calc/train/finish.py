@@ -19,6 +19,7 @@ from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.posterior.state import Trained, flatten, unflatten
 from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.context import Context, context_of
+from race_calc.train.familiar import feature_distance_of
 from race_calc.train.levels import at_level
 from race_calc.train.prepare import Prepared, member_seeds, prepare
 from race_calc.train.spreads import refitted
@@ -180,6 +181,8 @@ def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitte
         baseline=prepared.baseline,
     )
     stack = load_stack(checkpoint, torch.float64, context.device, baseline=prepared.external)
+    checkpoint = replace(checkpoint, feature_distance=feature_distance_of(stack, context.train))
+    stack = replace(stack, feature_distance=checkpoint.feature_distance)
     checkpoint.thresholds.update(validation_thresholds(stack, prepared.validation))
     card = folder / CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else card_text(config, checkpoint)

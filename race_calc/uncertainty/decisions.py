@@ -142,8 +142,8 @@ def accepted(criteria: Sequence[Criterion], seen: Mapping[str, float]) -> tuple[
 
 def default_scores(available: Collection[str], thresholds: Mapping[str, float]) -> list[str]:
     """The scores that `default_criteria` watches first: the first kind that is available, better with a stored threshold; [] for none."""
-    groups = [[f"forces_uncertainty_{kind}{suffix}" for kind in ("rms", "max")] for suffix in ("_epistemic", "")]
-    groups += [[ENERGY], ["energy_uncertainty_per_atom"]]
+    spread, total = ([f"forces_uncertainty_{kind}{suffix}" for kind in ("rms", "max")] for suffix in ("_epistemic", ""))
+    groups = [spread, ["feature_distance_max"], total, [ENERGY], ["energy_uncertainty_per_atom"]]
     offered = [names for names in groups if set(names) <= set(available)]
     stored = [[name for name in names if name in thresholds] for names in offered]
     return next(filter(None, stored + offered), [])
@@ -166,9 +166,10 @@ def default_criteria(available: Collection[str], thresholds: Mapping[str, float]
     and `forces_uncertainty_max`, that of the worst atom; and `energy_uncertainty_per_atom_epistemic` (a new phase may have right
     forces and wrong energies). A frame with one of them above its threshold is flagged. The run is halted when one of the forces stays
     above for HALT_AFTER checks, or one of the three passes its threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times (the
-    others). The score of the energy changes slowly and may stay above at 300 K. Without force covariances the same with that
-    score of the energy, or else `energy_uncertainty_per_atom`. Scores without a stored threshold (models made before there were
-    such scores) are left out if another one has one. Raises ValueError when the posterior gives no uncertainty at all.
+    others). The score of the energy changes slowly and may stay above at 300 K. Where members tell no spread of forces the same with
+    `feature_distance_max`, which one model can tell and which follows its error better than the spread that it predicts; or else with
+    the total of the forces, or a score of the energy. Scores without a stored threshold (models made before there were such scores)
+    are left out if another one has one. Raises ValueError when the posterior gives no uncertainty at all.
     """
     names = watched(available, thresholds)
     if not names:

@@ -18,7 +18,7 @@ SPREADS = {
 QUANTITIES = {  # all that can be given, by the names of the ASE results and in their order → axis of the structures, or None
     "energy": 0, "free_energy": 0, "energies": None, "forces": None, "stress": 0, "calibrated": None,
     **{name + part: None if name.startswith("forces") else 0 for name in SPREADS for part in ("", "_epistemic", "_aleatoric")},
-    "bald_energy": 0, "bald_forces": None, "energies_members": 1, "forces_members": None,
+    "bald_energy": 0, "bald_forces": None, "feature_distance": None, "energies_members": 1, "forces_members": None,
 }  # fmt: skip
 
 
@@ -51,6 +51,7 @@ class Prediction:
     stress_covariance_epistemic   (B, 6, 6), None (eV/Å³)²     between members, Voigt
     bald_energy                   (B,) or None    nat          mutual information
     bald_forces                   (N,) or None    nat          the same, per atom
+    feature_distance              (N,) or None    -            from the atoms of the training, in last-layer features
     batch                         (N,)            -            structure of each atom
     n_members                     int             -            M
     paired                        bool            -            members are draws in antithetic pairs
@@ -83,6 +84,7 @@ class Prediction:
     stress_covariance_epistemic: np.ndarray | None = None
     bald_energy: np.ndarray | None = None
     bald_forces: np.ndarray | None = None
+    feature_distance: np.ndarray | None = None
     n_members: int = 1
     paired: bool = False
     closed_form: frozenset[str] = frozenset()
@@ -185,7 +187,7 @@ def quantities(given: Collection[str], members: int) -> frozenset[str]:
     what is given unsplit.
     """
     found = {"energy", "free_energy", "forces", "calibrated"}
-    found |= {"energies", "stress", "energies_members", "forces_members"}.intersection(given)
+    found |= {"energies", "stress", "feature_distance", "energies_members", "forces_members"}.intersection(given)
     if members > 1:
         found |= {"bald_energy", "bald_forces"}.intersection(given)
     for name, start in SPREADS.items():

@@ -50,7 +50,7 @@ class Score:
 
     def text(self, value: float) -> str:
         """A value of it with its unit, for example "0.43 nat"."""
-        return f"{value:.3g} {self.unit}"
+        return f"{value:.3g} {self.unit}".rstrip()
 
 
 SCORES: dict[str, Score] = {}  # in the order of tables and files
@@ -160,7 +160,7 @@ def _with_epistemic(row: Score, values: Callable[[str], Callable[[Prediction, St
     return row, replace(row, name=name, label=label, needs=needs, values=values("_epistemic"), epistemic=True, short=None)
 
 
-_E, _F, _BALD = ("energy_uncertainty",), ("forces_covariance",), ("bald_forces",)
+_E, _F, _BALD, _D = ("energy_uncertainty",), ("forces_covariance",), ("bald_forces",), ("feature_distance",)
 for _row in (
     Score("bald_energy", "BALD of the energy", "nat", ("bald_energy",), lambda p, _: (_told(p, "bald_energy"), None), "energy"),
     Score("bald_forces_max", "largest force BALD", "nat", _BALD, lambda p, _: largest_atom(_told(p, *_BALD), p), worst_atom=True),
@@ -170,5 +170,6 @@ for _row in (
         Score("forces_uncertainty_max", "largest force σ", "eV/Å", _F, _forces_max(""), worst_atom=True, short="largest"), _forces_max
     ),
     *_with_epistemic(Score("forces_uncertainty_rms", "force σ of all atoms", "eV/Å", _F, _forces_rms(""), short="force σ"), _forces_rms),
+    Score("feature_distance_max", "largest feature distance", "", _D, lambda p, _: largest_atom(_told(p, *_D), p), worst_atom=True),
 ):
     register(_row)

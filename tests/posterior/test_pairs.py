@@ -115,7 +115,7 @@ def test_with_2l_sets_the_covariance_of_forces_is_the_closed_form(whole):
 
     def features(moved):
         layout = layout_of(stack.model, from_atoms(moved, 4.0), Numerics(torch.float64, CPU))
-        return evaluate(stack.model, {name: value[:1] for name, value in stack.parameters.items()}, layout).features[0, 0].numpy()
+        return evaluate(stack.model, {name: value[:1] for name, value in stack.parameters.items()}, layout).features[0].sum(0).numpy()
 
     expected = []
     for atom in range(len(atoms)):

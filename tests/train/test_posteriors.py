@@ -115,8 +115,9 @@ def test_without_the_forces_of_every_member(made, posterior):
     absent = {"bald_forces", "forces_covariance_epistemic", "forces_covariance", "forces_uncertainty"}
     assert not absent & (set(found) | set(fast.calc.implemented_properties))
     monitor = UncertaintyMonitor(VelocityVerlet(fast, units.fs), flagged=None)
-    assert {c.name for c in monitor.criteria} == {"energy_uncertainty_per_atom_epistemic"}
-    assert monitor.criteria[0].threshold == atoms.calc.thresholds["energy_uncertainty_per_atom_epistemic"]
+    assert {c.name for c in monitor.criteria} == {"feature_distance_max", "energy_uncertainty_per_atom_epistemic"}
+    for criterion in monitor.criteria[:2]:
+        assert criterion.threshold == atoms.calc.thresholds[criterion.name]
 
 
 @pytest.mark.parametrize("posterior", ["llpr", "shallow-ensemble"])
@@ -153,7 +154,7 @@ def test_llpr_energy_variance_is_the_closed_form(made):
     checkpoint, stack = load_checkpoint(made["llpr"]), atoms.calc.posterior
     graph = from_atoms(atoms, 4.0)
     layout = layout_of(stack.model, graph, Numerics(torch.float64, CPU))
-    features = evaluate(stack.model, {k: v.double() for k, v in checkpoint.parameters.items()}, layout).features[0, 0].numpy()
+    features = evaluate(stack.model, {k: v.double() for k, v in checkpoint.parameters.items()}, layout).features[0].sum(0).numpy()
     expected = np.sqrt(features @ checkpoint.last_layer @ features)
     assert found["energy_uncertainty_epistemic"] == pytest.approx(expected, rel=1e-6)
 
@@ -190,7 +191,7 @@ def test_last_layer_features_give_energies_and_forces(made):
     outputs = evaluate(prepared.model, parameters, layout)
     torch.testing.assert_close(features @ weights, outputs.energy[0, 0])
     torch.testing.assert_close(gradients @ weights, outputs.forces[0])
-    torch.testing.assert_close(outputs.features[0, 0], features)
+    torch.testing.assert_close(outputs.features[0].sum(0), features)
 
 
 @pytest.mark.parametrize("method", ["laplace", "llpr"])

@@ -11,11 +11,11 @@ from race_calc.uncertainty.scores import CRITERIA, SCORES, all_scores, available
 BATCH = np.array([0, 0, 1, 1, 1, 2])
 
 
-def prediction(members=3, aleatoric=True, batch=BATCH):
+def prediction(members=3, aleatoric=True, batch=BATCH, distance=True):
     rng = np.random.default_rng(5)
     structures, atoms = batch.max() + 1, len(batch)
     root = rng.normal(size=(members, atoms, 3, 3))
-    return aggregate(
+    found = aggregate(
         MemberOutputs(
             energy=rng.normal(size=(members, structures)),
             atom_energy=rng.normal(size=(members, atoms)),
@@ -26,6 +26,7 @@ def prediction(members=3, aleatoric=True, batch=BATCH):
             batch=batch,
         )
     )
+    return replace(found, feature_distance=rng.uniform(size=atoms) if distance else None)
 
 
 def test_bald():
@@ -67,13 +68,22 @@ def test_the_order_of_atoms_in_the_batch_does_not_matter():
         assert values[b] == own.max() and atoms[b] == np.argmax(own)
 
 
+def test_feature_distance():
+    p = prediction()
+    values, atoms = score(p, "feature_distance_max")
+    for b in range(3):
+        own = p.feature_distance[b == BATCH]
+        assert values[b] == own.max() and own[atoms[b]] == own.max()
+    assert "feature_distance_max" not in available_criteria(prediction(distance=False))
+
+
 @pytest.mark.parametrize(
     ("members", "aleatoric", "expected"),
     [
         (3, True, tuple(CRITERIA)),
         (3, False, tuple(n for n in CRITERIA if "bald" not in n)),
-        (1, True, ("energy_uncertainty_per_atom", "forces_uncertainty_max", "forces_uncertainty_rms")),
-        (1, False, ()),
+        (1, True, ("energy_uncertainty_per_atom", "forces_uncertainty_max", "forces_uncertainty_rms", "feature_distance_max")),
+        (1, False, ("feature_distance_max",)),
     ],
 )
 def test_available_criteria(members, aleatoric, expected):
