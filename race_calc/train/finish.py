@@ -181,7 +181,7 @@ def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitte
         baseline=prepared.baseline,
     )
     stack = load_stack(checkpoint, torch.float64, context.device, baseline=prepared.external)
-    checkpoint = replace(checkpoint, feature_distance=feature_distance_of(stack, context.train))
+    checkpoint = replace(checkpoint, feature_distance=feature_distance_of(stack, [example.graph for example in context.train]))
     stack = replace(stack, feature_distance=checkpoint.feature_distance)
     checkpoint.thresholds.update(validation_thresholds(stack, prepared.validation))
     card = folder / CARD
