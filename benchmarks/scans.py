@@ -5,7 +5,8 @@
 
 The truth is GFN2-xTB, which labelled the training. The model is calibrated with its 50 validation frames. Prints, for each scan, Spearman's
 rank correlation of σ and error along it, of forces (root mean square over atoms and components) and of energies (against the relaxed
-molecule), and the share of force components inside 90 %; draws σ and error of the forces. Needs the extra `xtb`.
+molecule), and the share of force components inside 90 %; of the points where forces are wrong by more than three σ, how many the score of
+the spread and that of the feature distance put above their thresholds. Draws σ and error of the forces. Needs the extra `xtb`.
 """
 
 from collections.abc import Callable
@@ -27,8 +28,11 @@ from race_calc.evaluate.calibrate import calibrate
 from race_calc.label.methods import Method
 from race_calc.report.figure import BLUE, VERMILION
 from race_calc.uncertainty.metrics import coverage
+from race_calc.uncertainty.scores import score
 
 POINTS = 41
+SPREAD, DISTANCE = "forces_uncertainty_max_epistemic", "feature_distance_max"
+BLIND = 3.0  # errors of so many σ
 
 
 def bond(atoms: Atoms, i: int, j: int, to: float) -> Atoms:
@@ -112,10 +116,12 @@ def measured(values: np.ndarray, at: Callable[[float], Atoms], calculator: RACEC
             energy,
             results["energy_uncertainty"],
             coverage(difference, std, 0.9),
+            results["feature_distance"].max(),
+            score(calculator.prediction(), SPREAD)[0][0],
         ]
         rows.append(row)
-    error, sigma, energy, energy_sigma, inside = np.array(rows).T
-    return {"values": values, "error": error, "sigma": sigma, "energy": energy, "energy_sigma": energy_sigma, "inside": inside.mean()}
+    names = ("error", "sigma", "energy", "energy_sigma", "inside", DISTANCE, SPREAD)
+    return {"values": values, **dict(zip(names, np.array(rows).T))}
 
 
 def draw(title: str, found: dict[str, dict], out: Path) -> None:
@@ -156,8 +162,14 @@ if __name__ == "__main__":
         ranks.append(float(spearmanr(found["sigma"], found["error"])[0]))
         results[f"{name}, rank of force σ and error"] = ranks[-1]
         results[f"{name}, rank of energy σ and error"] = float(spearmanr(found["energy_sigma"], found["energy"])[0])
-        results[f"{name}, forces inside 90 %"] = float(found["inside"])
+        results[f"{name}, forces inside 90 %"] = float(found["inside"].mean())
+        results[f"{name}, rank of feature distance and error"] = float(spearmanr(found[DISTANCE], found["error"])[0])
         drawn[name] = found
     if given.figure:
         draw(f"{run.name}, trained at 300 K with GFN2-xTB", drawn, Path(given.figure))
+    blind = np.concatenate([one["error"] > BLIND * one["sigma"] for one in drawn.values()])
+    results["points off by three σ"] = int(blind.sum())
+    for name in (SPREAD, DISTANCE):
+        above = np.concatenate([one[name] for one in drawn.values()])[blind] > calculator.thresholds[name]
+        results[f"of these {name} sees"] = int(above.sum())
     report(given, results | {"median rank of forces": float(np.median(ranks)), "worst": float(min(ranks))})
