@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from ase.data import chemical_symbols
+
 from race_calc.data.files import shortened
 from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.uncertainty.calibration_energy import EnergyCalibration
@@ -77,7 +79,9 @@ def _of_energy(found: EnergyCalibration) -> str:
 def _of_forces(found: ForceCalibration) -> str:
     if found.form is None:
         return f"σ times {found.scale**0.5:.4g}"
-    return f"σ by {found.way} (exponents: shape {found.form.shape:.3g}, own spread {found.form.own:.3g} of {found.form.degree:g})"
+    sizes = "".join(f", {chemical_symbols[z]} {factor:.2f}" for z, factor in found.form.elements)
+    elements = f"; σ² of elements times{sizes[1:]}" if sizes else ""
+    return f"σ by {found.way} (exponents: shape {found.form.shape:.3g}, own spread {found.form.own:.3g} of {found.form.degree:g}{elements})"
 
 
 def threshold_lines(checkpoint: Checkpoint) -> dict[str, str]:

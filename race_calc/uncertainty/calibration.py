@@ -110,11 +110,11 @@ class Calibration:
     def _forces(self, prediction: Prediction) -> dict[str, np.ndarray | None]:
         """The fields of the prediction with other covariances of forces."""
         assert self.forces is not None
-        unsplit, nearby = prediction.forces_covariance_unsplit, prediction.forces_nearby
+        unsplit, around = prediction.forces_covariance_unsplit, (prediction.forces_nearby, prediction.numbers)
         if unsplit is not None:
-            return {"forces_covariance_unsplit": self.forces.parts(unsplit, None, nearby)[0]}
+            return {"forces_covariance_unsplit": self.forces.parts(unsplit, None, *around)[0]}
         spread = prediction.forces_covariance_epistemic if "forces_covariance_epistemic" in available(prediction) else None
-        epistemic, aleatoric = self.forces.parts(spread, prediction.forces_covariance_aleatoric, nearby)
+        epistemic, aleatoric = self.forces.parts(spread, prediction.forces_covariance_aleatoric, *around)
         if spread is None:  # of one member: zero
             epistemic = prediction.forces_covariance_epistemic
         return {"forces_covariance_epistemic": epistemic, "forces_covariance_aleatoric": aleatoric}

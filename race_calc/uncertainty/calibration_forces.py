@@ -50,11 +50,11 @@ class ForceCalibration:
         return ellipsoid_radius(level, self.ellipsoids)
 
     def parts(
-        self, epistemic: np.ndarray | None, aleatoric: np.ndarray | None, nearby: np.ndarray | None
+        self, epistemic: np.ndarray | None, aleatoric: np.ndarray | None, nearby: np.ndarray | None, numbers: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Recalibrated parts of the covariance, (N, 3, 3) (eV/Å)²; their sum is the recalibrated total. `nearby` as in ForceSpread."""
+        """Recalibrated parts of the covariance, (N, 3, 3) (eV/Å)²; their sum is the recalibrated total. The rest as in ForceSpread."""
         if self.form is not None and epistemic is not None and nearby is not None:
-            return self.form.parts(ForceSpread(epistemic, aleatoric, nearby))
+            return self.form.parts(ForceSpread(epistemic, aleatoric, nearby, numbers))
         found = [None if part is None else self.scale * part for part in (epistemic, aleatoric)]
         return found[0], found[1]
 
@@ -71,7 +71,7 @@ def spread_of(raw: Residuals) -> ForceSpread | None:
     if raw.forces_covariance is None or raw.forces_nearby is None:
         return None
     epistemic = raw.forces_covariance if raw.forces_aleatoric is None else raw.forces_covariance - raw.forces_aleatoric  # to rounding
-    return ForceSpread(epistemic, raw.forces_aleatoric, raw.forces_nearby)
+    return ForceSpread(epistemic, raw.forces_aleatoric, raw.forces_nearby, raw.numbers)
 
 
 def fit_forces(raw: Residuals) -> ForceCalibration | None:

@@ -48,6 +48,7 @@ class Prediction:
     forces_covariance_unsplit     (N, 3, 3), None (eV/Å)²      covariance of unknown kind, in place of both
     forces_nearby                 (N,) or None    (eV/Å)²      mean of tr Σ/3 around each atom (`surroundings`), Σ epistemic
                                                                or unsplit, never calibrated
+    numbers                       (N,) or None    -            atomic numbers, beside `forces_nearby`
     stress_covariance_epistemic   (B, 6, 6), None (eV/Å³)²     between members, Voigt
     bald_energy                   (B,) or None    nat          mutual information
     bald_forces                   (N,) or None    nat          the same, per atom
@@ -81,6 +82,7 @@ class Prediction:
     forces_covariance_aleatoric: np.ndarray | None = None
     forces_covariance_unsplit: np.ndarray | None = None
     forces_nearby: np.ndarray | None = None
+    numbers: np.ndarray | None = None
     stress_covariance_epistemic: np.ndarray | None = None
     bald_energy: np.ndarray | None = None
     bald_forces: np.ndarray | None = None

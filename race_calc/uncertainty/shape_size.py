@@ -7,16 +7,17 @@ e, a                                        tr Σ_e/3, tr Σ_a/3 of an atom: epi
 ē                   nearby                  mean of e around the atom, `race_calc.uncertainty.surroundings`
 shape, of trace 3   shape                   Σ_a^b / (tr Σ_a^b/3); without Σ_a (1 − b) I + b Σ_e/e
 size                scale, own              c a^(1−g) e^g ē^(p−g); without Σ_a c e^g ē^(p−g)
-Σ                                           size · shape
+k_z                 elements                (Σ dᵀΣ⁻¹d/3 + n₀)/(n_z + n₀) over the n_z known atoms of element z, Σ without it
+Σ                                           k_z · size · shape
 =================== ======================= ===========================================================
 
 One factor for Σ_e + Σ_a keeps a part that is the same for known and unknown structures, because the training learned it from known
 ones. Here the size is homogeneous in the spread of the members, of a degree p that is fixed (DEGREE): known structures cannot tell
-it. c, b and g are those of the largest likelihood. Σ is positive definite and turns with the structure. `floor` is added to e and ē:
-forces that vanish by symmetry have no spread, but labels have noise.
+it. c, b and g are those of the largest likelihood; k_z is held near 1 as by n₀ atoms, and is 1 for other elements. Σ is positive
+definite and turns with the structure. `floor` is added to e and ē: forces that vanish by symmetry have no spread, but labels have noise.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,20 @@ from scipy.optimize import minimize
 DEGREE = 1.1  # p: `benchmarks/shifts.py`, `docs/calibration.md`
 FLOOR, ROUNDING = 0.01, 1e-6  # of the median of e over known atoms that have a spread: more than ROUNDING of the largest
 MOST_SHAPE, MOST_SPREAD = 1.5, 0.99  # of b; where the shape is that of the spread: fewer than four members span no space
+HELD = 100  # n₀: on ethanol and acetamide (`benchmarks/shifts.py`) as good as one size for all, where 0 and 30 are worse
 WORST = 1e12  # in place of a likelihood that is not finite
 
 
 @dataclass(frozen=True, eq=False)
 class ForceSpread:
     """What the size and shape are made of, of N atoms: `epistemic` and, where there is one, `aleatoric` covariance (N, 3, 3) in (eV/Å)²,
-    and `nearby` (N,), the mean of tr Σ_e/3 around each. An aleatoric part that is zero everywhere is none."""
+    and `nearby` (N,), the mean of tr Σ_e/3 around each. An aleatoric part that is zero everywhere is none. `numbers` (N,): their elements,
+    where they are known."""
 
     epistemic: np.ndarray
     aleatoric: np.ndarray | None
     nearby: np.ndarray
+    numbers: np.ndarray | None = None
 
     @property
     def shapely(self) -> np.ndarray | None:
@@ -45,13 +49,14 @@ class ForceSpread:
 
 @dataclass(frozen=True)
 class ShapeSize:
-    """c, b and g of the table above, the floor in (eV/Å)², and the degree p."""
+    """c, b and g of the table above, the floor in (eV/Å)², the degree p, and (z, k_z) of each element."""
 
     scale: float
     shape: float
     own: float
     floor: float
     degree: float = DEGREE
+    elements: tuple[tuple[int, float], ...] = ()
 
     def total(self, spread: ForceSpread) -> np.ndarray:
         """Σ, (N, 3, 3) (eV/Å)². Values that are not finite pass through."""
@@ -77,7 +82,16 @@ class ShapeSize:
         """Eigenvalues (N, 3) and, in columns, eigenvectors (N, 3, 3) of Σ."""
         known = _known(spread)
         with np.errstate(all="ignore"):
-            return self.scale * _size(known, self)[:, None] * _shape(known, self.shape), known.axes
+            return self.scale * (_size(known, self) * self._of_elements(spread.numbers))[:, None] * _shape(known, self.shape), known.axes
+
+    def _of_elements(self, numbers: np.ndarray | None) -> np.ndarray | float:
+        """k_z of every atom."""
+        if numbers is None:
+            return 1.0
+        found = np.ones(len(numbers))
+        for z, factor in self.elements:
+            found[numbers == z] = factor
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +141,15 @@ def fit_shape_size(difference: np.ndarray, spread: ForceSpread, degree: float = 
     scale, lowest = trial(found.x)
     if not 0.0 < scale < np.inf or lowest == WORST:
         raise ValueError(f"the mean squared error is {scale} predicted variances, which is no scale")
-    return ShapeSize(scale, float(found.x[0]), float(found.x[1]), floor, degree)
+    form = ShapeSize(scale, float(found.x[0]), float(found.x[1]), floor, degree)
+    return form if spread.numbers is None else replace(form, elements=_elements(form, known, along, spread.numbers))
+
+
+def _elements(form: ShapeSize, known: "_Known", along: np.ndarray, numbers: np.ndarray) -> tuple[tuple[int, float], ...]:
+    """(z, k_z); `along`: squared differences along the axes (N, 3)."""
+    variances = form.scale * _size(known, form)[:, None] * _shape(known, form.shape)
+    squared = (along / variances).mean(axis=1)
+    return tuple((int(z), float((squared[own].sum() + HELD) / (own.sum() + HELD))) for z in np.unique(numbers) for own in [numbers == z])
 
 
 def floor_of(values: np.ndarray) -> float:

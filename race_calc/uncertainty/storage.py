@@ -17,7 +17,7 @@ from race_calc.uncertainty.held_back import Told
 from race_calc.uncertainty.level_map import LevelMap
 from race_calc.uncertainty.shape_size import ShapeSize
 
-FORMAT, VERSION = "race_calc calibration", 2
+FORMAT, VERSION = "race_calc calibration", 3  # 2: shape × size; 3: sizes of elements
 
 
 def write_calibration(path: str | Path, calibration: Calibration, model_hash: str | None = None) -> None:
@@ -82,7 +82,8 @@ def _forces(state: Mapping[str, Any]) -> ForceCalibration:
         shape, own, degree = (_exponent(form[name]) for name in ("shape", "own", "degree"))
         if own > degree:
             raise ValueError(f"an exponent of the calibration is {own}, above {degree}: calibrate the model again")
-        form = ShapeSize(_scale(form["scale"]), shape, own, _scale(form["floor"]), degree)
+        elements = tuple((int(z), _scale(factor)) for z, factor in form.get("elements", ()))
+        form = ShapeSize(_scale(form["scale"]), shape, own, _scale(form["floor"]), degree, elements)
     return ForceCalibration(_scale(state["scale"]), _levels(state), ellipsoids, _quantiles(state), form, _told(state))
 
 

@@ -36,9 +36,10 @@ def spread_of_forces(prediction: Prediction) -> np.ndarray | None:
 
 
 def with_surroundings(prediction: Prediction, graph: "Graph", reach: float = REACH) -> Prediction:
-    """The prediction with `forces_nearby`, where it has a spread. `graph`: of its structures, with all pairs within `reach` (Å)."""
+    """The prediction with `forces_nearby` and `numbers`, where it has a spread. `graph`: of its structures, with pairs up to `reach` Å."""
     spread = spread_of_forces(prediction)
     if spread is None:
         return prediction
     distances = np.linalg.norm(graph.edge_vectors, axis=1)
-    return replace(prediction, forces_nearby=local_mean(third(spread), graph.edge_index, distances, reach))
+    nearby = local_mean(third(spread), graph.edge_index, distances, reach)
+    return replace(prediction, forces_nearby=nearby, numbers=graph.numbers)

@@ -55,7 +55,7 @@ def residuals(form, structures=200, seed=0, aleatoric=True) -> Residuals:
         forces_aleatoric=of.aleatoric,
         forces_nearby=of.nearby,
         frame=np.repeat(np.arange(structures), 5),
-        numbers=np.ones(5 * structures, dtype=int),
+        numbers=np.tile([1, 1, 1, 6, 8], structures),
         force_size=np.ones(5 * structures),
     )
 
@@ -80,6 +80,22 @@ def test_the_formula(aleatoric):
         else:
             shape = 0.4 * np.eye(3) + 0.6 * of.epistemic[i] / e
         np.testing.assert_allclose(TRUE.total(of)[i], size * e**0.7 * shape, rtol=1e-9)
+
+
+def test_every_element_has_its_size():
+    """Oxygen wrong by twice as much: its factor is that of the definition, and an element that was not there has none."""
+    of = replace(spread(3000), numbers=np.repeat([1, 8], [2900, 100]))
+    difference = drawn(TRUE, of, 1) * np.where(of.numbers == 8, 2.0, 1.0)[:, None]
+    found = fit_shape_size(difference, of, TRUE.degree)
+    squared = mahalanobis(difference, replace(found, elements=()).total(of)) / 3
+    expected = {z: (squared[of.numbers == z].sum() + 100) / ((of.numbers == z).sum() + 100) for z in (1, 8)}
+    assert dict(found.elements) == pytest.approx(expected, rel=1e-9)
+    assert 1.9 < expected[8] < 2.7 and expected[1] == pytest.approx(0.92, abs=0.05)  # 4, held back by as many atoms as there are
+    plain, other = replace(found, elements=()).total(of), replace(of, numbers=np.where(of.numbers == 8, 7, 1))
+    np.testing.assert_allclose(found.total(of)[-1], expected[8] * plain[-1], rtol=1e-12)
+    np.testing.assert_allclose(found.total(other)[-1], plain[-1], rtol=1e-12)
+    np.testing.assert_allclose(found.total(replace(of, numbers=None)), plain, rtol=1e-12)
+    np.testing.assert_allclose(sum(found.parts(of)), found.total(of), rtol=1e-9)
 
 
 def test_positive_definite_and_turning():
@@ -211,14 +227,13 @@ def test_prediction_and_residuals_are_scaled_alike():
     calibration = fit_calibration(residuals(TRUE))
     of = spread_of(raw)
     several = aggregate(MemberOutputs(energy=np.zeros((4, 4)), forces=np.zeros((4, 20, 3)), batch=raw.frame))
-    p = replace(
-        several, forces_covariance_epistemic=of.epistemic, forces_covariance_aleatoric=of.aleatoric, forces_nearby=raw.forces_nearby
-    )
+    parts = {"forces_covariance_epistemic": of.epistemic, "forces_covariance_aleatoric": of.aleatoric}
+    p = replace(several, **parts, forces_nearby=raw.forces_nearby, numbers=raw.numbers)
     after = calibration.apply(p)
     np.testing.assert_allclose(after.forces_covariance, calibration.scaled(raw).forces_covariance, rtol=1e-9)
     assert after.forces_nearby is None  # a calibration is applied once
     unsplit = replace(p, forces_covariance_epistemic=None, forces_covariance_aleatoric=None, forces_covariance_unsplit=of.epistemic)
-    expected = calibration.forces.form.total(ForceSpread(of.epistemic, None, raw.forces_nearby))
+    expected = calibration.forces.form.total(replace(of, aleatoric=None))
     np.testing.assert_allclose(calibration.apply(unsplit).forces_covariance, expected, rtol=1e-9)
     factor = calibration.apply(replace(p, forces_nearby=None))  # of who does not tell the surroundings
     np.testing.assert_allclose(factor.forces_covariance, calibration.forces.scale * p.forces_covariance)
@@ -227,12 +242,23 @@ def test_prediction_and_residuals_are_scaled_alike():
 def test_storage():
     calibration = replace(fit_calibration(residuals(TRUE, 20)), data_hash="ab")
     state = json.loads(json.dumps(to_dict(calibration), allow_nan=False))
-    assert from_dict(state) == calibration and calibration.forces.form is not None
+    assert from_dict(state) == calibration and len(calibration.forces.form.elements) == 3
+    before = state["forces"]["form"] | {"elements": ()}  # as in version 2, which had none
+    del before["elements"]
+    assert from_dict(state | {"forces": state["forces"] | {"form": before}}).forces.form == replace(calibration.forces.form, elements=())
     endless = replace(calibration, forces=replace(calibration.forces, held_back=(Told(FACTOR, np.inf), Told(SHAPE_SIZE, 1.0))))
     assert from_dict(json.loads(json.dumps(to_dict(endless), allow_nan=False))) == endless
     older = {name: value for name, value in state["forces"].items() if name not in ("form", "held_back")}
     assert from_dict(state | {"forces": older}).forces.form is None
-    for name, value in (("own", -1.0), ("own", 1.3), ("shape", float("nan")), ("scale", 0.0), ("floor", -1.0), ("degree", None)):
+    for name, value in (
+        ("own", -1.0),
+        ("own", 1.3),
+        ("shape", float("nan")),
+        ("scale", 0.0),
+        ("floor", -1.0),
+        ("degree", None),
+        ("elements", [[6, 0.0]]),
+    ):
         spoilt = state["forces"] | {"form": state["forces"]["form"] | {name: value}}
         with pytest.raises(ValueError, match="calibrate the model again"):
             from_dict(state | {"forces": spoilt})
@@ -264,7 +290,10 @@ def test_a_supercell_has_the_surroundings_of_its_cell():
     np.testing.assert_allclose(*found)
 
 
-def made(form=TRUE):
+SIZED = replace(TRUE, elements=((6, 2.0), (8, 0.5)))
+
+
+def made(form=SIZED):
     return Calibration("", 50, None, ForceCalibration(2.0, FLAT, None, (), form))
 
 
@@ -275,8 +304,8 @@ def test_the_calculator_applies_it(tiny_model):
     atoms.calc = RACECalculator(tiny_model)
     atoms.calc.calibration = made()
     results = atoms.calc.get_property("forces_covariance", atoms)
-    of = ForceSpread(raw.forces_covariance_epistemic, raw.forces_covariance_aleatoric, raw.forces_nearby)
-    np.testing.assert_allclose(results, TRUE.total(of), rtol=1e-9)
+    of = ForceSpread(raw.forces_covariance_epistemic, raw.forces_covariance_aleatoric, raw.forces_nearby, atoms.numbers)
+    np.testing.assert_allclose(results, SIZED.total(of), rtol=1e-9)
     single = RACECalculator(tiny_model, dtype="float32")
     single.calibration = made()
     np.testing.assert_allclose(single.get_property("forces_covariance", atoms), results, rtol=1e-2, atol=1e-3 * np.abs(results).max())
@@ -297,5 +326,5 @@ def test_a_foreign_potential_gets_its_surroundings(tiny_model):
     (raw,) = committee.raw_predictions([atoms])
     with_them = with_surroundings(replace(raw, forces_nearby=None), from_atoms(atoms, REACH))
     np.testing.assert_array_equal(raw.forces_nearby, with_them.forces_nearby)
-    expected = TRUE.total(ForceSpread(raw.forces_covariance_epistemic, None, raw.forces_nearby))
+    expected = SIZED.total(ForceSpread(raw.forces_covariance_epistemic, None, raw.forces_nearby, atoms.numbers))
     np.testing.assert_allclose(committee.get_property("forces_covariance", atoms), expected, rtol=1e-9)
