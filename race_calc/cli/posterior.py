@@ -7,6 +7,7 @@ import typer
 
 from race_calc.cli.app import app, command
 from race_calc.cli.factory import BASELINE, baseline_from
+from race_calc.posterior.validation import errors_text
 
 posterior = typer.Typer(name="posterior", help="Posteriors for models that are trained already.", no_args_is_help=True)
 app.add_typer(posterior)
@@ -65,8 +66,7 @@ def fit(
     if made.noise is not None:
         print(f"noise: {1e3 * made.noise.energy**0.5:.2f} meV per √atom, {1e3 * made.noise.forces**0.5:.2f} meV/Å")
     before, after = record["validation_of_the_model"], made.training["validation"]
-    for name, unit in (("mean_energy_rmse_eV", "meV"), ("mean_force_rmse_eV_per_A", "meV/Å")):
-        print(f"validation RMSE, the model {1e3 * before[name]:.1f}, mean of the draws {1e3 * after[name]:.1f} {unit}")
+    print(f"validation RMSE, the model {errors_text(before)}; mean of the draws {errors_text(after)}")
     if "mean" in record:
         print(f"It predicts the {'model itself' if made.center else 'mean of the draws'}, with the spread of the draws; --mean chooses")
     print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")

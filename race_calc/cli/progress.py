@@ -2,6 +2,7 @@
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from race_calc.posterior.validation import errors_text
 from race_calc.train.config import TrainConfig
 from race_calc.train.prepare import Prepared
 
@@ -45,9 +46,7 @@ class TrainingProgress:
                 self._task = self._bar.add_task("", total=total, completed=done - 1, epochs=self._epochs, **fields)
             self._bar.update(self._task, completed=done, **fields)
         else:
-            energy, forces = record["mean_energy_rmse_eV"], record["mean_force_rmse_eV_per_A"]
-            errors = "not finite" if None in (energy, forces) else f"{1e3 * energy:.1f} meV, {1e3 * forces:.1f} meV/Å"
             self._bar.console.print(
-                f"epoch {record['epoch']}/{record['epochs']}: validation RMSE of the mean of the members {errors} "
+                f"epoch {record['epoch']}/{record['epochs']}: validation RMSE of the mean of the members {errors_text(record)} "
                 f"({record['seconds']:.0f} s)"
             )

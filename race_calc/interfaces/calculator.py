@@ -37,7 +37,7 @@ class RACECalculator(PredictingCalculator):
     energy_uncertainty            float     eV      standard deviation, total
     forces_uncertainty            (N, 3)    eV/Å    standard deviation of each component, total
     forces_covariance             (N, 3, 3) eV²/Å²  total
-    stress_uncertainty            (6,)      eV/Å³   standard deviation; epistemic part only
+    stress_uncertainty            (6,)      eV/Å³   standard deviation, total; of heads without stress the epistemic part
     stress_covariance             (6, 6)    eV²/Å⁶  the same as a covariance
     …_epistemic, …_aleatoric                        parts: between the members, predicted by them
     bald_energy                   float     nat     mutual information of prediction and parameters
@@ -149,6 +149,7 @@ def offered(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> fr
     given |= {"energy_aleatoric"} if plan.output("energy_var") or noise else set()
     given |= {"forces_covariance_epistemic", "stress_covariance_epistemic"} if several and forces_epistemic else set()
     given |= {"forces_covariance_aleatoric"} if plan.output("force_cov") or noise else set()
+    given |= {"stress_covariance_aleatoric"} if plan.output("stress_cov") else set()
     for name, part in (("bald_energy", "energy"), ("bald_forces", "forces_covariance")):
         given |= {name} if {f"{part}_epistemic", f"{part}_aleatoric"} <= given else set()
     given |= {"energies_members"} | ({"forces_members"} if forces_epistemic else set()) if members else set()

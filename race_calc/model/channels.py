@@ -36,16 +36,20 @@ class Output:
     name: str  # in `Outputs.heads`, `Plan.output` and `Prediction.extra`
     channels: tuple[Channel, ...]
     offset: str | None = None  # name of the learnable number that every member has for it
-    per_structure = False  # `value`, of each atom, is summed over the atoms of a structure
+    per_structure = False  # `value`, of each atom, is summed over the atoms of a structure, and `of_structures` ends it
     label: str | None = None  # key in `atoms.arrays` or `atoms.info` that `loss` learns from
 
-    def start(self, energy_var_per_atom: float, force_var: float) -> float:
-        """Offset at the start of a training, from the residual variances of the data (eV² per atom, (eV/Å)²)."""
+    def start(self, energy_var_per_atom: float, force_var: float, virial_var_per_atom: float) -> float:
+        """Offset at the start of a training, from the residual variances of the data (eV² per atom, (eV/Å)², eV² per atom)."""
         return 0.0
 
     def value(self, channels: dict[str, Tensor], offset: Any) -> Tensor:
         """(M, N, …) from channels (M, N, width), or (M, N, 5, width) for 2e, and the offset (M,), None without one."""
         raise NotImplementedError
+
+    def of_structures(self, total: Tensor, layout: Any) -> Tensor:
+        """From the sum over the atoms of each structure (M, B, …); `layout`: the `race_calc.model.layout.Layout` of the structures."""
+        return total
 
     def loss(self, value: Tensor, labels: Labels) -> Tensor | None:
         """Loss of every member (M,), with its weight, beside those of energies and forces; None: it has none."""
@@ -57,7 +61,7 @@ class Output:
 
 
 class Spread(Output):
-    """The variance that a member predicts for its own energies (output `energy_var`) or forces (`force_cov`)."""
+    """The variance that a member predicts for its own energies (output `energy_var`), forces (`force_cov`) or stresses (`stress_cov`)."""
 
     def nll(self, difference: Tensor, value: Tensor, beta: float = 0.0) -> Tensor:
         """Gaussian negative log-likelihood (M,) of labels less predictions (M, …), without ½ log 2π; `beta` of the β-NLL."""

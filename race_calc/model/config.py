@@ -49,7 +49,7 @@ class ModelConfig(Settings):
     n_bessel: int = Field(8, ge=1, le=1000, description="a whole number >= 1 (at most 1000)")
     cutoff: float = Field(5.0, gt=0.0, le=50.0, description="a number > 0, in Å (at most 50)")
     baseline: str = Field("zbl", description=f"{', '.join(baselines())} (what the network learns the difference to)")
-    head: str = Field("joint", description="mse, energy or joint")
+    head: str = Field("joint", description="mse, energy, joint or joint-stress")
     force_covariance: Literal["matrix-log", "cholesky"] = Field("matrix-log", description="matrix-log or cholesky")
 
     @model_validator(mode="before")

@@ -19,6 +19,7 @@ from race_calc import moved_names
 from race_calc.model.angular import clebsch_gordan
 from race_calc.model.channels import Channel, Output, Spread, register_head
 from race_calc.model.likelihood import energy_nll, vector_nll, whitened
+from race_calc.model.stress_covariance import StressCovariance
 
 CHOLESKY_JITTER = 1e-6  # (eV/Å)²: (1 meV/Å)², below the noise of converged DFT forces; the authors' 1e-3 hides it
 
@@ -29,7 +30,7 @@ class EnergyVariance(Spread):
     name, offset, per_structure = "energy_var", "energy_var_offset", True
     channels = (Channel("energy_var"),)
 
-    def start(self, energy_var_per_atom: float, force_var: float) -> float:
+    def start(self, energy_var_per_atom: float, force_var: float, virial_var_per_atom: float = 1.0) -> float:
         """The inverse of softplus."""
         variance = max(energy_var_per_atom, 1e-12)
         return math.log(math.expm1(variance)) if variance < 30 else variance
@@ -46,7 +47,7 @@ class ForceCovariance(Spread):
 
     name, offset = "force_cov", "force_cov_offset"
 
-    def start(self, energy_var_per_atom: float, force_var: float) -> float:
+    def start(self, energy_var_per_atom: float, force_var: float, virial_var_per_atom: float = 1.0) -> float:
         return math.log(max(force_var, 1e-12))
 
 
@@ -103,11 +104,15 @@ FORCE_COVARIANCE = {"matrix-log": MatrixLog(), "cholesky": Cholesky()}  # by `mo
 register_head("mse")
 register_head("energy", ENERGY_VARIANCE)
 register_head("joint", ENERGY_VARIANCE, FORCE_COVARIANCE)
+register_head("joint-stress", ENERGY_VARIANCE, FORCE_COVARIANCE, StressCovariance())
 
 
-def initial_offsets(outputs: Iterable[Output], energy_var_per_atom: float, force_var: float) -> dict[str, float]:
-    """Offsets at which outputs start at the residual variances of the data (eV² per atom, (eV/Å)²)."""
-    return {output.offset: output.start(energy_var_per_atom, force_var) for output in outputs if output.offset}
+def initial_offsets(
+    outputs: Iterable[Output], energy_var_per_atom: float, force_var: float, virial_var_per_atom: float = 1.0
+) -> dict[str, float]:
+    """Offsets at which outputs start at the residual variances of the data (eV² per atom, (eV/Å)², eV² per atom)."""
+    known = energy_var_per_atom, force_var, virial_var_per_atom
+    return {output.offset: output.start(*known) for output in outputs if output.offset}
 
 
 def log_covariance(trace_part: Tensor, tensor_part: Tensor, offset: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ class Layout:
     counts       (n_species,)       atoms of each species (host integers)
     batch        (N,)               structure of each atom, model order
     n_structures                    B
+    volume       (B,)         Å³    of the cells, 0 without one
     edges                            Neighbours of the one block for the kernels, else None
     ============ ============ ===== =======================================================
     """
@@ -82,6 +83,7 @@ class Layout:
     counts: tuple[int, ...]
     batch: Tensor
     n_structures: int
+    volume: Tensor
     edges: Neighbours | None
 
 
@@ -148,6 +150,7 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
         counts=tuple(int(c) for c in np.bincount(species, minlength=n_species)),
         batch=tensor(graph.batch[order]),
         n_structures=graph.n_structures,
+        volume=tensor(graph.volume, "vectors"),
         edges=None if numerics.padded else Neighbours(tensor(first_edge), blocks[0].neighbour, tensor(graph.pair)),
     )
 

@@ -14,9 +14,13 @@ MSE            the same with σ² = 1, Σ = 1              `squared`
 ============== ======================================== =============================
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from race_calc.model.mandel import mandel
 from race_calc.model.outputs import Labels, Outputs
 
 
@@ -39,10 +43,10 @@ def energy_nll(difference: Tensor, variance: Tensor, beta: float = 0.0) -> Tenso
     return (each * variance.detach() ** beta if beta else each).mean(1)
 
 
-def vector_nll(quadratic: Tensor, log_det: Tensor, beta: float = 0.0) -> Tensor:
-    """Mean over atoms of the 3-D Gaussian NLL without the constant, of dᵀ Σ⁻¹ d and log det Σ (M, N) → (M,). `beta` of the β-NLL."""
+def vector_nll(quadratic: Tensor, log_det: Tensor, beta: float = 0.0, dimension: int = 3) -> Tensor:
+    """Mean over atoms of the Gaussian NLL of vectors without the constant, of dᵀ Σ⁻¹ d and log det Σ (M, N) → (M,). `beta` of the β-NLL."""
     each = 0.5 * (quadratic + log_det)
-    return (each * (log_det.detach() * (beta / 3)).exp() if beta else each).mean(1)
+    return (each * (log_det.detach() * (beta / dimension)).exp() if beta else each).mean(1)
 
 
 def whitened(difference: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,10 +57,62 @@ def whitened(difference: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
     return (white**2).sum(-1), 2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
-def stress_squared(outputs: Outputs, labels: Labels) -> Tensor:
-    """½ |Δσ|² (eV/Å³)², mean over the structures that have a stress label; zero if none has."""
-    known = torch.isfinite(labels.virial).flatten(1).all(1) & (labels.volume > 0)
-    if not known.any():
-        return outputs.virial.new_zeros(len(outputs.virial))
-    difference = (labels.virial - outputs.virial)[:, known] / labels.volume[known, None, None]
-    return squared(difference.flatten(2))
+@dataclass(frozen=True)
+class Quantity:
+    """What has labels and may have a predicted spread.
+
+    ========== ==============================================================================
+    field      meaning
+    ========== ==============================================================================
+    spread     name of the output that predicts its variance, where the head has it
+    weight     name of its weight in the configuration of the training
+    dimension  k, of what a spread is the covariance of
+    difference (outputs, labels) → label less prediction (M, n, k), or (M, n) for k = 1
+    labelled   labels → which of the n have a label (n,), None: all
+    ========== ==============================================================================
+    """
+
+    spread: str
+    weight: str
+    dimension: int
+    difference: Callable[[Outputs, Labels], Tensor]
+    labelled: Callable[[Labels], Tensor | None] = lambda labels: None
+
+    def squares(self, outputs: Outputs, labels: Labels) -> Tensor:
+        """½ |d|² of every member (M,), mean over what has a label; zero where nothing has."""
+        difference = self.known(outputs, labels)
+        if not difference.shape[1]:
+            return outputs.energy.new_zeros(len(difference))
+        return squared(difference[..., None] if self.dimension == 1 else difference)
+
+    def with_spread(self, outputs: Outputs, labels: Labels) -> tuple[Tensor, Tensor] | None:
+        """Differences and values of the spread, which the head has, where there is a label; None where there is none."""
+        known, value = self.labelled(labels), outputs.heads[self.spread]
+        difference = self.known(outputs, labels)
+        return (difference, value if known is None else value[:, known]) if difference.shape[1] else None
+
+    def known(self, outputs: Outputs, labels: Labels) -> Tensor:
+        """Differences where there is a label."""
+        known, difference = self.labelled(labels), self.difference(outputs, labels)
+        return difference if known is None else difference[:, known]
+
+    def count(self, labels: Labels) -> int:
+        """Structures that have a label."""
+        known = self.labelled(labels)
+        return len(labels.energy) if known is None else int(known.sum())
+
+
+def _stress(outputs: Outputs, labels: Labels) -> Tensor:
+    """In Mandel notation, whose norm is that of the matrix."""
+    volume = torch.where(labels.volume > 0, labels.volume, 1.0)  # no infinite number, not even one that is left out later
+    return mandel(labels.virial - outputs.virial) / volume[:, None]
+
+
+def _has_stress(labels: Labels) -> Tensor:
+    return torch.isfinite(labels.virial).flatten(1).all(1) & (labels.volume > 0)
+
+
+ENERGIES = Quantity("energy_var", "energy_weight", 1, lambda outputs, labels: labels.energy - outputs.energy)
+FORCES = Quantity("force_cov", "force_weight", 3, lambda outputs, labels: labels.forces - outputs.forces)
+STRESSES = Quantity("stress_cov", "stress_weight", 6, _stress, _has_stress)
+QUANTITIES = ENERGIES, FORCES, STRESSES

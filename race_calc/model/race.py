@@ -126,8 +126,10 @@ def outputs_of(
     channels, heads = by_name(model.plan.channels, columns), {}
     for output in model.plan.outputs:
         value = output.value(channels, parameters[output.offset] if output.offset else None)
-        total = output.per_structure
-        heads[output.name] = sum_by_index(value, layout.batch, layout.n_structures) if total else value[:, layout.rank]
+        if output.per_structure:
+            heads[output.name] = output.of_structures(sum_by_index(value, layout.batch, layout.n_structures), layout)
+        else:
+            heads[output.name] = value[:, layout.rank]
     forces, virial = derivatives
     energy, atom_energy = keep(energies.energy), keep(energies.atom_energy)[:, layout.rank]
     return Outputs(energy, atom_energy, forces[:, layout.rank], virial, energies.features[:, layout.rank], heads)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from race_calc.data.targets import Example
+from race_calc.model.likelihood import QUANTITIES
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import Parameters
 from race_calc.model.plan import Plan
@@ -204,12 +205,12 @@ class Posterior:
 
     def quadratics(self, outputs: Outputs, labels: Labels, plan: Plan) -> dict[str, Tensor]:
         """For each spread in the likelihood of `score`, by its name: mean ½ dᵀ Σ⁻¹ d (M,) of the differences d."""
-        differences = {"energy_var": labels.energy - outputs.energy, "force_cov": labels.forces - outputs.forces}
         found = {}
-        for name, difference in differences.items():
-            if spread := plan.output(name):
-                value = outputs.heads[name]
-                found[name] = spread.nll(difference, value) - spread.nll(torch.zeros_like(difference), value)
+        for quantity in QUANTITIES:
+            spread = plan.output(quantity.spread)
+            if spread and (known := quantity.with_spread(outputs, labels)):
+                difference, value = known
+                found[quantity.spread] = spread.nll(difference, value) - spread.nll(torch.zeros_like(difference), value)
         return found
 
     def step(self, old: StackState, step: Step) -> tuple[Tensor, StackState]:

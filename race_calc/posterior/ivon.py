@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from race_calc.model.likelihood import ENERGIES, FORCES
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.plan import Plan
 from race_calc.posterior.base import Basis, Fitted, Objective, Posterior, Step
@@ -99,8 +100,8 @@ def likelihood(outputs: Outputs, labels: Labels, plan: Plan) -> Tensor:
     """Negative log-likelihood of a structure, mean over structures, of each member (M,): NLL of its energy plus the sum of
     the NLL of the forces on its atoms. No weights: times the number of structures it is that of the whole set."""
     energy, forces = (
-        plan.output(name).nll(difference, outputs.heads[name])
-        for name, difference in (("energy_var", labels.energy - outputs.energy), ("force_cov", labels.forces - outputs.forces))
+        plan.output(quantity.spread).nll(quantity.difference(outputs, labels), outputs.heads[quantity.spread])
+        for quantity in (ENERGIES, FORCES)
     )
     return energy + outputs.forces.shape[1] / len(labels.energy) * forces
 

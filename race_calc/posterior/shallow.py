@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from race_calc.model.likelihood import squared, stress_squared, vector_nll, whitened
+from race_calc.model.likelihood import FORCES, STRESSES, vector_nll, whitened
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import Parameters, unstacked
 from race_calc.model.plan import Plan
@@ -32,9 +32,9 @@ def shallow_loss(outputs: Outputs, labels: Labels, objective: Objective) -> Tens
     if "force_cov" in parts:
         total = total + objective.force_weight * vector_nll(*parts["force_cov"])
     else:
-        total = total + objective.force_weight * squared(labels.forces - outputs.forces)
+        total = total + objective.force_weight * FORCES.squares(outputs, labels)
     if objective.stress_weight:
-        total = total + objective.stress_weight * stress_squared(outputs, labels)[:1]
+        total = total + objective.stress_weight * STRESSES.squares(outputs, labels)[:1]
     return total
 
 

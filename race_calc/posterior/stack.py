@@ -147,11 +147,12 @@ class StackPosterior:
             stress=stress,
             energy_var=heads.pop("energy_var", None),
             force_cov=heads.pop("force_cov", None),
+            stress_cov=None if stress is None else heads.pop("stress_cov", None),
             batch=graph.batch,
             energy_epistemic=epistemic,
             forces_closed_form=self.forces_closed_form,
             paired=self.paired,
-            extra=heads,
+            extra={name: value for name, value in heads.items() if name != "stress_cov"},
         )
         if self.centered:
             return aggregate_around(everything.rows(slice(1, None)), everything.rows(slice(1)))

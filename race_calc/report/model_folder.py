@@ -7,6 +7,7 @@ from ase.data import chemical_symbols
 
 from race_calc.data.files import shortened
 from race_calc.posterior.checkpoint import Checkpoint
+from race_calc.posterior.validation import errors_text
 from race_calc.uncertainty.calibration_energy import EnergyCalibration
 from race_calc.uncertainty.calibration_forces import ForceCalibration
 
@@ -109,10 +110,11 @@ def training_lines(checkpoint: Checkpoint) -> dict[str, str]:
         "seeds of the members": _listed(record.get("member_seeds")),
         "best epochs": _listed(record.get("best_epochs")),
         "skipped steps": _listed(record.get("skipped_steps")),
-        "validation RMSE": _errors(validation.get("mean_energy_rmse_eV"), validation.get("mean_force_rmse_eV_per_A")),
-        "  of the model fitted to": _errors(fitted_to.get("mean_energy_rmse_eV"), fitted_to.get("mean_force_rmse_eV_per_A"), ""),
+        "validation RMSE": _of_mean(errors_text(validation)),
+        "  of the model fitted to": errors_text(fitted_to),
         "  energy, members": _milli_list(validation.get("energy_rmse_eV"), "meV"),
         "  forces, members": _milli_list(validation.get("force_rmse_eV_per_A"), "meV/Å"),
+        "  stress, members": _milli_list(validation.get("stress_rmse_eV_per_A3"), "meV/Å³"),
     }
     shown = {name: str(value) for name, value in lines.items() if value not in (None, "")}
     return shown or {"no record": ""}
@@ -150,7 +152,5 @@ def _milli_list(values: list[float] | None, unit: str) -> str | None:
     return None if values is None else ", ".join(f"{1e3 * value:.1f}" for value in values) + f" {unit}"
 
 
-def _errors(energy: float | None, forces: float | None, of: str = " (mean of the members)") -> str | None:
-    if energy is None or forces is None:
-        return None
-    return f"{1e3 * energy:.1f} meV, {1e3 * forces:.1f} meV/Å{of}"
+def _of_mean(errors: str | None) -> str | None:
+    return None if errors is None else f"{errors} (mean of the members)"

@@ -7,7 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, StrictInt, StrictStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from race_calc.model.channels import outputs_of_head
 from race_calc.model.config import ModelConfig, Settings
+from race_calc.model.likelihood import STRESSES
 from race_calc.posterior.base import DEFAULT, MOST_MEMBERS, by_name, names
 from race_calc.train.config_errors import describe
 from race_calc.train.yaml_file import read_yaml
@@ -144,6 +146,10 @@ class TrainConfig(Settings):
                     f"with posterior {posterior.name} write training.recipe: {' or '.join(posterior.recipes)}, not {training.recipe}"
                 )
             posterior.check_training(training.epochs, training.stress_weight)
+            model = info.data.get("model")
+            outputs = outputs_of_head(model.head, model.force_covariance) if model else ()
+            if not training.stress_weight and any(output.name == STRESSES.spread for output in outputs):
+                raise ValueError(f"model.head {model.head} learns a covariance of stresses: give stress_weight a value > 0, for example 1")
             if "data" in info.data and info.data["data"].low_level is not None and not posterior.two_levels:
                 raise ValueError(f"posterior {posterior.name} learns from one level of labels: leave out data.low_level, or take another")
         return training

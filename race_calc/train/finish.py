@@ -17,6 +17,7 @@ from race_calc.posterior.base import Fitted, Progress, by_name, names
 from race_calc.posterior.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.posterior.state import Trained, flatten, unflatten
+from race_calc.posterior.validation import errors_text
 from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.context import Context, context_of
 from race_calc.train.familiar import feature_distance_of
@@ -202,7 +203,7 @@ def card_text(config: TrainConfig, checkpoint: Checkpoint) -> str:
     """A model card with what the training knows; tables on test data are added by hand from `race-calc evaluate`."""
     training, validation = config.training, checkpoint.training["validation"]
     model = checkpoint.training["posterior"].get("validation_of_the_model")
-    of_model = f"\n  Of the model that they are drawn around: {_errors(model)}." if model else ""
+    of_model = f"\n  Of the model that they are drawn around: {errors_text(model)}." if model else ""
     command = "posterior fit" if "member" in checkpoint.training["posterior"] else "train"
     known = {
         name.replace("_", " "): f"{value:.4g}" if isinstance(value, float) else value
@@ -220,12 +221,8 @@ Made by `race-calc {command}` of race_calc {__version__} on {checkpoint.training
 - Model: {config.model.hidden_irreps}, {config.model.layers} layers, l_max {config.model.l_max}, correlation
   {config.model.correlation}, cutoff {config.model.cutoff} Å, head `{config.model.head}`.
 - Recipe: `{training.recipe}`, {training.epochs} epochs, batches of {training.batch_size}.
-- Validation RMSE of the mean of the members: {_errors(validation)}.{of_model} {by_name(config.posterior).validation_use}
+- Validation RMSE of the mean of the members: {errors_text(validation)}.{of_model} {by_name(config.posterior).validation_use}
 - Posterior: {", ".join(f"{name} {value}" for name, value in known.items()) or "the parameter sets that were trained"}.
 
 Known limits: not measured yet; run `race-calc evaluate` on data that the training has not seen.
 """
-
-
-def _errors(measured: dict) -> str:
-    return f"{1e3 * measured['mean_energy_rmse_eV']:.1f} meV, {1e3 * measured['mean_force_rmse_eV_per_A']:.1f} meV/Å"

@@ -18,7 +18,7 @@ others         a posterior's own                        `race_calc.posterior`
 
 from torch import Tensor
 
-from race_calc.model.likelihood import squared, stress_squared
+from race_calc.model.likelihood import QUANTITIES
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.plan import Plan
 from race_calc.train.config import TrainingConfig
@@ -34,21 +34,21 @@ def loss(outputs: Outputs, labels: Labels, plan: Plan, training: TrainingConfig)
     """
     detached = training.recipe == "detached"
     beta = BETA if training.recipe == "beta-nll" else 0.0
-    d_energy, d_forces = labels.energy - outputs.energy, labels.forces - outputs.forces
     means, spreads = [], []
-    for name, weight, difference, vectors in (
-        ("energy_var", training.energy_weight, d_energy, d_energy[..., None]),
-        ("force_cov", training.force_weight, d_forces, d_forces),
-    ):
-        spread, value = plan.output(name), outputs.heads.get(name)
-        faithful = spread is None or detached
-        means.append(weight * (squared(vectors) if faithful else spread.nll(difference, value, beta)))
-        if spread is not None and detached:
-            spreads.append(weight * spread.nll(difference.detach(), value))
+    for quantity in QUANTITIES:
+        weight = getattr(training, quantity.weight)
+        if not weight:
+            continue
+        spread = plan.output(quantity.spread)
+        known = quantity.with_spread(outputs, labels) if spread else None
+        if known is None or detached:
+            means.append(weight * quantity.squares(outputs, labels))
+        else:
+            means.append(weight * spread.nll(*known, beta))
+        if known is not None and detached:
+            spreads.append(weight * spread.nll(known[0].detach(), known[1]))
     own = [output.loss(outputs.heads[output.name], labels) for output in plan.outputs]
-    total = means[0] + means[1]
-    for more in (*spreads, *own):
+    total = means[0]
+    for more in (*means[1:], *spreads, *own):
         total = total if more is None else total + more
-    if training.stress_weight:
-        total = total + training.stress_weight * stress_squared(outputs, labels)
     return total

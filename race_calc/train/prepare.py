@@ -20,6 +20,7 @@ from race_calc.label.methods import doubts
 from race_calc.model.baseline import baseline_of, record
 from race_calc.model.channels import outputs_of_head
 from race_calc.model.heads import initial_offsets
+from race_calc.model.likelihood import STRESSES
 from race_calc.model.parameters import Parameters, initialise, parameter_shapes
 from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
@@ -78,7 +79,12 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     if start is not None:
         model, references = same_constants(start[0], model, references)
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
-    offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2)
+    learns_stress = any(output.name == STRESSES.spread for output in outputs)
+    if learns_stress and not any(np.isfinite(example.virial).all() and example.graph.volume[0] > 0 for example in examples):
+        raise ValueError(f"model.head {config.model.head} learns from stresses, and no structure of the training has one: take head joint")
+    virials = np.array([example.virial.ravel() / example.graph.n_atoms**0.5 for example in examples])
+    of_virials = float(np.nanmean(virials**2)) if np.isfinite(virials).any() else 1.0
+    offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2, of_virials)
     kept = record(name, added, train.structures)
     # the last digits of an SCF are not the same everywhere: its program and the data stand for what it gives
     fixed: Any = references.to_dict()

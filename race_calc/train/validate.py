@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from race_calc.model.hardware import member_map
-from race_calc.model.likelihood import gain_of_factor
+from race_calc.model.likelihood import QUANTITIES, STRESSES, gain_of_factor
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.race import evaluate
 from race_calc.posterior.base import Posterior
@@ -15,25 +15,26 @@ from race_calc.posterior.state import Shapes, flatten, unflatten
 from race_calc.train.context import Context
 
 BATCH = 10  # structures
-DIMENSION = {"energy_var": 1, "force_cov": 3}  # of what a spread is the covariance of
+DIMENSION = {quantity.spread: quantity.dimension for quantity in QUANTITIES}  # of what a spread is the covariance of
 
 
 @dataclass(frozen=True)
 class Measured:
     """Of every member on the validation structures: mean `score` (M,), mean ½ dᵀ Σ⁻¹ d (M,) of each spread by its name, and differences
-    of energies (M, B) in eV and forces (M, N, 3) in eV/Å."""
+    of energies (M, B) in eV, forces (M, N, 3) in eV/Å and stresses (M, S, 6) in eV/Å³, as Mandel vectors, of the S that have a label."""
 
     score: Tensor
     quadratics: dict[str, Tensor]
     energy: Tensor
     forces: Tensor
+    stress: Tensor
 
 
 def measure(context: Context, weights: Tensor) -> Measured:
     objective = replace(context, training=context.training.model_copy(update={"recipe": "joint"})).objective
-    spreads = [name for name in DIMENSION if objective.plan.output(name)]
-    sums = torch.zeros(1 + len(spreads), len(weights), dtype=torch.float64)
-    energy, forces = [], []
+    score = torch.zeros(len(weights), dtype=torch.float64)
+    sums: dict[str, tuple[Tensor, int]] = {}
+    energy, forces, stress = [], [], []
     for start in range(0, len(context.validation), BATCH):
         examples = context.validation[start : start + BATCH]
         layout, labels = context.batch(list(examples), weights.dtype)
@@ -45,15 +46,20 @@ def measure(context: Context, weights: Tensor) -> Measured:
             energy, forces = outputs.energy, outputs.forces
             if len(energy) > len(forces):  # many last layers on one trunk: the forces are those of the mean energy
                 energy = energy.mean(0, keepdim=True)
-            differences = energy - labels.energy, forces - labels.forces
-            return (*(value.double() for value in (*differences, score, *(quadratics[name] for name in spreads))),)
+            differences = energy - labels.energy, forces - labels.forces, STRESSES.known(outputs, labels)
+            return (*(value.double() for value in (*differences, score, *quadratics.values())),)
 
-        d_energy, d_forces, *means = (result.cpu() for result in context.over_members(errors, weights))
-        sums += torch.stack(means) * len(examples)
+        told = [quantity for quantity in QUANTITIES if objective.plan.output(quantity.spread) and quantity.count(labels)]
+        d_energy, d_forces, d_stress, mean, *quadratics = (result.cpu() for result in context.over_members(errors, weights))
+        score += mean * len(examples)
+        for quantity, quadratic in zip(told, quadratics, strict=True):
+            before, count = sums.get(quantity.spread, (torch.zeros_like(score), 0))
+            sums[quantity.spread] = before + quadratic * quantity.count(labels), count + quantity.count(labels)
         energy.append(d_energy)
         forces.append(d_forces)
-    score, *quadratics = sums / len(context.validation)
-    return Measured(score, dict(zip(spreads, quadratics)), torch.cat(energy, dim=1), torch.cat(forces, dim=1))
+        stress.append(d_stress)
+    means = {name: total / count for name, (total, count) in sums.items()}
+    return Measured(score / len(context.validation), means, *(torch.cat(parts, dim=1) for parts in (energy, forces, stress)))
 
 
 def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
@@ -70,9 +76,15 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
         "mean_energy_rmse_eV": numbers(found.energy.mean(0).pow(2).mean().sqrt()[None])[0],
         "mean_force_rmse_eV_per_A": numbers(found.forces.mean(0).pow(2).mean().sqrt()[None])[0],
     }
-    scores, weight_of = found.score, {"energy_var": context.training.energy_weight, "force_cov": context.training.force_weight}
-    for name, quadratic in found.quadratics.items():
-        scores = scores - weight_of[name] * gain_of_factor(quadratic, DIMENSION[name])
+    if found.stress.shape[1]:
+        each = found.stress.pow(2).mean((1, 2)).sqrt()
+        of_mean = found.stress.mean(0).pow(2).mean().sqrt()
+        measured |= {"stress_rmse_eV_per_A3": numbers(each), "mean_stress_rmse_eV_per_A3": numbers(of_mean[None])[0]}
+    scores = found.score
+    for quantity in QUANTITIES:
+        if quantity.spread in found.quadratics:
+            gain = gain_of_factor(found.quadratics[quantity.spread], quantity.dimension)
+            scores = scores - getattr(context.training, quantity.weight) * gain
     if not context.model.plan.outputs:
         scores = force_rmse
     return torch.where(torch.isfinite(scores), scores, torch.full_like(scores, float("inf"))), measured

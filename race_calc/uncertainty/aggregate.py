@@ -8,7 +8,7 @@ import numpy as np
 from race_calc.uncertainty.bald import bald_energy, bald_forces
 from race_calc.uncertainty.prediction import VOIGT, Extra, Prediction
 
-BY_MEMBER = ("energy", "atom_energy", "forces", "stress", "energy_var", "force_cov")  # arrays with the member axis
+BY_MEMBER = ("energy", "atom_energy", "forces", "stress", "energy_var", "force_cov", "stress_cov")  # arrays with the member axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,7 @@ class MemberOutputs:
     stress             (M, B, 3, 3) or None eV/Å³     symmetric, ASE sign; one row as above
     energy_var         (M, B) or None       eV²       σ²_m
     force_cov          (M, N, 3, 3) or None (eV/Å)²   Σ_m
+    stress_cov         (M, B, 6, 6) or None (eV/Å³)²  of the stress, Voigt
     batch              (N,)                 -         structure of each atom, 0 … B−1
     energy_epistemic   (B,) or None         eV²       in closed form, in place of the members' spread
     forces_closed_form bool                           the members' forces have the covariance of the posterior, not of a sample
@@ -41,6 +42,7 @@ class MemberOutputs:
     stress: np.ndarray | None = None
     energy_var: np.ndarray | None = None
     force_cov: np.ndarray | None = None
+    stress_cov: np.ndarray | None = None
     energy_epistemic: np.ndarray | None = None
     forces_closed_form: bool = False
     paired: bool = False
@@ -90,6 +92,7 @@ def aggregate(members: MemberOutputs) -> Prediction:
             forces_covariance_epistemic=covariance if spread else None,
             forces_covariance_aleatoric=_mean(members.force_cov),
             stress_covariance_epistemic=stress_epistemic if spread else None,
+            stress_covariance_aleatoric=_mean(members.stress_cov),
             bald_energy=bald_energy(energy_epistemic, members.energy_var) if several else None,
             bald_forces=bald_forces(covariance, members.force_cov) if several and spread else None,
             batch=members.batch,
@@ -148,6 +151,7 @@ def _check_shapes(outputs: MemberOutputs) -> None:
         "stress": (rows, structures, 3, 3),
         "energy_var": (members, structures),
         "force_cov": (members, atoms, 3, 3),
+        "stress_cov": (members, structures, 6, 6),
     }
     for name, shape in expected.items():
         values = getattr(outputs, name)

@@ -50,6 +50,7 @@ class Prediction:
                                                                or unsplit, never calibrated
     numbers                       (N,) or None    -            atomic numbers, beside `forces_nearby`
     stress_covariance_epistemic   (B, 6, 6), None (eV/Å³)²     between members, Voigt
+    stress_covariance_aleatoric   (B, 6, 6), None (eV/Å³)²     mean predicted covariance, Voigt
     bald_energy                   (B,) or None    nat          mutual information
     bald_forces                   (N,) or None    nat          the same, per atom
     feature_distance              (N,) or None    -            from the atoms of the training, in last-layer features
@@ -84,6 +85,7 @@ class Prediction:
     forces_nearby: np.ndarray | None = None
     numbers: np.ndarray | None = None
     stress_covariance_epistemic: np.ndarray | None = None
+    stress_covariance_aleatoric: np.ndarray | None = None
     bald_energy: np.ndarray | None = None
     bald_forces: np.ndarray | None = None
     feature_distance: np.ndarray | None = None
@@ -135,7 +137,7 @@ class Prediction:
 
     @property
     def stress_covariance(self) -> np.ndarray | None:
-        """Covariance of the Voigt stress, (B, 6, 6) (eV/Å³)²; epistemic part only."""
+        """Total covariance of the Voigt stress, (B, 6, 6) (eV/Å³)²."""
         return self._spread("stress_covariance", "")
 
     @property
@@ -150,7 +152,7 @@ class Prediction:
 
     @property
     def stress_uncertainty(self) -> np.ndarray | None:
-        """Standard deviation of each Voigt component, (B, 6) eV/Å³; epistemic part only."""
+        """Standard deviation of each Voigt component, (B, 6) eV/Å³."""
         return self._std("stress_uncertainty", "")
 
     def value(self, quantity: str) -> np.ndarray | bool | None:

@@ -145,7 +145,7 @@ def test_a_calibration_goes_with_its_weights(model, data, tiny_model):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"version": 3}, "format version 3.*upgrade"),
+        ({"version": VERSION + 1}, f"format version {VERSION + 1}.*upgrade"),
         ({"format": "other"}, "is not a race_calc calibration"),
         ({"energy": {}}, "incomplete"),
         ({"frames": -1}, "empty"),

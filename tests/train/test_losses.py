@@ -13,7 +13,7 @@ from race_calc.data.graph import collate, from_atoms
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import CHOLESKY_JITTER, FORCE_COVARIANCE, initial_offsets
 from race_calc.model.layout import Numerics
-from race_calc.model.likelihood import energy_nll, squared, stress_squared
+from race_calc.model.likelihood import STRESSES, energy_nll, squared
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
@@ -53,9 +53,12 @@ def labels_of(**given) -> Labels:
     return Labels(**{name: given.get(name, value.double()) for name, value in zero.items()})
 
 
+def halves(matrices: torch.Tensor) -> torch.Tensor:
+    return matrices + matrices.transpose(-1, -2)
+
+
 def symmetric(seed: int = 1) -> torch.Tensor:
-    s = normal(M, N, 3, 3, seed=seed)
-    return s + s.transpose(-1, -2)
+    return halves(normal(M, N, 3, 3, seed=seed))
 
 
 def test_energy_nll_is_that_of_scipy():
@@ -124,13 +127,13 @@ def test_gradient_is_finite_where_the_eigenvalues_are_equal(s):
 
 
 def test_stress_counts_only_where_it_is_known():
-    virial, labels = normal(M, B, 3, 3), normal(B, 3, 3, seed=1)
+    virial, labels = halves(normal(M, B, 3, 3)), halves(normal(B, 3, 3, seed=1))
     labels[1] = float("nan")
     volume = torch.tensor([2.0, 3.0, 0.0]).double()
     outputs = outputs_of(virial=virial)
     expected = 0.5 * (((labels[0] - virial[:, 0]) / 2.0) ** 2).sum((-1, -2))
-    torch.testing.assert_close(stress_squared(outputs, labels_of(virial=labels, volume=volume)), expected)
-    none = stress_squared(outputs, labels_of(virial=torch.full((B, 3, 3), float("nan")).double()))
+    torch.testing.assert_close(STRESSES.squares(outputs, labels_of(virial=labels, volume=volume)), expected)
+    none = STRESSES.squares(outputs, labels_of(virial=torch.full((B, 3, 3), float("nan")).double()))
     assert torch.equal(none, torch.zeros(M).double())
     weighted = JOINT.model_copy(update={"stress_weight": 7.0})
     total = loss(outputs, labels_of(virial=labels, volume=volume), PLAN["mse"], weighted)
@@ -274,8 +277,10 @@ def test_shallow_loss_is_the_likelihood_of_the_mixture():
 
 def test_shallow_loss_with_stress():
     """The forces of the mean energy give one stress; its squared error comes on top with its weight."""
-    outputs = outputs_of(energy_var=torch.ones(M, B).double(), force_cov=symmetric(), forces=normal(1, N, 3), virial=normal(1, B, 3, 3))
-    labels = labels_of(virial=normal(B, 3, 3, seed=3), volume=torch.full((B,), 2.0).double())
+    outputs = outputs_of(
+        energy_var=torch.ones(M, B).double(), force_cov=symmetric(), forces=normal(1, N, 3), virial=halves(normal(1, B, 3, 3))
+    )
+    labels = labels_of(virial=halves(normal(B, 3, 3, seed=3)), volume=torch.full((B,), 2.0).double())
     without, with_stress = (shallow_loss(outputs, labels, Objective(None, PLAN["joint"], 1.0, 100.0, weight)) for weight in (0.0, 7.0))
     expected = 7.0 * 0.5 * ((labels.virial - outputs.virial) / 2.0).square().sum((-1, -2)).mean(1)
     torch.testing.assert_close(with_stress - without, expected)
