@@ -148,7 +148,7 @@ class TrainConfig(Settings):
             posterior.check_training(training.epochs, training.stress_weight)
             model = info.data.get("model")
             outputs = outputs_of_head(model.head, model.force_covariance) if model else ()
-            if not training.stress_weight and any(output.name == STRESSES.spread for output in outputs):
+            if model and not training.stress_weight and any(output.name == STRESSES.spread for output in outputs):
                 raise ValueError(f"model.head {model.head} learns a covariance of stresses: give stress_weight a value > 0, for example 1")
             if "data" in info.data and info.data["data"].low_level is not None and not posterior.two_levels:
                 raise ValueError(f"posterior {posterior.name} learns from one level of labels: leave out data.low_level, or take another")

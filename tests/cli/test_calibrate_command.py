@@ -18,6 +18,7 @@ from race_calc.interfaces.calculator import RACECalculator
 from race_calc.md.attach import UncertaintyMonitor
 from race_calc.posterior.checkpoint import CALIBRATION, CheckpointError, load_checkpoint
 from race_calc.posterior.manifest import write_manifest
+from race_calc.uncertainty.storage import VERSION
 
 
 def command(*arguments) -> tuple[int, str]:
