@@ -64,10 +64,8 @@ def prior(way: Way, member: int, frames: list[Atoms], folder: Path) -> tuple[Sta
     settings = yaml.safe_load(BASE.read_text())["model"] | {"head": "mse", "baseline": "none"}
     species = tuple(sorted(set(frames[0].numbers.tolist())))
     random = untrained(species, 1, float(len(frames[0])), **settings)
-    seeded = {
-        name: torch.randn(value.shape, generator=torch.Generator().manual_seed(1000 + member)).to(value)
-        for name, value in random.parameters.items()
-    }
+    generator = torch.Generator().manual_seed(1000 + member)
+    seeded = {name: torch.randn(value.shape, generator=generator).to(value) for name, value in random.parameters.items()}
     stack = load_stack(replace(random, parameters=seeded), torch.float64, CPU)
     graphs = [from_atoms(atoms, settings["cutoff"]) for atoms in frames]
     found = [stack.predict(graph) for graph in graphs]

@@ -7,7 +7,7 @@
 `shifts.py` makes such folders. Spearman of a number of each atom and |ΔF| over all test atoms; AUROC of its maximum over the atoms for
 frames whose force RMSE is more than three times that of the known ones, against all others and against the known ones; and how many of
 them, and of the known frames, are below and above the "auto" threshold that the calibration frames give. The distance is fitted to the
-training frames here, so models of earlier releases will do.
+training frames here, so models of earlier releases will do; their members must predict covariances of forces.
 """
 
 from dataclasses import replace

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from threading import RLock
@@ -86,9 +87,11 @@ class PredictingCalculator(Calculator):
             return self._surrounded(self._raw(atoms), atoms)
 
     def _surrounded(self, raw: Prediction, atoms: Atoms) -> Prediction:
-        """With `forces_nearby`, which a calibration may ask for."""
-        if raw.forces_nearby is not None or spread_of_forces(raw) is None:
+        """With `forces_nearby` and `numbers`, which a calibration may ask for."""
+        if spread_of_forces(raw) is None:
             return raw
+        if raw.forces_nearby is not None:
+            return raw if raw.numbers is not None else replace(raw, numbers=atoms.numbers)
         graph, self._near = from_atoms_with_skin(atoms, REACH, self._near)
         return with_surroundings(raw, graph)
 

@@ -126,7 +126,8 @@ def _score_panel(ax, time: np.ndarray, score: ScoreTrace) -> None:
         form = {"marker": "D" if score.action == "halt" else "o", "mec": "black", "mew": 0.5, "ms": 4.5}
         ax.plot(time[acted], values[acted], color=colour, ls="", label=label, zorder=5, clip_on=False, **form)
         ax.legend(**LEGEND)
-    ax.set_ylabel(f"{score.name} ({score.unit})".replace(", ", "\n"), **STYLE)
+    unit = f" ({score.unit})" if score.unit else ""
+    ax.set_ylabel(f"{score.name}{unit}".replace(", ", "\n"), **STYLE)
 
 
 def _mark_phases(ax, trace: RunTrace) -> None:

@@ -104,7 +104,8 @@ def check_available(wanted: Iterable[str], available: Collection[str]) -> None:
         if name not in available:
             raise ValueError(
                 f"this posterior cannot give the criterion {name!r} (BALD needs several members and a predicted variance, epistemic parts "
-                "need several members, forces those of every member: not with forces_epistemic=False); "
+                "need several members, forces those of every member: not with forces_epistemic=False; a feature distance needs a "
+                "RACE model of release 0.2 or later); "
                 f"available: {', '.join(available) or 'none'}"
             )
 
@@ -170,6 +171,14 @@ for _row in (
         Score("forces_uncertainty_max", "largest force σ", "eV/Å", _F, _forces_max(""), worst_atom=True, short="largest"), _forces_max
     ),
     *_with_epistemic(Score("forces_uncertainty_rms", "force σ of all atoms", "eV/Å", _F, _forces_rms(""), short="force σ"), _forces_rms),
-    Score("feature_distance_max", "largest feature distance", "", _D, lambda p, _: largest_atom(_told(p, *_D), p), worst_atom=True),
+    Score(
+        "feature_distance_max",
+        "largest feature distance",
+        "",
+        _D,
+        lambda p, _: largest_atom(_told(p, *_D), p),
+        worst_atom=True,
+        short="distance",
+    ),
 ):
     register(_row)

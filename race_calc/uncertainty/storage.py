@@ -82,9 +82,17 @@ def _forces(state: Mapping[str, Any]) -> ForceCalibration:
         shape, own, degree = (_exponent(form[name]) for name in ("shape", "own", "degree"))
         if own > degree:
             raise ValueError(f"an exponent of the calibration is {own}, above {degree}: calibrate the model again")
-        elements = tuple((int(z), _scale(factor)) for z, factor in form.get("elements", ()))
-        form = ShapeSize(_scale(form["scale"]), shape, own, _scale(form["floor"]), degree, elements)
+        form = ShapeSize(
+            _scale(form["scale"]), shape, own, _scale(form["floor"]), degree, _elements(form.get("elements", ()))
+        )  # from version 3
     return ForceCalibration(_scale(state["scale"]), _levels(state), ellipsoids, _quantiles(state), form, _told(state))
+
+
+def _elements(stored: Any) -> tuple[tuple[int, float], ...]:
+    pairs = [list(pair) for pair in stored]
+    if any(len(pair) != 2 or type(pair[0]) is not int or not 1 <= pair[0] <= 118 for pair in pairs) or len(dict(pairs)) < len(pairs):
+        raise ValueError(f"the elements of the calibration are {str(stored)[:80]}: calibrate the model again")
+    return tuple((z, _scale(factor)) for z, factor in pairs)
 
 
 def _source(state: Mapping[str, Any]) -> Source:

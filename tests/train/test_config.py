@@ -127,7 +127,7 @@ def test_wrong_keys(content, line):
         ("model", "radial_hidden", [64, 0], "a list of whole numbers"),
         ("model", "radial_hidden", [64, "x"], "a list of whole numbers"),
         ("model", "cutoff", -1.0, "a number > 0, in Å"),
-        ("model", "head", "both", "mse, energy or joint"),
+        ("model", "head", "both", "mse, energy, joint or joint-stress"),
         ("model", "force_covariance", "diagonal", "matrix-log or cholesky"),
         ("training", "recipe", "faithful", "joint, detached, beta-nll or warm-start"),
         ("training", "learning_rate", float("nan"), "a number > 0"),

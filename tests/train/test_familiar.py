@@ -41,10 +41,10 @@ def test_the_mean_square_over_the_training_is_below_one(run):
     graphs, model = run
     stack = load_stack(load_checkpoint(model), torch.float64, CPU)
     found = stack.predict(collate(graphs)).feature_distance
-    assert 0.02 < np.mean(found**2) < 40 / 128  # 20 atoms of silver and 40 of copper span so many of the 128 directions
+    assert 0.02 < np.mean(found**2) < 60 / 128  # 60 atoms span so many of the 128 directions
 
 
-def test_what_is_stored_is_fitted_to_the_features_of_the_first_set(run):
+def test_what_is_stored_is_what_was_fitted(run):
     graphs, model = run
     checkpoint = load_checkpoint(model)
     again = familiar.feature_distance_of(load_stack(checkpoint, torch.float64, CPU), graphs)
@@ -74,15 +74,6 @@ def test_every_set_of_a_batch_is_told_as_alone(run):
     graphs = [from_atoms(frame(seed), 4.0) for seed in (50, 51)]
     alone = np.concatenate([stack.predict(graph).feature_distance for graph in graphs])
     np.testing.assert_allclose(stack.predict(collate(graphs)).feature_distance, alone, rtol=1e-6)
-
-
-def test_of_many_structures_some_are_taken(run, monkeypatch):
-    graphs, model = run
-    monkeypatch.setattr(familiar, "MOST_ATOMS", 30)
-    stack, seen = load_stack(load_checkpoint(model), torch.float64, CPU), []
-    monkeypatch.setattr(familiar, "fit_feature_distance", lambda features, species, n: seen.append(features))
-    familiar.feature_distance_of(stack, graphs)
-    assert 15 <= len(seen[0]) <= 30
 
 
 def test_a_single_model_without_a_spread_is_watched_by_it(tmp_path):

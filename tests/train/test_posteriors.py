@@ -120,6 +120,19 @@ def test_without_the_forces_of_every_member(made, posterior):
         assert criterion.threshold == atoms.calc.thresholds[criterion.name]
 
 
+def test_every_posterior_knows_how_far_an_atom_is(made):
+    """By the features of its first set, the MAP where that gives the means, on which the distance was fitted."""
+    for posterior, folder in made.items():
+        checkpoint = load_checkpoint(folder)
+        first = checkpoint.center or select_members(checkpoint.parameters, [0])
+        first = {name: value[:1].double() for name, value in first.items()}
+        layout = layout_of(checkpoint.model, from_atoms(frame(50), 4.0), Numerics(torch.float64, CPU))
+        features = evaluate(checkpoint.model, first, layout).features[0].numpy()
+        expected = checkpoint.feature_distance(features, layout.species[layout.rank].numpy())
+        found = RACECalculator(folder, "cpu").get_property("feature_distance", frame(50))
+        np.testing.assert_allclose(found, expected, rtol=1e-3, err_msg=posterior)
+
+
 @pytest.mark.parametrize("posterior", ["llpr", "shallow-ensemble"])
 def test_a_calibration_holds_with_and_without_them(made, posterior, tmp_path):
     write(tmp_path / "known.xyz", [frame(seed) for seed in range(100, 120)])

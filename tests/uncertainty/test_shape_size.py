@@ -258,6 +258,7 @@ def test_storage():
         ("floor", -1.0),
         ("degree", None),
         ("elements", [[6, 0.0]]),
+        *(("elements", bad) for bad in ([[200, 1.0]], [[6.5, 1.0]], [[6]], [["C", 1.0]], [[6, 1.0], [6, 2.0]], [7])),
     ):
         spoilt = state["forces"] | {"form": state["forces"]["form"] | {name: value}}
         with pytest.raises(ValueError, match="calibrate the model again"):
@@ -328,3 +329,5 @@ def test_a_foreign_potential_gets_its_surroundings(tiny_model):
     np.testing.assert_array_equal(raw.forces_nearby, with_them.forces_nearby)
     expected = SIZED.total(ForceSpread(raw.forces_covariance_epistemic, None, raw.forces_nearby, atoms.numbers))
     np.testing.assert_allclose(committee.get_property("forces_covariance", atoms), expected, rtol=1e-9)
+    told = committee._surrounded(replace(with_them, numbers=None), atoms)  # of who gives the surroundings only
+    np.testing.assert_array_equal(told.numbers, atoms.numbers)
