@@ -38,11 +38,11 @@ from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.train.config import parse_config
 from race_calc.train.prepare import prepare
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
-from race_calc.uncertainty.calibration_forces import spread_of
 from race_calc.uncertainty.metrics import coverage
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.shape_size import fit_shape_size
 from race_calc.uncertainty.surroundings import REACH, with_surroundings
+from race_calc.uncertainty.vectors import forces_of
 
 BASE, CPU = Path(__file__).parent / "configs" / "3bpa.yaml", torch.device("cpu")
 HOT = ("300", "600", "1200")
@@ -155,19 +155,19 @@ def scan_frames(run: Path) -> dict[str, Dataset]:
 
 def measured(members: list[Member], run: Path) -> dict[str, float]:
     known = residuals(members, read_dataset(run / "train.xyz", "450:"))
-    form, row = fit_shape_size(known.forces, spread_of(known)), {}
+    form, row = fit_shape_size(known.forces, forces_of(known).spread), {}
     for kind in HOT:
         found = residuals(members, read_dataset(run / f"{kind}.xyz"))
         spread = found.forces_covariance - found.forces_aleatoric
         error = np.sqrt(np.mean(found.forces**2))
-        std = np.sqrt(np.diagonal(form.total(spread_of(found)), axis1=1, axis2=2))
+        std = np.sqrt(np.diagonal(form.total(forces_of(found).spread), axis1=1, axis2=2))
         row |= {f"{kind} force RMSE, meV/Å": 1e3 * error, f"{kind} error over spread": error / np.sqrt(np.trace(spread.mean(0)) / 3)}
         row |= {f"{kind} inside 90 %": coverage(found.forces, std, 0.9)}
         row |= {f"{kind} rank": float(spearmanr(np.trace(spread, axis1=1, axis2=2), (found.forces**2).sum(1)).statistic)}
     ranks = []
     for data in scan_frames(run).values():
         found = residuals(members, data)
-        variance = np.trace(form.total(spread_of(found)), axis1=1, axis2=2)
+        variance = np.trace(form.total(forces_of(found).spread), axis1=1, axis2=2)
         count = np.bincount(found.frame)
         squares = (np.bincount(found.frame, values) / count for values in (variance, (found.forces**2).sum(1)))
         ranks.append(float(spearmanr(*squares).statistic))

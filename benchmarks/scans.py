@@ -3,7 +3,8 @@
     python benchmarks/shifts.py --molecule CH3CH2OH --out runs/shifts       makes the model and its data, GFN2-xTB at 300 K
     python benchmarks/scans.py --run runs/shifts/CH3CH2OH --figure docs/figures/scans.png
 
-The truth is GFN2-xTB, which labelled the training; the model is one of release 0.2 or later, which knows its distances. The model is calibrated with its 50 validation frames. Prints, for each scan, Spearman's
+The truth is GFN2-xTB, which labelled the training; the model is one of release 0.2 or later, which knows its distances. It is calibrated
+with its 50 validation frames. Prints, for each scan, Spearman's
 rank correlation of σ and error along it, of forces (root mean square over atoms and components) and of energies (against the relaxed
 molecule), and the share of force components inside 90 %; of the points where forces are wrong by more than three σ, how many the score of
 the spread and that of the feature distance put above their thresholds. Draws σ and error of the forces. Needs the extra `xtb`.

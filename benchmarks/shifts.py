@@ -32,11 +32,11 @@ from race_calc.train.finish import finish
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 from race_calc.uncertainty.calibration_energy import energy_spread_of
-from race_calc.uncertainty.calibration_forces import spread_of
 from race_calc.uncertainty.energy_size import fit_energy_size
 from race_calc.uncertainty.metrics import LEVELS, coverage, gaussian_nll, mahalanobis, vector_nll
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.shape_size import fit_shape_size
+from race_calc.uncertainty.vectors import forces_of
 
 METHOD, CPU = Method("gfn2-xtb"), torch.device("cpu")
 BASE = Path(__file__).parent / "configs" / "3bpa.yaml"
@@ -82,11 +82,11 @@ def residuals(model: Path, folder: Path) -> dict[str, Residuals]:
 
 def line(name: str, degree: float, found: dict[str, Residuals]) -> str:
     known = found["calibration"]
-    form = fit_shape_size(known.forces, spread_of(known), degree)
+    form = fit_shape_size(known.forces, forces_of(known).spread, degree)
     cells = []
     for kind in list(SETS)[1:]:
         new = found[kind]
-        total = form.total(spread_of(new))
+        total = form.total(forces_of(new).spread)
         std = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
         inside = "/".join(f"{100 * coverage(new.forces, std, level):.1f}" for level in LEVELS)
         mean = mahalanobis(new.forces, total).mean() / 3

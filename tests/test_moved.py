@@ -46,7 +46,7 @@ def test_a_name_that_left_a_module_is_served(module, name, new):
 def test_what_has_another_form_now(tiny_model, tmp_path):
     from race_calc.posterior.checkpoint import hash_weights, load_checkpoint
     from race_calc.uncertainty.calibration import Calibration
-    from race_calc.uncertainty.calibration_forces import ForceCalibration
+    from race_calc.uncertainty.calibration_vectors import VectorCalibration
     from race_calc.uncertainty.level_map import LevelMap
     from race_calc.uncertainty.storage import read_calibration
 
@@ -56,7 +56,7 @@ def test_what_has_another_form_now(tiny_model, tmp_path):
         from race_calc.checkpoint import save_calibration
         from race_calc.report.labels import LABELS, with_unit
     assert LABELS["forces_uncertainty_max"] == ("largest force σ", "eV/Å") and with_unit("bald_energy", 0.43) == "0.43 nat"
-    calibration = Calibration("", 3, None, ForceCalibration(2.0, LevelMap((0.0, 1.0)), None, ()), {"bald_energy": 0.5})
+    calibration = Calibration("", 3, None, VectorCalibration(2.0, LevelMap((0.0, 1.0)), None, ()), {"bald_energy": 0.5})
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     save_calibration(folder, calibration, hash_weights(folder))
     assert read_calibration(folder / "calibration.json", hash_weights(folder)) == calibration == load_checkpoint(folder).calibration

@@ -6,7 +6,7 @@ recalibrated with a fit to the others (K-fold cross-fitting; Stone 1974), and th
 
 import numpy as np
 
-from race_calc.evaluate.reliability import calibrated_levels
+from race_calc.evaluate.reliability import OF_ATOMS, calibrated_levels
 from race_calc.uncertainty.calibration import fit_calibration
 from race_calc.uncertainty.held_back import FOLDS, blocks_of
 from race_calc.uncertainty.residuals import Residuals
@@ -25,4 +25,4 @@ def cross_fitted_levels(raw: Residuals) -> dict[str, np.ndarray]:
         parts.append(calibrated_levels(raw.subset(block), calibration))
     order = np.argsort(np.concatenate([np.flatnonzero(np.isin(raw.frame, block)) for block in blocks]))  # of the atoms in the parts
     joined = {name: np.concatenate([part[name] for part in parts]) for name in set.intersection(*map(set, parts))}
-    return {name: levels if name == "energy" else levels[order] for name, levels in joined.items()}
+    return {name: levels[order] if name in OF_ATOMS else levels for name, levels in joined.items()}

@@ -6,10 +6,11 @@ import numpy as np
 
 from race_calc.data.dataset import Dataset
 from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent
+from race_calc.uncertainty.mandel import voigt_covariance
 from race_calc.uncertainty.metrics import LEVELS, calibration_error, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
-from race_calc.uncertainty.prediction import VOIGT, available
 from race_calc.uncertainty.predictor import BATCH, Predictor
 from race_calc.uncertainty.residuals import Residuals
+from race_calc.uncertainty.vectors import Vectors, stresses_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Evaluation:
     energy          Quality                   eV      total energy; NLL per structure
     energy_per_atom Quality (no likelihood)   eV      differences and sigma divided by the atoms
     forces          Quality                   eV/Å    components; NLL per atom, full covariance
-    stress          Quality or None           eV/Å³   six components; no NLL, epistemic sigma only
+    stress          Quality or None           eV/Å³   six components; NLL per structure, full covariance
     scores          criterion → (B,)                  see race_calc.uncertainty.scores
     =============== ========================= ======= ============================================
     """
@@ -67,7 +68,7 @@ class Evaluation:
 def summarise(predicted: Predicted, residuals: Residuals, dataset: Dataset) -> Evaluation:
     """Errors, likelihood, coverage and scores of predictions with these residuals."""
     sizes = np.bincount(residuals.frame)
-    labelled = np.array([stress is not None and atoms.pbc.any() for stress, atoms in zip(dataset.stress, dataset.structures)])  # (B,)
+    labelled, stresses = residuals.stress_labelled, stresses_of(residuals)
     std = residuals.energy_std
     energy, variance, forces, covariance = residuals.energy, residuals.energy_variance, residuals.forces, residuals.forces_covariance
     return Evaluation(
@@ -77,7 +78,7 @@ def summarise(predicted: Predicted, residuals: Residuals, dataset: Dataset) -> E
         energy=_quality(energy, std, None if variance is None else gaussian_nll(energy, variance)),
         energy_per_atom=Quality(mae(energy / sizes), rmse(energy / sizes), None if std is None else mean_sigma(std / sizes)),
         forces=_quality(forces, residuals.forces_std, None if covariance is None else vector_nll(forces, covariance)),
-        stress=_stress_quality(predicted, dataset, labelled) if labelled.any() else None,
+        stress=_stress_quality(residuals.stress[labelled], stresses) if residuals.stress is not None and labelled.any() else None,
         scores=scores_of(predicted),
     )
 
@@ -95,16 +96,9 @@ def _quality(difference: np.ndarray, std: np.ndarray | None, nll: float | None) 
     return Quality(mae(difference), rmse(difference), mean_sigma(std), nll, covered, calibration_error(difference, std))
 
 
-def _stress_quality(predicted: Predicted, dataset: Dataset, labelled: np.ndarray) -> Quality:
-    row, column = VOIGT
-    label = np.array([stress[row, column] for stress, told in zip(dataset.stress, labelled) if told and stress is not None])  # (B', 6)
-    difference = label - _of_structures(predicted, "stress")[labelled]
-    std = _of_structures(predicted, "stress_uncertainty")[labelled]
-    given = any("stress_uncertainty" in available(p) for p in predicted.predictions)
-    return Quality(mae(difference), rmse(difference), mean_sigma(std) if given else None)
-
-
-def _of_structures(predicted: Predicted, quantity: str) -> np.ndarray:
-    """(B, 6), NaN for batches in which no structure has a volume."""
-    each = [(p.value(quantity), len(p.energy)) for p in predicted.predictions]
-    return np.concatenate([np.full((n, 6), np.nan) if values is None else values for values, n in each])
+def _stress_quality(difference: np.ndarray, stresses: Vectors | None) -> Quality:
+    """Of Voigt components (S, 6); the likelihood too is that of a density of Voigt components."""
+    if stresses is None:
+        return _quality(difference, None, None)
+    covariance = voigt_covariance(stresses.covariance)
+    return _quality(difference, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)), vector_nll(difference, covariance))

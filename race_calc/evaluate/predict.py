@@ -10,10 +10,10 @@ from ase import Atoms
 from race_calc.data.dataset import Dataset
 from race_calc.data.graph import Graph, batches, structures_of
 from race_calc.uncertainty.calibration import Calibration
-from race_calc.uncertainty.prediction import Prediction, available
+from race_calc.uncertainty.prediction import VOIGT, Prediction, available
 from race_calc.uncertainty.predictor import BATCH, Predictor, raw_predictions
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.scores import all_scores
+from race_calc.uncertainty.scores import SCORES, all_scores
 
 Progress = Callable[[int, int], None]  # is called with structures done and all structures
 
@@ -72,10 +72,21 @@ def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
     def joined(field: str, quantity: str) -> np.ndarray | None:
         return np.concatenate([getattr(p, field) for p in predicted.predictions]) if quantity in given else None
 
+    def stresses(quantity: str, *shape: int) -> np.ndarray:
+        each = [(p.value(quantity), len(p.energy)) for p in predicted.predictions]  # no value where no structure of a batch has a volume
+        return np.concatenate([np.full((n, 6, *shape), np.nan) if values is None else values for values, n in each])
+
     def members(name: str, quantity: str) -> int | None:
         spread_only = quantity + "_epistemic" in given and quantity + "_aleatoric" not in given
         return predicted.predictions[0].independent_members(name) if spread_only else None
 
+    labels, some = stress_labels(dataset), frozenset().union(*map(available, predicted.predictions))
+    known = np.isfinite(labels).all(axis=1).any() and "stress" in some
+    stress = {"stress": labels - stresses("stress")} if known else {}
+    if known and "stress_covariance" in some:
+        stress["stress_covariance"] = stresses("stress_covariance", 6)
+        stress |= {"stress_aleatoric": stresses("stress_covariance_aleatoric", 6)} if "stress_covariance_aleatoric" in some else {}
+    alone = known and "stress_covariance_epistemic" in some and "stress_covariance_aleatoric" not in some
     return Residuals(
         energy=dataset.energy - joined("energy", "energy"),
         energy_variance=joined("energy_variance", "energy_uncertainty"),
@@ -87,10 +98,22 @@ def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
         forces_optional=predicted.predictions[0].forces_optional,
         energy_members=members("energy", "energy_uncertainty"),
         forces_members=members("forces", "forces_covariance"),
+        **stress,
+        stress_members=predicted.predictions[0].independent_members("forces") if alone else None,
         frame=np.repeat(np.arange(len(dataset)), [len(atoms) for atoms in dataset.structures]),
         numbers=np.concatenate([atoms.numbers for atoms in dataset.structures]),
         force_size=np.linalg.norm(forces, axis=1),
     )
+
+
+def stress_labels(dataset: Dataset) -> np.ndarray:
+    """Voigt (B, 6) eV/Å³; NaN where there is no label, or no periodic cell."""
+    row, column = VOIGT
+    found = np.full((len(dataset), 6), np.nan)
+    for b, (stress, atoms) in enumerate(zip(dataset.stress, dataset.structures)):
+        if stress is not None and atoms.pbc.any():
+            found[b] = stress[row, column]
+    return found
 
 
 def _nearby(predicted: Predicted) -> np.ndarray | None:
@@ -101,6 +124,8 @@ def _nearby(predicted: Predicted) -> np.ndarray | None:
 
 
 def scores_of(predicted: Predicted) -> dict[str, np.ndarray]:
-    """Every score that can be told, criterion → (B,)."""
+    """Every score that can be told of all structures, criterion → (B,); those of the stress where each has a volume."""
     each = [all_scores(p, structures) for p, structures in zip(predicted.predictions, predicted.structures)]
-    return {name: np.concatenate([scores[name][0] for scores in each]) for name in each[0]}
+    periodic = all(atoms.pbc.any() and atoms.cell.rank == 3 for structures in predicted.structures for atoms in structures)
+    names = [name for name in each[0] if all(name in one for one in each) and (periodic or SCORES[name].of != "stress")]
+    return {name: np.concatenate([one[name][0] for one in each]) for name in names}

@@ -8,6 +8,9 @@ from race_calc.uncertainty.bootstrap import Interval, calibration_error_interval
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, gaussian_pit, level_error, mahalanobis
 from race_calc.uncertainty.residuals import Residuals
+from race_calc.uncertainty.vectors import stresses_of
+
+OF_ATOMS = ("forces", "ellipsoids")  # among the names of `nominal_levels`
 
 
 @dataclass(frozen=True)
@@ -27,32 +30,37 @@ class Reliability:
 
 
 def nominal_levels(raw: Residuals) -> dict[str, np.ndarray]:
-    """Nominal levels at which references are found: "energy" (B,), "forces" (N, 3), "ellipsoids" (N,), where there are any."""
+    """Nominal levels at which references are found, where there are any: "energy" (B,), "forces" (N, 3), "ellipsoids" (N,), and of the S
+    structures with a label of it "stress" (S, 6) and "stress ellipsoids" (S,)."""
     levels, energy_std, forces_std = {}, raw.energy_std, raw.forces_std
     if energy_std is not None:
         levels["energy"] = gaussian_pit(raw.energy, energy_std)
     if raw.forces_covariance is not None and forces_std is not None:
         levels["forces"] = gaussian_pit(raw.forces, forces_std)
         levels["ellipsoids"] = chi_square_pit(mahalanobis(raw.forces, raw.forces_covariance))
+    if stresses := stresses_of(raw):
+        difference, covariance = stresses.difference, stresses.covariance
+        levels["stress"] = gaussian_pit(difference, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)))
+        levels["stress ellipsoids"] = chi_square_pit(mahalanobis(difference, covariance), 6)
     return levels
 
 
 def calibrated_levels(raw: Residuals, calibration: Calibration) -> dict[str, np.ndarray]:
     """The same after scaling and level map, uniform where the calibration holds; without the quantities that it does not have."""
-    energy, forces = calibration.energy, calibration.forces
-    maps = {} if energy is None else {"energy": energy.levels}
-    maps |= {} if forces is None else {"forces": forces.levels} | ({"ellipsoids": forces.ellipsoids} if forces.ellipsoids else {})
+    maps = {} if calibration.energy is None else {"energy": calibration.energy.levels}
+    for name, ellipsoids, part in (("forces", "ellipsoids", calibration.forces), ("stress", "stress ellipsoids", calibration.stress)):
+        maps |= {} if part is None else {name: part.levels} | ({ellipsoids: part.ellipsoids} if part.ellipsoids else {})
     return {name: maps[name].observed(levels) for name, levels in nominal_levels(calibration.scaled(raw)).items() if name in maps}
 
 
 def reliability(levels: dict[str, np.ndarray], frame: np.ndarray) -> dict[str, Reliability]:
     """Of each quantity in `levels`; `frame` (N,) structure of each atom, 0 … B − 1."""
-    return {name: _of(values, np.arange(len(values)) if name == "energy" else frame, name) for name, values in levels.items()}
+    return {name: _of(values, frame if name in OF_ATOMS else np.arange(len(values)), name) for name, values in levels.items()}
 
 
 def inside(levels: np.ndarray, level: float, name: str) -> np.ndarray:
-    """Whether references lie in the ellipsoid of this level ("ellipsoids") or in the central interval; shape of `levels`."""
-    return levels <= level if name == "ellipsoids" else np.abs(levels - 0.5) <= 0.5 * level
+    """Whether references lie in the ellipsoid of this level ("… ellipsoids") or in the central interval; shape of `levels`."""
+    return levels <= level if name.endswith("ellipsoids") else np.abs(levels - 0.5) <= 0.5 * level
 
 
 def _of(levels: np.ndarray, frame: np.ndarray, name: str) -> Reliability:

@@ -46,8 +46,8 @@ class RACECalculator(PredictingCalculator):
     energies_members              (M,)      eV      only with `members=True`, never calibrated
     forces_members                (M, N, 3) eV/Å    only with `members=True`, never calibrated
     name of another output        (N, …) or …       mean over the members; `Prediction.extra` has its spread
-    calibrated                    bool              whether the uncertainties of energy and forces are
-                                                    recalibrated (the stress never is)
+    calibrated                    bool              whether the uncertainties are recalibrated; those of the
+                                                    stress are where the calibration had labels of it
     ============================= ========= ======= ================================================
 
     A quantity that the posterior does not give (BALD of a single member, covariances of the head `energy`)

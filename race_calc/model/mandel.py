@@ -1,31 +1,14 @@
-"""Symmetric 3×3 matrices as vectors of six, in Mandel notation: xx yy zz √2 yz √2 xz √2 xy, in the order of Voigt.
+"""Mandel vectors of symmetric matrices, differentiable; see `race_calc.uncertainty.mandel`."""
 
-Unlike Voigt's, the notation keeps lengths: |mandel(σ)|² = Σ_ij σ_ij², and a rotation of the structure is an orthogonal 6×6 matrix.
-"""
-
-import numpy as np
 import torch
 from torch import Tensor
 
+from race_calc.uncertainty.mandel import WEIGHTS
 from race_calc.uncertainty.prediction import VOIGT
-
-WEIGHTS = (1.0, 1.0, 1.0, 2**0.5, 2**0.5, 2**0.5)  # Mandel / Voigt
 
 
 def mandel(matrices: Tensor) -> Tensor:
-    """(…, 3, 3) → (…, 6); differentiable. Of a matrix that is symmetric but for rounding the two halves are averaged."""
+    """(…, 3, 3) → (…, 6). Of a matrix that is symmetric but for rounding the two halves are averaged."""
     row, column = VOIGT
     voigt = 0.5 * (matrices[..., row, column] + matrices[..., column, row])
     return voigt * torch.tensor(WEIGHTS, dtype=matrices.dtype, device=matrices.device)
-
-
-def voigt_covariance(covariance: np.ndarray) -> np.ndarray:
-    """Covariances (…, 6, 6) of Mandel vectors as those of Voigt vectors."""
-    weights = np.array(WEIGHTS)
-    return np.asarray(covariance / weights / weights[:, None])
-
-
-def mandel_covariance(covariance: np.ndarray) -> np.ndarray:
-    """The inverse of `voigt_covariance`."""
-    weights = np.array(WEIGHTS)
-    return np.asarray(covariance * weights * weights[:, None])

@@ -3,7 +3,7 @@
 ============ ============================================================ =====================================
 symbol       equation                                                     here
 ============ ============================================================ =====================================
-σ            stress as a Mandel vector of six = 1×0e + 1×2e               `race_calc.model.mandel`
+σ            stress as a Mandel vector of six = 1×0e + 1×2e               `race_calc.uncertainty.mandel`
 S_i          symmetric 6×6 = 2×0e + 2×2e + 1×4e, 4e from a pair of 2e     `StressCovariance.value`
 S            mean over atoms of S_i + (offset + log(N/V²)) · 1            `StressCovariance.of_structures`
 Σ            exp S, in (eV/Å³)²                                           `covariance`, `members`
@@ -25,7 +25,7 @@ from torch import Tensor
 from race_calc.model.angular import clebsch_gordan
 from race_calc.model.channels import Channel, Spread
 from race_calc.model.likelihood import vector_nll
-from race_calc.model.mandel import WEIGHTS, voigt_covariance
+from race_calc.uncertainty.mandel import WEIGHTS, voigt_covariance
 from race_calc.uncertainty.prediction import VOIGT
 
 

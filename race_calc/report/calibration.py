@@ -9,6 +9,7 @@ from race_calc.evaluate.cross_fit import cross_fitted_levels
 from race_calc.evaluate.reliability import inside, nominal_levels
 from race_calc.report.tables import percents, plain_table, row
 from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.calibration_vectors import VectorCalibration
 from race_calc.uncertainty.conformal import coverage_band, frames_needed
 from race_calc.uncertainty.held_back import FOLDS
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor, level_error
@@ -44,29 +45,29 @@ def summary_table(calibration: Calibration, raw: Residuals) -> Table:
         f"Before and after, {len(raw)} structures; after: each fifth calibrated with the other four",
         ["quantity", "σ times", "inside 68/90/95 %\nbefore", "\nafter", "calibration\nerror before", "\nafter", "conformal\nmultiples"],
     )
-    energy, forces = calibration.energy, calibration.forces
+    energy, forces, stress = calibration.energy, calibration.forces, calibration.stress
     by_size = energy is not None and energy.form is not None
     parts = "" if energy is None else f"{_root(energy.epistemic)} e, {_root(energy.aleatoric)} a"
     factors = {
         "energy": "by size" if by_size else parts if raw.energy_aleatoric is not None else parts.split(" ")[0],
-        "forces": "" if forces is None else _root(forces.scale) if forces.form is None else "by size",
-        "ellipsoids": "",
+        "forces": _way(forces),
+        "stress": _way(stress),
     }
     conformal = {
         "energy": () if energy is None else energy.conformal,
-        "forces": (),
         "ellipsoids": () if forces is None else forces.conformal,
+        "stress ellipsoids": () if stress is None else stress.conformal,
     }
     for name, levels in before.items():
         row(
             table,
             name,
-            factors[name],
+            factors.get(name, ""),
             _inside(levels, name),
             _inside(after.get(name), name),
             f"{level_error(levels):.4f}",
             "–" if name not in after else f"{level_error(after[name]):.4f}",
-            _multiples(conformal[name]),
+            _multiples(conformal.get(name, ())),
         )
     return table
 
@@ -74,7 +75,11 @@ def summary_table(calibration: Calibration, raw: Residuals) -> Table:
 def choice_lines(calibration: Calibration) -> list[str]:
     """What recalibrates energies and forces, and what else there was."""
     lines = []
-    for name, part, per in (("Energies", calibration.energy, "structure"), ("Forces", calibration.forces, "atom")):
+    for name, part, per in (
+        ("Energies", calibration.energy, "structure"),
+        ("Forces", calibration.forces, "atom"),
+        ("Stresses", calibration.stress, "structure"),
+    ):
         if part is not None and part.held_back:
             others = ", ".join(f"{told.name} {told.nll:.2f}" for told in part.held_back)
             lines.append(f"{name}: {part.way}. NLL of blocks held back, in nat per {per}: {others}.")
@@ -100,6 +105,11 @@ def floor_line(structures: int) -> str:
         f"{calibration_floor(max(structures * (FOLDS - 1) / FOLDS, 1), structures):.4f} after (of energies: forces have more "
         "values). σ times: e the epistemic, a the aleatoric part."
     )
+
+
+def _way(part: VectorCalibration | None) -> str:
+    """What σ is multiplied with."""
+    return "" if part is None else _root(part.scale) if part.form is None else "by size"
 
 
 def _root(scale: float) -> str:

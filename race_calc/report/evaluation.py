@@ -16,9 +16,16 @@ from race_calc.report.tables import milli, percent, percents, plain, plain_table
 from race_calc.uncertainty.bootstrap import Interval
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor
 
+QUANTITIES = {
+    "energy": "energies",
+    "forces": "force components",
+    "ellipsoids": "force vectors against χ² of 3 degrees of freedom",
+    "stress": "stress components",
+    "stress ellipsoids": "stresses against χ² of 6 degrees of freedom",
+}
 NOTES = (
     "σ: mean predicted standard deviation, total. NLL: with ½ log 2π per dimension, in eV and eV/Å. Inside: percent of the "
-    "references in the central 68, 90 and 95 % intervals; of force vectors, in the ellipsoids of the 3 × 3 "
+    "references in the central 68, 90 and 95 % intervals; of force vectors and stresses, in the ellipsoids of the "
     "covariance. dᵀΣ⁻¹d/3: squared error in units of Σ, 1 where Σ is right. After: scale and level map of the calibration. "
     "Brackets: 95 % interval over resampled structures."
 )
@@ -39,7 +46,7 @@ def print_tables(
         console.print(Text(f"Only frames with {select}."))
     console.print(errors(found))
     console.print(uncertainties(found, calibrated))
-    for quantity in ("energy", "forces", "ellipsoids"):  # after: scale and level map
+    for quantity in QUANTITIES:  # after: scale and level map
         table = calibration_errors(found, quantity)
         if table is not None:
             console.print(table)
@@ -92,9 +99,8 @@ def calibration_errors(found: dict[str, Assessment], quantity: str) -> Table | N
     if not shown:
         return None
     after = any(quantity in a.after_quality for a in shown.values())
-    title = {"energy": "energies", "forces": "force components", "ellipsoids": "force vectors against χ² of 3 degrees of freedom"}
     table = plain_table(
-        f"Calibration of {title[quantity]}",
+        f"Calibration of {QUANTITIES[quantity]}",
         ["data", "error\nbefore"] + ["\nafter", "\nreduced"] * after + ["inside, %\nbefore"] + ["\nafter"] * after,
     )
     for name, a in shown.items():

@@ -83,7 +83,7 @@ def numbers(e: Evaluation) -> dict[str, int | float | None]:
         ("energy", "meV", "per_structure"): e.energy,
         ("energy_per_atom", "meV", ""): e.energy_per_atom,
         ("force", "meV_per_A", "per_atom"): e.forces,
-        ("stress", "meV_per_A3", ""): e.stress,
+        ("stress", "meV_per_A3", "per_structure"): e.stress,
     }
     for (name, unit, per), quality in kinds.items():
         found |= _quality_numbers(name, unit, per, quality)
@@ -95,10 +95,11 @@ def _quality_numbers(name: str, unit: str, per: str, q: Any) -> dict[str, float 
     found = {f"{name}_{key}_{unit}": milli(getattr(q, key, None)) for key in ("mae", "rmse")}
     found[f"{name}_mean_sigma_{unit}"] = milli(getattr(q, "sigma", None))
     if per:
-        found[f"{name}_nll_nat_{per}"] = q.nll
-        found[f"{name}_calibration_error"] = q.calibration_error
+        found[f"{name}_nll_nat_{per}"] = getattr(q, "nll", None)
+        found[f"{name}_calibration_error"] = getattr(q, "calibration_error", None)
+        covered = getattr(q, "coverage", None)
         for level in LEVELS:
-            found[f"{name}_coverage_{100 * level:.0f}_fraction"] = None if q.coverage is None else q.coverage[level]
+            found[f"{name}_coverage_{100 * level:.0f}_fraction"] = None if covered is None else covered[level]
     return found
 
 

@@ -9,7 +9,7 @@ from race_calc.data.files import shortened
 from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.posterior.validation import errors_text
 from race_calc.uncertainty.calibration_energy import EnergyCalibration
-from race_calc.uncertainty.calibration_forces import ForceCalibration
+from race_calc.uncertainty.calibration_vectors import VectorCalibration
 
 
 def sections(model: Path, checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
@@ -66,7 +66,9 @@ def calibration_lines(checkpoint: Checkpoint) -> dict[str, str]:
     if found.energy is not None:
         lines["energy"] = _of_energy(found.energy) + _multiples(found.energy.conformal)
     if found.forces is not None:
-        lines["forces"] = _of_forces(found.forces) + _multiples(found.forces.conformal)
+        lines["forces"] = _of_vectors(found.forces) + _multiples(found.forces.conformal)
+    if found.stress is not None:
+        lines["stress"] = _of_vectors(found.stress) + _multiples(found.stress.conformal)
     return lines | {"SHA-256 of its data": found.data_hash}
 
 
@@ -77,7 +79,7 @@ def _of_energy(found: EnergyCalibration) -> str:
     return f"σ by the {found.way} (exponents: {exponents})"
 
 
-def _of_forces(found: ForceCalibration) -> str:
+def _of_vectors(found: VectorCalibration) -> str:
     if found.form is None:
         return f"σ times {found.scale**0.5:.4g}"
     sizes = "".join(f", {chemical_symbols[z]} {factor:.2f}" for z, factor in found.form.elements)

@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 
-from race_calc.uncertainty.calibration_forces import spread_of
 from race_calc.uncertainty.conformal import ConformalQuantile, conformal_quantile
 from race_calc.uncertainty.energy_size import EnergySize, EnergySpread, fit_energy_size
 from race_calc.uncertainty.held_back import Told, held_back, prefers, told
@@ -14,7 +13,8 @@ from race_calc.uncertainty.level_map import FLAT, LevelMap, central_interval, fi
 from race_calc.uncertainty.metrics import LEVELS, gaussian_pit
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.scaling import part_scales, size_scale
-from race_calc.uncertainty.shape_size import third
+from race_calc.uncertainty.shape_size import mean_variance
+from race_calc.uncertainty.vectors import forces_of
 
 PARTS, SIZE = "a factor for each part", "size of the spread"
 
@@ -72,8 +72,9 @@ def energy_spread_of(raw: Residuals) -> EnergySpread | None:
     """None without a variance."""
     if raw.energy_variance is None:
         return None
-    spread = None if raw.forces_optional else spread_of(raw)
-    forces = None if spread is None else (np.maximum(third(spread.epistemic), 0.0), spread.nearby)
+    vectors = None if raw.forces_optional else forces_of(raw)
+    spread = None if vectors is None else vectors.spread
+    forces = None if spread is None else (np.maximum(mean_variance(spread.epistemic), 0.0), spread.nearby)
     return EnergySpread(np.maximum(raw.energy_variance - _aleatoric(raw), 0.0), forces, raw.frame)  # rounding
 
 

@@ -202,7 +202,7 @@ def quantities(given: Collection[str], members: int) -> frozenset[str]:
 
 
 def principal_std(covariance: np.ndarray) -> np.ndarray:
-    """Standard deviation along the longest principal axis, (...,), of covariances (..., 3, 3); NaN where an entry is not finite.
+    """Standard deviation along the longest principal axis, (...,), of covariances (..., k, k); NaN where an entry is not finite.
 
     The square root of the largest eigenvalue: unlike the diagonal it does not depend on the orientation of the molecule.
     """

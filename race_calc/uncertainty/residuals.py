@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 
-OF_STRUCTURES: dict[str, tuple[int, ...]] = {"energy": (), "energy_variance": (), "energy_aleatoric": ()}  # field → its shape after B
+OF_STRUCTURES: dict[str, tuple[int, ...]] = {  # field → its shape after B
+    "energy": (),
+    "energy_variance": (),
+    "energy_aleatoric": (),
+    "stress": (6,),
+    "stress_covariance": (6, 6),
+    "stress_aleatoric": (6, 6),
+}
 OF_ATOMS = {  # and after N
     "forces": (3,),
     "forces_covariance": (3, 3),
@@ -31,12 +38,16 @@ class Residuals:
     forces_covariance (N, 3, 3), None (eV/Å)²  predicted, total
     forces_aleatoric  (N, 3, 3), None (eV/Å)²  the aleatoric part of it; None: all of it is spread, or of unknown kind
     forces_nearby     (N,) or None    (eV/Å)²  `Prediction.forces_nearby`; None where it is not known
+    stress            (B, 6), None    eV/Å³    reference − prediction, Voigt; NaN for structures without a label or a volume
+    stress_covariance (B, 6, 6), None (eV/Å³)² predicted, total
+    stress_aleatoric  (B, 6, 6), None (eV/Å³)² the aleatoric part of it
     frame             (N,)                     structure of each atom, 0 … B − 1
     numbers           (N,)                     atomic numbers
     force_size        (N,)            eV/Å     length of the reference force
     energy_members    int or None              independent members whose spread is all of the variance; None where
                                                it has an aleatoric part as well, or comes from something else
     forces_members    int or None              the same of the covariance
+    stress_members    int or None              the same of that of the stress
     forces_optional   bool                     as in `Prediction`
     ================= =============== ======== ==========================================================
 
@@ -53,8 +64,12 @@ class Residuals:
     forces_covariance: np.ndarray | None = None
     forces_aleatoric: np.ndarray | None = None
     forces_nearby: np.ndarray | None = None
+    stress: np.ndarray | None = None
+    stress_covariance: np.ndarray | None = None
+    stress_aleatoric: np.ndarray | None = None
     energy_members: int | None = None
     forces_members: int | None = None
+    stress_members: int | None = None
     forces_optional: bool = False
 
     def __post_init__(self) -> None:
@@ -83,6 +98,16 @@ class Residuals:
     def forces_std(self) -> np.ndarray | None:
         """Predicted standard deviation of the force components, (N, 3) eV/Å."""
         return None if self.forces_covariance is None else np.sqrt(np.diagonal(self.forces_covariance, axis1=-2, axis2=-1))
+
+    @property
+    def stress_std(self) -> np.ndarray | None:
+        """Predicted standard deviation of the Voigt components, (B, 6) eV/Å³."""
+        return None if self.stress_covariance is None else np.sqrt(np.diagonal(self.stress_covariance, axis1=-2, axis2=-1))
+
+    @property
+    def stress_labelled(self) -> np.ndarray:
+        """Which structures have a difference of stresses, (B,)."""
+        return np.zeros(len(self), dtype=bool) if self.stress is None else np.isfinite(self.stress).all(axis=1)
 
     def subset(self, structures: np.ndarray) -> "Residuals":
         """Only these structures (indices, each at most once), numbered anew in the order given."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from race_calc.uncertainty.mandel import mandel_covariance
 from race_calc.uncertainty.prediction import Prediction, available, principal_std
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Score:
     needs           quantities of `race_calc.uncertainty.prediction.available`, and "atoms" where it needs the structures
     values          (prediction, structures) → values (B,), larger = less known, and the worst atoms (B,) or None;
                     NaN must win over every number, so that a broken atom is never hidden
-    of              what the model does not know when it is large, in a sentence: "energy" or "forces"
+    of              what the model does not know when it is large, in a sentence: "energy", "forces" or "stress"
     worst_atom      whether it is a maximum over atoms, and tells which one
     epistemic       whether it is of the epistemic part only
     short           name on the line of a running demo, or None: not shown there
@@ -155,13 +156,33 @@ def _forces_rms(part: str) -> Callable[[Prediction, Structures], Values]:
     return values
 
 
+def _distance(p: Prediction, _: Structures) -> Values:
+    return largest_atom(_told(p, "feature_distance"), p)
+
+
+def _stress_max(part: str) -> Callable[[Prediction, Structures], Values]:
+    """Standard deviation along the longest principal axis of the covariance of the stress, in Mandel notation."""
+    return lambda p, _: (principal_std(mandel_covariance(_told(p, "stress_covariance" + part))), None)
+
+
+def _pressure(part: str) -> Callable[[Prediction, Structures], Values]:
+    """Standard deviation of the pressure, −(σ_xx + σ_yy + σ_zz)/3."""
+
+    def values(p: Prediction, _: Structures) -> Values:
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(_told(p, "stress_covariance" + part)[:, :3, :3].sum(axis=(1, 2))) / 3.0, None
+
+    return values
+
+
 def _with_epistemic(row: Score, values: Callable[[str], Callable[[Prediction, Structures], Values]]) -> tuple[Score, Score]:
     """A score of the total uncertainty and the same of its epistemic part."""
     name, label, needs = f"{row.name}_epistemic", f"{row.label}, epistemic", (f"{row.needs[0]}_epistemic",)
     return row, replace(row, name=name, label=label, needs=needs, values=values("_epistemic"), epistemic=True, short=None)
 
 
-_E, _F, _BALD, _D = ("energy_uncertainty",), ("forces_covariance",), ("bald_forces",), ("feature_distance",)
+_E, _F, _BALD = ("energy_uncertainty",), ("forces_covariance",), ("bald_forces",)
+_D, _S = ("feature_distance",), ("stress_covariance",)
 for _row in (
     Score("bald_energy", "BALD of the energy", "nat", ("bald_energy",), lambda p, _: (_told(p, "bald_energy"), None), "energy"),
     Score("bald_forces_max", "largest force BALD", "nat", _BALD, lambda p, _: largest_atom(_told(p, *_BALD), p), worst_atom=True),
@@ -171,14 +192,8 @@ for _row in (
         Score("forces_uncertainty_max", "largest force σ", "eV/Å", _F, _forces_max(""), worst_atom=True, short="largest"), _forces_max
     ),
     *_with_epistemic(Score("forces_uncertainty_rms", "force σ of all atoms", "eV/Å", _F, _forces_rms(""), short="force σ"), _forces_rms),
-    Score(
-        "feature_distance_max",
-        "largest feature distance",
-        "",
-        _D,
-        lambda p, _: largest_atom(_told(p, *_D), p),
-        worst_atom=True,
-        short="distance",
-    ),
+    Score("feature_distance_max", "largest feature distance", "", _D, _distance, worst_atom=True, short="distance"),
+    *_with_epistemic(Score("stress_uncertainty_max", "largest stress σ", "eV/Å³", _S, _stress_max(""), "stress"), _stress_max),
+    *_with_epistemic(Score("pressure_uncertainty", "pressure σ", "eV/Å³", _S, _pressure(""), "stress"), _pressure),
 ):
     register(_row)

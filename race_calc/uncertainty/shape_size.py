@@ -15,6 +15,7 @@ One factor for Σ_e + Σ_a keeps a part that is the same for known and unknown s
 ones. Here the size is homogeneous in the spread of the members, of a degree p that is fixed (DEGREE): known structures cannot tell
 it. c, b and g are those of the largest likelihood; k_z is held near 1 as by n₀ atoms, and is 1 for other elements. Σ is positive
 definite and turns with the structure. `floor` is added to e and ē: forces that vanish by symmetry have no spread, but labels have noise.
+Stresses of structures, vectors of k = 6 in Mandel notation in place of 3, are calibrated alike, with ē = e.
 """
 
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ WORST = 1e12  # in place of a likelihood that is not finite
 
 
 @dataclass(frozen=True, eq=False)
-class ForceSpread:
+class VectorSpread:
     """What the size and shape are made of, of N atoms: `epistemic` and, where there is one, `aleatoric` covariance (N, 3, 3) in (eV/Å)²,
     and `nearby` (N,), the mean of tr Σ_e/3 around each. An aleatoric part that is zero everywhere is none. `numbers` (N,): their elements,
     where they are known."""
@@ -58,12 +59,12 @@ class ShapeSize:
     degree: float = DEGREE
     elements: tuple[tuple[int, float], ...] = ()
 
-    def total(self, spread: ForceSpread) -> np.ndarray:
+    def total(self, spread: VectorSpread) -> np.ndarray:
         """Σ, (N, 3, 3) (eV/Å)². Values that are not finite pass through."""
         values, axes = self._on_axes(spread)
         return _matrix(values, axes)
 
-    def parts(self, spread: ForceSpread) -> tuple[np.ndarray, np.ndarray | None]:
+    def parts(self, spread: VectorSpread) -> tuple[np.ndarray, np.ndarray | None]:
         """Epistemic and aleatoric part of Σ: C Σ_e Cᵀ and C Σ_a Cᵀ with C = Σ^½ (Σ_e + Σ_a)^−½.
 
         Their sum is Σ, and their mutual information (BALD) is that of before, which no linear map changes.
@@ -78,7 +79,7 @@ class ShapeSize:
             turned = change.swapaxes(-1, -2)
             return change @ spread.epistemic @ turned, change @ spread.aleatoric @ turned
 
-    def _on_axes(self, spread: ForceSpread) -> tuple[np.ndarray, np.ndarray]:
+    def _on_axes(self, spread: VectorSpread) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues (N, 3) and, in columns, eigenvectors (N, 3, 3) of Σ."""
         known = _known(spread)
         with np.errstate(all="ignore"):
@@ -105,13 +106,19 @@ class _Known:
     axes: np.ndarray
 
 
-def _known(spread: ForceSpread) -> _Known:
+def _known(spread: VectorSpread) -> _Known:
     aleatoric = spread.shapely
     values, axes = _axes(spread.epistemic if aleatoric is None else aleatoric)
-    return _Known(np.maximum(third(spread.epistemic), 0.0), spread.nearby, None if aleatoric is None else third(aleatoric), values, axes)
+    return _Known(
+        np.maximum(mean_variance(spread.epistemic), 0.0),
+        spread.nearby,
+        None if aleatoric is None else mean_variance(aleatoric),
+        values,
+        axes,
+    )
 
 
-def fit_shape_size(difference: np.ndarray, spread: ForceSpread, degree: float = DEGREE) -> ShapeSize:
+def fit_shape_size(difference: np.ndarray, spread: VectorSpread, degree: float = DEGREE) -> ShapeSize:
     """c, b and g with the largest likelihood of the differences (N, 3) in eV/Å.
 
     Raises ValueError where there is no spread, an aleatoric part is not positive definite, or the differences are all zero.
@@ -130,7 +137,7 @@ def fit_shape_size(difference: np.ndarray, spread: ForceSpread, degree: float = 
         with np.errstate(all="ignore"):
             variances = _size(known, form)[:, None] * _shape(known, form.shape)
             scale = float((along / variances).mean())
-            nll = 3 * np.log(scale) + float(np.log(variances).sum(axis=1).mean())
+            nll = along.shape[1] * np.log(scale) + float(np.log(variances).sum(axis=1).mean())
         return scale, nll if np.isfinite(nll) else WORST
 
     def nll(x: np.ndarray) -> float:
@@ -157,9 +164,9 @@ def floor_of(values: np.ndarray) -> float:
     return FLOOR * float(np.median(values[values > ROUNDING * values.max()]))
 
 
-def third(covariance: np.ndarray) -> np.ndarray:
-    """tr Σ/3 of covariances (N, 3, 3), (N,): the variance of a component, averaged over directions."""
-    return np.asarray(np.trace(covariance, axis1=1, axis2=2) / 3)
+def mean_variance(covariance: np.ndarray) -> np.ndarray:
+    """tr Σ/3 of covariances (N, 3, 3), (N,), or tr Σ/k: the variance of a component, averaged over directions."""
+    return np.asarray(np.trace(covariance, axis1=1, axis2=2) / covariance.shape[-1])
 
 
 def _size(known: _Known, form: ShapeSize) -> np.ndarray:
@@ -180,7 +187,7 @@ def _shape(known: _Known, power: float) -> np.ndarray:
 def _axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, not below zero, and axes; NaN where an entry is not finite."""
     finite = np.isfinite(covariance).all(axis=(1, 2))
-    values, axes = np.linalg.eigh(np.where(finite[:, None, None], covariance, np.eye(3)))  # eigh may raise on NaN
+    values, axes = np.linalg.eigh(np.where(finite[:, None, None], covariance, np.eye(covariance.shape[-1])))  # eigh may raise on NaN
     return np.where(finite[:, None], np.maximum(values, 0.0), np.nan), axes
 
 

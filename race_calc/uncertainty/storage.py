@@ -10,14 +10,14 @@ from typing import Any
 from race_calc.data.files import read_json, write_atomically
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.calibration_energy import EnergyCalibration
-from race_calc.uncertainty.calibration_forces import ForceCalibration
+from race_calc.uncertainty.calibration_vectors import VectorCalibration
 from race_calc.uncertainty.conformal import ConformalQuantile
 from race_calc.uncertainty.energy_size import EXPONENTS, EnergySize, Source
 from race_calc.uncertainty.held_back import Told
 from race_calc.uncertainty.level_map import LevelMap
 from race_calc.uncertainty.shape_size import ShapeSize
 
-FORMAT, VERSION = "race_calc calibration", 3  # 2: shape × size; 3: sizes of elements
+FORMAT, VERSION = "race_calc calibration", 3  # 2: shape × size; 3: sizes of elements, stresses
 
 
 def write_calibration(path: str | Path, calibration: Calibration, model_hash: str | None = None) -> None:
@@ -56,8 +56,9 @@ def from_dict(state: Mapping[str, Any]) -> Calibration:
     try:
         energy, forces = state["energy"], state["forces"]
         thresholds = {str(name): float(value) for name, value in dict(state["thresholds"]).items()}
-        parts = None if energy is None else _energy(energy), None if forces is None else _forces(forces)
-        stored = Calibration(str(state["data_hash"]), int(state["frames"]), *parts, thresholds, str(state.get("structures", "")))
+        parts = None if energy is None else _energy(energy), None if forces is None else _vectors(forces)
+        stress = None if state.get("stress") is None else _vectors(state["stress"], 6)  # from version 3
+        stored = Calibration(str(state["data_hash"]), int(state["frames"]), *parts, thresholds, str(state.get("structures", "")), stress)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the calibration is incomplete ({error}): calibrate the model again") from error
     if (stored.energy is None and stored.forces is None) or stored.frames < 1:
@@ -75,7 +76,7 @@ def _energy(state: Mapping[str, Any]) -> EnergyCalibration:
     return EnergyCalibration(_scale(state["epistemic"]), _scale(state["aleatoric"]), _levels(state), _quantiles(state), form, _told(state))
 
 
-def _forces(state: Mapping[str, Any]) -> ForceCalibration:
+def _vectors(state: Mapping[str, Any], dimension: int = 3) -> VectorCalibration:
     ellipsoids = None if state["ellipsoids"] is None else LevelMap.from_dict(state["ellipsoids"])
     form = state.get("form")
     if form is not None:
@@ -85,7 +86,7 @@ def _forces(state: Mapping[str, Any]) -> ForceCalibration:
         form = ShapeSize(
             _scale(form["scale"]), shape, own, _scale(form["floor"]), degree, _elements(form.get("elements", ()))
         )  # from version 3
-    return ForceCalibration(_scale(state["scale"]), _levels(state), ellipsoids, _quantiles(state), form, _told(state))
+    return VectorCalibration(_scale(state["scale"]), _levels(state), ellipsoids, _quantiles(state), form, _told(state), dimension)
 
 
 def _elements(stored: Any) -> tuple[tuple[int, float], ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from race_calc.uncertainty.prediction import Prediction
-from race_calc.uncertainty.shape_size import third
+from race_calc.uncertainty.shape_size import mean_variance
 
 if TYPE_CHECKING:
     from race_calc.data.graph import Graph
@@ -41,5 +41,5 @@ def with_surroundings(prediction: Prediction, graph: "Graph", reach: float = REA
     if spread is None:
         return prediction
     distances = np.linalg.norm(graph.edge_vectors, axis=1)
-    nearby = local_mean(third(spread), graph.edge_index, distances, reach)
+    nearby = local_mean(mean_variance(spread), graph.edge_index, distances, reach)
     return replace(prediction, forces_nearby=nearby, numbers=graph.numbers)

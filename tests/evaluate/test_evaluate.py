@@ -17,6 +17,7 @@ from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.parameters import select_members
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.uncertainty.metrics import vector_nll
 from race_calc.uncertainty.scores import all_scores
 
 VOIGT = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
@@ -83,7 +84,10 @@ def test_equals_sums_over_single_structures(posterior, mixed):
     assert found.stress.rmse == pytest.approx(np.sqrt((d_stress**2).mean()))
     assert found.stress.mae == pytest.approx(np.abs(d_stress).mean())
     assert found.stress.sigma == pytest.approx(np.mean([singles[b].stress_uncertainty for b in (1, 5)]))
-    assert found.stress.nll is None and found.stress.coverage is None
+    covariances = np.array([singles[b].stress_covariance[0] for b in (1, 5)])
+    assert found.stress.nll == vector_nll(d_stress, covariances) == np.inf  # three members span no six dimensions
+    within = np.abs(d_stress) <= 1.6448536269514722 * np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+    assert found.stress.coverage[0.9] == pytest.approx(within.mean())
     for name, values in found.scores.items():
         assert values == pytest.approx([all_scores(p)[name][0][0] for p in singles]), name
 

@@ -11,7 +11,7 @@ from ase.md.verlet import VelocityVerlet
 
 from race_calc import Committee, Criterion, RACECalculator, UncertaintyMonitor, from_results
 from race_calc.uncertainty.calibration import Calibration
-from race_calc.uncertainty.calibration_forces import ForceCalibration
+from race_calc.uncertainty.calibration_vectors import VectorCalibration
 from race_calc.uncertainty.level_map import LevelMap
 from race_calc.uncertainty.storage import read_calibration, write_calibration
 
@@ -131,7 +131,7 @@ def test_elements_may_be_numbers_and_need_not_be_told():
 
 
 def test_a_calibration_of_a_model_is_refused(tmp_path):
-    calibration = Calibration("", 3, None, ForceCalibration(2.0, LevelMap((0.0, 1.0)), None, ()), {"bald_energy": 0.5})
+    calibration = Calibration("", 3, None, VectorCalibration(2.0, LevelMap((0.0, 1.0)), None, ()), {"bald_energy": 0.5})
     path = tmp_path / "calibration.json"
     write_calibration(path, calibration)
     assert Committee(lennard_jones(), calibration=path).calibration == calibration

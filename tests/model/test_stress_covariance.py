@@ -13,12 +13,13 @@ from race_calc.model.config import ModelConfig
 from race_calc.model.heads import initial_offsets
 from race_calc.model.layout import Numerics
 from race_calc.model.likelihood import STRESSES
-from race_calc.model.mandel import WEIGHTS, mandel, mandel_covariance, voigt_covariance
+from race_calc.model.mandel import mandel
 from race_calc.model.outputs import Labels
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, evaluate, layout_of
 from race_calc.model.stress_covariance import StressCovariance, basis
+from race_calc.uncertainty.mandel import WEIGHTS, mandel_covariance, voigt_covariance
 
 CPU = torch.device("cpu")
 SETTINGS = {"layers": 2, "features_dim": 4, "radial_hidden": (6,), "cutoff": 4.0, "head": "joint-stress"}

@@ -1,15 +1,19 @@
 """A training on stresses: their covariance is learned, stored, predicted, and told."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from ase.io import write
 from small_run import frame, write_run
+from typer.testing import CliRunner
 
 from race_calc import RACECalculator
+from race_calc.cli.app import app
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.report.model_folder import training_lines
+from race_calc.report.model_folder import calibration_lines, training_lines
 from race_calc.train.config import ConfigError, load_config
 from race_calc.train.finish import finish
 from race_calc.train.loop import train
@@ -59,6 +63,25 @@ def test_errors_of_the_stress_are_in_log_card_and_info(model):
     first = json.loads((model / "training_log.jsonl").read_text().splitlines()[0])
     assert last["mean_stress_rmse_eV_per_A3"] < first["mean_stress_rmse_eV_per_A3"]
     assert "meV/Å³" in (model / "card.md").read_text() and "meV/Å³" in training_lines(load_checkpoint(model))["validation RMSE"]
+
+
+def test_it_is_calibrated_with_the_rest(model, tmp_path):
+    """The command fits it, and `evaluate` tells coverage and likelihood of stresses after it."""
+    folder = shutil.copytree(model, tmp_path / "model")
+    write(tmp_path / "held.xyz", [frame(seed, periodic=True) for seed in range(100, 130)])
+    write(tmp_path / "new.xyz", [frame(seed, periodic=True) for seed in range(200, 215)])
+    done = CliRunner().invoke(app, ["calibrate", str(folder), str(tmp_path / "held.xyz")])
+    assert done.exit_code == 0 and "Stresses: " in done.output, done.output
+    calibration = load_checkpoint(folder).calibration
+    raw, calibrated = RACECalculator(folder, "cpu", calibrated=False), RACECalculator(folder, "cpu")
+    before, after = (one.get_property("stress_covariance", frame(60, periodic=True)) for one in (raw, calibrated))
+    if calibration.stress.form is None:
+        np.testing.assert_allclose(after, calibration.stress.scale * before, rtol=1e-9)
+    assert np.linalg.eigvalsh(after)[0] > 0 and not np.allclose(after, before)
+    done = CliRunner().invoke(app, ["evaluate", str(folder), str(tmp_path / "new.xyz"), "--json", str(tmp_path / "found.json")])
+    assert done.exit_code == 0 and "Calibration of stress components" in done.output, done.output
+    assert '"stress_coverage_90_fraction"' in (tmp_path / "found.json").read_text()
+    assert "stress" in calibration_lines(load_checkpoint(folder))
 
 
 def test_without_a_weight_or_without_labels_there_is_nothing_to_learn(tmp_path):

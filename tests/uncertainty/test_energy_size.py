@@ -17,7 +17,7 @@ from race_calc.uncertainty.energy_size import EXPONENTS, EnergySize, EnergySprea
 from race_calc.uncertainty.held_back import FOLDS, held_back, prefers, told
 from race_calc.uncertainty.level_map import FLAT
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.shape_size import third
+from race_calc.uncertainty.shape_size import mean_variance
 from race_calc.uncertainty.storage import from_dict, to_dict
 
 FORM = EnergySize((Source("energies", 0.7, 1.4, 1e-9), Source("forces", 0.3, 1.5, 1e-9)))
@@ -146,7 +146,7 @@ def test_most_structures_may_be_perfect_crystals():
     """Whose forces have a spread of nothing but rounding."""
     raw = residuals(True, 40)
     crystal = raw.frame % 5 > 0
-    e = np.where(crystal, 1e-32, third(raw.forces_covariance))
+    e = np.where(crystal, 1e-32, mean_variance(raw.forces_covariance))
     raw = replace(raw, forces_covariance=e[:, None, None] * np.eye(3), forces_nearby=np.where(crystal, 1e-32, raw.forces_nearby))
     found = fit_calibration(raw).energy
     assert np.sqrt(found.variance(raw)[0]).max() < 100 * np.abs(raw.energy).max()

@@ -9,9 +9,10 @@ from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.scores import CRITERIA, SCORES, all_scores, available_criteria, score
 
 BATCH = np.array([0, 0, 1, 1, 1, 2])
+MOLECULE = tuple(name for name in CRITERIA if "stress" not in name and "pressure" not in name)
 
 
-def prediction(members=3, aleatoric=True, batch=BATCH, distance=True):
+def prediction(members=3, aleatoric=True, batch=BATCH, distance=True, stress=False):
     rng = np.random.default_rng(5)
     structures, atoms = batch.max() + 1, len(batch)
     root = rng.normal(size=(members, atoms, 3, 3))
@@ -20,7 +21,7 @@ def prediction(members=3, aleatoric=True, batch=BATCH, distance=True):
             energy=rng.normal(size=(members, structures)),
             atom_energy=rng.normal(size=(members, atoms)),
             forces=rng.normal(size=(members, atoms, 3)),
-            stress=None,
+            stress=rng.normal(size=(members, structures, 3, 3)) if stress else None,
             energy_var=rng.uniform(0.1, 1.0, size=(members, structures)) if aleatoric else None,
             force_cov=root @ root.swapaxes(-1, -2) + 0.1 * np.eye(3) if aleatoric else None,
             batch=batch,
@@ -68,6 +69,20 @@ def test_the_order_of_atoms_in_the_batch_does_not_matter():
         assert values[b] == own.max() and atoms[b] == np.argmax(own)
 
 
+def test_stress_and_pressure():
+    """The largest σ along any axis of the space of stresses, and that of −tr σ/3, from the members themselves."""
+    p = prediction(stress=True)
+    covariance = p.stress_covariance_epistemic
+    weights = np.array([1, 1, 1, 2**0.5, 2**0.5, 2**0.5])
+    largest, pressure = (score(p, f"{name}_epistemic")[0] for name in ("stress_uncertainty_max", "pressure_uncertainty"))
+    for b in range(3):
+        assert largest[b] == pytest.approx(np.sqrt(np.linalg.eigvalsh(covariance[b] * weights * weights[:, None])[-1]))
+        assert pressure[b] == pytest.approx(np.sqrt(np.ones(3) @ covariance[b][:3, :3] @ np.ones(3)) / 3)
+    assert set(available_criteria(p)) - set(MOLECULE) == {
+        name + part for name in ("stress_uncertainty_max", "pressure_uncertainty") for part in ("", "_epistemic")
+    }
+
+
 def test_feature_distance():
     p = prediction()
     values, atoms = score(p, "feature_distance_max")
@@ -80,8 +95,8 @@ def test_feature_distance():
 @pytest.mark.parametrize(
     ("members", "aleatoric", "expected"),
     [
-        (3, True, tuple(CRITERIA)),
-        (3, False, tuple(n for n in CRITERIA if "bald" not in n)),
+        (3, True, MOLECULE),
+        (3, False, tuple(n for n in MOLECULE if "bald" not in n)),
         (1, True, ("energy_uncertainty_per_atom", "forces_uncertainty_max", "forces_uncertainty_rms", "feature_distance_max")),
         (1, False, ("feature_distance_max",)),
     ],

@@ -15,14 +15,15 @@ from race_calc.interfaces.committee import Committee
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.bald import bald_forces
 from race_calc.uncertainty.calibration import Calibration, fit_calibration
-from race_calc.uncertainty.calibration_forces import FACTOR, SHAPE_SIZE, ForceCalibration, spread_of
+from race_calc.uncertainty.calibration_vectors import FACTOR, SHAPE_SIZE, VectorCalibration
 from race_calc.uncertainty.held_back import Told
 from race_calc.uncertainty.level_map import FLAT
 from race_calc.uncertainty.metrics import coverage, mahalanobis
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.shape_size import DEGREE, ForceSpread, ShapeSize, fit_shape_size
+from race_calc.uncertainty.shape_size import DEGREE, ShapeSize, VectorSpread, fit_shape_size
 from race_calc.uncertainty.storage import from_dict, to_dict
 from race_calc.uncertainty.surroundings import REACH, local_mean, with_surroundings
+from race_calc.uncertainty.vectors import forces_of
 
 TRUE = ShapeSize(scale=30.0, shape=0.6, own=0.7, floor=1e-15, degree=1.0)
 
@@ -34,7 +35,7 @@ def covariances(n, rng):
 
 def spread(n=40, seed=0, aleatoric=True):
     rng = np.random.default_rng(seed)
-    return ForceSpread(covariances(n, rng), covariances(n, rng) if aleatoric else None, np.exp(rng.normal(size=n)))
+    return VectorSpread(covariances(n, rng), covariances(n, rng) if aleatoric else None, np.exp(rng.normal(size=n)))
 
 
 def drawn(form, of, seed):
@@ -101,7 +102,7 @@ def test_every_element_has_its_size():
 def test_positive_definite_and_turning():
     of = spread()
     turn = Rotation.random(rng=np.random.default_rng(3)).as_matrix()
-    turned = ForceSpread(turn @ of.epistemic @ turn.T, turn @ of.aleatoric @ turn.T, of.nearby)
+    turned = VectorSpread(turn @ of.epistemic @ turn.T, turn @ of.aleatoric @ turn.T, of.nearby)
     np.testing.assert_allclose(TRUE.total(turned), turn @ TRUE.total(of) @ turn.T, rtol=1e-10, atol=1e-10)
     for before, after in zip(TRUE.parts(of), TRUE.parts(turned)):
         np.testing.assert_allclose(after, turn @ before @ turn.T, rtol=1e-9, atol=1e-9)
@@ -111,7 +112,7 @@ def test_positive_definite_and_turning():
 @pytest.mark.parametrize("degree", [1.0, 1.2])
 def test_the_size_is_homogeneous_in_the_spread(degree):
     of, form = spread(), replace(TRUE, degree=degree)
-    wide = ForceSpread(4 * of.epistemic, of.aleatoric, 4 * of.nearby)
+    wide = VectorSpread(4 * of.epistemic, of.aleatoric, 4 * of.nearby)
     np.testing.assert_allclose(form.total(wide), 4**degree * form.total(of), rtol=1e-9)
 
 
@@ -119,7 +120,7 @@ def test_the_parts_make_the_total_and_keep_their_mutual_information():
     rng = np.random.default_rng(0)
     forces, noise = rng.normal(size=(6, 4, 3)), np.stack([covariances(4, rng) for _ in range(6)])
     p = aggregate(MemberOutputs(energy=np.zeros((6, 1)), forces=forces, force_cov=noise, batch=np.zeros(4, dtype=int)))
-    of = ForceSpread(p.forces_covariance_epistemic, p.forces_covariance_aleatoric, np.ones(4))
+    of = VectorSpread(p.forces_covariance_epistemic, p.forces_covariance_aleatoric, np.ones(4))
     epistemic, aleatoric = TRUE.parts(of)
     np.testing.assert_allclose(epistemic + aleatoric, TRUE.total(of), rtol=1e-9)
     total = of.epistemic + of.aleatoric
@@ -134,20 +135,20 @@ def test_the_parts_make_the_total_and_keep_their_mutual_information():
 def test_two_members_have_ellipsoids():
     draws = np.random.default_rng(0).normal(size=(2, 50, 3))
     p = aggregate(MemberOutputs(energy=np.zeros((2, 1)), forces=draws, batch=np.zeros(50, dtype=int)))
-    of = ForceSpread(p.forces_covariance_epistemic, None, np.ones(50))
+    of = VectorSpread(p.forces_covariance_epistemic, None, np.ones(50))
     found = fit_shape_size(np.random.default_rng(1).normal(size=(50, 3)), of)
     assert np.isfinite(mahalanobis(draws[0], found.total(of))).all()
 
 
 def test_forces_that_vanish_by_symmetry_have_the_floor():
     of = spread(300)
-    nothing = ForceSpread(np.zeros((1, 3, 3)), np.eye(3)[None], np.zeros(1))
+    nothing = VectorSpread(np.zeros((1, 3, 3)), np.eye(3)[None], np.zeros(1))
     form = fit_shape_size(drawn(TRUE, of, 1), of)
     assert 0.01 < np.sqrt(np.trace(form.total(nothing)[0]) / np.median(np.trace(form.total(of), axis1=1, axis2=2))) < 0.3
     assert all(np.isfinite(part).all() for part in form.parts(nothing))
     bare = replace(nothing, aleatoric=None)
     np.testing.assert_allclose(form.total(bare)[0], form.total(bare)[0, 0, 0] * np.eye(3))
-    broken = ForceSpread(np.full((1, 3, 3), np.nan), np.eye(3)[None], np.full(1, np.nan))
+    broken = VectorSpread(np.full((1, 3, 3), np.nan), np.eye(3)[None], np.full(1, np.nan))
     assert np.isnan(TRUE.total(broken)).all() and np.isnan(TRUE.parts(broken)[0]).all()
 
 
@@ -214,18 +215,18 @@ def test_new_data_with_a_larger_spread_are_covered():
     form = replace(TRUE, degree=DEGREE)
     calibration = fit_calibration(residuals(form, 300))
     known = residuals(form, 300, seed=5)
-    wide = ForceSpread(9 * spread_of(known).epistemic, known.forces_aleatoric, 9 * known.forces_nearby)
+    wide = VectorSpread(9 * forces_of(known).spread.epistemic, known.forces_aleatoric, 9 * known.forces_nearby)
     hot = replace(known, forces=3**DEGREE * known.forces, forces_covariance=wide.epistemic + wide.aleatoric, forces_nearby=wide.nearby)
     scaled = calibration.scaled(hot)
     for level in (0.68, 0.9, 0.95):
         assert coverage(scaled.forces, scaled.forces_std, level) == pytest.approx(level, abs=0.02)
-    assert spread_of(scaled) is None  # a calibration is applied once
+    assert forces_of(scaled).spread is None  # a calibration is applied once
 
 
 def test_prediction_and_residuals_are_scaled_alike():
     raw = residuals(TRUE, 4)
     calibration = fit_calibration(residuals(TRUE))
-    of = spread_of(raw)
+    of = forces_of(raw).spread
     several = aggregate(MemberOutputs(energy=np.zeros((4, 4)), forces=np.zeros((4, 20, 3)), batch=raw.frame))
     parts = {"forces_covariance_epistemic": of.epistemic, "forces_covariance_aleatoric": of.aleatoric}
     p = replace(several, **parts, forces_nearby=raw.forces_nearby, numbers=raw.numbers)
@@ -295,7 +296,7 @@ SIZED = replace(TRUE, elements=((6, 2.0), (8, 0.5)))
 
 
 def made(form=SIZED):
-    return Calibration("", 50, None, ForceCalibration(2.0, FLAT, None, (), form))
+    return Calibration("", 50, None, VectorCalibration(2.0, FLAT, None, (), form))
 
 
 def test_the_calculator_applies_it(tiny_model):
@@ -305,7 +306,7 @@ def test_the_calculator_applies_it(tiny_model):
     atoms.calc = RACECalculator(tiny_model)
     atoms.calc.calibration = made()
     results = atoms.calc.get_property("forces_covariance", atoms)
-    of = ForceSpread(raw.forces_covariance_epistemic, raw.forces_covariance_aleatoric, raw.forces_nearby, atoms.numbers)
+    of = VectorSpread(raw.forces_covariance_epistemic, raw.forces_covariance_aleatoric, raw.forces_nearby, atoms.numbers)
     np.testing.assert_allclose(results, SIZED.total(of), rtol=1e-9)
     single = RACECalculator(tiny_model, dtype="float32")
     single.calibration = made()
@@ -327,7 +328,7 @@ def test_a_foreign_potential_gets_its_surroundings(tiny_model):
     (raw,) = committee.raw_predictions([atoms])
     with_them = with_surroundings(replace(raw, forces_nearby=None), from_atoms(atoms, REACH))
     np.testing.assert_array_equal(raw.forces_nearby, with_them.forces_nearby)
-    expected = SIZED.total(ForceSpread(raw.forces_covariance_epistemic, None, raw.forces_nearby, atoms.numbers))
+    expected = SIZED.total(VectorSpread(raw.forces_covariance_epistemic, None, raw.forces_nearby, atoms.numbers))
     np.testing.assert_allclose(committee.get_property("forces_covariance", atoms), expected, rtol=1e-9)
     told = committee._surrounded(replace(with_them, numbers=None), atoms)  # of who gives the surroundings only
     np.testing.assert_array_equal(told.numbers, atoms.numbers)
