@@ -21,6 +21,30 @@ from race_calc.data.npz import read_npz
 PREDICTED = "predicted"  # info["labels"] of frames whose energy and forces are a model's own
 
 
+@dataclass(frozen=True)
+class LabelNames:
+    """Under which names the labels stand: those of ASE's results, or keys of `atoms.info`, `atoms.arrays` or the results.
+
+    Units are ASE's under any name: eV, eV/Å, eV/Å³ with the sign of ASE (positive under tension).
+    """
+
+    energy: str = "energy"
+    forces: str = "forces"
+    stress: str = "stress"
+
+    def of(self, atoms: Atoms) -> dict[str, Any]:
+        """energy, forces and stress as they are stored; None for what is not there."""
+        results = {} if atoms.calc is None else atoms.calc.results
+        found = {}
+        for label, name in vars(self).items():
+            places = (results,) if name == label else (atoms.info, atoms.arrays, results)
+            found[label] = next((place[name] for place in places if name in place), None)
+        return found
+
+
+LABELS = LabelNames()
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """B structures with labels.
@@ -58,7 +82,7 @@ class Dataset:
         return Dataset(tuple(self.structures[i] for i in indices), self.energy[indices], forces, stress)
 
 
-def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
+def read_dataset(path: str | Path, index: str | int | slice = ":", names: LabelNames = LABELS) -> Dataset:
     """Read structures with energies and forces (stress where present).
 
     ``path``: any file ASE reads, or an npz file of one of two layouts:
@@ -66,8 +90,8 @@ def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
     - keys Z, R_train, E_train, F_train, R_test, ... in eV and Å; the part must be chosen with ``file.npz#train`` or ``#test``;
     - the published rMD17 (Christensen & von Lilienfeld 2020): nuclear_charges, coords, energies, forces in kcal/mol, converted to eV.
 
-    ``index``: an ASE index ("0:450", ":", 7, a slice). Raises ``FileNotFoundError`` for a missing file and ``ValueError`` for a file
-    that cannot be read and for every fault named by :func:`dataset_from_atoms`.
+    ``index``: an ASE index ("0:450", ":", 7, a slice). ``names``: of the labels (not in npz files). Raises ``FileNotFoundError`` for a
+    missing file and ``ValueError`` for a file that cannot be read and for every fault named by :func:`dataset_from_atoms`.
     """
     name, part = str(path), None
     if ".npz#" in name:
@@ -76,7 +100,7 @@ def read_dataset(path: str | Path, index: str | int | slice = ":") -> Dataset:
     if name.endswith(".npz"):
         _check_there(Path(name))
         return _checked([(*frame, None) for frame in read_npz(name, part, index)], source)
-    return dataset_from_atoms(read_structures(name, index), source)
+    return dataset_from_atoms(read_structures(name, index), source, names)
 
 
 def read_structures(path: str | Path, index: str | int | slice = ":") -> list[Atoms]:
@@ -103,8 +127,8 @@ def _check_there(path: Path) -> None:
     check_regular(path, or_folder=True)  # a pipe would be waited for; some formats of ASE are folders
 
 
-def dataset_from_atoms(frames: Sequence[Atoms], source: str = "the list of structures") -> Dataset:
-    """Data set of ``Atoms`` whose calculators hold energy (eV) and forces (eV/Å).
+def dataset_from_atoms(frames: Sequence[Atoms], source: str = "the list of structures", names: LabelNames = LABELS) -> Dataset:
+    """Data set of ``Atoms`` whose calculators hold energy (eV) and forces (eV/Å), or that hold them under other ``names``.
 
     Labels are taken from ``atoms.calc.results``, so constraints do not change the forces. The stress is dropped where the cell has no
     volume. Raises ``ValueError`` naming ``source`` and the frame for: no frames, no atoms, no energy or forces, labels that are
@@ -117,14 +141,15 @@ def dataset_from_atoms(frames: Sequence[Atoms], source: str = "the list of struc
                 f"the labels of frame {i} of {source} are predictions of a model (info labels={PREDICTED}), such as the monitor saves "
                 "them: nothing can be learned from them, compute energy and forces with the reference method, store those, remove the key"
             )
-        results = {} if atoms.calc is None else atoms.calc.results
-        missing = [key for key in ("energy", "forces") if results.get(key) is None]
+        labels = names.of(atoms)
+        missing = [getattr(names, label) for label in ("energy", "forces") if labels[label] is None]
         if missing and len(atoms):
             raise ValueError(
                 f"frame {i} of {source} has no {' and no '.join(missing)}: the labels must be stored as the ASE results 'energy' and "
-                f"'forces' (in extxyz, keys of these names); found info keys {sorted(atoms.info)} and arrays {sorted(atoms.arrays)}"
+                f"'forces' (in extxyz, keys of these names), or under names that are told (data.keys of a training, such as "
+                f"{{energy: REF_energy}}); found info keys {sorted(map(str, atoms.info))} and arrays {sorted(atoms.arrays)}"
             )
-        labelled.append((atoms, results.get("energy"), results.get("forces"), results.get("stress")))
+        labelled.append((atoms, *labels.values()))
     return _checked(labelled, source)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.io import read
 
-from race_calc.data.dataset import Dataset, element_names
+from race_calc.data.dataset import LABELS, Dataset, LabelNames, element_names
 from race_calc.data.files import check_regular, shortened
 
 FREE = 1e-6  # of the largest number of atoms of an element: below, rounding
@@ -136,7 +136,7 @@ def fit_references(dataset: Dataset, isolated: dict[int, float] | None = None) -
     return References(dataset.elements, tuple(energies.tolist()), float(residual.mean()), scale, undetermined)
 
 
-def read_isolated_atoms(path: str | Path) -> dict[int, float]:
+def read_isolated_atoms(path: str | Path, names: LabelNames = LABELS) -> dict[int, float]:
     """Energies (eV) of isolated atoms, keyed by atomic number, from single-atom frames.
 
     Raises ``FileNotFoundError`` for a missing file; ``ValueError`` for a file ASE cannot read,
@@ -155,9 +155,9 @@ def read_isolated_atoms(path: str | Path) -> dict[int, float]:
     for i, atoms in enumerate(frames):
         if len(atoms) != 1:
             raise ValueError(f"frame {i} of {path} has {len(atoms)} atoms: isolated atoms need exactly one")
-        energy = None if atoms.calc is None else atoms.calc.results.get("energy")
+        energy = names.of(atoms)["energy"]
         if energy is None or not np.isfinite(energy):
-            raise ValueError(f"frame {i} of {path} ({atoms.symbols}) has no finite energy: store it as 'energy'")
+            raise ValueError(f"frame {i} of {path} ({atoms.symbols}) has no finite energy: store it as '{names.energy}'")
         z = int(atoms.numbers[0])
         if z in energies:
             raise ValueError(f"frame {i} of {path} gives {atoms.symbols} a second time: keep one")

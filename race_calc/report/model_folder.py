@@ -6,6 +6,7 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from race_calc.data.files import shortened
+from race_calc.data.sources import told
 from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.posterior.validation import errors_text
 from race_calc.uncertainty.calibration_energy import EnergyCalibration
@@ -127,7 +128,7 @@ def data_lines(checkpoint: Checkpoint) -> dict[str, str]:
     data, files = checkpoint.data, checkpoint.training.get("config", {}).get("data", {})
     split = data.get("split", {})
     lines = {
-        "file": files.get("train"),
+        "file": told(files.get("train", [])),
         "SHA-256": data.get("sha256"),
         "split": f"{len(split['train'])} train, {len(split['validation'])} validation, seed {split.get('seed')}"
         if {"train", "validation"} <= set(split)

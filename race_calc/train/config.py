@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictInt, StrictStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -21,10 +21,22 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message lists every problem with its key."""
 
 
+class KeysConfig(Settings):
+    """Names of the labels in the files; units and signs are ASE's."""
+
+    energy: StrictStr = Field("energy", min_length=1, description="a key of info, or energy")
+    forces: StrictStr = Field("forces", min_length=1, description="a key of arrays, or forces")
+    stress: StrictStr = Field("stress", min_length=1, description="a key of info, or stress")
+
+
+Files = StrictStr | list[Annotated[StrictStr, Field(min_length=1)]]
+FILES = "a path relative to the data folder, path@frames such as a.xyz@0:450, or a list of them"
+
+
 class LowLevelConfig(Settings):
     """Cheap labels of the same elements beside those of the training (`race_calc.train.levels`)."""
 
-    file: str = Field(min_length=1, description="a path relative to the data folder")
+    file: Files = Field(min_length=1, description=FILES)
     isolated_atoms: str | None = Field(None, min_length=1, description="a path relative to the data folder, or null")
     weight: float = Field(1.0, gt=0.0, description="a number > 0, of their loss beside that of the others")
 
@@ -32,18 +44,17 @@ class LowLevelConfig(Settings):
 class DataConfig(Settings):
     """Which structures to learn from. Paths are relative to the data folder."""
 
-    train: str = Field(min_length=1, description="a path relative to the data folder")
-    validation: StrictInt | StrictStr = Field(
-        50, description="a whole number >= 1 (that many structures of train), or the path of another file"
-    )
+    train: Files = Field(min_length=1, description=FILES)
+    validation: StrictInt | Files = Field(50, description=f"a whole number >= 1 (that many structures of train), or {FILES}")
     validation_from: Literal["last", "random"] = Field("last", description="last or random")
     isolated_atoms: str | None = Field(None, min_length=1, description="a path relative to the data folder, or null")
     low_level: LowLevelConfig | None = Field(None, description="a mapping with file, or null")
+    keys: KeysConfig = KeysConfig()
 
     @field_validator("validation")
     @classmethod
-    def _some(cls, value: int | str) -> int | str:
-        if value == "" or (isinstance(value, int) and value < 1):
+    def _some(cls, value: int | str | list[str]) -> int | str | list[str]:
+        if not value or (isinstance(value, int) and value < 1):
             raise ValueError("training needs validation data to choose the best weights")
         return value
 

@@ -9,6 +9,7 @@ import torch
 
 from race_calc import __version__
 from race_calc.data.lock import locked
+from race_calc.data.sources import told
 from race_calc.data.targets import Example
 from race_calc.evaluate.calibrate import thresholds_from
 from race_calc.evaluate.predict import predict_graphs
@@ -216,7 +217,7 @@ def card_text(config: TrainConfig, checkpoint: Checkpoint) -> str:
 
 Made by `race-calc {command}` of race_calc {__version__} on {checkpoint.training["date"]}, seed {training.seed}.
 
-- Data: `{config.data.train}`, {len(checkpoint.data["split"]["train"])} structures to train on; SHA-256 of the data
+- Data: `{told(config.data.train)}`, {len(checkpoint.data["split"]["train"])} structures to train on; SHA-256 of the data
   {checkpoint.data["sha256"]}.
 - Model: {config.model.hidden_irreps}, {config.model.layers} layers, l_max {config.model.l_max}, correlation
   {config.model.correlation}, cutoff {config.model.cutoff} Å, head `{config.model.head}`.

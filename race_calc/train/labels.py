@@ -10,10 +10,11 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from race_calc.data.contribution import Baseline, BaselineError
-from race_calc.data.dataset import Dataset, check_same_elements, read_dataset
+from race_calc.data.dataset import LABELS, Dataset, LabelNames, check_same_elements
 from race_calc.data.graph import from_atoms
 from race_calc.data.hashes import data_hash
 from race_calc.data.references import References, fit_references, read_isolated_atoms
+from race_calc.data.sources import read_sources, told
 from race_calc.data.split import Split, make_split
 from race_calc.data.targets import extra_labels
 from race_calc.label.calculated import Calculated, check_neutral
@@ -45,18 +46,23 @@ def read_labelled(config: DataConfig, folder: Path, seed: int, extra: list[str])
 
     Raises FileNotFoundError or ValueError for data that is missing or cannot be used.
     """
-    whole = read_dataset(folder / config.train)
-    extra_labels(whole, extra, config.train)  # names frames as the file has them
+    names = label_names(config)
+    whole = read_sources(folder, config.train, names)
+    extra_labels(whole, extra, told(config.train))  # names frames as the file has them
     if isinstance(config.validation, int):
         split = make_split(len(whole), config.validation, seed, config.validation_from)
         found = LabelledData(whole.subset(split.train), whole.subset(split.validation), split, data_hash(whole))
     else:
-        validation = read_dataset(folder / config.validation)
-        extra_labels(validation, extra, config.validation)
+        validation = read_sources(folder, config.validation, names)
+        extra_labels(validation, extra, told(config.validation))
         digest = hashlib.sha256((data_hash(whole) + data_hash(validation)).encode()).hexdigest()
         found = LabelledData(whole, validation, make_split(len(whole), 0, seed), digest)
     check_same_elements(found.train, found.validation)
     return found
+
+
+def label_names(config: DataConfig) -> LabelNames:
+    return LabelNames(**config.keys.model_dump())
 
 
 def read_low_level(
@@ -66,10 +72,11 @@ def read_low_level(
     settings = config.low_level
     if settings is None:
         return None
-    data = read_dataset(folder / settings.file)
-    extra_labels(data, extra, settings.file)
-    check_same_elements(train, data, f"{settings.file} (data.low_level)")
-    isolated = isolated_energies(folder, settings.isolated_atoms, data.elements, baseline, cutoff)
+    names = label_names(config)
+    data = read_sources(folder, settings.file, names)
+    extra_labels(data, extra, told(settings.file))
+    check_same_elements(train, data, f"{told(settings.file)} (data.low_level)")
+    isolated = isolated_energies(folder, settings.isolated_atoms, data.elements, baseline, cutoff, names)
     rest = data if baseline is None else without_baseline(data, baseline, cutoff, progress)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # energies of the low level are never predicted
@@ -105,12 +112,12 @@ def without_baseline(dataset: Dataset, baseline: Baseline, cutoff: float, progre
 
 
 def isolated_energies(
-    folder: Path, file: str | None, elements: tuple[int, ...], baseline: Baseline | None, cutoff: float
+    folder: Path, file: str | None, elements: tuple[int, ...], baseline: Baseline | None, cutoff: float, names: LabelNames = LABELS
 ) -> dict[int, float] | None:
     """Energies of isolated atoms of these elements less those of the baseline, eV; None without a file."""
     if file is None:
         return None
-    energies = read_isolated_atoms(folder / file)
+    energies = read_isolated_atoms(folder / file, names)
     if baseline is None:
         return energies
     for z in set(energies) & set(elements):

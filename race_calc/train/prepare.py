@@ -26,7 +26,7 @@ from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
 from race_calc.posterior.base import Progress, by_name
 from race_calc.train.config import TrainConfig
-from race_calc.train.labels import isolated_energies, read_labelled, read_low_level, without_baseline
+from race_calc.train.labels import isolated_energies, label_names, read_labelled, read_low_level, without_baseline
 from race_calc.train.levels import with_levels
 from race_calc.train.start import first_weights, same_constants, start_of
 
@@ -67,7 +67,8 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         warnings.warn(doubt, stacklevel=2)
     if added is not None:
         train, validation = (without_baseline(part, added, cutoff, progress) for part in (train, validation))
-    references = fit_references(train, isolated_energies(folder, config.data.isolated_atoms, train.elements, added, cutoff))
+    names = label_names(config.data)
+    references = fit_references(train, isolated_energies(folder, config.data.isolated_atoms, train.elements, added, cutoff, names))
     examples = examples_of(train, references, cutoff, labels)
     cheap = read_low_level(config.data, folder, train, labels, added, cutoff, progress)
     low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
@@ -90,7 +91,7 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     fixed: Any = references.to_dict()
     if isinstance(added, Calculated):
         file = config.data.isolated_atoms
-        fixed = [kept.get("code"), read_isolated_atoms(folder / file) if file else None]
+        fixed = [kept.get("code"), read_isolated_atoms(folder / file, names) if file else None]
     run = json.dumps([config.to_dict(), fixed, OPTIMISER], sort_keys=True)
     extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
     beside = ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])

@@ -270,3 +270,17 @@ def test_the_mean_is_chosen_by_the_posterior_that_has_a_choice():
         parse_config(with_keys(mean="map"))
     with pytest.raises(ConfigError, match="mean = 'mode' is not allowed; allowed: map or draws for laplace"):
         parse_config(laplace | {"mean": "mode"})
+
+
+def test_several_files_and_names_of_labels(tmp_path):
+    content = {"data": {"train": ["a.xyz@0:4", "b.xyz"], "validation": ["c.xyz"], "keys": {"energy": "REF_energy"}}}
+    config = parse_config(content)
+    assert config.data.train == ["a.xyz@0:4", "b.xyz"] and config.data.keys.forces == "forces"
+    assert parse_config(config.to_dict()) == config
+    for wrong, match in (
+        ({"train": []}, "data.train"),
+        ({"train": [""]}, "data.train"),
+        ({"keys": {"enery": "E"}}, "did you mean data.keys.energy"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            parse_config({"data": content["data"] | wrong})

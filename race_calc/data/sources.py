@@ -1,0 +1,45 @@
+"""What a configuration names as data: files, frames of files."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from race_calc.data.dataset import LABELS, Dataset, LabelNames, read_dataset
+
+WITH_FRAMES = re.compile(r"(.+)@(-?\d+|-?\d*:-?\d*(?::-?\d*)?)")  # path@index, as for ASE
+
+
+def read_sources(folder: Path, sources: str | Sequence[str], names: LabelNames = LABELS) -> Dataset:
+    """Labelled structures of one file, or of several one after the other. Paths are relative to `folder`.
+
+    A source is a path, or path@frames with an ASE index, such as "a.xyz@0:450" or "b.xyz@::10"; a file whose name has such an
+    end is read whole. Raises FileNotFoundError, and ValueError as `read_dataset` does.
+    """
+    parts = [read_dataset(*_place(folder, one), names) for one in as_list(sources)]
+    if len(parts) == 1:
+        return parts[0]
+    return Dataset(
+        tuple(atoms for part in parts for atoms in part.structures),
+        np.concatenate([part.energy for part in parts]),
+        tuple(forces for part in parts for forces in part.forces),
+        tuple(stress for part in parts for stress in part.stress),
+    )
+
+
+def as_list(sources: str | Sequence[str]) -> list[str]:
+    return [sources] if isinstance(sources, str) else list(sources)
+
+
+def told(sources: str | Sequence[str]) -> str:
+    """For messages and cards: "a.xyz, b.xyz@0:450"."""
+    return ", ".join(as_list(sources))
+
+
+def _place(folder: Path, source: str) -> tuple[Path, str]:
+    """Path and ASE index."""
+    found = WITH_FRAMES.fullmatch(source)
+    if found and not (folder / source).exists():
+        return folder / found[1], found[2]
+    return folder / source, ":"
