@@ -16,6 +16,7 @@ from race_calc.uncertainty.prediction import Prediction
 from race_calc.uncertainty.scores import all_scores
 
 STRUCTURE = "structure"  # what an exploded structure violates, in the place of a score
+GRAM_PER_CM3 = 1e-3 * units.kg / (1e-2 * units.m) ** 3  # in ASE's units of mass and length
 BASELINE = "baseline"  # the same of a structure for which the baseline of the model fails
 
 
@@ -53,6 +54,7 @@ def judge(seen: Sight, criteria: Sequence[Criterion], state: MonitorState, silen
         energy=max(float(p.energy[0]) for p in seen.predictions.values()),
         scores={name: value for name, (value, _) in worst_scores.items()},
         decision=Decision((*_exploded(seen), *violations)),
+        **_cell(seen),
     )
     return record, state
 
@@ -87,6 +89,21 @@ def _rank(value: float) -> float:
 def _locate(violation: Violation, image: int | None, seen: Sight) -> Violation:
     index = violation.atom_index
     return replace(violation, image=image, element=None if index is None else seen.atoms[image][index].symbol)
+
+
+def _cell(seen: Sight) -> dict[str, float | None]:
+    """Volume, density and pressure, as far as there are such."""
+    atoms, prediction = next(iter(seen.atoms.values())), next(iter(seen.predictions.values()))
+    volume = float(atoms.cell.volume) if atoms.pbc.any() and atoms.cell.rank == 3 else 0.0
+    if not volume:
+        return {}
+    found: dict[str, float | None] = {"volume": volume, "density": float(atoms.get_masses().sum() / volume / GRAM_PER_CM3)}
+    if prediction.stress is not None:
+        pressure = -float(prediction.stress[0, :3].mean())
+        if hasattr(seen.dynamics, "get_time"):  # an optimiser moves nothing
+            pressure += 2.0 * float(atoms.get_kinetic_energy()) / (3.0 * volume)
+        found["pressure"] = pressure / units.GPa
+    return found
 
 
 def _clock(seen: Sight) -> dict[str, float | None]:

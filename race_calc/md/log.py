@@ -6,7 +6,8 @@ Each line carries its `run`. Version 2; lines of version 1 (before there were ru
 event       what it tells
 =========== ========================================================================================
 start       version, run, model (hash of the weights or None), date, dynamics, criteria with numbers
-step        `MonitorRecord`: step, time (fs), temperature (K), energy (eV), scores, violations, action
+step        `MonitorRecord`: step, time (fs), temperature (K), energy (eV), scores, violations, action; in a cell volume
+            (Å³), density (g/cm³), pressure (GPa)
 criteria    new criteria, since `step`, and why: set, accepted, another calculator
 silent      after `accept(checks)`: so many checks without an action
 detach      the end of the monitor
@@ -40,6 +41,9 @@ class LoggedRun:
     time        (T,)                  fs   NaN for an optimiser
     temperature (T,)                  K    NaN for an optimiser
     energy      (T,)                  eV
+    volume      (T,)                  Å³   NaN without a cell, and in logs of earlier releases; likewise
+    density     (T,)                       in g/cm³
+    pressure    (T,)                  GPa
     scores      name → (T,)                NaN where a step has no such score
     action      T of None, log, flag, halt what the monitor did
     violations  T tuples of dicts          fields of `race_calc.uncertainty.decisions.Violation`
@@ -55,6 +59,9 @@ class LoggedRun:
     time: np.ndarray
     temperature: np.ndarray
     energy: np.ndarray
+    volume: np.ndarray
+    density: np.ndarray
+    pressure: np.ndarray
     scores: dict[str, np.ndarray]
     action: tuple[str | None, ...]
     violations: tuple[tuple[Line, ...], ...]
@@ -107,6 +114,7 @@ def _run(lines: list[Line]) -> LoggedRun:
         time=_numbers(line["time"] for line in steps),
         temperature=_numbers(line["temperature"] for line in steps),
         energy=_numbers(line["energy"] for line in steps),
+        **{name: _numbers(line.get(name) for line in steps) for name in ("volume", "density", "pressure")},
         scores={name: _numbers(line["scores"].get(name) for line in steps) for name in names},
         action=tuple(line["action"] for line in steps),
         violations=tuple(tuple(line["violations"]) for line in steps),

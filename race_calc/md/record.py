@@ -26,7 +26,8 @@ class MonitorRecord:
 
     time: fs, None for an optimiser. temperature: K, None for an optimiser. energy: eV
     (of a NEB: the highest image). scores: every available criterion (of a NEB: the
-    worst image). decision: violations and action.
+    worst image). decision: violations and action. volume: Å³; density: g/cm³; pressure: GPa, of the mean stress and the motion
+    of the atoms; None where there is no volume (of a NEB: the first image), or no stress.
     """
 
     step: int
@@ -35,6 +36,9 @@ class MonitorRecord:
     energy: float
     scores: dict[str, float]
     decision: Decision
+    volume: float | None = None
+    density: float | None = None
+    pressure: float | None = None
 
     def line(self) -> dict[str, Any]:
         """The record for the log, see `race_calc.md.log`."""

@@ -11,7 +11,7 @@ from race_calc.uncertainty.thresholds import FEWEST
 ACTIONS = ("log", "flag", "halt")  # from mild to severe
 HALT_AFTER = 200  # checks: if each step of 0.5 fs is checked 100 fs, longer than scores remember (`docs/calibration.md`)
 SEVERE, SEVERE_LOCAL = 2.0, 10.0  # times the threshold: of a mean over the atoms; of the worst atom and the energy, which scatter more
-ENERGY = "energy_uncertainty_per_atom_epistemic"
+ENERGY, PRESSURE = "energy_uncertainty_per_atom_epistemic", "pressure_uncertainty_epistemic"
 
 
 @dataclass(frozen=True)
@@ -150,26 +150,26 @@ def default_scores(available: Collection[str], thresholds: Mapping[str, float]) 
 
 
 def watched(available: Collection[str], thresholds: Mapping[str, float]) -> list[str]:
-    """The scores that `default_criteria` watches together, [] for none: `default_scores`, and the epistemic one of the energy.
+    """The scores that `default_criteria` watches together, [] for none: `default_scores`, and the epistemic ones of energy and pressure.
 
     `thresholds`: as far as they are known, {} before there are any.
     """
     names = default_scores(available, thresholds)
-    energy = ENERGY in available and ENERGY not in names and (not thresholds or ENERGY in thresholds)
-    return names + [ENERGY] if names and energy else names
+    more = [name for name in (ENERGY, PRESSURE) if name in available and name not in names and (not thresholds or name in thresholds)]
+    return names + more if names else names
 
 
 def default_criteria(available: Collection[str], thresholds: Mapping[str, float]) -> tuple[Criterion, ...]:
     """Criteria for a posterior that gives these scores; `thresholds`: what "auto" stands for, where it is known.
 
     Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole structure,
-    and `forces_uncertainty_max`, that of the worst atom; and `energy_uncertainty_per_atom_epistemic` (a new phase may have right
-    forces and wrong energies). A frame with one of them above its threshold is flagged. The run is halted when one of the forces stays
-    above for HALT_AFTER checks, or one of the three passes its threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times (the
-    others). The score of the energy changes slowly and may stay above at 300 K. Where members tell no spread of forces the same with
-    `feature_distance_max`, which one model can tell and which follows its error better than the spread that it predicts; or else with
-    the total of the forces, or a score of the energy. Scores without a stored threshold (models made before there were such scores)
-    are left out if another one has one. Raises ValueError when the posterior gives no uncertainty at all.
+    and `forces_uncertainty_max`, that of the worst atom; `energy_uncertainty_per_atom_epistemic` (a new phase may have right forces and
+    wrong energies); and in a periodic cell `pressure_uncertainty_epistemic`, which moves a barostat. A frame with one of them above its
+    threshold is flagged. The run is halted when one of the forces stays above for HALT_AFTER checks, or one of them all passes its
+    threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times (the others). The score of the energy changes slowly and may
+    stay above at 300 K. Where members tell no spread of forces the same with `feature_distance_max`, which one model can tell and which
+    follows its error better than the spread that it predicts; or else with the total of the forces, or a score of the energy. Scores
+    without a stored threshold (models made before there were such scores) are left out if another one has one. Raises ValueError when the posterior gives no uncertainty at all.
     """
     names = watched(available, thresholds)
     if not names:

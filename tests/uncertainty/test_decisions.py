@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from race_calc.uncertainty.decisions import (
     HALT_AFTER,
+    PRESSURE,
     Criterion,
     Decision,
     MonitorState,
@@ -118,10 +119,18 @@ def flag_and_halt(*names, **severe):
     return tuple(found + [Criterion(name, threshold, "halt") for name, threshold in severe.items()])
 
 
+MOLECULE = tuple(name for name in CRITERIA if "stress" not in name and "pressure" not in name)
+
+
 def test_defaults():
     everything = dict.fromkeys(CRITERIA, 1.0)
-    assert default_criteria(CRITERIA, {}) == flag_and_halt(*EPISTEMIC)
-    assert default_criteria(CRITERIA, everything) == flag_and_halt(*EPISTEMIC, **dict(zip(EPISTEMIC, (2.0, 10.0, 10.0))))
+    assert default_criteria(MOLECULE, {}) == flag_and_halt(*EPISTEMIC)
+    assert default_criteria(MOLECULE, everything) == flag_and_halt(*EPISTEMIC, **dict(zip(EPISTEMIC, (2.0, 10.0, 10.0))))
+    cell = default_criteria(CRITERIA, everything)
+    assert set(cell) - set(default_criteria(MOLECULE, everything)) == {
+        Criterion(PRESSURE, "auto", "flag"),
+        Criterion(PRESSURE, 10.0, "halt"),
+    }
     assert default_criteria((PER_ATOM, RMS, WORST), everything) == flag_and_halt(RMS, WORST, **{RMS: 2.0, WORST: 10.0})
     energies = (PER_ATOM, "bald_energy", EPISTEMIC[2])
     assert default_criteria(energies, everything) == flag_and_halt(EPISTEMIC[2], **{EPISTEMIC[2]: 10.0})
