@@ -169,7 +169,8 @@ def default_criteria(available: Collection[str], thresholds: Mapping[str, float]
     threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times (the others). The score of the energy changes slowly and may
     stay above at 300 K. Where members tell no spread of forces the same with `feature_distance_max`, which one model can tell and which
     follows its error better than the spread that it predicts; or else with the total of the forces, or a score of the energy. Scores
-    without a stored threshold (models made before there were such scores) are left out if another one has one. Raises ValueError when the posterior gives no uncertainty at all.
+    without a stored threshold (models made before there were such scores) are left out if another one has one. Raises ValueError when
+    the posterior gives no uncertainty at all.
     """
     names = watched(available, thresholds)
     if not names:
