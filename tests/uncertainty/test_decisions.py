@@ -129,9 +129,6 @@ def test_defaults():
     cell = default_criteria(CRITERIA, everything)
     more = set(cell) - set(default_criteria(MOLECULE, everything))
     assert more == {Criterion(PRESSURE, "auto", "flag"), Criterion(PRESSURE, 10.0, "halt")}
-        Criterion(PRESSURE, "auto", "flag"),
-        Criterion(PRESSURE, 10.0, "halt"),
-    }
     assert default_criteria((PER_ATOM, RMS, WORST), everything) == flag_and_halt(RMS, WORST, **{RMS: 2.0, WORST: 10.0})
     energies = (PER_ATOM, "bald_energy", EPISTEMIC[2])
     assert default_criteria(energies, everything) == flag_and_halt(EPISTEMIC[2], **{EPISTEMIC[2]: 10.0})
