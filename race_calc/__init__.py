@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from race_calc.md.attach import UncertaintyMonitor
     from race_calc.md.log import read_log
     from race_calc.uncertainty.decisions import Criterion
+    from race_calc.uncertainty.difference import difference
     from race_calc.uncertainty.prediction import Prediction
 
 __version__ = "0.2.0"
@@ -25,10 +26,11 @@ _HOME = {
     "Prediction": "uncertainty.prediction",
     "RACECalculator": "interfaces.calculator",
     "UncertaintyMonitor": "md.attach",
+    "difference": "uncertainty.difference",
     "from_results": "interfaces.from_results",
     "read_log": "md.log",
 }
-__all__ = ["Committee", "Criterion", "Prediction", "RACECalculator", "UncertaintyMonitor", "from_results", "read_log"]
+__all__ = ["Committee", "Criterion", "Prediction", "RACECalculator", "UncertaintyMonitor", "difference", "from_results", "read_log"]
 
 
 def __getattr__(name: str) -> Any:
