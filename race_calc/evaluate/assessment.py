@@ -124,6 +124,8 @@ def detections(known: Assessment, other: Assessment, thresholds: Mapping[str, fl
     bad = ~(_force_rmse(other.raw) <= BAD * known.evaluation.forces.rmse)  # NaN is bad
     others = other.evaluation.scores | other.atom_scores
     for name, values in (known.evaluation.scores | known.atom_scores).items():
+        if name not in others:  # of the stress, where structures have no volume
+            continue
         pair = values, others[name]
         alarms: tuple[float, float, int] | tuple[()] = ()
         if name in thresholds:
@@ -149,7 +151,7 @@ def score_terms(
     components; they depend on the data alone, so that models on the same data can be compared.
     """
     quality = known.after_quality or known.before_quality
-    if not detected or criterion not in detected[0] or not {"energy", "forces"} <= known.before.keys() & quality.keys():
+    if not detected or not all(criterion in one for one in detected) or not {"energy", "forces"} <= known.before.keys() & quality.keys():
         return None
     energies = known_data.energy - np.asarray(reference_energies)
     spread_energy, spread_forces = float(np.std(energies)), rmse(np.concatenate(known_data.forces))

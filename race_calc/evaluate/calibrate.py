@@ -8,7 +8,7 @@ import numpy as np
 from race_calc.data.dataset import Dataset
 from race_calc.data.hashes import data_hash, geometry_hashes
 from race_calc.evaluate.overlap import overlap
-from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent
+from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent, with_volume
 from race_calc.evaluate.reference_level import other_level
 from race_calc.uncertainty.calibration import Calibration, fit_calibration
 from race_calc.uncertainty.decisions import watched
@@ -16,6 +16,7 @@ from race_calc.uncertainty.metrics import mahalanobis
 from race_calc.uncertainty.predictor import Predictor
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, auto_thresholds, strangers
+from race_calc.uncertainty.vectors import stresses_of
 
 FEWEST = 10  # structures
 
@@ -64,6 +65,10 @@ def doubts(calibration: Calibration, raw: Residuals) -> list[str]:
         by_size = calibration.forces.form is None and (raw.forces_members is not None or calibration.forces.ellipsoids is None)
         squared = (scaled.forces**2).sum(axis=1) if by_size else mahalanobis(scaled.forces, scaled.forces_covariance)
         warnings += _one_decides("forces", squared, raw.frame, by_size)
+    if (stresses := stresses_of(scaled)) and calibration.stress is not None:
+        by_size = calibration.stress.form is None and (stresses.members is not None or calibration.stress.ellipsoids is None)
+        squared = (stresses.difference**2).sum(axis=1) if by_size else mahalanobis(stresses.difference, stresses.covariance)
+        warnings += _one_decides("stresses", squared, stresses.frame, by_size)
     return warnings
 
 
@@ -71,7 +76,7 @@ def _one_decides(name: str, squared: np.ndarray, frame: np.ndarray, by_size: boo
     """A warning where one structure makes more than half of the sum; `by_size`: of squares, else of squares over variances."""
     sums = np.bincount(frame, squared)
     worst = int(np.argmax(sums))
-    if len(sums) < 2 or sums[worst] <= 0.5 * sums.sum():
+    if len(np.unique(frame)) < 2 or sums[worst] <= 0.5 * sums.sum():
         return []
     share, unit = 100 * sums[worst] / sums.sum(), "" if by_size else " in units of σ"
     return [
@@ -96,11 +101,17 @@ def thresholds_from(predicted: Predicted, false_alarm_rate: float = FALSE_ALARM_
 
 def threshold_doubts(predicted: Predicted) -> list[str]:
     """Warnings about structures that the thresholds are made without; `predicted`: of the calibration data, recalibrated."""
-    found = strangers(scores_of(predicted))
+    found, volumes = strangers(scores_of(predicted)), with_volume(predicted)
+    mixed = [
+        "some structures have no periodic cell: there are no thresholds for scores of the stress and the pressure; calibrate with periodic "
+        "structures alone where runs need them"
+    ]
+    mixed = mixed if any(volumes) and not all(volumes) else []
     if not found:
-        return []
+        return mixed
     first, name = min(found.items())
     return [
+        *mixed,
         f"{len(found)} structures have scores of another size than the others (the first is number {first}, counted from 0: "
-        f"{name}): the thresholds are made without them; look at them, and leave them out if they are of another kind"
+        f"{name}): the thresholds are made without them; look at them, and leave them out if they are of another kind",
     ]

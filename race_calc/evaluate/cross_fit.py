@@ -24,5 +24,14 @@ def cross_fitted_levels(raw: Residuals) -> dict[str, np.ndarray]:
         calibration = fit_calibration(raw.subset(np.setdiff1d(structures, block)))
         parts.append(calibrated_levels(raw.subset(block), calibration))
     order = np.argsort(np.concatenate([np.flatnonzero(np.isin(raw.frame, block)) for block in blocks]))  # of the atoms in the parts
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in set.intersection(*map(set, parts))}
+    joined = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        having = [name in part for part in parts]
+        if all(have or untold for have, untold in zip(having, _untold(raw, name, blocks))):
+            joined[name] = np.concatenate([part[name] for part in parts if name in part])
     return {name: levels[order] if name in OF_ATOMS else levels for name, levels in joined.items()}
+
+
+def _untold(raw: Residuals, name: str, blocks: list[np.ndarray]) -> list[bool]:
+    """Blocks of which nobody expects the quantity: those without a label of the stress."""
+    return [name.startswith("stress") and not raw.stress_labelled[block].any() for block in blocks]

@@ -123,9 +123,14 @@ def _nearby(predicted: Predicted) -> np.ndarray | None:
     return np.concatenate(known) if len(known) == len(each) and predicted.available & {"forces_covariance"} else None
 
 
+def with_volume(predicted: Predicted) -> list[bool]:
+    """Which structures have a stress, (B,)."""
+    return [bool(atoms.pbc.any()) and atoms.cell.rank == 3 for structures in predicted.structures for atoms in structures]
+
+
 def scores_of(predicted: Predicted) -> dict[str, np.ndarray]:
     """Every score that can be told of all structures, criterion → (B,); those of the stress where each has a volume."""
     each = [all_scores(p, structures) for p, structures in zip(predicted.predictions, predicted.structures)]
-    periodic = all(atoms.pbc.any() and atoms.cell.rank == 3 for structures in predicted.structures for atoms in structures)
+    periodic = all(with_volume(predicted))
     names = [name for name in each[0] if all(name in one for one in each) and (periodic or SCORES[name].of != "stress")]
     return {name: np.concatenate([one[name][0] for one in each]) for name in names}

@@ -104,7 +104,7 @@ class FromResults(PredictingCalculator):
                 f"{', '.join(sorted(map(str, found)))}"
             )
         means = {"energy": np.array(energy), "forces": forces}
-        if "stress" in found and atoms.cell.rank == 3:
+        if "stress" in found and atoms.cell.rank == 3 and atoms.pbc.any():
             means["stress"] = np.array(found["stress"], dtype=np.float64)
         made = _prediction(self.layout, means, found)
         self.implemented_properties = sorted({*self.implemented_properties, *available(made)})

@@ -1,15 +1,16 @@
 """Squared errors and Gaussian likelihoods of a stack's outputs, per member: what losses are made of.
 
-Energy terms are means over structures (total energy), force terms means over atoms. The constants ½ log 2π are left out.
+Energy terms are means over structures (total energy), force terms means over atoms, stress terms means over structures with a
+label. The constants ½ log 2π are left out.
 
 ============== ======================================== =============================
 method         formula                                  here
 ============== ======================================== =============================
 energy NLL     ½ [d² / σ² + log σ²]                     `energy_nll`
-force NLL      ½ [dᵀ Σ⁻¹ d + log det Σ]                 `vector_nll`
+force, stress  ½ [dᵀ Σ⁻¹ d + log det Σ]                 `vector_nll`
 MSE            the same with σ² = 1, Σ = 1              `squared`
-β-NLL          energy NLL · ⌊σ²⌋^β, force NLL           `beta` of the two
-               · ⌊det Σ⌋^(β/3), no gradient through
+β-NLL          energy NLL · ⌊σ²⌋^β, of vectors of k     `beta` of the two
+               · ⌊det Σ⌋^(β/k), no gradient through
                ⌊ ⌋ (Seitzer et al. 2022)
 ============== ======================================== =============================
 """
@@ -44,7 +45,7 @@ def energy_nll(difference: Tensor, variance: Tensor, beta: float = 0.0) -> Tenso
 
 
 def vector_nll(quadratic: Tensor, log_det: Tensor, beta: float = 0.0, dimension: int = 3) -> Tensor:
-    """Mean over atoms of the Gaussian NLL of vectors without the constant, of dᵀ Σ⁻¹ d and log det Σ (M, N) → (M,). `beta` of the β-NLL."""
+    """Mean over vectors of their Gaussian NLL without the constant, of dᵀ Σ⁻¹ d and log det Σ (M, N) → (M,). `beta` of the β-NLL."""
     each = 0.5 * (quadratic + log_det)
     return (each * (log_det.detach() * (beta / dimension)).exp() if beta else each).mean(1)
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-MEANS = (("mean_energy_rmse_eV", "meV"), ("mean_force_rmse_eV_per_A", "meV/Å"), ("mean_stress_rmse_eV_per_A3", "meV/Å³"))
+MEANS = {"mean_energy_rmse_eV": ("meV", 1), "mean_force_rmse_eV_per_A": ("meV/Å", 1), "mean_stress_rmse_eV_per_A3": ("meV/Å³", 3)}
 
 
 def errors_text(measured: Mapping[str, Any]) -> str | None:
     """RMSE of the mean of the members: energies, forces and, where there were labels, stresses; None where a record has none of them."""
-    found = [(measured[name], unit) for name, unit in MEANS if name in measured]
-    if any(value is None for value, _ in found):
+    found = {name: measured[name] for name in MEANS if name in measured}
+    if any(value is None for value in found.values()):
         return "not finite"
-    return ", ".join(f"{1e3 * value:.1f} {unit}" for value, unit in found) or None
+    return ", ".join(f"{1e3 * value:.{MEANS[name][1]}f} {MEANS[name][0]}" for name, value in found.items()) or None

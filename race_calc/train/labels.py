@@ -48,7 +48,7 @@ def read_labelled(config: DataConfig, folder: Path, seed: int, extra: list[str])
     """
     names = label_names(config)
     whole = read_sources(folder, config.train, names)
-    extra_labels(whole, extra, told(config.train))  # names frames as the file has them
+    extra_labels(whole, extra, told(config.train))  # frames are counted over all sources
     if isinstance(config.validation, int):
         split = make_split(len(whole), config.validation, seed, config.validation_from)
         found = LabelledData(whole.subset(split.train), whole.subset(split.validation), split, data_hash(whole))

@@ -1,7 +1,7 @@
 """Likelihoods and squared errors, per member: pure functions of outputs and labels.
 
-NLL_JEF = λ_E · NLL_energy + λ_F · NLL_force, with λ on the whole term, so that λ never moves the optimum
-of a variance. Energy terms are means over structures (total energy), force terms means over atoms.
+NLL_JEF = λ_E · NLL_energy + λ_F · NLL_force + λ_σ · NLL_stress, with λ on the whole term, so that λ never moves the optimum
+of a variance. Each term is a mean over what has a label: structures (total energy, stress) or atoms.
 
 ============== ======================================== =============================
 method         formula                                  here
@@ -9,8 +9,8 @@ method         formula                                  here
 likelihoods    see `race_calc.model.likelihood`
 faithful       mean from the MSE, variances from        `loss` with recipe `detached`
                detached residuals (Stirn et al. 2023)
-β-NLL          energy NLL · ⌊σ²⌋^β, force NLL           `loss` with recipe `beta-nll`
-               · ⌊det Σ⌋^(β/3), no gradient through
+β-NLL          energy NLL · ⌊σ²⌋^β, of vectors of k     `loss` with recipe `beta-nll`
+               · ⌊det Σ⌋^(β/k), no gradient through
                ⌊ ⌋ (Seitzer et al. 2022), β = ½
 others         a posterior's own                        `race_calc.posterior`
 ============== ======================================== =============================

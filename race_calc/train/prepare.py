@@ -25,7 +25,7 @@ from race_calc.model.parameters import Parameters, initialise, parameter_shapes
 from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
 from race_calc.posterior.base import Progress, by_name
-from race_calc.train.config import TrainConfig
+from race_calc.train.config import DataConfig, TrainConfig
 from race_calc.train.labels import isolated_energies, label_names, read_labelled, read_low_level, without_baseline
 from race_calc.train.levels import with_levels
 from race_calc.train.start import first_weights, same_constants, start_of
@@ -80,11 +80,7 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     if start is not None:
         model, references = same_constants(start[0], model, references)
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
-    learns_stress = any(output.name == STRESSES.spread for output in outputs)
-    if learns_stress and not any(np.isfinite(example.virial).all() and example.graph.volume[0] > 0 for example in examples):
-        raise ValueError(f"model.head {config.model.head} learns from stresses, and no structure of the training has one: take head joint")
-    virials = np.array([example.virial.ravel() / example.graph.n_atoms**0.5 for example in examples])
-    of_virials = float(np.nanmean(virials**2)) if np.isfinite(virials).any() else 1.0
+    of_virials = virial_variance(config, examples, low)
     offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2, of_virials)
     kept = record(name, added, train.structures)
     # the last digits of an SCF are not the same everywhere: its program and the data stand for what it gives
@@ -92,11 +88,13 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     if isinstance(added, Calculated):
         file = config.data.isolated_atoms
         fixed = [kept.get("code"), read_isolated_atoms(folder / file, names) if file else None]
-    run = json.dumps([config.to_dict(), fixed, OPTIMISER], sort_keys=True)
+    run = json.dumps([_told(config), fixed, OPTIMISER], sort_keys=True)
     extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
     beside = ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
     fingerprint = hashlib.sha256((run + data.hash + beside).encode() + extra).hexdigest()
     parts = {"train": train, "validation": validation} | ({} if cheap is None else {"low_level": cheap.data})
+    hashes = {name: " ".join(geometry_hashes(part)) for name, part in parts.items()}
+    _warn_of_copies(hashes)
     if start is None:
         first = initialise(plan, member_seeds(config), offsets, config.members if by_name(config.posterior).many_last_layers else None)
     else:
@@ -109,12 +107,56 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         validation=examples_of(validation, references, cutoff, labels),
         split=data.split,
         data_hash=data.hash,
-        structures={name: " ".join(geometry_hashes(part)) for name, part in parts.items()},
+        structures=hashes,
         fingerprint=fingerprint,
         baseline=kept,
         external=baseline,
         low=low,
     )
+
+
+def _told(config: TrainConfig) -> dict[str, Any]:
+    """The configuration without keys that say what was so before there were such keys: runs that began then go on."""
+    content = config.to_dict()
+    if content["data"]["keys"] == DataConfig.model_fields["keys"].default.to_dict():
+        del content["data"]["keys"]
+    return content
+
+
+def _warn_of_copies(structures: dict[str, str]) -> None:
+    train, validation = (structures[name].split() for name in ("train", "validation"))
+    twice, shared = len(train) - len(set(train)), len(set(train) & set(validation))
+    if shared:
+        warnings.warn(
+            f"{shared} structures are in both training and validation set, which then tells nothing of new ones: look at data.train and "
+            "data.validation",
+            stacklevel=3,
+        )
+    if twice:
+        warnings.warn(f"{twice} structures of the training occur more than once: look at data.train", stacklevel=3)
+
+
+def virial_variance(config: TrainConfig, examples: tuple[Example, ...], low: tuple[Example, ...]) -> float:
+    """Mean square of the six components of the virials that are learned from, by atom, in eV²; 1 where there are none.
+
+    Raises ValueError where the head learns a covariance of stresses and there are none, warns where only `stress_weight` does.
+    """
+    learned = [example for example in examples if np.isfinite(example.virial).all() and example.graph.volume[0] > 0]
+    if not learned:
+        outputs = outputs_of_head(config.model.head, config.model.force_covariance)
+        if any(output.name == STRESSES.spread for output in outputs):
+            raise ValueError(
+                f"model.head {config.model.head} learns from stresses, and no structure of the training has one with a periodic cell: "
+                "take head joint, or say under which name they stand (data.keys)"
+            )
+        if config.training.stress_weight and not any(np.isfinite(example.virial).all() for example in low):
+            warnings.warn(
+                "training.stress_weight is set, and no structure of the training has a stress with a periodic cell: nothing is learned "
+                "from it; are stresses stored under another name (data.keys)?",
+                stacklevel=3,
+            )
+        return 1.0
+    return float(np.mean([np.sum(example.virial**2) / 6 / example.graph.n_atoms for example in learned]))
 
 
 def check_size(plan: Plan, config: TrainConfig) -> None:

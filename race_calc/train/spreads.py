@@ -27,7 +27,8 @@ def refitted(context: Context, weights: Tensor) -> tuple[Tensor, dict[str, list[
     if len(context.validation) < FEWEST:
         return weights, {}
     for _ in range(PASSES):
-        steps = {name: _log_factor(quadratic, DIMENSION[name]) for name, quadratic in measure(context, weights).quadratics.items()}
+        told = {name: spread for name, spread in measure(context, weights).spreads.items() if spread.count >= FEWEST}
+        steps = {name: _log_factor(spread.quadratic, DIMENSION[name]) for name, spread in told.items()}
         if all(float(step.abs().max()) < NEAR for step in steps.values()):
             break
         parameters = unflatten(weights, context.shapes)

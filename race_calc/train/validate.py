@@ -20,20 +20,31 @@ DIMENSION = {quantity.spread: quantity.dimension for quantity in QUANTITIES}  # 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of every member on the validation structures: mean `score` (M,), mean ½ dᵀ Σ⁻¹ d (M,) of each spread by its name, and differences
-    of energies (M, B) in eV, forces (M, N, 3) in eV/Å and stresses (M, S, 6) in eV/Å³, as Mandel vectors, of the S that have a label."""
+    """Of every member on the validation structures: mean `score` (M,), what it has of each spread by its name, and differences of energies
+    (M, B) in eV, forces (M, N, 3) in eV/Å and stresses (M, S, 6) in eV/Å³, as Mandel vectors, of the S that have a label."""
 
     score: Tensor
-    quadratics: dict[str, Tensor]
+    spreads: dict[str, "Spread"]
     energy: Tensor
     forces: Tensor
     stress: Tensor
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Mean ½ dᵀ Σ⁻¹ d (M,) over the `count` structures with a label; and as the score weighs it, by batches, whose `share` with a label
+    is less than one where some have none."""
+
+    quadratic: Tensor
+    count: int
+    in_score: Tensor
+    share: float
+
+
 def measure(context: Context, weights: Tensor) -> Measured:
     objective = replace(context, training=context.training.model_copy(update={"recipe": "joint"})).objective
     score = torch.zeros(len(weights), dtype=torch.float64)
-    sums: dict[str, tuple[Tensor, int]] = {}
+    told: dict[str, list[tuple[Tensor, int, int]]] = {}  # mean of a batch, structures with a label, all
     energy, forces, stress = [], [], []
     for start in range(0, len(context.validation), BATCH):
         examples = context.validation[start : start + BATCH]
@@ -49,17 +60,23 @@ def measure(context: Context, weights: Tensor) -> Measured:
             differences = energy - labels.energy, forces - labels.forces, STRESSES.known(outputs, labels)
             return (*(value.double() for value in (*differences, score, *quadratics.values())),)
 
-        told = [quantity for quantity in QUANTITIES if objective.plan.output(quantity.spread) and quantity.count(labels)]
+        having = [quantity for quantity in QUANTITIES if objective.plan.output(quantity.spread) and quantity.count(labels)]
         d_energy, d_forces, d_stress, mean, *quadratics = (result.cpu() for result in context.over_members(errors, weights))
         score += mean * len(examples)
-        for quantity, quadratic in zip(told, quadratics, strict=True):
-            before, count = sums.get(quantity.spread, (torch.zeros_like(score), 0))
-            sums[quantity.spread] = before + quadratic * quantity.count(labels), count + quantity.count(labels)
+        for quantity, quadratic in zip(having, quadratics, strict=True):
+            told.setdefault(quantity.spread, []).append((quadratic, quantity.count(labels), len(examples)))
         energy.append(d_energy)
         forces.append(d_forces)
         stress.append(d_stress)
-    means = {name: total / count for name, (total, count) in sums.items()}
-    return Measured(score / len(context.validation), means, *(torch.cat(parts, dim=1) for parts in (energy, forces, stress)))
+    spreads = {name: _spread(batches, len(context.validation)) for name, batches in told.items()}
+    return Measured(score / len(context.validation), spreads, *(torch.cat(parts, dim=1) for parts in (energy, forces, stress)))
+
+
+def _spread(batches: list[tuple[Tensor, int, int]], structures: int) -> Spread:
+    count, size = sum(labelled for _, labelled, _ in batches), sum(all_of for _, _, all_of in batches)
+    by_label = torch.stack([mean * labelled for mean, labelled, _ in batches]).sum(0)
+    by_batch = torch.stack([mean * all_of for mean, _, all_of in batches]).sum(0)
+    return Spread(by_label / count, count, by_batch / size, size / structures)
 
 
 def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
@@ -82,9 +99,9 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
         measured |= {"stress_rmse_eV_per_A3": numbers(each), "mean_stress_rmse_eV_per_A3": numbers(of_mean[None])[0]}
     scores = found.score
     for quantity in QUANTITIES:
-        if quantity.spread in found.quadratics:
-            gain = gain_of_factor(found.quadratics[quantity.spread], quantity.dimension)
-            scores = scores - getattr(context.training, quantity.weight) * gain
+        if spread := found.spreads.get(quantity.spread):
+            gain = gain_of_factor(spread.in_score, quantity.dimension)
+            scores = scores - getattr(context.training, quantity.weight) * spread.share * gain
     if not context.model.plan.outputs:
         scores = force_rmse
     return torch.where(torch.isfinite(scores), scores, torch.full_like(scores, float("inf"))), measured

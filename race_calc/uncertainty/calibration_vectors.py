@@ -1,5 +1,6 @@
 """What recalibrates covariances of vectors, forces or stresses: one factor, or shape × size. NumPy and SciPy only."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -79,11 +80,17 @@ def fit_forces(raw: Residuals) -> VectorCalibration | None:
 
 
 def fit_stress(raw: Residuals) -> VectorCalibration | None:
-    """The same of stresses; None for fewer than FEWEST structures with a label."""
-    labelled = np.flatnonzero(raw.stress_labelled)
-    if raw.stress_covariance is None or len(labelled) < FEWEST:
+    """The same of stresses; None for fewer than FEWEST structures with a label, and, with a warning, where the errors give no scale."""
+    if raw.stress_covariance is None:
         return None
-    return _fit(raw.subset(labelled), stresses_of)
+    labelled = np.flatnonzero(raw.stress_labelled & np.isfinite(raw.stress_covariance).all(axis=(1, 2)))
+    if len(labelled) < FEWEST:
+        return None
+    try:
+        return _fit(raw.subset(labelled), stresses_of)
+    except ValueError as error:
+        warnings.warn(f"stresses are not calibrated, the rest is: {error}", stacklevel=2)
+        return None
 
 
 def _fit(raw: Residuals, which: Which) -> VectorCalibration:

@@ -29,7 +29,8 @@ def test_squares_are_as_large_as_said(tmp_path, changes):
     context, weights = prepared_run(tmp_path, **ENOUGH, **changes)
     before, (again, factors) = measure(context, weights), refitted(context, weights)
     after = measure(context, again)
-    for name, quadratic in after.quadratics.items():
+    for name, spread in after.spreads.items():
+        quadratic = spread.quadratic
         np.testing.assert_allclose(
             2 * quadratic / DIMENSION[name], 1.0, rtol=0.1 if "cholesky" in str(changes) else 1e-3
         )  # off the diagonal its offset has no say

@@ -67,6 +67,25 @@ def test_structures_without_a_label_have_no_part_in_it():
     assert fit_calibration(replace(raw, stress=None)).stress is None
 
 
+def test_the_table_after_it_needs_no_label_in_every_block():
+    """The last structures are molecules: of one block of five nobody expects a stress."""
+    raw = residuals(60, lacking=range(45, 60))
+    assert cross_fitted_levels(raw)["stress"].shape == (45, 6)
+
+
+@pytest.mark.parametrize("broken", ["nan", "zero"])
+def test_what_gives_no_scale_leaves_the_rest_calibrated(broken):
+    raw = residuals(60)
+    covariance = raw.stress_covariance.copy()
+    if broken == "nan":  # of one structure, far out
+        covariance[3] = np.nan
+        assert fit_calibration(replace(raw, stress_covariance=covariance)).stress is not None
+        return
+    with pytest.warns(UserWarning, match="stresses are not calibrated, the rest is"):
+        found = fit_calibration(replace(raw, stress_covariance=0 * covariance, stress_aleatoric=None, stress_members=8))
+    assert found.stress is None and found.forces is not None
+
+
 def prediction(members=8, structures=5, seed=0, turn=None):
     rng = np.random.default_rng(seed)
     stress = 1e-3 * rng.normal(size=(members, structures, 3, 3))
