@@ -135,7 +135,7 @@ def test_calibrating_does_not_trust_other_files_anew(model):
     assert read_manifest(model)[CARD] == before[CARD]
 
 
-@pytest.mark.parametrize("name", ["3bpa-de", "3bpa-llpr"])
+@pytest.mark.parametrize("name", ["3bpa-de", "3bpa-xtb", "3bpa-llpr"])
 def test_shipped_models_are_as_their_manifests_say(name):
     folder = Path(__file__).resolve().parents[2] / "models" / name
     with warnings.catch_warnings():
