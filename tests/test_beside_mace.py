@@ -40,15 +40,16 @@ pickle.load, pickle.loads = watched("pickle.load"), watched("pickle.loads")
 from ase import Atoms
 from race_calc import RACECalculator
 atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.8]], cell=[9, 9, 9], pbc=True)
-atoms.calc = RACECalculator(sys.argv[1], device="cpu")
-atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
+for model in sys.argv[1:]:
+    atoms.calc = RACECalculator(model, device="cpu")
+    atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
 print(found)
 """
 
 
-@pytest.mark.parametrize("model", SHIPPED, ids=lambda path: path.name)
-def test_loading_and_using_a_model_unpickles_nothing(model):
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(model)], capture_output=True, text=True, env=os.environ | UNSAFE)
+def test_loading_and_using_a_shipped_model_unpickles_nothing():
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *map(str, SHIPPED)], capture_output=True, text=True, env=os.environ | UNSAFE)
+    assert len(SHIPPED) >= 3
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
 

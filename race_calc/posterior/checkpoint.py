@@ -34,6 +34,7 @@ from race_calc.posterior.manifest import (
     sha256,
     write_manifest,
 )
+from race_calc.posterior.values import flag, number, told, whole
 from race_calc.posterior.weights import CENTER, DISTANCE, LAST_LAYER_COVARIANCE, Parts, read_weights
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.feature_distance import FeatureDistance
@@ -49,23 +50,23 @@ MOST_NEIGHBOURS = 100_000.0
 class Checkpoint:
     """A trained stack and what is needed to use and to judge it.
 
-    =========== ============================================================================
-    field       meaning
-    =========== ============================================================================
-    model       plan, species, scale and average number of neighbours
-    references  E0 of the species and shift per atom, eV
-    parameters  name → (M, …), the stack of parameter sets; (1, …) for a shared trunk
-    posterior   its name in the registry (`race_calc.posterior.base`)
-    thresholds  criterion of the monitor → value that "auto" stands for, of uncalibrated scores
-    training    record of the training: configuration, seeds, best epochs, validation errors
-    data        hashes of the data and its structures, and the split (indices and seed)
-    noise       variances of the labels where the head predicts none, or None
-    last_layer  covariance (L, L) of the last-layer weights where the posterior has it, or None
-    center      name → (1, …), the MAP, whose predictions are the means; None: the mean of the members
-    calibration what `race-calc calibrate` found, or None
-    baseline    what tells the baseline of the training (`race_calc.model.baseline.record`)
-    feature_distance  how far an atom is from those of the training, or None
-    =========== ============================================================================
+    ================ ============================================================================
+    field            meaning
+    ================ ============================================================================
+    model            plan, species, scale and average number of neighbours
+    references       E0 of the species and shift per atom, eV
+    parameters       name → (M, …), the stack of parameter sets; (1, …) for a shared trunk
+    posterior        its name in the registry (`race_calc.posterior.base`)
+    thresholds       criterion of the monitor → value that "auto" stands for, of uncalibrated scores
+    training         record of the training: configuration, seeds, best epochs, validation errors
+    data             hashes of the data and its structures, and the split (indices and seed)
+    noise            variances of the labels where the head predicts none, or None
+    last_layer       covariance (L, L) of the last-layer weights where the posterior has it, or None
+    center           name → (1, …), the MAP, whose predictions are the means; None: the mean of the members
+    calibration      what `race-calc calibrate` found, or None
+    baseline         what tells the baseline of the training (`race_calc.model.baseline.record`)
+    feature_distance how far an atom is from those of the training, or None
+    ================ ============================================================================
     """
 
     model: Race
@@ -153,19 +154,19 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     try:
         references = References.from_dict(config["references"])
         settings = _model_config(config["model"], config["version"])
-        members, posterior = _whole(config["posterior"], "members", MOST_MEMBERS), by_name(config["posterior"]["name"])
+        members, posterior = whole(config["posterior"], "members", MOST_MEMBERS), by_name(config["posterior"]["name"])
         centered = _has_center(config["posterior"], posterior)
-        neighbours = _number(config, "average_neighbours", MOST_NEIGHBOURS)
+        neighbours = number(config, "average_neighbours", MOST_NEIGHBOURS)
         extra = {key: dict(config[key]) for key in ("thresholds", "training", "data")}
         for name in extra["thresholds"]:
-            _number(extra["thresholds"], name)
+            number(extra["thresholds"], name)
         baseline = {} if config["version"] < 6 else dict(config["baseline"])
-        has_distance = config["version"] >= 7 and _flag(config, "feature_distance")
+        has_distance = config["version"] >= 7 and flag(config, "feature_distance")
         noise = None if config["version"] < 3 or config["noise"] is None else Noise(**config["noise"])
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG} lacks the key {error}: the file is incomplete, copy it again") from None
     except (ValidationError, ValueError, TypeError, OverflowError) as error:
-        raise CheckpointError(f"{folder / CONFIG} holds a value that cannot be used: {_told(error)}") from None
+        raise CheckpointError(f"{folder / CONFIG} holds a value that cannot be used: {told(error)}") from None
     plan = make_plan(settings, len(references.species))
     weights = read_weights(content, folder / WEIGHTS, plan, members, posterior, Parts(centered, has_distance))
     return Checkpoint(
@@ -218,37 +219,6 @@ def _has_center(stored: dict, posterior: Posterior) -> bool:
             f"posterior.mean is {shortened(repr(mean))}: {posterior.name} has {' or '.join(posterior.means) or 'no choice of it'}"
         )
     return mean == "map"
-
-
-def _number(values: dict, key: str, most: float = float("inf")) -> float:
-    """A number ≥ 0 of the configuration. Raises KeyError, or ValueError with the key."""
-    value = values[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
-        raise ValueError(f"{key} is {shortened(repr(value))}: a number from 0 to {most:g} is needed")
-    return float(value)
-
-
-def _flag(values: dict, key: str) -> bool:
-    """Yes or no of the configuration. Raises KeyError, or ValueError with the key."""
-    if not isinstance(values[key], bool):
-        raise ValueError(f"{key} is {shortened(repr(values[key]))}: true or false is needed")
-    return bool(values[key])
-
-
-def _whole(values: dict, key: str, most: int) -> int:
-    """A whole number from 1 on of the configuration. Raises KeyError, or ValueError with the key."""
-    value = values[key]
-    if type(value) is not int or not 1 <= value <= most:
-        raise ValueError(f"{key} is {shortened(repr(value))}: a whole number from 1 to {most} is needed")
-    return value
-
-
-def _told(error: Exception) -> str:
-    """An error about a value in few words; pydantic's with their keys."""
-    if isinstance(error, ValidationError):
-        problems = [f"{'.'.join(str(step) for step in problem['loc'])}: {problem['msg']}" for problem in error.errors()]
-        return shortened("; ".join(f"model.{problem}" for problem in problems))
-    return shortened(str(error))
 
 
 def _read_calibration(folder: Path, digest: str) -> Calibration | None:

@@ -33,6 +33,7 @@ def test_equal_for_other_sizes_without_compiling_again(head, layers, capsys):
 
 
 @compiles
+@pytest.mark.nightly
 def test_more_kinds_of_structures_than_torch_keeps(monkeypatch):
     """Each composition is a kind; beyond the limit they are evaluated without compiling."""
     monkeypatch.setattr(compiled, "MOST_VERSIONS", 2)
