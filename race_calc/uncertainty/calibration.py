@@ -119,14 +119,15 @@ class Calibration:
 
     def _forces(self, prediction: Prediction) -> dict[str, np.ndarray | None]:
         """The fields of the prediction with other covariances of forces."""
-        assert self.forces is not None
+        forces = self.forces
+        assert forces is not None
         unsplit, nearby, numbers = prediction.forces_covariance_unsplit, prediction.forces_nearby, prediction.numbers
 
         def parts(epistemic: np.ndarray | None, aleatoric: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-            known = epistemic is not None and nearby is not None
-            spread = VectorSpread(epistemic, aleatoric, nearby, numbers) if known else None  # type: ignore[arg-type]  # known
-            assert self.forces is not None
-            return self.forces.parts(epistemic, aleatoric, spread)
+            spread = None
+            if epistemic is not None and nearby is not None:
+                spread = VectorSpread(epistemic, aleatoric, nearby, numbers)
+            return forces.parts(epistemic, aleatoric, spread)
 
         if unsplit is not None:
             return {"forces_covariance_unsplit": parts(unsplit, None)[0]}
