@@ -199,15 +199,24 @@ def _frame(labelled: Atoms, energy: Any, forces: Any, stress: Any, where: str) -
     flat = np.flatnonzero(atoms.pbc & ~atoms.cell.array.any(axis=1))
     if len(flat):
         raise ValueError(f"{where} is periodic along cell vector {int(flat[0])}, which is zero: give the cell or switch pbc off")
-    forces = np.array(forces, dtype=np.float64)
+    energy, forces = _real(energy, "energy", where), _real(forces, "forces", where)
+    if energy.ndim:
+        raise ValueError(f"{where}: energy has the shape {energy.shape}, one number is needed")
     if forces.shape != (len(atoms), 3):
         raise ValueError(f"{where}: forces have the shape {forces.shape}, expected {(len(atoms), 3)}")
-    stress = None if stress is None or atoms.cell.rank < 3 else _full_stress(np.array(stress, dtype=np.float64), where)
-    numbers = {"positions": atoms.positions, "cell": atoms.cell.array, "energy": np.float64(energy), "forces": forces}
+    stress = None if stress is None or atoms.cell.rank < 3 else _full_stress(_real(stress, "stress", where), where)
+    numbers = {"positions": atoms.positions, "cell": atoms.cell.array, "energy": energy, "forces": forces}
     for name, values in (numbers if stress is None else numbers | {"stress": stress}).items():
         if not np.isfinite(values).all():
             raise ValueError(f"{where}: {name} not finite (NaN or infinite): repair or remove this frame")
     return atoms, float(energy), forces, stress
+
+
+def _real(values: Any, name: str, where: str) -> np.ndarray:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: {name} is {shortened(repr(values))}, which is no number: repair or remove this frame") from None
 
 
 def _full_stress(stress: np.ndarray, where: str) -> np.ndarray:

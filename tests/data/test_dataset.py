@@ -11,7 +11,7 @@ from ase.constraints import FixAtoms
 from ase.io import write
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from race_calc.data.dataset import check_same_elements, dataset_from_atoms, element_names, read_dataset
+from race_calc.data.dataset import LabelNames, check_same_elements, dataset_from_atoms, element_names, read_dataset
 from race_calc.data.hashes import data_hash, structure_hashes
 from race_calc.data.references import read_isolated_atoms
 
@@ -235,3 +235,11 @@ def test_frames_that_are_no_index(tmp_path):
     write(tmp_path / "one.xyz", labelled())
     with pytest.raises(ValueError, match=r"'abc' names no frames of .*one.xyz: write a number or a slice, such as 7, 450: or ::2"):
         read_dataset(tmp_path / "one.xyz", "abc")
+
+
+@pytest.mark.parametrize("value", ["x", "-1.98-1.98", None, [1.0, 2.0]])
+def test_an_energy_that_is_no_number_is_named(value):
+    atoms = labelled()
+    atoms.info["E"] = value
+    with pytest.raises(ValueError, match="frame 0 of the list of structures.*(energy is .*no number|energy has the shape|has no E)"):
+        dataset_from_atoms([atoms], names=LabelNames(energy="E"))
