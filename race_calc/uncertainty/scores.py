@@ -29,10 +29,12 @@ class Score:
     field           meaning
     =============== ==========================================================================================
     label, unit     in figures and sentences, such as "largest force σ" and "eV/Å"
-    needs           quantities of `race_calc.uncertainty.prediction.available`, and "atoms" where it needs the structures
+    needs           quantities of `race_calc.uncertainty.prediction.available`, and "atoms" where it needs the structures, "volume"
+                    where each of them must have one
     values          (prediction, structures) → values (B,), larger = less known, and the worst atoms (B,) or None;
                     NaN must win over every number, so that a broken atom is never hidden
-    of              what the model does not know when it is large, in a sentence: "energy", "forces" or "stress"
+    of              what the model does not know when it is large, in a sentence: "energy", "forces" or "stress"; or "volume",
+                    of which models know nothing: its threshold is a number of the user, and evaluations leave it out
     worst_atom      whether it is a maximum over atoms, and tells which one
     epistemic       whether it is of the epistemic part only
     short           name on the line of a running demo, or None: not shown there
@@ -72,8 +74,15 @@ def unregister(name: str) -> None:
 
 def available_criteria(prediction: Prediction, structures: Structures = None) -> tuple[str, ...]:
     """The names in CRITERIA that can be told of this prediction and, where they are given, its structures."""
-    given = available(prediction) | ({"atoms"} if structures is not None else set())
+    given = set(available(prediction))
+    if structures is not None:
+        given |= {"atoms"} | ({"volume"} if all(has_volume(atoms) for atoms in structures) else set())
     return tuple(name for name, row in SCORES.items() if given.issuperset(row.needs))
+
+
+def has_volume(atoms: Atoms) -> bool:
+    """Whether a structure has a volume, and so a stress: a cell that repeats along some direction."""
+    return bool(atoms.pbc.any()) and int(atoms.cell.rank) == 3
 
 
 def score(prediction: Prediction, criterion: str, structures: Structures = None) -> Values:
@@ -175,6 +184,11 @@ def _pressure(part: str) -> Callable[[Prediction, Structures], Values]:
     return values
 
 
+def _volume_per_atom(prediction: Prediction, structures: Structures) -> Values:
+    assert structures is not None  # as its needs say
+    return np.array([atoms.cell.volume / len(atoms) for atoms in structures]), None
+
+
 def _with_epistemic(row: Score, values: Callable[[str], Callable[[Prediction, Structures], Values]]) -> tuple[Score, Score]:
     """A score of the total uncertainty and the same of its epistemic part."""
     name, label, needs = f"{row.name}_epistemic", f"{row.label}, epistemic", (f"{row.needs[0]}_epistemic",)
@@ -195,5 +209,6 @@ for _row in (
     Score("feature_distance_max", "largest feature distance", "", _D, _distance, worst_atom=True, short="distance"),
     *_with_epistemic(Score("stress_uncertainty_max", "largest stress σ", "eV/Å³", _S, _stress_max(""), "stress"), _stress_max),
     *_with_epistemic(Score("pressure_uncertainty", "pressure σ", "eV/Å³", _S, _pressure(""), "stress"), _pressure),
+    Score("volume_per_atom", "volume per atom", "Å³", ("atoms", "volume"), _volume_per_atom, "volume"),
 ):
     register(_row)

@@ -56,3 +56,21 @@ def test_of_an_optimiser_and_of_a_molecule(tmp_path):
     assert np.isnan([run.volume, run.density, run.pressure]).all()
     line = json.loads((tmp_path / "molecule.jsonl").read_text().splitlines()[1])
     assert line["volume"] is None
+
+
+def test_a_volume_guard_halts_a_run_whose_cell_grows(tmp_path):
+    """Off by default; with a number it halts, and "auto" stands for nothing."""
+    atoms = bulk("Cu", cubic=True)
+    start = atoms.get_volume() / len(atoms)
+    atoms.calc = Committee([EMT(), Off()])
+    dynamics = VelocityVerlet(atoms, units.fs)
+    monitor = UncertaintyMonitor(dynamics, [Criterion("volume_per_atom", threshold=1.1 * start, action="halt")], flagged=None)
+    dynamics.attach(lambda: atoms.set_cell(1.01 * atoms.cell, scale_atoms=True))
+    dynamics.run(20)
+    assert monitor.halt_reason.criterion == "volume_per_atom" and 1.1 < monitor.halt_reason.value / start < 1.15
+    with pytest.raises(ValueError, match="no threshold \"auto\" for 'volume_per_atom'"):
+        UncertaintyMonitor(VelocityVerlet(atoms, units.fs), [Criterion("volume_per_atom", "auto", "halt")], flagged=None)
+    molecular = molecule("CO")
+    molecular.calc = Committee([EMT(), Off()])
+    with pytest.raises(ValueError, match="cannot give the criterion 'volume_per_atom'"):
+        UncertaintyMonitor(FIRE(molecular, logfile=None), [Criterion("volume_per_atom", 20.0, "halt")], flagged=None)

@@ -119,7 +119,7 @@ def flag_and_halt(*names, **severe):
     return tuple(found + [Criterion(name, threshold, "halt") for name, threshold in severe.items()])
 
 
-MOLECULE = tuple(name for name in CRITERIA if "stress" not in name and "pressure" not in name)
+MOLECULE = tuple(name for name in CRITERIA if not any(of in name for of in ("stress", "pressure", "volume")))
 
 
 def test_defaults():
