@@ -17,7 +17,7 @@ SMALL = {
     "member_axis.py": ["--rounds", "1"],
     "llpr_draws.py": ["--frames", "1", "--members", "16", "--seeds", "1", "--rounds", "1"],
     "size.py": ["--rounds", "1", "--members", "1", "--largest", "64"],
-    "nve.py": ["--picoseconds", "0.01", "--equilibration-steps", "1"],
+    "nve.py": ["--picoseconds", "0.03", "--equilibration-steps", "1"],
     "conformal_coverage.py": ["--times", "3"],
     "gpu.py": ["--device", "cpu", "--rounds", "1", "--sizes", "27", "--members", "1"],
 }
