@@ -16,7 +16,7 @@ from race_calc.uncertainty.metrics import mahalanobis
 from race_calc.uncertainty.predictor import Predictor
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, auto_thresholds, strangers
-from race_calc.uncertainty.vectors import stresses_of
+from race_calc.uncertainty.vectors import forces_of, stresses_of
 
 FEWEST = 10  # structures
 
@@ -61,14 +61,13 @@ def doubts(calibration: Calibration, raw: Residuals) -> list[str]:
         by_size = raw.energy_members is not None
         squared = scaled.energy**2 / (1.0 if by_size else scaled.energy_variance)
         warnings += _one_decides("energies", squared, np.arange(len(raw)), by_size)
-    if scaled.forces_covariance is not None and calibration.forces is not None:
-        by_size = calibration.forces.form is None and (raw.forces_members is not None or calibration.forces.ellipsoids is None)
-        squared = (scaled.forces**2).sum(axis=1) if by_size else mahalanobis(scaled.forces, scaled.forces_covariance)
-        warnings += _one_decides("forces", squared, raw.frame, by_size)
-    if (stresses := stresses_of(scaled)) and calibration.stress is not None:
-        by_size = calibration.stress.form is None and (stresses.members is not None or calibration.stress.ellipsoids is None)
-        squared = (stresses.difference**2).sum(axis=1) if by_size else mahalanobis(stresses.difference, stresses.covariance)
-        warnings += _one_decides("stresses", squared, stresses.frame, by_size)
+    of_vectors = (("forces", calibration.forces, forces_of(scaled)), ("stresses", calibration.stress, stresses_of(scaled)))
+    for name, part, vectors in of_vectors:
+        if part is not None and vectors is not None:
+            by_size = part.form is None and (vectors.members is not None or part.ellipsoids is None)
+            difference = vectors.difference
+            squared = (difference**2).sum(axis=1) if by_size else mahalanobis(difference, vectors.covariance)
+            warnings += _one_decides(name, squared, vectors.frame, by_size)
     return warnings
 
 

@@ -6,11 +6,9 @@ import numpy as np
 
 from race_calc.data.dataset import Dataset
 from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent
-from race_calc.uncertainty.mandel import voigt_covariance
 from race_calc.uncertainty.metrics import LEVELS, calibration_error, coverage, gaussian_nll, mae, mean_sigma, rmse, vector_nll
 from race_calc.uncertainty.predictor import BATCH, Predictor
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.vectors import Vectors, stresses_of
 
 
 @dataclass(frozen=True)
@@ -68,17 +66,16 @@ class Evaluation:
 def summarise(predicted: Predicted, residuals: Residuals, dataset: Dataset) -> Evaluation:
     """Errors, likelihood, coverage and scores of predictions with these residuals."""
     sizes = np.bincount(residuals.frame)
-    labelled, stresses = residuals.stress_labelled, stresses_of(residuals)
     std = residuals.energy_std
     energy, variance, forces, covariance = residuals.energy, residuals.energy_variance, residuals.forces, residuals.forces_covariance
     return Evaluation(
         structures=len(dataset),
         atoms=int(sizes.sum()),
-        stresses=int(labelled.sum()),
+        stresses=int(residuals.stress_labelled.sum()),
         energy=_quality(energy, std, None if variance is None else gaussian_nll(energy, variance)),
         energy_per_atom=Quality(mae(energy / sizes), rmse(energy / sizes), None if std is None else mean_sigma(std / sizes)),
         forces=_quality(forces, residuals.forces_std, None if covariance is None else vector_nll(forces, covariance)),
-        stress=_stress_quality(residuals.stress[labelled], stresses) if residuals.stress is not None and labelled.any() else None,
+        stress=_stress_quality(residuals),
         scores=scores_of(predicted),
     )
 
@@ -96,9 +93,12 @@ def _quality(difference: np.ndarray, std: np.ndarray | None, nll: float | None) 
     return Quality(mae(difference), rmse(difference), mean_sigma(std), nll, covered, calibration_error(difference, std))
 
 
-def _stress_quality(difference: np.ndarray, stresses: Vectors | None) -> Quality:
-    """Of Voigt components (S, 6); the likelihood too is that of a density of Voigt components."""
-    if stresses is None:
+def _stress_quality(residuals: Residuals) -> Quality | None:
+    """Of the Voigt components of the structures with a label; the likelihood too is that of their density."""
+    labelled, std, covariance = residuals.stress_labelled, residuals.stress_std, residuals.stress_covariance
+    if residuals.stress is None or not labelled.any():
+        return None
+    difference = residuals.stress[labelled]
+    if std is None or covariance is None:
         return _quality(difference, None, None)
-    covariance = voigt_covariance(stresses.covariance)
-    return _quality(difference, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)), vector_nll(difference, covariance))
+    return _quality(difference, std[labelled], vector_nll(difference, covariance[labelled]))

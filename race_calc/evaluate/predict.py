@@ -111,7 +111,7 @@ def stress_labels(dataset: Dataset) -> np.ndarray:
     row, column = VOIGT
     found = np.full((len(dataset), 6), np.nan)
     for b, (stress, atoms) in enumerate(zip(dataset.stress, dataset.structures)):
-        if stress is not None and atoms.pbc.any():
+        if stress is not None and has_volume(atoms):
             found[b] = stress[row, column]
     return found
 

@@ -8,7 +8,7 @@ from race_calc.uncertainty.bootstrap import Interval, calibration_error_interval
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, gaussian_pit, level_error, mahalanobis
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.vectors import stresses_of
+from race_calc.uncertainty.vectors import forces_of, stresses_of
 
 OF_ATOMS = ("forces", "ellipsoids")  # among the names of `nominal_levels`
 
@@ -32,16 +32,14 @@ class Reliability:
 def nominal_levels(raw: Residuals) -> dict[str, np.ndarray]:
     """Nominal levels at which references are found, where there are any: "energy" (B,), "forces" (N, 3), "ellipsoids" (N,), and of the S
     structures with a label of it "stress" (S, 6) and "stress ellipsoids" (S,)."""
-    levels, energy_std, forces_std = {}, raw.energy_std, raw.forces_std
+    levels, energy_std = {}, raw.energy_std
     if energy_std is not None:
         levels["energy"] = gaussian_pit(raw.energy, energy_std)
-    if raw.forces_covariance is not None and forces_std is not None:
-        levels["forces"] = gaussian_pit(raw.forces, forces_std)
-        levels["ellipsoids"] = chi_square_pit(mahalanobis(raw.forces, raw.forces_covariance))
-    if stresses := stresses_of(raw):
-        difference, covariance = stresses.difference, stresses.covariance
-        levels["stress"] = gaussian_pit(difference, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)))
-        levels["stress ellipsoids"] = chi_square_pit(mahalanobis(difference, covariance), 6)
+    for name, ellipsoids, vectors in (("forces", "ellipsoids", forces_of(raw)), ("stress", "stress ellipsoids", stresses_of(raw))):
+        if vectors is not None:
+            levels[name] = gaussian_pit(vectors.difference, vectors.std)
+            squared = mahalanobis(vectors.difference, vectors.covariance)
+            levels[ellipsoids] = chi_square_pit(squared, vectors.difference.shape[1])
     return levels
 
 

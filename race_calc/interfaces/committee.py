@@ -11,6 +11,7 @@ from race_calc.interfaces.base import PredictingCalculator, elements_of
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import Prediction, quantities
+from race_calc.uncertainty.scores import has_volume
 
 
 class Committee(PredictingCalculator):
@@ -63,7 +64,7 @@ class Committee(PredictingCalculator):
                 )
 
     def _raw(self, atoms: Atoms) -> Prediction:
-        stress = self._stress and atoms.cell.rank == 3 and bool(atoms.pbc.any())
+        stress = self._stress and has_volume(atoms)
         found = [self._member(k, atoms, stress) for k in range(len(self.calculators))]
         return aggregate(
             MemberOutputs(

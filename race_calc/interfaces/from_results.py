@@ -12,6 +12,7 @@ from race_calc.interfaces.base import PredictingCalculator
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import Prediction, available
+from race_calc.uncertainty.scores import has_volume
 
 AGREE = 1e-3  # relative: the mean of the members must be the calculator's own energy and forces
 
@@ -92,7 +93,7 @@ class FromResults(PredictingCalculator):
     def _raw(self, atoms: Atoms) -> Prediction:
         forces = np.array(self.calculator.get_property("forces", atoms), dtype=np.float64)
         energy = float(self.calculator.get_property("energy", atoms))
-        if "stress" in self.calculator.implemented_properties and atoms.cell.rank == 3 and atoms.pbc.any():
+        if "stress" in self.calculator.implemented_properties and has_volume(atoms):
             self.calculator.get_property("stress", atoms)  # some compute it only when asked
         found = dict(self.calculator.results) | _additional(self.calculator)
         if self.layout is None:
@@ -104,7 +105,7 @@ class FromResults(PredictingCalculator):
                 f"{', '.join(sorted(map(str, found)))}"
             )
         means = {"energy": np.array(energy), "forces": forces}
-        if "stress" in found and atoms.cell.rank == 3 and atoms.pbc.any():
+        if "stress" in found and has_volume(atoms):
             means["stress"] = np.array(found["stress"], dtype=np.float64)
         made = _prediction(self.layout, means, found)
         self.implemented_properties = sorted({*self.implemented_properties, *available(made)})

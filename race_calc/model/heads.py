@@ -19,6 +19,7 @@ from race_calc import moved_names
 from race_calc.model.angular import clebsch_gordan
 from race_calc.model.channels import Channel, Output, Spread, register_head
 from race_calc.model.likelihood import energy_nll, vector_nll, whitened
+from race_calc.model.log_covariance import LogCovariance
 from race_calc.model.stress_covariance import StressCovariance
 
 CHOLESKY_JITTER = 1e-6  # (eV/Å)²: (1 meV/Å)², below the noise of converged DFT forces; the authors' 1e-3 hides it
@@ -51,29 +52,13 @@ class ForceCovariance(Spread):
         return math.log(max(force_var, 1e-12))
 
 
-class MatrixLog(ForceCovariance):
+class MatrixLog(LogCovariance, ForceCovariance):
     """Stores S = log Σ."""
 
     channels = Channel("force_cov_trace"), Channel("force_cov_tensor", "2e")
 
     def value(self, channels: dict[str, Tensor], offset: Tensor) -> Tensor:
         return log_covariance(channels["force_cov_trace"][..., 0], channels["force_cov_tensor"][..., 0], offset)
-
-    def nll(self, difference: Tensor, value: Tensor, beta: float = 0.0) -> Tensor:
-        """Σ⁻¹ = exp(-S) and log det Σ = tr S: no decomposition is needed."""
-        inverse = torch.linalg.matrix_exp(-value)
-        quadratic = torch.einsum("mni,mnij,mnj->mn", difference, inverse, difference)
-        return vector_nll(quadratic, value.diagonal(dim1=-2, dim2=-1).sum(-1), beta)
-
-    def covariance(self, value: Tensor) -> Tensor:
-        return torch.linalg.matrix_exp(value)
-
-    def members(self, value: np.ndarray) -> np.ndarray:
-        """NaN where an entry is not finite."""
-        finite = np.isfinite(value).all(axis=(-2, -1), keepdims=True)
-        values, axes = np.linalg.eigh(np.where(finite, value, 0.0))  # eigh may raise on NaN
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.where(finite, (axes * np.exp(values)[..., None, :]) @ axes.swapaxes(-1, -2), np.nan)
 
 
 class Cholesky(ForceCovariance):

@@ -7,7 +7,7 @@ symbol       equation                                                     here
 S_i          symmetric 6×6 = 2×0e + 2×2e + 1×4e, 4e from a pair of 2e     `StressCovariance.value`
 S            mean over atoms of S_i + (offset + log(N/V²)) · 1            `StressCovariance.of_structures`
 Σ            exp S, in (eV/Å³)²                                           `covariance`, `members`
-NLL          ½ [dᵀ exp(−S) d + tr S]                                      `nll`
+NLL          ½ [dᵀ exp(−S) d + tr S]                                      `LogCovariance.nll`
 ============ ============================================================ =====================================
 
 σ is a sum over N atoms divided by V: of independent errors its variance is ∝ N/V². The coefficients that couple 0e and 2e
@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 
 from race_calc.model.angular import clebsch_gordan
-from race_calc.model.channels import Channel, Spread
-from race_calc.model.likelihood import vector_nll
+from race_calc.model.channels import Channel
+from race_calc.model.log_covariance import LogCovariance
 from race_calc.uncertainty.mandel import WEIGHTS, voigt_covariance
 from race_calc.uncertainty.prediction import VOIGT
 
 
-class StressCovariance(Spread):
+class StressCovariance(LogCovariance):
     """Stores S = log Σ of every structure, in Mandel notation; without a volume it is not finite. Members have Σ in Voigt's."""
 
     name, offset, per_structure = "stress_cov", "stress_cov_offset", True
@@ -52,21 +52,9 @@ class StressCovariance(Spread):
         size = (atoms / layout.volume.to(total) ** 2).log()
         return total / atoms[:, None, None] + size[:, None, None] * torch.eye(6, dtype=total.dtype, device=total.device)
 
-    def nll(self, difference: Tensor, value: Tensor, beta: float = 0.0) -> Tensor:
-        inverse = torch.linalg.matrix_exp(-value)
-        quadratic = torch.einsum("mbi,mbij,mbj->mb", difference, inverse, difference)
-        return vector_nll(quadratic, value.diagonal(dim1=-2, dim2=-1).sum(-1), beta, dimension=6)
-
-    def covariance(self, value: Tensor) -> Tensor:
-        return torch.linalg.matrix_exp(value)
-
     def members(self, value: np.ndarray) -> np.ndarray:
         """In Voigt notation (M, B, 6, 6); NaN where an entry is not finite."""
-        finite = np.isfinite(value).all(axis=(-2, -1), keepdims=True)
-        values, axes = np.linalg.eigh(np.where(finite, value, 0.0))  # eigh may raise on NaN
-        with np.errstate(over="ignore", invalid="ignore"):
-            found = (axes * np.exp(values)[..., None, :]) @ axes.swapaxes(-1, -2)
-        return np.where(finite, voigt_covariance(found), np.nan)
+        return voigt_covariance(super().members(value))
 
 
 @cache

@@ -88,10 +88,7 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     if isinstance(added, Calculated):
         file = config.data.isolated_atoms
         fixed = [kept.get("code"), read_isolated_atoms(folder / file, names) if file else None]
-    run = json.dumps([_told(config), fixed, OPTIMISER], sort_keys=True)
-    extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
     beside = ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
-    fingerprint = hashlib.sha256((run + data.hash + beside).encode() + extra).hexdigest()
     parts = {"train": train, "validation": validation} | ({} if cheap is None else {"low_level": cheap.data})
     hashes = {name: " ".join(geometry_hashes(part)) for name, part in parts.items()}
     _warn_of_copies(hashes)
@@ -108,11 +105,17 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         split=data.split,
         data_hash=data.hash,
         structures=hashes,
-        fingerprint=fingerprint,
+        fingerprint=_fingerprint(config, fixed, data.hash + beside, examples),
         baseline=kept,
         external=baseline,
         low=low,
     )
+
+
+def _fingerprint(config: TrainConfig, fixed: Any, hashes: str, examples: tuple[Example, ...]) -> str:
+    run = json.dumps([_told(config), fixed, OPTIMISER], sort_keys=True)
+    extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
+    return hashlib.sha256((run + hashes).encode() + extra).hexdigest()
 
 
 def _told(config: TrainConfig) -> dict[str, Any]:

@@ -24,14 +24,14 @@ class Measured:
     (M, B) in eV, forces (M, N, 3) in eV/Å and stresses (M, S, 6) in eV/Å³, as Mandel vectors, of the S that have a label."""
 
     score: Tensor
-    spreads: dict[str, "Spread"]
+    spreads: dict[str, "Squares"]
     energy: Tensor
     forces: Tensor
     stress: Tensor
 
 
 @dataclass(frozen=True)
-class Spread:
+class Squares:
     """Mean ½ dᵀ Σ⁻¹ d (M,) over the `count` structures with a label; and as the score weighs it, by batches, whose `share` with a label
     is less than one where some have none."""
 
@@ -68,15 +68,15 @@ def measure(context: Context, weights: Tensor) -> Measured:
         energy.append(d_energy)
         forces.append(d_forces)
         stress.append(d_stress)
-    spreads = {name: _spread(batches, len(context.validation)) for name, batches in told.items()}
+    spreads = {name: _squares(batches, len(context.validation)) for name, batches in told.items()}
     return Measured(score / len(context.validation), spreads, *(torch.cat(parts, dim=1) for parts in (energy, forces, stress)))
 
 
-def _spread(batches: list[tuple[Tensor, int, int]], structures: int) -> Spread:
+def _squares(batches: list[tuple[Tensor, int, int]], structures: int) -> Squares:
     count, size = sum(labelled for _, labelled, _ in batches), sum(all_of for _, _, all_of in batches)
     by_label = torch.stack([mean * labelled for mean, labelled, _ in batches]).sum(0)
     by_batch = torch.stack([mean * all_of for mean, _, all_of in batches]).sum(0)
-    return Spread(by_label / count, count, by_batch / size, size / structures)
+    return Squares(by_label / count, count, by_batch / size, size / structures)
 
 
 def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:

@@ -118,7 +118,7 @@ def _factor(vectors: Vectors) -> tuple[float, bool]:
     few = vectors.members is not None and vectors.members <= difference.shape[1] + FEW
     definite = not few and not (np.isinf(squared) & np.isfinite(difference).all(axis=-1)).any()
     if vectors.members is not None or not definite:
-        return size_scale(difference, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))), definite
+        return size_scale(difference, vectors.std), definite
     return covariance_scale(difference, covariance), definite
 
 

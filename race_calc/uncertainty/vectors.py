@@ -31,6 +31,11 @@ class Vectors:
     spread: VectorSpread | None
     members: int | None
 
+    @property
+    def std(self) -> np.ndarray:
+        """Predicted standard deviation of each component, (N, k)."""
+        return np.asarray(np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2)))
+
 
 def forces_of(raw: Residuals) -> Vectors | None:
     """None without covariances."""
