@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from race_calc.model.likelihood import gaussian_nll
 from race_calc.model.outputs import Labels
 
 
@@ -63,9 +64,15 @@ class Output:
 class Spread(Output):
     """The variance that a member predicts for its own energies (output `energy_var`), forces (`force_cov`) or stresses (`stress_cov`)."""
 
-    def nll(self, difference: Tensor, value: Tensor, beta: float = 0.0) -> Tensor:
-        """Gaussian negative log-likelihood (M,) of labels less predictions (M, …), without ½ log 2π; `beta` of the β-NLL."""
+    dimension: int  # k, of what it is the covariance of
+
+    def parts(self, difference: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """dᵀ Σ⁻¹ d and log det Σ (M, n) of the differences d of labels and predictions (M, n, k), or (M, n) for k = 1."""
         raise NotImplementedError
+
+    def nll(self, difference: Tensor, value: Tensor, beta: float = 0.0) -> Tensor:
+        """Gaussian negative log-likelihood (M,) of the differences, without ½ log 2π; `beta` of the β-NLL."""
+        return gaussian_nll(*self.parts(difference, value), self.dimension, beta)
 
     def covariance(self, value: Tensor) -> Tensor:
         """The variance or covariance itself, differentiable; `members` is the same for predictions."""

@@ -18,17 +18,17 @@ from torch.nn.functional import softplus
 from race_calc import moved_names
 from race_calc.model.angular import clebsch_gordan
 from race_calc.model.channels import Channel, Output, Spread, register_head
-from race_calc.model.likelihood import energy_nll, vector_nll, whitened
+from race_calc.model.likelihood import whitened
 from race_calc.model.log_covariance import LogCovariance
 from race_calc.model.stress_covariance import StressCovariance
 
-CHOLESKY_JITTER = 1e-6  # (eV/Å)²: (1 meV/Å)², below the noise of converged DFT forces; the authors' 1e-3 hides it
+FORCE_NOISE = 1e-6  # (eV/Å)²: (1 meV/Å)², below the noise of converged DFT forces; the authors' 1e-3 hides it
 
 
 class EnergyVariance(Spread):
     """σ² (M, B) in eV²: positive variances of the atoms, summed."""
 
-    name, offset, per_structure = "energy_var", "energy_var_offset", True
+    name, offset, per_structure, dimension = "energy_var", "energy_var_offset", True, 1
     channels = (Channel("energy_var"),)
 
     def start(self, energy_var_per_atom: float, force_var: float, virial_var_per_atom: float = 1.0) -> float:
@@ -39,14 +39,14 @@ class EnergyVariance(Spread):
     def value(self, channels: dict[str, Tensor], offset: Tensor) -> Tensor:
         return softplus(channels["energy_var"][..., 0] + offset[:, None])
 
-    def nll(self, difference: Tensor, value: Tensor, beta: float = 0.0) -> Tensor:
-        return energy_nll(difference, value, beta)
+    def parts(self, difference: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        return difference**2 / value, value.log()
 
 
 class ForceCovariance(Spread):
     """Σ (M, N, 3, 3) in (eV/Å)², from what a form stores."""
 
-    name, offset = "force_cov", "force_cov_offset"
+    name, offset, dimension = "force_cov", "force_cov_offset", 3
 
     def start(self, energy_var_per_atom: float, force_var: float, virial_var_per_atom: float = 1.0) -> float:
         return math.log(max(force_var, 1e-12))
@@ -55,6 +55,7 @@ class ForceCovariance(Spread):
 class MatrixLog(LogCovariance, ForceCovariance):
     """Stores S = log Σ."""
 
+    noise = FORCE_NOISE
     channels = Channel("force_cov_trace"), Channel("force_cov_tensor", "2e")
 
     def value(self, channels: dict[str, Tensor], offset: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ class MatrixLog(LogCovariance, ForceCovariance):
 
 
 class Cholesky(ForceCovariance):
-    """Stores the lower triangle L of Σ = L Lᵀ + jitter."""
+    """Stores the lower triangle L of Σ = L Lᵀ + noise · 1."""
 
     channels = (Channel("force_cov_triangle", width=6),)
 
@@ -74,14 +75,14 @@ class Cholesky(ForceCovariance):
         a, b, c = invariants[..., 3:].unbind(-1)
         return torch.stack([x, zero, zero, a, y, zero, b, c, z], dim=-1).unflatten(-1, (3, 3))
 
-    def nll(self, difference: Tensor, value: Tensor, beta: float = 0.0) -> Tensor:
-        return vector_nll(*whitened(difference, self.covariance(value)), beta)
+    def parts(self, difference: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        return whitened(difference, self.covariance(value))
 
     def covariance(self, value: Tensor) -> Tensor:
-        return value @ value.transpose(-1, -2) + CHOLESKY_JITTER * torch.eye(3, dtype=value.dtype, device=value.device)
+        return value @ value.transpose(-1, -2) + FORCE_NOISE * torch.eye(3, dtype=value.dtype, device=value.device)
 
     def members(self, value: np.ndarray) -> np.ndarray:
-        return value @ value.swapaxes(-1, -2) + CHOLESKY_JITTER * np.eye(3)
+        return value @ value.swapaxes(-1, -2) + FORCE_NOISE * np.eye(3)
 
 
 ENERGY_VARIANCE = EnergyVariance()

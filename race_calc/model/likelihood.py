@@ -6,12 +6,11 @@ label. The constants ½ log 2π are left out.
 ============== ======================================== =============================
 method         formula                                  here
 ============== ======================================== =============================
-energy NLL     ½ [d² / σ² + log σ²]                     `energy_nll`
-force, stress  ½ [dᵀ Σ⁻¹ d + log det Σ]                 `vector_nll`
+NLL            ½ [dᵀ Σ⁻¹ d + log det Σ]                 `gaussian_nll`
 MSE            the same with σ² = 1, Σ = 1              `squared`
-β-NLL          energy NLL · ⌊σ²⌋^β, of vectors of k     `beta` of the two
-               · ⌊det Σ⌋^(β/k), no gradient through
-               ⌊ ⌋ (Seitzer et al. 2022)
+β-NLL          NLL · ⌊det Σ⌋^(β/k) of vectors of k, no   its `beta`
+               gradient through ⌊ ⌋ (Seitzer et al.
+               2022)
 ============== ======================================== =============================
 """
 
@@ -38,14 +37,8 @@ def gain_of_factor(quadratic: Tensor, dimension: int) -> Tensor:
     return quadratic - dimension / 2 * (1 + (2 * quadratic / dimension).log())
 
 
-def energy_nll(difference: Tensor, variance: Tensor, beta: float = 0.0) -> Tensor:
-    """Mean over structures of the Gaussian NLL without ½ log 2π: (M, B), (M, B) eV² → (M,). `beta` of the β-NLL."""
-    each = 0.5 * (difference**2 / variance + variance.log())
-    return (each * variance.detach() ** beta if beta else each).mean(1)
-
-
-def vector_nll(quadratic: Tensor, log_det: Tensor, beta: float = 0.0, dimension: int = 3) -> Tensor:
-    """Mean over vectors of their Gaussian NLL without the constant, of dᵀ Σ⁻¹ d and log det Σ (M, N) → (M,). `beta` of the β-NLL."""
+def gaussian_nll(quadratic: Tensor, log_det: Tensor, dimension: int, beta: float = 0.0) -> Tensor:
+    """Mean Gaussian NLL without ½ log 2π, of dᵀ Σ⁻¹ d and log det Σ of `dimension` components (M, n) → (M,). `beta` of the β-NLL."""
     each = 0.5 * (quadratic + log_det)
     return (each * (log_det.detach() * (beta / dimension)).exp() if beta else each).mean(1)
 

@@ -5,16 +5,21 @@ import torch
 from torch import Tensor
 
 from race_calc.model.channels import Spread
-from race_calc.model.likelihood import vector_nll
 
 
 class LogCovariance(Spread):
-    """Σ⁻¹ = exp(−S) and log det Σ = tr S: the likelihood needs no decomposition."""
+    """Σ⁻¹ = exp(−S) and log det Σ = tr S: the likelihood needs no decomposition.
 
-    def nll(self, difference: Tensor, value: Tensor, beta: float = 0.0) -> Tensor:
+    Where symmetry makes labels exactly zero, and predictions too, the likelihood of Σ has no end. A label is known to within its noise:
+    dᵀ Σ⁻¹ d is the expectation over it, tr Σ⁻¹ (d dᵀ + noise · 1), and the likelihood ends at Σ = noise · 1.
+    """
+
+    noise: float  # variance of each component of a label
+
+    def parts(self, difference: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         inverse = torch.linalg.matrix_exp(-value)
         quadratic = torch.einsum("mni,mnij,mnj->mn", difference, inverse, difference)
-        return vector_nll(quadratic, value.diagonal(dim1=-2, dim2=-1).sum(-1), beta, dimension=value.shape[-1])
+        return quadratic + self.noise * _trace(inverse), _trace(value)
 
     def covariance(self, value: Tensor) -> Tensor:
         return torch.linalg.matrix_exp(value)
@@ -25,3 +30,7 @@ class LogCovariance(Spread):
         values, axes = np.linalg.eigh(np.where(finite, value, 0.0))  # eigh may raise on NaN
         with np.errstate(over="ignore", invalid="ignore"):
             return np.where(finite, (axes * np.exp(values)[..., None, :]) @ axes.swapaxes(-1, -2), np.nan)
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)

@@ -7,7 +7,7 @@ symbol       equation                                                     here
 S_i          symmetric 6×6 = 2×0e + 2×2e + 1×4e, 4e from a pair of 2e     `StressCovariance.value`
 S            mean over atoms of S_i + (offset + log(N/V²)) · 1            `StressCovariance.of_structures`
 Σ            exp S, in (eV/Å³)²                                           `covariance`, `members`
-NLL          ½ [dᵀ exp(−S) d + tr S]                                      `LogCovariance.nll`
+NLL          ½ [dᵀ exp(−S) d + tr S]                                      `LogCovariance.parts`
 ============ ============================================================ =====================================
 
 σ is a sum over N atoms divided by V: of independent errors its variance is ∝ N/V². The coefficients that couple 0e and 2e
@@ -28,11 +28,14 @@ from race_calc.model.log_covariance import LogCovariance
 from race_calc.uncertainty.mandel import WEIGHTS, voigt_covariance
 from race_calc.uncertainty.prediction import VOIGT
 
+STRESS_NOISE = 4e-8  # (eV/Å³)²: (0.03 GPa)², below that of converged DFT stresses
+
 
 class StressCovariance(LogCovariance):
     """Stores S = log Σ of every structure, in Mandel notation; without a volume it is not finite. Members have Σ in Voigt's."""
 
-    name, offset, per_structure = "stress_cov", "stress_cov_offset", True
+    name, offset, per_structure, dimension = "stress_cov", "stress_cov_offset", True, 6
+    noise = STRESS_NOISE
     channels = Channel("stress_cov_scalars", width=2), Channel("stress_cov_tensors", "2e", 4)
 
     def start(self, energy_var_per_atom: float, force_var: float, virial_var_per_atom: float) -> float:

@@ -5,7 +5,7 @@ A method is a file of this folder with a subclass of `Posterior` and a line in B
 ============= ===================================================================================
 when          asked
 ============= ===================================================================================
-configuration `default_members`, `heads`, `recipes`, `means`, `two_levels`, `check_members`, `check_training`
+configuration `default_members`, `heads`, `recipes`, `means`, `two_levels`, `learns_stress`, `check_members`, `check_training`
 start         `independent`, `many_last_layers`, `initial_state`, `empty_collection`
 every step    `stack`, `loss`, `step`; `random_steps` and `plateau` before it
 every epoch   `score`, `collect`
@@ -148,6 +148,7 @@ class Posterior:
     paired                its parameter sets are draws in antithetic pairs
     last_layer_covariance its checkpoint has the covariance of the last-layer weights
     two_levels            it can learn from cheap labels beside the others (`race_calc.train.levels`)
+    learns_stress         it can learn from stresses
     keeps_best            its parameter sets, or what they are fitted to, are the best weights
     validation_use        sentence for the card: what the validation structures were used for
     ===================== =================================================================================
@@ -168,6 +169,7 @@ class Posterior:
     paired: bool = False
     last_layer_covariance: bool = False
     two_levels: bool = True
+    learns_stress: bool = True
     keeps_best: bool = True
     validation_use: str = "The best weights were chosen on these structures."
 
@@ -176,7 +178,7 @@ class Posterior:
         if members < 2:
             raise ValueError(f"posterior {self.name} needs several members: write 2 or more")
 
-    def check_training(self, epochs: int, stress_weight: float) -> None:
+    def check_training(self, epochs: int) -> None:
         """Raises ValueError for a training that it cannot use."""
 
     def initial_state(self, weights: Tensor) -> StackState:
@@ -209,8 +211,7 @@ class Posterior:
         for quantity in QUANTITIES:
             spread = plan.output(quantity.spread)
             if spread and (known := quantity.with_spread(outputs, labels)):
-                difference, value = known
-                found[quantity.spread] = spread.nll(difference, value) - spread.nll(torch.zeros_like(difference), value)
+                found[quantity.spread] = 0.5 * spread.parts(*known)[0].mean(1)
         return found
 
     def step(self, old: StackState, step: Step) -> tuple[Tensor, StackState]:

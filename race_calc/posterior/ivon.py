@@ -115,11 +115,8 @@ class Ivon(Posterior):
     random_steps = True
     two_levels = False
     keeps_best = False
+    learns_stress = False  # its likelihood has none
     validation_use = "The weights are those of the last step."
-
-    def check_training(self, epochs: int, stress_weight: float) -> None:
-        if stress_weight:
-            raise ValueError("posterior ivon learns from a likelihood, which has no stress: write training.stress_weight: 0")
 
     def initial_state(self, weights: Tensor) -> StackState:
         return replace(initial_state(weights), second=torch.full_like(weights, HESSIAN))

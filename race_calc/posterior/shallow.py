@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from race_calc.model.likelihood import FORCES, STRESSES, vector_nll, whitened
+from race_calc.model.likelihood import FORCES, STRESSES, gaussian_nll, whitened
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import Parameters, unstacked
 from race_calc.model.plan import Plan
@@ -28,9 +28,9 @@ def together(outputs: Outputs, labels: Labels, plan: Plan) -> dict[str, tuple[Te
 def shallow_loss(outputs: Outputs, labels: Labels, objective: Objective) -> Tensor:
     """Loss (1,) of all last layers: the likelihood of what they predict together; forces without a spread by squared errors."""
     parts = together(outputs, labels, objective.plan)
-    total = objective.energy_weight * vector_nll(*parts["energy_var"])
+    total = objective.energy_weight * gaussian_nll(*parts["energy_var"], 1)
     if "force_cov" in parts:
-        total = total + objective.force_weight * vector_nll(*parts["force_cov"])
+        total = total + objective.force_weight * gaussian_nll(*parts["force_cov"], 3)
     else:
         total = total + objective.force_weight * FORCES.squares(outputs, labels)
     if objective.stress_weight:

@@ -105,7 +105,7 @@ class Swag(Posterior):
     keeps_best = False
     validation_use = "The weights are those of the last epochs."
 
-    def check_training(self, epochs: int, stress_weight: float) -> None:
+    def check_training(self, epochs: int) -> None:
         if epochs < 4:
             raise ValueError("posterior swag collects weights in the last 60 % of the epochs: write training.epochs: 4 or more")
 

@@ -59,6 +59,10 @@ class DataConfig(Settings):
         return value
 
 
+STRESS_WEIGHT = 10.0  # of their likelihood: measured on silicon and lithium (docs/model.md)
+STRESS_WEIGHT_OF_SQUARES = 1e5  # of squared errors in eV/Å³
+
+
 class TrainingConfig(Settings):
     """How to train. Weights multiply the whole likelihood terms (method, section 3)."""
 
@@ -72,7 +76,12 @@ class TrainingConfig(Settings):
     clip_norm: float = Field(10.0, gt=0.0, description="a number > 0 (ivon: not used)")
     energy_weight: float = Field(1.0, ge=0.0, description="a number >= 0 (ivon: not used)")
     force_weight: float = Field(100.0, ge=0.0, description="a number >= 0 (ivon: not used)")
-    stress_weight: float = Field(0.0, ge=0.0, description="a number >= 0")
+    stress_weight: float | None = Field(
+        None,
+        ge=0.0,
+        description=f"a number >= 0; left out, where there are stresses: {STRESS_WEIGHT:g} for heads that predict their covariance, "
+        f"else {STRESS_WEIGHT_OF_SQUARES:g}",
+    )
     smoothness: float = Field(0.03, ge=0.0, description="a number >= 0 (used by recipe joint with heads joint and joint-stress)")
     seed: int = Field(0, ge=0, lt=2**32, description="a whole number from 0 to 2**32 - 1")
     dtype: Literal["float32", "float64"] = Field("float32", description="float32 or float64")
@@ -88,7 +97,7 @@ class TrainingConfig(Settings):
 
     @field_validator("stress_weight")
     @classmethod
-    def _one_weight(cls, stress: float, info: ValidationInfo) -> float:
+    def _one_weight(cls, stress: float | None, info: ValidationInfo) -> float | None:
         if stress == 0.0 and info.data.get("energy_weight") == 0.0 == info.data.get("force_weight"):
             raise ValueError("all weights are 0: give at least one of energy_weight, force_weight a value > 0")
         return stress
@@ -156,11 +165,13 @@ class TrainConfig(Settings):
                 raise ValueError(
                     f"with posterior {posterior.name} write training.recipe: {' or '.join(posterior.recipes)}, not {training.recipe}"
                 )
-            posterior.check_training(training.epochs, training.stress_weight)
+            posterior.check_training(training.epochs)
+            if training.stress_weight and not posterior.learns_stress:
+                raise ValueError(f"posterior {posterior.name} does not learn from stresses: leave out training.stress_weight, or write 0")
             model = info.data.get("model")
             outputs = outputs_of_head(model.head, model.force_covariance) if model else ()
-            if model and not training.stress_weight and any(output.name == STRESSES.spread for output in outputs):
-                raise ValueError(f"model.head {model.head} learns a covariance of stresses: give stress_weight a value > 0, for example 1")
+            if model and training.stress_weight == 0 and any(output.name == STRESSES.spread for output in outputs):
+                raise ValueError(f"model.head {model.head} learns a covariance of stresses: leave out stress_weight, or write one > 0")
             if "data" in info.data and info.data["data"].low_level is not None and not posterior.two_levels:
                 raise ValueError(f"posterior {posterior.name} learns from one level of labels: leave out data.low_level, or take another")
         return training

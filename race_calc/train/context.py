@@ -17,7 +17,7 @@ from race_calc.posterior.state import Shapes
 from race_calc.train.config import TrainConfig, TrainingConfig
 from race_calc.train.levels import at_level
 from race_calc.train.losses import loss
-from race_calc.train.prepare import Prepared
+from race_calc.train.prepare import Prepared, with_stress_weight
 
 Batch = tuple[Layout, Labels]
 
@@ -66,7 +66,7 @@ class Context:
         def plain(outputs, labels) -> Tensor:
             return loss(outputs, labels, plan, training)
 
-        return Objective(plain, plan, training.energy_weight, training.force_weight, training.stress_weight)
+        return Objective(plain, plan, training.energy_weight, training.force_weight, training.stress_weight or 0.0)
 
     def batch(self, examples: list[Example], dtype: torch.dtype) -> Batch:
         return batch_of(examples, self.model, dtype, self.device)
@@ -78,7 +78,7 @@ class Context:
 
 def context_of(config: TrainConfig, prepared: Prepared, device: torch.device) -> Context:
     return Context(
-        training=config.training,
+        training=with_stress_weight(config, prepared.stress_weight).training,
         posterior=by_name(config.posterior),
         model=prepared.model,
         train=prepared.train,

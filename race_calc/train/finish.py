@@ -23,7 +23,7 @@ from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.context import Context, context_of
 from race_calc.train.familiar import feature_distance_of
 from race_calc.train.levels import at_level
-from race_calc.train.prepare import Prepared, member_seeds, prepare
+from race_calc.train.prepare import Prepared, member_seeds, prepare, with_stress_weight
 from race_calc.train.spreads import refitted
 from race_calc.train.start import same_constants
 from race_calc.train.validate import errors_of
@@ -52,7 +52,7 @@ def finish(
         "race_calc": __version__,
         "torch": torch.__version__,
         "date": date.today().isoformat(),
-        "config": config.to_dict(),
+        "config": with_stress_weight(config, prepared.stress_weight).to_dict(),
         "member_seeds": member_seeds(config),
         "best_epochs": state.best_epoch.tolist(),
         "skipped_steps": state.skipped.tolist(),

@@ -20,7 +20,6 @@ from race_calc.label.methods import doubts
 from race_calc.model.baseline import baseline_of, record
 from race_calc.model.channels import outputs_of_head
 from race_calc.model.heads import initial_offsets
-from race_calc.model.likelihood import STRESSES
 from race_calc.model.parameters import Parameters, initialise, parameter_shapes
 from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
@@ -29,9 +28,10 @@ from race_calc.train.config import DataConfig, TrainConfig
 from race_calc.train.labels import isolated_energies, label_names, read_labelled, read_low_level, without_baseline
 from race_calc.train.levels import with_levels
 from race_calc.train.start import first_weights, same_constants, start_of
+from race_calc.train.stress import stress_weight, virial_variance
 
 MOST_PARAMETERS = 300_000_000  # of all members; the state of a training is six times as large: 7 GiB in float32
-OPTIMISER = "muon 2, ivon 2, swag 1"  # a run is resumed only by what started it
+OPTIMISER = "muon 2, ivon 2, swag 1, noise 1"  # a run is resumed only by what started it
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Prepared:
     baseline: dict[str, Any]  # what a checkpoint keeps of it
     external: Any  # the calculator of the user that is the baseline, or None
     low: tuple[Example, ...] = ()  # labels of the low level
+    stress_weight: float = 0.0  # that of the configuration or, left out there, its default for these labels
 
 
 def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: Progress = lambda done, total: None) -> Prepared:
@@ -80,8 +81,8 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     if start is not None:
         model, references = same_constants(start[0], model, references)
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
-    of_virials = virial_variance(config, examples, low)
-    offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2, of_virials)
+    config = with_stress_weight(config, stress_weight(config, examples, low))
+    offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2, virial_variance(examples))
     kept = record(name, added, train.structures)
     # the last digits of an SCF are not the same everywhere: its program and the data stand for what it gives
     fixed: Any = references.to_dict()
@@ -109,7 +110,13 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         baseline=kept,
         external=baseline,
         low=low,
+        stress_weight=config.training.stress_weight or 0.0,
     )
+
+
+def with_stress_weight(config: TrainConfig, weight: float) -> TrainConfig:
+    """The configuration with a number for `training.stress_weight`."""
+    return config.model_copy(update={"training": config.training.model_copy(update={"stress_weight": weight})})
 
 
 def _fingerprint(config: TrainConfig, fixed: Any, hashes: str, examples: tuple[Example, ...]) -> str:
@@ -137,29 +144,6 @@ def _warn_of_copies(structures: dict[str, str]) -> None:
         )
     if twice:
         warnings.warn(f"{twice} structures of the training occur more than once: look at data.train", stacklevel=3)
-
-
-def virial_variance(config: TrainConfig, examples: tuple[Example, ...], low: tuple[Example, ...]) -> float:
-    """Mean square of the six components of the virials that are learned from, by atom, in eV²; 1 where there are none.
-
-    Raises ValueError where the head learns a covariance of stresses and there are none, warns where only `stress_weight` does.
-    """
-    learned = [example for example in examples if np.isfinite(example.virial).all() and example.graph.volume[0] > 0]
-    if not learned:
-        outputs = outputs_of_head(config.model.head, config.model.force_covariance)
-        if any(output.name == STRESSES.spread for output in outputs):
-            raise ValueError(
-                f"model.head {config.model.head} learns from stresses, and no structure of the training has one with a periodic cell: "
-                "take head joint, or say under which name they stand (data.keys)"
-            )
-        if config.training.stress_weight and not any(np.isfinite(example.virial).all() for example in low):
-            warnings.warn(
-                "training.stress_weight is set, and no structure of the training has a stress with a periodic cell: nothing is learned "
-                "from it; are stresses stored under another name (data.keys)?",
-                stacklevel=3,
-            )
-        return 1.0
-    return float(np.mean([np.sum(example.virial**2) / 6 / example.graph.n_atoms for example in learned]))
 
 
 def check_size(plan: Plan, config: TrainConfig) -> None:

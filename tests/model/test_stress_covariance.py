@@ -18,7 +18,7 @@ from race_calc.model.outputs import Labels
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, evaluate, layout_of
-from race_calc.model.stress_covariance import StressCovariance, basis
+from race_calc.model.stress_covariance import STRESS_NOISE, StressCovariance, basis
 from race_calc.uncertainty.mandel import WEIGHTS, mandel_covariance, voigt_covariance
 
 CPU = torch.device("cpu")
@@ -105,7 +105,8 @@ def test_likelihood_is_that_of_six_numbers():
         for m, sigma in enumerate(covariance(model, parameters, structures[b])):
             d = full_3x3_to_voigt_6_stress(stresses[b] - found.virial[m, b].detach().numpy() / volume[b])
             log_det = np.linalg.slogdet(sigma)[1] + 2 * np.log(np.array(WEIGHTS)).sum()  # of Mandel vectors
-            expected[m] += 0.25 * (d @ np.linalg.solve(sigma, d) + log_det)
+            noise = STRESS_NOISE * np.trace(np.linalg.inv(sigma) / np.outer(WEIGHTS, WEIGHTS))
+            expected[m] += 0.25 * (d @ np.linalg.solve(sigma, d) + noise + log_det)
     np.testing.assert_allclose(nll.detach().numpy(), expected, rtol=1e-8)
     assert STRESSES.count(labels) == 2
 

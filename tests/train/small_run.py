@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
@@ -18,6 +19,19 @@ def frame(seed: int, periodic: bool = False) -> Atoms:
     labels = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
     if periodic:
         labels["stress"] = atoms.get_stress()
+    atoms.calc = SinglePointCalculator(atoms, **labels)
+    return atoms
+
+
+def alloy(seed: int) -> Atoms:
+    """32 atoms of copper and silver, strained."""
+    rng = np.random.default_rng(seed)
+    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+    atoms.numbers[rng.permutation(32)[:10]] = 47
+    atoms.set_cell(atoms.cell @ (np.eye(3) + rng.uniform(-0.03, 0.03, (3, 3))), scale_atoms=True)
+    atoms.positions += rng.normal(scale=0.1, size=(32, 3))
+    atoms.calc = EMT()
+    labels = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": atoms.get_stress()}
     atoms.calc = SinglePointCalculator(atoms, **labels)
     return atoms
 

@@ -37,7 +37,7 @@ training:
   clip_norm: 10.0
   energy_weight: 1.0
   force_weight: 100.0
-  stress_weight: 0.0
+  stress_weight: null
   seed: 0
   dtype: float32
 """
@@ -213,7 +213,7 @@ def test_posteriors_need_heads(posterior, head, allowed):
 
 
 def test_all_weights_zero():
-    text = message(with_keys(training={"energy_weight": 0, "force_weight": 0}))
+    text = message(with_keys(training={"energy_weight": 0, "force_weight": 0, "stress_weight": 0}))
     assert "all weights are 0" in text
     parse_config(with_keys(training={"energy_weight": 0}))
 
@@ -247,7 +247,7 @@ def test_error_names_the_file(load):
         ("shallow-ensemble", {"recipe": "beta-nll"}, "write training.recipe: joint, not beta-nll"),
         ("swag", {"recipe": "warm-start"}, "write training.recipe: joint or detached or beta-nll"),
         ("swag", {"epochs": 3}, "write training.epochs: 4 or more"),
-        ("ivon", {"stress_weight": 1.0}, "write training.stress_weight: 0"),
+        ("ivon", {"stress_weight": 1.0}, "leave out training.stress_weight, or write 0"),
     ],
 )
 def test_posteriors_refuse_what_they_would_ignore(posterior, training, part):

@@ -11,9 +11,9 @@ from scipy.stats import multivariate_normal, norm
 
 from race_calc.data.graph import collate, from_atoms
 from race_calc.model.config import ModelConfig
-from race_calc.model.heads import CHOLESKY_JITTER, FORCE_COVARIANCE, initial_offsets
+from race_calc.model.heads import ENERGY_VARIANCE, FORCE_COVARIANCE, FORCE_NOISE, initial_offsets
 from race_calc.model.layout import Numerics
-from race_calc.model.likelihood import STRESSES, energy_nll, squared
+from race_calc.model.likelihood import STRESSES, squared
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
@@ -64,7 +64,7 @@ def symmetric(seed: int = 1) -> torch.Tensor:
 def test_energy_nll_is_that_of_scipy():
     d, variance = normal(M, B), normal(M, B, seed=1).exp()
     expected = -norm.logpdf(d, scale=variance.sqrt()).mean(1) - 0.5 * math.log(2 * math.pi)
-    np.testing.assert_allclose(energy_nll(d, variance), expected, rtol=1e-12)
+    np.testing.assert_allclose(ENERGY_VARIANCE.nll(d, variance), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("form", ["matrix-log", "cholesky"])
@@ -75,9 +75,26 @@ def test_force_nll_is_that_of_scipy(form):
     else:
         factor = s.tril(-1) + torch.diag_embed(s.diagonal(dim1=-2, dim2=-1).exp())
         value = factor
-        covariance = factor @ factor.transpose(-1, -2) + CHOLESKY_JITTER * torch.eye(3)
+        covariance = factor @ factor.transpose(-1, -2) + FORCE_NOISE * torch.eye(3)
     expected = [np.mean([-multivariate_normal.logpdf(d[m, i], cov=covariance[m, i]) for i in range(N)]) for m in range(M)]
-    np.testing.assert_allclose(FORCE_COVARIANCE[form].nll(d, value), np.array(expected) - 1.5 * math.log(2 * math.pi), rtol=1e-9)
+    noise = 0.5 * noise_of(s).mean(1).numpy() if form == "matrix-log" else 0.0
+    np.testing.assert_allclose(FORCE_COVARIANCE[form].nll(d, value), np.array(expected) - 1.5 * math.log(2 * math.pi) + noise, rtol=1e-9)
+
+
+def test_the_likelihood_of_labels_that_are_zero_by_symmetry_ends_at_their_noise():
+    """d = 0 along one axis: Σ = d dᵀ + noise is the best, and nothing runs off."""
+    d = torch.tensor([0.03, 0.0, -0.02]).double().expand(M, N, 3)
+    best = torch.einsum("i,j->ij", d[0, 0], d[0, 0]) + FORCE_NOISE * torch.eye(3)
+    values, axes = torch.linalg.eigh(best.double())
+    s = ((axes * values.log()) @ axes.T).expand(M, N, 3, 3).clone().requires_grad_()
+    gradient = torch.autograd.grad(MATRIX_LOG.nll(d, s).sum(), s)[0]
+    assert gradient.abs().max() < 1e-8
+    assert all(MATRIX_LOG.nll(d, s + shift * torch.eye(3)).sum() > MATRIX_LOG.nll(d, s).sum() for shift in (-0.5, 0.5, -30.0))
+
+
+def noise_of(log_cov: torch.Tensor) -> torch.Tensor:
+    """What the noise of labels adds to dᵀ Σ⁻¹ d."""
+    return FORCE_NOISE * torch.linalg.matrix_exp(-log_cov).diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
 def test_unit_covariances_give_the_mse():
@@ -90,10 +107,11 @@ def test_unit_covariances_give_the_mse():
     by_hand = 0.5 * ((labels.energy - means["energy"]) ** 2).mean(1)
     by_hand = by_hand + 100 * 0.5 * ((labels.forces - means["forces"]) ** 2).sum(-1).mean(1)
     torch.testing.assert_close(mse, by_hand)
-    torch.testing.assert_close(loss(joint, labels, PLAN["joint"], JOINT), mse)
+    torch.testing.assert_close(loss(joint, labels, PLAN["joint"], JOINT), mse + 100 * 1.5 * FORCE_NOISE)
     torch.testing.assert_close(loss(joint, labels, PLAN["energy"], JOINT), mse)
     joint = outputs_of(**means, energy_var=variance, force_cov=zeros)
-    torch.testing.assert_close(loss(joint, labels, PLAN["joint"], JOINT), loss(joint, labels, PLAN["energy"], JOINT))
+    energy = loss(joint, labels, PLAN["energy"], JOINT)
+    torch.testing.assert_close(loss(joint, labels, PLAN["joint"], JOINT), energy + 100 * 1.5 * FORCE_NOISE)
 
 
 @pytest.mark.parametrize("training", [JOINT, DETACHED], ids=["joint", "detached"])
@@ -102,7 +120,7 @@ def test_weights_do_not_move_the_optimum_of_a_variance(training, weight):
     """The best free log-variance is that of the mean squared residual, for λ = 100 as for 1."""
     training = training.model_copy(update={"force_weight": weight, "energy_weight": weight})
     labels = labels_of(energy=normal(B, seed=2), forces=normal(N, 3, seed=3))
-    scatter = torch.einsum("ni,nj->ij", labels.forces, labels.forces) / N
+    scatter = torch.einsum("ni,nj->ij", labels.forces, labels.forces) / N + FORCE_NOISE * torch.eye(3)
     values, vectors = torch.linalg.eigh(scatter)
     log_cov = (vectors * values.log()) @ vectors.T
     log_var = (labels.energy**2).mean().log()
@@ -122,7 +140,7 @@ def test_gradient_is_finite_where_the_eigenvalues_are_equal(s):
     log_cov = (s * torch.eye(3).double()).expand(M, N, 3, 3).clone().requires_grad_()
     d = normal(M, N, 3)
     gradient = torch.autograd.grad(MATRIX_LOG.nll(d, log_cov).sum(), log_cov)[0]
-    outer = torch.einsum("mni,mnj->mnij", d, d)  # closed form: ½ (1 - e^{-s} d dᵀ) / N
+    outer = torch.einsum("mni,mnj->mnij", d, d) + FORCE_NOISE * torch.eye(3)  # closed form: ½ (1 - e^{-s} (d dᵀ + noise)) / N
     torch.testing.assert_close(gradient, 0.5 * (torch.eye(3) - math.exp(-s) * outer) / N, rtol=1e-10, atol=1e-12)
 
 
@@ -227,22 +245,24 @@ def test_factors_that_cannot_be_decomposed_give_nan_for_their_member_only():
 def test_beta_nll_weights_each_term_by_its_variance_and_keeps_its_minimum():
     """NLL · ⌊σ²⌋^β and NLL · ⌊det Σ⌋^(β/3); no gradient through the weight, so ∂/∂μ of a term is -d σ^(2β - 2)."""
     d, variance = normal(M, B).requires_grad_(), normal(M, B, seed=1).exp()
-    value = energy_nll(d, variance, BETA)
+    value = ENERGY_VARIANCE.nll(d, variance, BETA)
     each = 0.5 * (d**2 / variance + variance.log())
     torch.testing.assert_close(value, (each * variance.sqrt()).mean(1))
     (slope,) = torch.autograd.grad(value.sum(), d)
     torch.testing.assert_close(slope, (d / variance.sqrt()).detach() / B)
     free = variance.log().requires_grad_()
-    (at_optimum,) = torch.autograd.grad(energy_nll(free.detach().exp().sqrt(), free.exp(), BETA).sum(), free)
+    (at_optimum,) = torch.autograd.grad(ENERGY_VARIANCE.nll(free.detach().exp().sqrt(), free.exp(), BETA).sum(), free)
     assert at_optimum.abs().max() < 1e-12  # σ² = d² is still where the derivative to log σ² vanishes
     s = symmetric()
     f = normal(M, N, 3)
-    whole = 0.5 * (torch.einsum("mni,mnij,mnj->mn", f, torch.linalg.matrix_exp(-s), f) + s.diagonal(dim1=-2, dim2=-1).sum(-1))
+    whole = 0.5 * (torch.einsum("mni,mnij,mnj->mn", f, torch.linalg.matrix_exp(-s), f) + noise_of(s) + s.diagonal(dim1=-2, dim2=-1).sum(-1))
     expected = (whole * torch.linalg.det(torch.linalg.matrix_exp(s)) ** (BETA / 3)).mean(1)
     torch.testing.assert_close(MATRIX_LOG.nll(f, s, BETA), expected, rtol=1e-9, atol=1e-12)
     training = JOINT.model_copy(update={"recipe": "beta-nll"})
     outputs, labels = outputs_of(energy_var=variance, force_cov=s), labels_of(energy=normal(B, seed=4), forces=normal(N, 3, seed=5))
-    parts = energy_nll(labels.energy - outputs.energy, variance, BETA) + 100 * MATRIX_LOG.nll(labels.forces - outputs.forces, s, BETA)
+    parts = ENERGY_VARIANCE.nll(labels.energy - outputs.energy, variance, BETA) + 100 * MATRIX_LOG.nll(
+        labels.forces - outputs.forces, s, BETA
+    )
     torch.testing.assert_close(loss(outputs, labels, PLAN["joint"], training), parts)
 
 
@@ -254,6 +274,7 @@ def test_likelihood_is_the_sum_over_a_structure():
     for m in range(M):
         total = -sum(norm.logpdf(labels.energy[b], scale=variance[m, b].sqrt()) for b in range(B))
         total -= sum(multivariate_normal.logpdf(labels.forces[i], cov=torch.linalg.matrix_exp(s[m, i]).numpy()) for i in range(N))
+        total += 0.5 * float(noise_of(s)[m].sum())
         constant = 0.5 * math.log(2 * math.pi) * (B + 3 * N)
         assert likelihood(outputs, labels, PLAN["joint"])[m].item() == pytest.approx((total - constant) / B, rel=1e-10)
 

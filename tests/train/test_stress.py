@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase.io import write
-from small_run import frame, write_run
+from small_run import alloy, frame, write_run
 from typer.testing import CliRunner
 
 from race_calc import RACECalculator
@@ -16,7 +16,7 @@ from race_calc.cli.app import app
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.state import flatten, unflatten
 from race_calc.report.model_folder import calibration_lines, training_lines
-from race_calc.train.config import ConfigError, load_config
+from race_calc.train.config import STRESS_WEIGHT, STRESS_WEIGHT_OF_SQUARES, ConfigError, load_config
 from race_calc.train.context import context_of
 from race_calc.train.finish import finish
 from race_calc.train.loop import train
@@ -137,12 +137,48 @@ def test_crystals_against_molecules(model, tmp_path):
 
 
 def test_without_a_weight_or_without_labels_there_is_nothing_to_learn(tmp_path):
-    with pytest.raises(ConfigError, match="stress_weight a value > 0"):
+    with pytest.raises(ConfigError, match="leave out stress_weight"):
         load_config(write_run(tmp_path, **STRESS | {"training__stress_weight": 0.0}))
     with pytest.raises(ValueError, match="no structure of the training has one"):
         prepare(load_config(write_run(tmp_path, **STRESS)), tmp_path)
     with pytest.warns(UserWarning, match="stresses stored under another name"):
         prepare(load_config(write_run(tmp_path, training__stress_weight=1.0)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"periodic": True, "model__head": "joint-stress"}, STRESS_WEIGHT),
+        ({"periodic": True}, STRESS_WEIGHT_OF_SQUARES),
+        ({"periodic": True, "training__stress_weight": 7.0}, 7.0),
+        ({}, 0.0),
+        ({"periodic": True, "posterior": "ivon"}, 0.0),
+    ],
+)
+def test_the_weight_has_a_default_where_there_are_stresses(tmp_path, changes, expected):
+    """Of likelihoods, of squared errors, and none for molecules and posteriors that do not learn from stresses; a given one stays."""
+    config = load_config(write_run(tmp_path, training__epochs=1, **changes))
+    prepared = prepare(config, tmp_path)
+    assert prepared.stress_weight == context_of(config, prepared, CPU).training.stress_weight == expected
+    made = finish(config, prepared, train(config, prepared, tmp_path / "model", CPU, False), tmp_path / "model", CPU)
+    assert made.training["config"]["training"]["stress_weight"] == expected
+
+
+def test_labels_that_are_not_used_and_nothing_to_learn_from_are_told(tmp_path):
+    with pytest.warns(UserWarning, match="leave it out for its default"):
+        prepare(load_config(write_run(tmp_path, periodic=True, training__stress_weight=0.0)), tmp_path)
+    with pytest.raises(ValueError, match="energy_weight and force_weight are 0"):
+        prepare(load_config(write_run(tmp_path, training__energy_weight=0.0, training__force_weight=0.0)), tmp_path)
+
+
+def test_stresses_of_the_wrong_sign_end_a_training(tmp_path):
+    config = load_config(write_run(tmp_path))
+    frames = [alloy(seed) for seed in range(10)]
+    for atoms in frames:
+        atoms.calc.results["stress"] = -atoms.calc.results["stress"]
+    write(tmp_path / "data.xyz", frames)
+    with pytest.raises(ValueError, match="the opposite sign"):
+        prepare(config, tmp_path)
 
 
 def test_copies_are_told(tmp_path):

@@ -43,7 +43,7 @@ class Jitter(Posterior):
     collection = Moves
     validation_use = "The best weights were chosen on these structures, and jitter around them was not checked on any."
 
-    def check_training(self, epochs, stress_weight):
+    def check_training(self, epochs):
         if epochs < 2:
             raise ValueError("jitter looks at moves between epochs: write training.epochs: 2 or more")
 

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from small_run import write_run
 
-from race_calc.model.likelihood import gain_of_factor, vector_nll
+from race_calc.model.likelihood import gain_of_factor, gaussian_nll
 from race_calc.posterior.state import flatten, unflatten
 from race_calc.train.config import load_config
 from race_calc.train.context import Context, context_of
@@ -23,7 +23,7 @@ def test_the_gain_is_that_of_the_best_factor():
     quadratic, log_det = 5 * torch.rand(1, 9, generator=rng, dtype=torch.float64), torch.randn(1, 9, generator=rng, dtype=torch.float64)
 
     def with_factor(logarithm: float) -> float:
-        return float(vector_nll(quadratic / np.exp(logarithm), log_det + 3 * logarithm))
+        return float(gaussian_nll(quadratic / np.exp(logarithm), log_det + 3 * logarithm, 3))
 
     best = minimize_scalar(with_factor, bracket=(-3, 3), tol=1e-12)
     gain = gain_of_factor(0.5 * quadratic.mean(1), 3)
