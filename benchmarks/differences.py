@@ -14,7 +14,7 @@ from common import MODEL, arguments
 from split import test
 
 from race_calc import RACECalculator
-from race_calc.uncertainty.difference import difference
+from race_calc.observables.difference import difference
 from race_calc.uncertainty.metrics import LEVELS, coverage
 
 PAIRS = 300

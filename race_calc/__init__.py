@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from race_calc.interfaces.from_results import from_results
     from race_calc.md.attach import UncertaintyMonitor
     from race_calc.md.log import read_log
+    from race_calc.observables.difference import difference
+    from race_calc.observables.elastic import elastic_constants
+    from race_calc.observables.vibrations import vibrations
     from race_calc.uncertainty.decisions import Criterion
-    from race_calc.uncertainty.difference import difference
     from race_calc.uncertainty.prediction import Prediction
 
 __version__ = "0.2.0"
@@ -26,11 +28,24 @@ _HOME = {
     "Prediction": "uncertainty.prediction",
     "RACECalculator": "interfaces.calculator",
     "UncertaintyMonitor": "md.attach",
-    "difference": "uncertainty.difference",
+    "difference": "observables.difference",
+    "elastic_constants": "observables.elastic",
     "from_results": "interfaces.from_results",
     "read_log": "md.log",
+    "vibrations": "observables.vibrations",
 }
-__all__ = ["Committee", "Criterion", "Prediction", "RACECalculator", "UncertaintyMonitor", "difference", "from_results", "read_log"]
+__all__ = [
+    "Committee",
+    "Criterion",
+    "Prediction",
+    "RACECalculator",
+    "UncertaintyMonitor",
+    "difference",
+    "elastic_constants",
+    "from_results",
+    "read_log",
+    "vibrations",
+]
 
 
 def __getattr__(name: str) -> Any:

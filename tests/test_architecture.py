@@ -24,12 +24,13 @@ MAY_IMPORT = {  # room → rooms that its files may reach, directly or through o
     "posterior": LABELS | {"model"},
     "evaluate": UNCERTAINTY,
     "md": UNCERTAINTY,
+    "observables": UNCERTAINTY,
     "interfaces": POSTERIOR,
     "train": POSTERIOR | {"evaluate"},
     "report": POSTERIOR | {"evaluate", "md"},
     "cli": POSTERIOR | {"evaluate", "md", "interfaces", "train", "report"},
 }
-NO_TORCH = ("data", "label", "uncertainty", "evaluate", "md")
+NO_TORCH = ("data", "label", "uncertainty", "evaluate", "md", "observables")
 
 
 def modules() -> dict[str, Path]:

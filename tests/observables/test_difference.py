@@ -59,5 +59,5 @@ def test_of_a_structure_and_itself_it_is_certain():
 
 
 def test_one_member_tells_none():
-    with pytest.raises(ValueError, match="takes a committee or an ensemble"):
+    with pytest.raises(ValueError, match="take a committee or an ensemble"):
         difference(Told({1: [1.0], 2: [2.0]}), A, B)
