@@ -4,7 +4,7 @@
 quantity         variable             formula
 ================ ==================== ============================================================================================
 x                x                    logs of the scores of n structures held back from training
-x̄, s, γ          mean, std, skewness  of the logs; s divided by n − 1, γ not below 0
+x̄, s, γ          mean, std, skewness  of the logs; s divided by n − 1, γ not below 0; or of their upper end (`_of_the_end`)
 α                false_alarm_rate     share of new structures of the same kind above a threshold
 K                together             criteria that are watched together
 v(x)             normal_scores        (x − x̄)/s = v + γ (v² − 1)/6 solved for v
@@ -18,6 +18,9 @@ probability of at most α, whatever the distribution. For one criterion this is 
 structure being judged by x̄, s and γ of the others. **Smaller rates are an assumption**: that the logs have the tail of a normal
 distribution, bent by their skewness (Cornish & Fisher 1938, first term), for which c is the bound of a prediction
 interval for one more observation (Hahn & Meeker 1991); the K criteria share the rate (Bonferroni).
+Scores of several kinds of structures, such as crystals and liquids, have logs with several peaks, whose spread tells nothing of the end
+of the highest one. Where the upper half of the logs, or the upper quarter, is much narrower than a normal distribution with their spread
+would have it, that part alone tells the tail.
 `docs/calibration.md` has stated and measured rates. They are of independent structures: those of a run stay alike for tens of
 femtoseconds, count its excursions.
 """
@@ -26,12 +29,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 FALSE_ALARM_RATE = 1e-2  # of the default monitor, and of every other criterion alone, per independent structure: what 100 structures can
 # count. 10⁻⁴ is beyond them: where it was measured it was 20 times as much, and its thresholds let one bad frame in eight pass
 FEWEST = 20  # structures; fewer tell no tail, and the assumed one of 5 asks for energies of 10⁵ times the usual σ
 FAR, LOW = 10.0, 4.0  # standard deviations of the logs, from median distances: another kind of structure; what is low tells nothing
+NARROW = 0.5  # times the spread of all: the upper end is a peak of its own; of 20 structures of one peak 7 in 100 sets seem so, of 50 one
+ENDS = {0.5: 1.0, 0.75: 0.773}
 MOST = 2.0  # times the normal score of the rate: one criterion of one structure raises the thresholds of the others no further
 
 
@@ -109,16 +114,16 @@ def _thresholds(logs: Mapping[str, np.ndarray], rate: float) -> dict[str, float]
     counted = max(rate, 1.0 / (n + 1))
     bounds = _counted(x, counted, MOST * _assumed(n, counted / len(x)))
     if rate < counted:
-        bounds = np.maximum(bounds, Shape.of(x).at(np.array([_assumed(n, rate / len(x))]))[:, 0])
+        bounds = np.maximum(bounds, _tail(x).at(np.array([_assumed(n, rate / len(x))]))[:, 0])
     with np.errstate(over="ignore"):
         return dict(zip(logs, np.exp(bounds).tolist()))
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """Mean, standard deviation and skewness (not below 0) of logs: (K, 1), or (K, n) with one structure left out in turn."""
+    """Middle, spread and skewness (not below 0) of logs: (K, 1), or (K, n) with one structure left out in turn."""
 
-    mean: np.ndarray
+    middle: np.ndarray
     std: np.ndarray
     skewness: np.ndarray
 
@@ -138,20 +143,51 @@ class Shape:
 
     def at(self, c: np.ndarray) -> np.ndarray:
         """Logs at the normal score c."""
-        return self.mean + self.std * (c + self.skewness * (c**2 - 1.0) / 6.0)
+        return self.middle + self.std * (c + self.skewness * (c**2 - 1.0) / 6.0)
 
     def normal_scores(self, x: np.ndarray) -> np.ndarray:
         """v of every x; far below the mean, where there is none, a number that still grows with x."""
-        z = np.divide(x - self.mean, self.std, out=np.zeros_like(x), where=self.std > 0)
+        z = np.divide(x - self.middle, self.std, out=np.zeros_like(x), where=self.std > 0)
         w = z + self.skewness / 6.0
         v: np.ndarray = 2.0 * w / (1.0 + np.sqrt(np.maximum(1.0 + 2.0 * self.skewness / 3.0 * w, 0.0)))
         return v
 
 
+def _tail(x: np.ndarray) -> Shape:
+    """What tells the tail of x (K, n): the shape of all, or of its upper end."""
+    whole = Shape.of(x)
+    return _of_the_end(x, whole) or whole
+
+
+def _tails_left_out(x: np.ndarray) -> Shape:
+    """The same (K, n) with one structure left out in turn."""
+    if _of_the_end(x, Shape.of(x)) is None:
+        return Shape.of(x, left_out=True)
+    tails = [_tail(np.delete(x, i, axis=1)) for i in range(x.shape[1])]
+    return Shape(*(np.concatenate([getattr(one, name) for one in tails], axis=1) for name in ("middle", "std", "skewness")))
+
+
+def _of_the_end(x: np.ndarray, shape: Shape) -> Shape | None:
+    """The shape (K, 1) that the upper ends of x (K, n) have, where they are much narrower than `shape` says; None where none is.
+
+    Of a normal distribution the part above its p-quantile u has a root mean square distance from u that is ENDS[p] standard deviations.
+    """
+    middle, std, skewness = shape.middle, shape.std, shape.skewness
+    for p, expected in ENDS.items():
+        u = np.quantile(x, p, axis=1, keepdims=True)
+        above = x > u
+        squares = np.where(above, (x - u) ** 2, 0.0).sum(axis=1, keepdims=True) / np.maximum(above.sum(axis=1, keepdims=True), 1)
+        of_end = np.sqrt(squares) / expected
+        narrow = (of_end > 0) & (of_end < NARROW * std)
+        middle, std = np.where(narrow, u - float(ndtri(p)) * of_end, middle), np.where(narrow, of_end, std)
+        skewness = np.where(narrow, 0.0, skewness)
+    return None if np.array_equal(std, shape.std) else Shape(middle, std, skewness)
+
+
 def _counted(x: np.ndarray, rate: float, most: float) -> np.ndarray:
     """(K,) the order statistics of the jackknife+: every structure is judged by the others; `most`: the largest normal score that counts
     for the other criteria of a structure."""
-    shape = Shape.of(x, left_out=True)
+    shape = _tails_left_out(x)
     scores = shape.normal_scores(x)  # (K, n)
     largest = scores.max(axis=0)
     bounds = np.where(scores == largest, x, shape.at(np.minimum(largest, most)))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, FEWEST, auto_thresholds, strangers
+from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, FEWEST, Shape, _of_the_end, auto_thresholds, strangers
 
 
 def skewed(rng, shape, skewness):
@@ -120,3 +120,30 @@ def test_zeros_are_raised_and_what_is_not_finite_is_left_out():
 def test_an_impossible_rate_is_refused(rate):
     with pytest.raises(ValueError, match="false-alarm rate"):
         auto_thresholds({"a": np.array([1.0, 2.0])}, rate)
+
+
+def crystals_and_liquids(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Logs with two peaks, of which the upper one is the narrower."""
+    liquid = rng.random(n) < 0.4
+    return np.where(liquid, rng.normal(-4.0, 0.2, n), rng.normal(-8.0, 0.8, n))
+
+
+@pytest.mark.parametrize("n", [30, 100])
+def test_of_two_kinds_of_structures_the_upper_one_tells_the_threshold(n):
+    """The spread of all is that between the kinds: a normal tail of it would begin at fifty times the scores of the liquid."""
+    rng, rate, found, measured = np.random.default_rng(0), 1e-2, [], []
+    for _ in range(60):
+        scores = np.exp(np.array([crystals_and_liquids(rng, n), crystals_and_liquids(rng, n)]))
+        found.append(auto_thresholds(dict(zip("ab", scores)), rate, together="ab")["a"])
+        measured.append(np.mean(np.exp(crystals_and_liquids(rng, 20_000)) > found[-1]))
+    best = np.exp(-4.0 + 0.2 * stats.norm.ppf(1 - rate / 0.4))
+    assert best / 1.2 < np.median(found) < 2.5 * best
+    assert np.mean(measured) < 1.5 * rate
+
+
+@pytest.mark.parametrize("n", [20, 50])
+def test_one_peak_is_one_peak(n):
+    """Of normal logs the end is hardly ever taken for another peak."""
+    rng = np.random.default_rng(0)
+    ends = [_of_the_end(x[None], Shape.of(x[None])) is not None for x in rng.normal(size=(500, n))]
+    assert np.mean(ends) < 0.1
