@@ -1,5 +1,6 @@
 """RACECalculator: a trained RACE posterior as an ASE calculator; StackPredictor: a posterior that is in no folder."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,8 @@ class RACECalculator(PredictingCalculator):
     `race-calc calibrate` stored in the model; None: where it did. The attribute `calibration` is what is applied, or None; it
     also gives intervals (`calibration.energy.interval(0.9)`). `baseline`: the ASE calculator that an `external` model was trained
     as the difference to; other models bring theirs. On Linux the process keeps freed memory for the next step
-    instead of returning it (`race_calc.model.hardware`). Warns (`UserWarning`, once for each composition) where a structure, or a fragment
+    instead of returning it (`race_calc.model.hardware`). Warns (`UserWarning`) where a stress is asked of a model that was trained
+    without, and, once for each composition, where a structure, or a fragment
     further than the cutoff from the rest, has a composition whose reference energy the training left open
     (`race_calc.data.references`).
 
@@ -103,7 +105,24 @@ class RACECalculator(PredictingCalculator):
         self.elements = tuple(chemical_symbols[z] for z in self.checkpoint.model.species)
         self.parameters.update(model=str(model), dtype=dtype)
         self._pairs: SkinList | None = None
+        self._warned = False
         self._references = ReferenceWatch(self.checkpoint.references)
+
+    @property
+    def learned_stress(self) -> bool:
+        """Whether the training had a weight for stresses; False where that is not known."""
+        return bool(self.checkpoint.training.get("config", {}).get("training", {}).get("stress_weight"))
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
+        """As in ASE. Warns, once, where a stress is asked of a model that was trained without."""
+        if name == "stress" and not self.learned_stress and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "this model was trained without stresses: its pressures, and cells and volumes that follow them, are a guess; train with "
+                "labels of stress (training.stress_weight has a default for them)",
+                stacklevel=4,
+            )
+        return super().get_property(name, atoms, allow_calculation)
 
     def _raw(self, atoms: Atoms) -> Prediction:
         _check_charge(self.posterior, atoms)

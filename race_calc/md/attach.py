@@ -9,6 +9,7 @@ from typing import Any
 
 from ase import Atoms
 
+from race_calc.md.barostat import has_barostat
 from race_calc.md.dynamics import check_dynamics, complete_trajectory, ending
 from race_calc.md.frames import check_appendable, save_flagged, tagged
 from race_calc.md.images import Frame, Images, calculators_of, criteria_of, frame_of, model_hash, monitored_images, same_frame
@@ -34,7 +35,8 @@ class UncertaintyMonitor:
 
     dynamics: an ASE dynamics or optimiser, also on a filter or a NEB, whose atoms have
     a calculator with predictions (`race_calc.RACECalculator`, `Committee`, `from_results`); of a NEB every image with
-    one is checked and the worst counts, in the scores that all of them give. criteria: None takes `default_criteria`. logfile:
+    one is checked and the worst counts, in the scores that all of them give. criteria: None takes `default_criteria`, with a barostat also
+    `race_calc.md.barostat.pressure_criterion`. logfile:
     JSON lines, appended, which `race_calc.read_log` reads: every check with a violation and each `quiet`-th of the others.
     flagged: extxyz file to which frames of a "flag" or "halt" are appended, as far apart as `spacing` says, None for none;
     their labels are predictions, and training refuses them. interval: check every so many steps (`consecutive` counts
@@ -98,7 +100,7 @@ class UncertaintyMonitor:
         self._asked = criteria
         images = monitored_images(dynamics)
         self._calculators: list[Any] = []
-        self._criteria, self.state = criteria_of(images, criteria), MonitorState()
+        self._criteria, self.state = criteria_of(images, criteria, has_barostat(dynamics)), MonitorState()
         self._watch(calculators_of(images))
         dynamics.insert_observer(self._check, 0, interval)
         self._end = ending(dynamics)
@@ -112,7 +114,7 @@ class UncertaintyMonitor:
 
     @criteria.setter
     def criteria(self, criteria: Sequence[Criterion] | None) -> None:
-        self._change(criteria_of(monitored_images(self.dynamics), criteria), "set")
+        self._change(criteria_of(monitored_images(self.dynamics), criteria, has_barostat(self.dynamics)), "set")
         self._asked = criteria
 
     def accept(self, checks: int | None = None) -> None:
@@ -182,7 +184,7 @@ class UncertaintyMonitor:
             return
         now = calculators_of(images)
         if len(now) != len(self._calculators) or any(a is not b for a, b in zip(now, self._calculators)):
-            criteria = criteria_of(images, self._asked)  # first: where it is refused, the next run refuses it again
+            criteria = criteria_of(images, self._asked, has_barostat(self.dynamics))  # where it is refused, the next run refuses it again
             self._watch(now)
             self._change(criteria, "another calculator")
         seen = Sight(self.dynamics, dict(images), self._predictions(images))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from race_calc.md.barostat import pressure_criterion
 from race_calc.uncertainty.decisions import Criterion, default_criteria, resolve
 from race_calc.uncertainty.predictor import thresholds_of
 from race_calc.uncertainty.scores import available_criteria
@@ -56,8 +57,9 @@ def same_frame(frame: Frame, before: Frame | None) -> bool:
     return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before[1], frame[1], strict=True))
 
 
-def criteria_of(images: Images, asked: Sequence[Criterion] | None) -> tuple[Criterion, ...]:
-    """The criteria with numbers: those asked for, or None for `default_criteria`; of scores that every image gives.
+def criteria_of(images: Images, asked: Sequence[Criterion] | None, barostat: bool = False) -> tuple[Criterion, ...]:
+    """The criteria with numbers: those asked for, or None for `default_criteria`; of scores that every image gives. With a `barostat`
+    `pressure_criterion` is one of the default.
 
     Evaluates each calculator once. Raises TypeError for what is no sequence of Criterion, ValueError as `resolve` does, and where the
     calculators of a NEB have different thresholds.
@@ -72,7 +74,9 @@ def criteria_of(images: Images, asked: Sequence[Criterion] | None) -> tuple[Crit
     found: dict[tuple[Criterion, ...], int | None] = {}
     for image, atoms in one_each.values():
         thresholds = thresholds_of(atoms.calc)
-        criteria = resolve(default_criteria(available, thresholds) if asked is None else asked, available, thresholds)
+        wanted = default_criteria(available, thresholds) if asked is None else tuple(asked)
+        moved = pressure_criterion(atoms, available) if asked is None and barostat else ()
+        criteria = resolve([*wanted, *moved], available, thresholds)
         found.setdefault(criteria, image)
     if len(found) > 1:
         told = "; ".join(

@@ -1,0 +1,44 @@
+"""Is the pressure known well enough to move a cell? Uses ASE.
+
+An error δP of the pressure moves a volume by δV/V = −δP/B. B is the bulk modulus of the potential itself for the structure as it stands,
+−V dP/dV with fixed fractional coordinates, which is not below that of a relaxed one.
+"""
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from race_calc.uncertainty.decisions import Criterion
+from race_calc.uncertainty.predictor import raw_predictions
+
+SCORE = "pressure_uncertainty"
+KNOWN = 0.03  # σ of the pressure over B at which a run ends; 0.002 to 0.005 for models/silicon (docs/monitor.md)
+AFTER = 10  # checks in a row
+STEP = 0.01  # of the volume
+
+
+def has_barostat(dynamics: Any) -> bool:
+    """Whether an ASE dynamics moves its cell by the pressure: the classes named …NPT…, or one that was given an external stress."""
+    named = any("NPT" in kind.__name__ for kind in type(dynamics).__mro__)
+    return named or getattr(dynamics, "externalstress", None) is not None
+
+
+def pressure_criterion(atoms: Atoms, available: tuple[str, ...]) -> tuple[Criterion, ...]:
+    """A halt where σ of the pressure is above KNOWN of B; none for a potential that tells no such σ, and where B is not positive."""
+    if SCORE not in available:
+        return ()
+    modulus = bulk_modulus(atoms)
+    return (Criterion(SCORE, KNOWN * modulus, "halt", AFTER),) if np.isfinite(modulus) and modulus > 0 else ()
+
+
+def bulk_modulus(atoms: Atoms) -> float:
+    """In eV/Å³; two more structures are predicted."""
+    both = []
+    for sign in (1, -1):
+        scaled = atoms.copy()
+        scaled.set_constraint()
+        scaled.set_cell(atoms.cell.array * (1 + sign * STEP / 2) ** (1 / 3), scale_atoms=True)
+        both.append(scaled)
+    larger, smaller = (float(p.stress[0, :3].mean()) for one in both for p in raw_predictions(atoms.calc, [one]) if p.stress is not None)
+    return (larger - smaller) / STEP
