@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from race_calc.uncertainty.decisions import Criterion
+from race_calc.uncertainty.decisions import OF_BAROSTAT, Criterion
 from race_calc.uncertainty.predictor import raw_predictions
 
-SCORE = "pressure_uncertainty"
 KNOWN = 0.03  # σ of the pressure over B at which a run ends; 0.002 to 0.005 for models/silicon (docs/monitor.md)
 AFTER = 10  # checks in a row
 STEP = 0.01  # of the volume
@@ -26,10 +25,10 @@ def has_barostat(dynamics: Any) -> bool:
 
 def pressure_criterion(atoms: Atoms, available: tuple[str, ...]) -> tuple[Criterion, ...]:
     """A halt where σ of the pressure is above KNOWN of B; none for a potential that tells no such σ, and where B is not positive."""
-    if SCORE not in available:
+    if OF_BAROSTAT not in available:
         return ()
     modulus = bulk_modulus(atoms)
-    return (Criterion(SCORE, KNOWN * modulus, "halt", AFTER),) if np.isfinite(modulus) and modulus > 0 else ()
+    return (Criterion(OF_BAROSTAT, KNOWN * modulus, "halt", AFTER),) if np.isfinite(modulus) and modulus > 0 else ()
 
 
 def bulk_modulus(atoms: Atoms) -> float:

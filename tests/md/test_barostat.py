@@ -15,7 +15,8 @@ from ase.md.nptberendsen import NPTBerendsen
 from ase.optimize import BFGS
 
 from race_calc import Committee, Criterion, RACECalculator, UncertaintyMonitor
-from race_calc.md.barostat import AFTER, KNOWN, SCORE, bulk_modulus, has_barostat
+from race_calc.md.barostat import AFTER, KNOWN, bulk_modulus, has_barostat
+from race_calc.uncertainty.decisions import OF_BAROSTAT
 
 STEP = 2 * units.fs
 
@@ -70,12 +71,12 @@ def test_a_run_ends_where_the_pressure_is_not_known(times, ended):
     plain.detach()
     atoms.calc._thresholds = {"forces_uncertainty_rms_epistemic": 1e3, "forces_uncertainty_max_epistemic": 1e3}
     monitor = UncertaintyMonitor(dynamics, flagged=None)
-    (criterion,) = [c for c in monitor.criteria if c.name == SCORE]
+    (criterion,) = [c for c in monitor.criteria if c.name == OF_BAROSTAT]
     assert criterion.threshold == pytest.approx(KNOWN * modulus, rel=1e-6) and criterion.action == "halt"
     dynamics.run(20)
     assert (monitor.halt_reason is not None) == ended
     if ended:
-        assert monitor.halt_reason.criterion == SCORE and monitor.halt_reason.step == AFTER - 1
+        assert monitor.halt_reason.criterion == OF_BAROSTAT and monitor.halt_reason.step == AFTER - 1
 
 
 def test_only_barostats_ask():
@@ -83,7 +84,7 @@ def test_only_barostats_ask():
     atoms.calc._thresholds = {"forces_uncertainty_rms_epistemic": 1e3, "forces_uncertainty_max_epistemic": 1e3}
     for dynamics in (Langevin(atoms, STEP, temperature_K=300, friction=0.01), BFGS(atoms, logfile=None)):
         assert not has_barostat(dynamics)
-        assert SCORE not in [c.name for c in UncertaintyMonitor(dynamics, flagged=None).criteria]
+        assert OF_BAROSTAT not in [c.name for c in UncertaintyMonitor(dynamics, flagged=None).criteria]
     shared = {"timestep": STEP, "temperature_K": 300, "pressure_au": 0.0}
     assert has_barostat(NPTBerendsen(atoms, compressibility_au=1.0, **shared))
     assert has_barostat(MTKNPT(atoms, tdamp=100 * STEP, pdamp=1000 * STEP, **shared))
