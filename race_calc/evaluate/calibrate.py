@@ -8,7 +8,7 @@ import numpy as np
 from race_calc.data.dataset import Dataset
 from race_calc.data.hashes import data_hash, geometry_hashes
 from race_calc.evaluate.overlap import overlap
-from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent, with_volume
+from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent, that_fill_space
 from race_calc.evaluate.reference_level import other_level
 from race_calc.uncertainty.calibration import Calibration, fit_calibration
 from race_calc.uncertainty.decisions import watched
@@ -100,12 +100,12 @@ def thresholds_from(predicted: Predicted, false_alarm_rate: float = FALSE_ALARM_
 
 def threshold_doubts(predicted: Predicted) -> list[str]:
     """Warnings about structures that the thresholds are made without; `predicted`: of the calibration data, recalibrated."""
-    found, volumes = strangers(scores_of(predicted)), with_volume(predicted)
+    found, bulk = strangers(scores_of(predicted)), that_fill_space(predicted)
     mixed = [
-        "some structures have no periodic cell: there are no thresholds for scores of the stress and the pressure; calibrate with periodic "
-        "structures alone where runs need them"
+        "some structures do not repeat in three directions: there are no thresholds for scores of the stress and the pressure; calibrate with others "
+        "alone where runs need them"
     ]
-    mixed = mixed if any(volumes) and not all(volumes) else []
+    mixed = mixed if any(bulk) and not all(bulk) else []
     if not found:
         return mixed
     first, name = min(found.items())

@@ -13,7 +13,7 @@ from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import VOIGT, Prediction, available
 from race_calc.uncertainty.predictor import BATCH, Predictor, raw_predictions
 from race_calc.uncertainty.residuals import Residuals
-from race_calc.uncertainty.scores import SCORES, all_scores, has_volume
+from race_calc.uncertainty.scores import SCORES, all_scores, fills_space, has_volume
 
 Progress = Callable[[int, int], None]  # is called with structures done and all structures
 
@@ -123,14 +123,13 @@ def _nearby(predicted: Predicted) -> np.ndarray | None:
     return np.concatenate(known) if len(known) == len(each) and predicted.available & {"forces_covariance"} else None
 
 
-def with_volume(predicted: Predicted) -> list[bool]:
-    """Which structures have a stress, (B,)."""
-    return [has_volume(atoms) for structures in predicted.structures for atoms in structures]
+def that_fill_space(predicted: Predicted) -> list[bool]:
+    """Which structures have scores of the stress, (B,)."""
+    return [fills_space(atoms) for structures in predicted.structures for atoms in structures]
 
 
 def scores_of(predicted: Predicted) -> dict[str, np.ndarray]:
-    """Every score that can be told of all structures, criterion → (B,); those of the stress where each has a volume."""
+    """Every score that can be told of all structures, criterion → (B,); those of the stress where each fills space."""
     each = [all_scores(p, structures) for p, structures in zip(predicted.predictions, predicted.structures)]
-    left_out = ("volume",) if all(with_volume(predicted)) else ("volume", "stress")
-    names = [name for name in each[0] if all(name in one for one in each) and SCORES[name].of not in left_out]
+    names = [name for name in each[0] if all(name in one for one in each) and SCORES[name].of != "volume"]
     return {name: np.concatenate([one[name][0] for one in each]) for name in names}

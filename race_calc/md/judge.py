@@ -13,7 +13,7 @@ from race_calc.md.guard import CLOSEST, broken_geometry, explosion
 from race_calc.md.record import MonitorRecord
 from race_calc.uncertainty.decisions import Criterion, Decision, MonitorState, Violation, decide, silenced
 from race_calc.uncertainty.prediction import Prediction
-from race_calc.uncertainty.scores import all_scores, has_volume
+from race_calc.uncertainty.scores import all_scores, fills_space
 
 STRUCTURE = "structure"  # what an exploded structure violates, in the place of a score
 GRAM_PER_CM3 = 1e-3 * units.kg / (1e-2 * units.m) ** 3  # in ASE's units of mass and length
@@ -94,7 +94,7 @@ def _locate(violation: Violation, image: int | None, seen: Sight) -> Violation:
 def _cell(seen: Sight) -> dict[str, float | None]:
     """Volume, density and pressure, as far as there are such."""
     atoms, prediction = next(iter(seen.atoms.values())), next(iter(seen.predictions.values()))
-    if not has_volume(atoms):
+    if not fills_space(atoms):
         return {}
     volume = float(atoms.cell.volume)
     found: dict[str, float | None] = {"volume": volume, "density": float(atoms.get_masses().sum() / volume / GRAM_PER_CM3)}

@@ -19,7 +19,7 @@ from ase import Atoms
 from race_calc.observables.members import Estimate, Told
 from race_calc.observables.second_derivatives import hessians, spread_of, strain_derivatives
 from race_calc.uncertainty.predictor import Predictor
-from race_calc.uncertainty.scores import has_volume
+from race_calc.uncertainty.scores import fills_space
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ def elastic_constants(potential: Predictor, atoms: Atoms) -> ElasticConstants:
     Raises ValueError for a structure without a volume in three periodic directions, a potential of one member, and one that does not
     tell energies and forces of its members.
     """
-    if not (has_volume(atoms) and atoms.pbc.all()):
+    if not fills_space(atoms):
         raise ValueError(f"elastic constants are of crystals: here pbc is {atoms.pbc.tolist()} and the rank of the cell {atoms.cell.rank}")
     volume = float(atoms.cell.volume)
     of_strain, mixed, strained = strain_derivatives(potential, atoms)

@@ -30,7 +30,7 @@ class Score:
     =============== ==========================================================================================
     label, unit     in figures and sentences, such as "largest force σ" and "eV/Å"
     needs           quantities of `race_calc.uncertainty.prediction.available`, and "atoms" where it needs the structures, "volume"
-                    where each of them must have one
+                    where each of them must fill space
     values          (prediction, structures) → values (B,), larger = less known, and the worst atoms (B,) or None;
                     NaN must win over every number, so that a broken atom is never hidden
     of              what the model does not know when it is large, in a sentence: "energy", "forces" or "stress"; or "volume",
@@ -73,15 +73,21 @@ def unregister(name: str) -> None:
 
 
 def available_criteria(prediction: Prediction, structures: Structures = None) -> tuple[str, ...]:
-    """The names in CRITERIA that can be told of this prediction and, where they are given, its structures."""
-    given = set(available(prediction))
+    """The names in CRITERIA that can be told of this prediction and, where they are given, its structures: of slabs, wires and molecules,
+    whose volume is a matter of the vacuum around them, no stress and no volume."""
+    given, bulk = set(available(prediction)), structures is None or all(fills_space(atoms) for atoms in structures)
     if structures is not None:
-        given |= {"atoms"} | ({"volume"} if all(has_volume(atoms) for atoms in structures) else set())
-    return tuple(name for name, row in SCORES.items() if given.issuperset(row.needs))
+        given |= {"atoms", "volume"} if bulk else {"atoms"}
+    return tuple(name for name, row in SCORES.items() if given.issuperset(row.needs) and (bulk or row.of != "stress"))
+
+
+def fills_space(atoms: Atoms) -> bool:
+    """Whether a structure repeats in three directions, so that its volume is its own."""
+    return bool(atoms.pbc.all()) and has_volume(atoms)
 
 
 def has_volume(atoms: Atoms) -> bool:
-    """Whether a structure has a volume, and so a stress: a cell that repeats along some direction."""
+    """Whether a structure has a stress: a cell with a volume that repeats along some direction."""
     return bool(atoms.pbc.any()) and int(atoms.cell.rank) == 3
 
 
@@ -115,7 +121,7 @@ def check_available(wanted: Iterable[str], available: Collection[str]) -> None:
             raise ValueError(
                 f"this posterior cannot give the criterion {name!r} (BALD needs several members and a predicted variance, epistemic parts "
                 "need several members, forces those of every member: not with forces_epistemic=False; a feature distance needs a "
-                "RACE model of release 0.2 or later); "
+                "RACE model of release 0.2 or later; those of stress and volume need a cell that repeats in three directions); "
                 f"available: {', '.join(available) or 'none'}"
             )
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.scores import CRITERIA, SCORES, all_scores, available_criteria, score
@@ -144,3 +145,15 @@ def test_the_table_of_criteria():
     assert [row.name for row in rows if row.epistemic] == names[1::2]
     assert {row.name: row.short for row in rows if row.short} == {"forces_uncertainty_max": "largest", "forces_uncertainty_rms": "force σ"}
     assert rows[3].text(0.12345) == "0.123 eV/atom"
+
+
+@pytest.mark.parametrize("pbc, told", [((True, True, True), True), ((True, True, False), False), ((True, False, False), False)])
+def test_only_what_fills_space_has_scores_of_stress_and_volume(pbc, told):
+    """The volume of a slab is that of its vacuum."""
+    p = prediction(stress=True)
+    atoms = [Atoms("Ar", cell=[4, 4, 9], pbc=pbc)] * len(p.energy)
+    names = available_criteria(p, atoms)
+    assert [name in names for name in ("stress_uncertainty_max", "pressure_uncertainty", "volume_per_atom")] == [told] * 3
+    if not told:
+        with pytest.raises(ValueError, match="repeats in three directions"):
+            score(p, "pressure_uncertainty", atoms)
