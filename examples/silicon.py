@@ -23,9 +23,8 @@ def relaxed(atoms, name):
     atoms.calc = calculator
     optimiser = BFGS(FrechetCellFilter(atoms), logfile=None)
     flags = []
-    monitor = UncertaintyMonitor(
-        optimiser, flagged=Path(folder) / "silicon_flagged.xyz", callback=lambda r: flags.extend(r.decision.acting)
-    )
+    saved = Path(folder) / "silicon_flagged.xyz"
+    monitor = UncertaintyMonitor(optimiser, flagged=saved, callback=lambda record: flags.extend(record.decision.acting))
     optimiser.run(fmax=0.005, steps=200)
     seen = f"flagged: {', '.join(sorted({flag.criterion for flag in flags}))}" if flags else "nothing flagged"
     print(f"{name}: {atoms.cell.volume / len(atoms):.2f} Å³ per atom, {seen}" + (f"; {monitor.halt_reason}" if monitor.halt_reason else ""))

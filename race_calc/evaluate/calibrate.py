@@ -102,8 +102,8 @@ def threshold_doubts(predicted: Predicted) -> list[str]:
     """Warnings about structures that the thresholds are made without; `predicted`: of the calibration data, recalibrated."""
     found, bulk = strangers(scores_of(predicted)), that_fill_space(predicted)
     mixed = [
-        "some structures do not repeat in three directions: there are no thresholds for scores of the stress and the pressure; calibrate with others "
-        "alone where runs need them"
+        "some structures do not repeat in three directions: there are no thresholds for scores of the stress and the pressure; calibrate "
+        "with others alone where runs need them"
     ]
     mixed = mixed if any(bulk) and not all(bulk) else []
     if not found:
