@@ -7,6 +7,7 @@ intervals    68, 90 and 95 % intervals of the stress components: five folds of a
 crystal      lattice constant, elastic constants (with fixed fractional coordinates, as the DFT of the set has them, and relaxed) and the
              energy to form a vacancy, with 95 % bars (1.96 σ); DFT: stresses of the set at strains of ±2 %
 compression  the crystal at smaller volumes: what the default monitor flags; the data end at 0.89 of the volume, by one axis
+held-back    writes the structures of the training that chose the weights to --out, which `race-calc calibrate` takes
 phases       relaxations of cell and positions (FrechetCellFilter) from strained starts of the known crystal, and from other phases
 """
 
@@ -17,10 +18,12 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.filters import FrechetCellFilter
-from ase.io import read
+from ase.io import read, write
 from ase.optimize import BFGS, FIRE
 from ase.spacegroup import crystal
+from ase.stress import full_3x3_to_voigt_6_stress
 from common import arguments, report
 
 from race_calc import RACECalculator, UncertaintyMonitor, difference, elastic_constants
@@ -31,6 +34,8 @@ from race_calc.evaluate.reliability import calibrated_levels, inside
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
+from race_calc.train.config import parse_config
+from race_calc.train.labels import read_labelled
 from race_calc.uncertainty.calibration import fit_calibration
 from race_calc.uncertainty.decisions import watched
 from race_calc.uncertainty.metrics import LEVELS
@@ -98,6 +103,17 @@ def intervals(model: Path, data: Path) -> dict[str, float]:
         for level in LEVELS:
             inner[level].append(inside(levels, level, "stress"))
     return {f"stress inside {100 * level:.0f} %, {len(whole)} frames": 100 * float(np.concatenate(inner[level]).mean()) for level in LEVELS}
+
+
+def held_back(model: Path, data: Path, out: Path) -> dict[str, int]:
+    config = parse_config(load_checkpoint(model).training["config"])
+    found = read_labelled(config.data, data, config.training.seed, []).validation
+    frames = []
+    for atoms, energy, forces, stress in zip(found.structures, found.energy, found.forces, found.stress):
+        frames.append(atoms.copy())
+        frames[-1].calc = SinglePointCalculator(frames[-1], energy=energy, forces=forces, stress=full_3x3_to_voigt_6_stress(stress))
+    write(out, frames)
+    return {f"structures in {out}": len(frames)}
 
 
 def dft_constants(data: Path) -> dict[str, float]:
@@ -193,7 +209,7 @@ def phases(calculator: RACECalculator) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    given = arguments(__doc__, data=".", model=str(MODEL), only="errors,intervals,crystal,compression,phases")
+    given = arguments(__doc__, data=".", model=str(MODEL), out="held_back.xyz", only="errors,intervals,crystal,compression,phases")
     data, calculator = Path(given.data), RACECalculator(given.model, "cpu", members=True)
     sections = {
         "errors": lambda: errors(Path(given.model), data),
@@ -201,5 +217,6 @@ if __name__ == "__main__":
         "crystal": lambda: crystal_of(calculator, data),
         "compression": lambda: compression(calculator),
         "phases": lambda: phases(calculator),
+        "held-back": lambda: held_back(Path(given.model), data, Path(given.out)),
     }
     report(given, {key: value for name in given.only.split(",") for key, value in sections[name]().items()})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Estimate:
     """A quantity with its standard deviation `std`, in the unit of `value`, and what every member gives for it, (M, …), never calibrated.
 
-    `std` is the standard deviation of the members, `calibrated` by how much the calibration widens that of their energies.
+    `std` is the standard deviation of the members, widened as the calibration widens that of their energies where it is `calibrated`.
     """
 
     value: np.ndarray
@@ -30,7 +30,7 @@ class Estimate:
 class Told:
     """Of S structures with N atoms each: energies (S,) and (S, M) in eV, forces (S, N, 3) and (S, M, N, 3) in eV/Å.
 
-    `variances`, `spreads` (S,): σ² of the energy, calibrated where there is a calibration, and the variance between the members, eV².
+    `variances`, `spreads` (S,): epistemic variance of the energy, calibrated where there is a calibration, and before, eV².
     """
 
     energy: np.ndarray
@@ -42,7 +42,7 @@ class Told:
     calibrated: bool
 
     def widening(self) -> float:
-        """√(mean σ² / mean spread): what a standard deviation of members is multiplied with."""
+        """What a standard deviation of members is multiplied with: √ of the ratio of the means."""
         spread = self.spreads.mean()
         return float(np.sqrt(self.variances.mean() / spread)) if spread > 0 else 1.0
 
@@ -54,7 +54,7 @@ def members_of(potential: Predictor, structures: Sequence["Atoms"]) -> Told:
         check_members(prediction)
         if prediction.forces_members is None:
             raise ValueError("the potential does not tell the forces of its members: do not leave them out (forces_epistemic=False)")
-    told = [calibrated_variances(potential, prediction) for prediction in raw]
+    told = [np.asarray(calibrated(potential, prediction).energy_epistemic) for prediction in raw]
     n = len(structures[0])
     return Told(
         energy=np.concatenate([p.energy for p in raw]),
@@ -62,7 +62,7 @@ def members_of(potential: Predictor, structures: Sequence["Atoms"]) -> Told:
         forces=np.concatenate([p.forces.reshape(-1, n, 3) for p in raw]),
         forces_members=np.concatenate([_forces(p, n) for p in raw]),
         variances=np.concatenate(told),
-        spreads=np.concatenate([_energies(p).var(axis=0) for p in raw]),
+        spreads=np.concatenate([np.asarray(p.energy_epistemic) for p in raw]),
         calibrated=calibration_of(potential) is not None,
     )
 
@@ -73,14 +73,10 @@ def check_members(prediction: Prediction) -> None:
         raise ValueError("the potential does not tell the energies of several members: error bars take a committee or an ensemble")
 
 
-def calibrated_variances(potential: Predictor, raw: Prediction) -> np.ndarray:
-    """σ² (B,) of energies in eV²: of a calibrated prediction the total, of another one the spread of the members, as what it predicts
-    as noise is that of its labels."""
+def calibrated(potential: Predictor, raw: Prediction) -> Prediction:
+    """With the calibration of the potential, where it has one."""
     calibration = calibration_of(potential)
-    told = raw if calibration is None else calibration.apply(raw)
-    found = told.energy_variance if told.calibrated else told.energy_epistemic
-    assert found is not None  # there are several members
-    return found
+    return raw if calibration is None else calibration.apply(raw)
 
 
 def _energies(prediction: Prediction) -> np.ndarray:
