@@ -4,13 +4,14 @@ An error δP of the pressure moves a volume by δV/V = −δP/B. B is the bulk m
 −V dP/dV with fixed fractional coordinates, which is not below that of a relaxed one.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from race_calc.uncertainty.decisions import OF_BAROSTAT, Criterion
-from race_calc.uncertainty.predictor import raw_predictions
+from race_calc.uncertainty.predictor import calibration_of, raw_predictions
 
 KNOWN = 0.03  # σ of the pressure over B at which a run ends; 0.002 to 0.005 for models/silicon (docs/monitor.md)
 AFTER = 10  # checks in a row
@@ -24,9 +25,19 @@ def has_barostat(dynamics: Any) -> bool:
 
 
 def pressure_criterion(atoms: Atoms, available: tuple[str, ...]) -> tuple[Criterion, ...]:
-    """A halt where σ of the pressure is above KNOWN of B; none for a potential that tells no such σ, and where B is not positive."""
+    """A halt where σ of the pressure is above KNOWN of B; none where the potential tells no such σ or B is not positive.
+
+    Warns where that σ is not calibrated.
+    """
     if OF_BAROSTAT not in available:
         return ()
+    calibration = calibration_of(atoms.calc)
+    if calibration is None or calibration.stress is None:
+        warnings.warn(
+            "the barostat follows a pressure whose σ was never compared with labels: calibrate with structures that have a stress "
+            '(race-calc calibrate), or watch the volume (Criterion("volume_per_atom", threshold=<Å³>, action="halt"))',
+            stacklevel=4,
+        )
     modulus = bulk_modulus(atoms)
     return (Criterion(OF_BAROSTAT, KNOWN * modulus, "halt", AFTER),) if np.isfinite(modulus) and modulus > 0 else ()
 

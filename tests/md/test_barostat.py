@@ -70,7 +70,8 @@ def test_a_run_ends_where_the_pressure_is_not_known(times, ended):
     assert [c.name for c in plain.criteria] == ["forces_uncertainty_max"]  # those that are asked for, and no other
     plain.detach()
     atoms.calc._thresholds = {"forces_uncertainty_rms_epistemic": 1e3, "forces_uncertainty_max_epistemic": 1e3}
-    monitor = UncertaintyMonitor(dynamics, flagged=None)
+    with pytest.warns(UserWarning, match="never compared with labels"):
+        monitor = UncertaintyMonitor(dynamics, flagged=None)
     (criterion,) = [c for c in monitor.criteria if c.name == OF_BAROSTAT]
     assert criterion.threshold == pytest.approx(KNOWN * modulus, rel=1e-6) and criterion.action == "halt"
     dynamics.run(20)
