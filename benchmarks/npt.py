@@ -4,6 +4,7 @@
     python benchmarks/npt.py --model models/silicon --start liquid --temperature 2530
     python benchmarks/npt.py --model models/silicon --start solid --temperature 300 --to 3500
     race-calc train benchmarks/configs/silicon_poor.yaml --data FOLDER_OF_mlearn --out runs/silicon-poor
+    race-calc calibrate runs/silicon-poor FOLDER_OF_mlearn/Si_vacancy_liquid.xyz
     python benchmarks/npt.py --model runs/silicon-poor --start liquid --temperature 2530
 
 64 atoms, IsotropicMTKNPT at 0 GPa, 2 fs a step, the criteria of `UncertaintyMonitor` as they are (no guard of the volume). V0: at the
@@ -54,7 +55,7 @@ Stationary(atoms)
 step = given.timestep * units.fs
 steps, volume = round(1e3 * given.ps / given.timestep), atoms.cell.volume
 plateaus = np.linspace(given.temperature, given.to, PLATEAUS) if given.to else np.array([given.temperature])
-largest, volumes, first, heat = {}, [], {}, []
+largest, volumes, first, heat, done = {}, [], {}, [], 0
 
 
 def note(record) -> None:
@@ -74,13 +75,14 @@ for temperature in plateaus:
         dynamics.run(TOLD)
         if monitor.halt_reason is not None:
             break
+    done += dynamics.nsteps
     now = f"{atoms.get_temperature():.0f} K, V/V0 {volumes[-1]:.3f}, tetrahedral order {tetrahedral(atoms):.2f}"
     print(f"{len(volumes)} checks, {temperature:.0f} K: {now}", flush=True)
     if monitor.halt_reason is not None:
         break
 half = len(volumes) // 2
 found = {
-    "picoseconds": len(volumes) * given.timestep / 1e3,
+    "picoseconds": done * given.timestep / 1e3,
     "halted by": str(monitor.halt_reason),
     "V/V0 at the end": volumes[-1],
     "V/V0, smallest to largest": f"{min(volumes):.3f} to {max(volumes):.3f}",

@@ -23,7 +23,7 @@ from runs import CPU
 
 from race_calc.data.dataset import Dataset
 from race_calc.data.sources import read_sources
-from race_calc.evaluate.assessment import Assessment, assess
+from race_calc.evaluate.assessment import RELATIVE_ERROR, Assessment, assess
 from race_calc.evaluate.unified_score import Errors, mean_term, unified_terms
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
@@ -113,13 +113,16 @@ def detection(known: Assessment, other: Assessment, name: str) -> float | None:
     return None if values is None else auroc(values, score_of(other, name))
 
 
-def unified(liquid: Assessment, solid: Assessment) -> float:
-    """The score by which settings are chosen: errors and calibration of the liquid, detection of the solid by energies."""
-    quality, data = liquid.before_quality, liquid.evaluation
-    spread = liquid.raw.energy.std() + data.energy.rmse, float(np.sqrt(np.mean(liquid.raw.forces**2))) + data.forces.rmse
+def unified(liquid: Assessment, solid: Assessment, labels: Dataset) -> float:
+    """The score by which settings are chosen: errors and calibration of the liquid, detection of the solid by energies. References: 5 % of
+    the spread of the labels of the liquid."""
+    quality, found = liquid.before_quality, liquid.evaluation
+    sizes = np.array([len(atoms) for atoms in labels.structures])
+    energies = float(np.std(np.asarray(labels.energy) / sizes) * sizes.mean())
+    forces = float(np.sqrt(np.mean(np.concatenate(labels.forces) ** 2)))
     ce = [quality[kind].calibration_error.value for kind in ("energy", "forces")]
-    errors = Errors(data.energy.rmse, data.forces.rmse, *ce)
-    return mean_term(unified_terms(errors, detection(liquid, solid, "E") or 0.5, *spread))
+    errors = Errors(found.energy.rmse, found.forces.rmse, *ce)
+    return mean_term(unified_terms(errors, detection(liquid, solid, "E") or 0.5, RELATIVE_ERROR * energies, RELATIVE_ERROR * forces))
 
 
 def row(liquid: Assessment, solid: Assessment) -> dict[str, float | None]:
@@ -170,7 +173,8 @@ if __name__ == "__main__":
         for changes in settings:
             folder = runs / f"{name.lower()}-{changes['training']['learning_rate']:g}"
             run(f"{name} {changes['training']}", system, changes, data, folder)
-            chosen[folder] = unified(*judged(folder, validation(folder, data), development))
+            known = validation(folder, data)
+            chosen[folder] = unified(*judged(folder, known, development), known)
             print(f"{folder}: unified score {chosen[folder]:.3f}", flush=True)
         best = min(chosen, key=chosen.get)
         results[name] = {"settings": f"rate {best.name.split('-')[1]}", "scores": {f.name: s for f, s in chosen.items()}}

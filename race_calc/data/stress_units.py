@@ -20,49 +20,71 @@ from ase import units
 from race_calc.data.graph import Graph
 from race_calc.data.targets import Example
 
-FEWEST, MOST = 4, 40  # structures that are looked at
-MOST_ATOMS = 8000  # of all of them
+FEWEST, MOST = 8, 40  # structures that are looked at
+MOST_ATOMS, MOST_COLUMNS = 8000, 400  # of all of them; of the fit
+ROWS = 5  # times the columns: forces that are needed
+MOVED, ALL_WAYS = 0.05, 0.2  # eV/Å; smallest over largest axis: forces of a structure without symmetry
 FUNCTIONS = 8
 ALIKE = 0.6  # correlation above which they tell something: from 0.73 to 0.99 for liquid and solid Si and Li (tests)
+AGREE = 2.0  # ratio of the sizes that four fits find
 RIGHT = 1 / 3, 3.0  # times those of the fit
 HARTREE_PER_BOHR3 = units.Hartree / units.Bohr**3
 UNITS = {"GPa": 1 / units.GPa, "kbar": 10 / units.GPa, "Hartree/Bohr³": 1 / HARTREE_PER_BOHR3}  # in which 1 eV/Å³ is so much
 
 
-def check_stresses(examples: Sequence[Example]) -> None:
-    """Raises ValueError where stresses of a training have the opposite sign, or another unit, than its energies and forces say.
+def doubt_of_stresses(examples: Sequence[Example]) -> str | None:
+    """What is wrong with stresses of a training that have the opposite sign, or another unit, than its energies and forces say.
 
-    Says nothing where it cannot tell: of fewer than FEWEST structures, or where pairs do not describe the forces.
+    None where they are right, and where nothing can be told: of structures with the symmetry of a crystal or a slab, of fewer than
+    FEWEST others, of too many elements, where pairs do not describe the forces, and where fits to all, to forces alone and to each half
+    of the structures do not agree.
     """
     chosen = _chosen(examples)
     if len(chosen) < FEWEST:
-        return
-    fitted, labelled = _virials(chosen, int(max(max(example.graph.numbers) for example in chosen)))
-    size = np.sqrt(np.sum(fitted**2) * np.sum(labelled**2))
-    correlation = np.sum(fitted * labelled) / size if size > 0 else 0.0
-    if not abs(correlation) >= ALIKE:
-        return
-    ratio, sign = float(np.sqrt(np.sum(labelled**2) / np.sum(fitted**2))), "the opposite sign" if correlation < 0 else ""
+        return None
+    fits, labelled = _virials(chosen)
+    found = [_compared(fitted, labelled) for fitted in fits]
+    if not found or min(abs(one) for one, _ in found) < ALIKE or len({one > 0 for one, _ in found}) > 1:
+        return None
+    sizes = [size for _, size in found]
+    if max(sizes) > AGREE * min(sizes):
+        return None
+    correlation, ratio = found[0]
     unit = "" if RIGHT[0] < ratio < RIGHT[1] else _unit(ratio, chosen)
-    if sign or unit:
-        raise ValueError(
-            f"stresses of the training have {' and '.join(filter(None, (sign, unit)))}: a first fit to energies and forces says so "
-            f"(correlation {correlation:.2f}). A stress of ASE is in eV/Å³ and positive under tension: convert the labels, or leave them "
-            "out with training.stress_weight: 0"
-        )
+    wrong = " and ".join(filter(None, ("the opposite sign" if correlation < 0 else "", unit)))
+    return (
+        f"stresses of the training have {wrong}, as a first fit to energies and forces says (correlation {correlation:.2f}); a stress of "
+        "ASE is in eV/Å³ and positive under tension: convert the labels"
+        if wrong
+        else None
+    )
+
+
+def _compared(fitted: np.ndarray, labelled: np.ndarray) -> tuple[float, float]:
+    """Correlation, and size of the labels over that of the fit."""
+    squares = float(np.sum(fitted**2)), float(np.sum(labelled**2))
+    if min(squares) <= 0:
+        return 0.0, 1.0
+    return float(np.sum(fitted * labelled)) / float(np.sqrt(squares[0] * squares[1])), float(np.sqrt(squares[1] / squares[0]))
 
 
 def _unit(ratio: float, chosen: Sequence[Example]) -> str:
-    """What stresses `ratio` times those in eV/Å³ are in."""
+    """What stresses `ratio` times those in eV/Å³ are in, "" where no unit fits."""
     known = UNITS | {"eV (a virial)": float(np.mean([example.graph.volume[0] for example in chosen]))}
     near = [name for name, one in known.items() if RIGHT[0] < ratio / one < RIGHT[1]]
     size = f"about {ratio:.1g} times too large" if ratio > 1 else f"about {1 / ratio:.1g} times too small"
-    return "another unit" + (f", probably {' or '.join(near)}" if near else "") + f" ({size})"
+    return f"another unit, probably {' or '.join(near)} ({size})" if near else ""
 
 
 def _chosen(examples: Sequence[Example]) -> list[Example]:
-    """Some that have a stress, from all over the data."""
-    having = [one for one in examples if np.isfinite(one.virial).all() and one.graph.volume[0] > 0 and one.graph.edge_index.size]
+    """Some that have a stress and no symmetry, from all over the data, none twice."""
+    distinct: dict[tuple[int, float], Example] = {}
+    for one in examples:
+        if np.isfinite(one.virial).all() and one.graph.volume[0] > 0 and one.graph.edge_index.size:
+            axes = np.sqrt(np.mean(one.forces**2, axis=0))
+            if axes.max() > MOVED and axes.min() > ALL_WAYS * axes.max():
+                distinct.setdefault((one.graph.n_atoms, round(one.energy, 4)), one)
+    having = list(distinct.values())
     if not having:
         return []
     each = max(example.graph.n_atoms for example in having)
@@ -70,23 +92,36 @@ def _chosen(examples: Sequence[Example]) -> list[Example]:
     return [having[i] for i in np.linspace(0, len(having) - 1, count).round().astype(int)]
 
 
-def _virials(chosen: Sequence[Example], largest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Traceless virials (S, 3, 3) in eV of the fit and of the labels."""
+def _virials(chosen: Sequence[Example]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Traceless virials (S, 3, 3) in eV of the fits to all, to forces alone, to every second structure and to the others, and of the
+    labels. No fits where there are too many kinds of pairs for the forces."""
     kinds = sorted({tuple(sorted(pair)) for one in chosen for pair in one.graph.numbers[one.graph.edge_index].T.tolist()})
+    columns = len(kinds) * FUNCTIONS
+    labelled = _traceless(np.array([one.virial for one in chosen]))
+    if columns > MOST_COLUMNS or sum(one.forces.size for one in chosen) < ROWS * columns:
+        return [], labelled
+    largest = max(int(one.graph.numbers.max()) for one in chosen)
     number = np.zeros((largest + 1, largest + 1), dtype=int)
     for i, (a, b) in enumerate(kinds):
         number[a, b] = number[b, a] = i
     cutoff = max(float(np.linalg.norm(one.graph.edge_vectors, axis=1).max()) for one in chosen)
     features = [_features(one.graph, number, len(kinds), cutoff) for one in chosen]
-    atoms = np.array([np.bincount(one.graph.numbers, minlength=largest + 1) for one in chosen], dtype=float)
-    of_energy = np.concatenate([np.array([energy for energy, _, _ in features]), atoms], axis=1)
-    root = np.sqrt(atoms.sum(axis=1))
-    forces = np.concatenate([force for _, force, _ in features])
-    rows = np.concatenate([of_energy / root[:, None], np.pad(forces, ((0, 0), (0, largest + 1)))])
-    targets = np.concatenate([np.array([one.energy for one in chosen]) / root, *(one.forces.ravel() for one in chosen)])
-    coefficients = np.linalg.lstsq(rows, targets, rcond=1e-8)[0][: forces.shape[1]]
-    fitted = np.array([virial @ coefficients for _, _, virial in features])
-    return _traceless(fitted), _traceless(np.array([one.virial for one in chosen]))
+    elements = sorted({int(z) for one in chosen for z in one.graph.numbers})
+    parts = []
+    for one, (energy, forces, _) in zip(chosen, features):
+        root = np.sqrt(one.graph.n_atoms)
+        atoms = np.array([np.count_nonzero(one.graph.numbers == z) for z in elements])
+        rows = np.concatenate([(np.concatenate([energy, atoms]) / root)[None], np.pad(forces, ((0, 0), (0, len(elements))))])
+        parts.append((rows, np.append(one.energy / root, one.forces)))
+    virials = np.array([virial for _, _, virial in features])
+
+    def fit(rows: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        found = np.linalg.lstsq(np.concatenate(rows), np.concatenate(targets), rcond=1e-8)[0]
+        return _traceless(virials @ found[:columns])
+
+    every, targets = zip(*parts)
+    fits = [fit(every, targets), fit([rows[1:] for rows in every], [target[1:] for target in targets])]
+    return [*fits, fit(every[0::2], targets[0::2]), fit(every[1::2], targets[1::2])], labelled
 
 
 def _features(graph: Graph, number: np.ndarray, kinds: int, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from race_calc.posterior.checkpoint import Checkpoint, hash_weights, load_checkp
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction, quantities
 from race_calc.uncertainty.predictor import BATCH
+from race_calc.uncertainty.scores import has_volume
 
 
 class RACECalculator(PredictingCalculator):
@@ -77,6 +78,7 @@ class RACECalculator(PredictingCalculator):
     """
 
     ignored_changes = {"initial_magmoms", "initial_charges"}  # noqa: RUF012  # the model does not see them
+    _warned = False  # of a stress
 
     name = "race"
 
@@ -105,7 +107,6 @@ class RACECalculator(PredictingCalculator):
         self.elements = tuple(chemical_symbols[z] for z in self.checkpoint.model.species)
         self.parameters.update(model=str(model), dtype=dtype)
         self._pairs: SkinList | None = None
-        self._warned = False
         self._references = ReferenceWatch(self.checkpoint.references)
 
     @property
@@ -115,7 +116,8 @@ class RACECalculator(PredictingCalculator):
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
         """As in ASE. Warns, once, where a stress is asked of a model that was trained without."""
-        if name == "stress" and not self.learned_stress and not self._warned:
+        asked = name == "stress" and allow_calculation and (atoms is None or has_volume(atoms))  # not by those who write what is there
+        if asked and not self.learned_stress and not self._warned:
             self._warned = True
             warnings.warn(
                 "this model was trained without stresses: its pressures, and cells and volumes that follow them, are a guess; train with "

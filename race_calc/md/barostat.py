@@ -1,7 +1,7 @@
 """Is the pressure known well enough to move a cell? Uses ASE.
 
 An error δP of the pressure moves a volume by δV/V = −δP/B. B is the bulk modulus of the potential itself for the structure as it stands,
-−V dP/dV with fixed fractional coordinates, which is not below that of a relaxed one.
+−V dP/dV with fixed fractional coordinates, which is not below that of a relaxed one; atoms that move add 2 E_kin/3V, all there is in a gas.
 """
 
 import warnings
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from race_calc.uncertainty.decisions import OF_BAROSTAT, Criterion
+from race_calc.uncertainty.decisions import PRESSURE, Criterion
 from race_calc.uncertainty.predictor import calibration_of, raw_predictions
 
 KNOWN = 0.03  # σ of the pressure over B at which a run ends; 0.002 to 0.005 for models/silicon (docs/monitor.md)
@@ -21,15 +21,18 @@ STEP = 0.01  # of the volume
 def has_barostat(dynamics: Any) -> bool:
     """Whether an ASE dynamics moves its cell by the pressure: the classes named …NPT…, or one that was given an external stress."""
     named = any("NPT" in kind.__name__ for kind in type(dynamics).__mro__)
+    if named and hasattr(dynamics, "pfactor_given"):  # MelchionnaNPT: at constant volume without
+        return dynamics.pfactor_given is not None
     return named or getattr(dynamics, "externalstress", None) is not None
 
 
 def pressure_criterion(atoms: Atoms, available: tuple[str, ...]) -> tuple[Criterion, ...]:
-    """A halt where σ of the pressure is above KNOWN of B; none where the potential tells no such σ or B is not positive.
+    """A halt where the epistemic σ of the pressure is above KNOWN of B at the start, which is that of no volume where B is not positive;
+    none where the potential tells no such σ. Noise of single cells, the aleatoric part, averages out in a run.
 
     Warns where that σ is not calibrated.
     """
-    if OF_BAROSTAT not in available:
+    if PRESSURE not in available:
         return ()
     calibration = calibration_of(atoms.calc)
     if calibration is None or calibration.stress is None:
@@ -38,12 +41,12 @@ def pressure_criterion(atoms: Atoms, available: tuple[str, ...]) -> tuple[Criter
             '(race-calc calibrate), or watch the volume (Criterion("volume_per_atom", threshold=<Å³>, action="halt"))',
             stacklevel=4,
         )
-    modulus = bulk_modulus(atoms)
-    return (Criterion(OF_BAROSTAT, KNOWN * modulus, "halt", AFTER),) if np.isfinite(modulus) and modulus > 0 else ()
+    limit = KNOWN * max(bulk_modulus(atoms), 0.0)
+    return (Criterion(PRESSURE, limit, "halt", AFTER),) if np.isfinite(limit) else ()
 
 
 def bulk_modulus(atoms: Atoms) -> float:
-    """In eV/Å³; two more structures are predicted."""
+    """In eV/Å³, with that of the motion of the atoms; two more structures are predicted."""
     both = []
     for sign in (1, -1):
         scaled = atoms.copy()
@@ -51,4 +54,5 @@ def bulk_modulus(atoms: Atoms) -> float:
         scaled.set_cell(atoms.cell.array * (1 + sign * STEP / 2) ** (1 / 3), scale_atoms=True)
         both.append(scaled)
     larger, smaller = (float(p.stress[0, :3].mean()) for one in both for p in raw_predictions(atoms.calc, [one]) if p.stress is not None)
-    return (larger - smaller) / STEP
+    motion = 2.0 * atoms.get_kinetic_energy() / (3.0 * atoms.cell.volume)
+    return float((larger - smaller) / STEP + motion)

@@ -63,6 +63,7 @@ class Quantity:
     dimension  k, of what a spread is the covariance of
     difference (outputs, labels) → label less prediction (M, n, k), or (M, n) for k = 1
     labelled   labels → which of the n have a label (n,), None: all
+    unit       of which squared errors are counted: their weight is then of the size of that of the likelihood
     ========== ==============================================================================
     """
 
@@ -71,10 +72,11 @@ class Quantity:
     dimension: int
     difference: Callable[[Outputs, Labels], Tensor]
     labelled: Callable[[Labels], Tensor | None] = lambda labels: None
+    unit: float = 1.0
 
     def squares(self, outputs: Outputs, labels: Labels) -> Tensor:
-        """½ |d|² of every member (M,), mean over what has a label; zero where nothing has."""
-        difference = self.known(outputs, labels)
+        """½ |d|², in `unit`, of every member (M,), mean over what has a label; zero where nothing has."""
+        difference = self.known(outputs, labels) / self.unit
         if not difference.shape[1]:
             return outputs.energy.new_zeros(len(difference))
         return squared(difference[..., None] if self.dimension == 1 else difference)
@@ -108,5 +110,5 @@ def _has_stress(labels: Labels) -> Tensor:
 
 ENERGIES = Quantity("energy_var", "energy_weight", 1, lambda outputs, labels: labels.energy - outputs.energy)
 FORCES = Quantity("force_cov", "force_weight", 3, lambda outputs, labels: labels.forces - outputs.forces)
-STRESSES = Quantity("stress_cov", "stress_weight", 6, _stress, _has_stress)
+STRESSES = Quantity("stress_cov", "stress_weight", 6, _stress, _has_stress, unit=0.01)  # eV/Å³, 1.6 GPa
 QUANTITIES = ENERGIES, FORCES, STRESSES

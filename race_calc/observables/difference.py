@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from race_calc.observables.members import calibrated, check_members
+from race_calc.observables.members import check_members
 from race_calc.uncertainty.prediction import Prediction
 from race_calc.uncertainty.predictor import Predictor, calibration_of, raw_predictions
 
@@ -57,14 +57,15 @@ def difference(potential: Predictor, a: "Atoms", b: "Atoms", times: float = 1.0)
     raw = [next(raw_predictions(potential, [atoms])) for atoms in (a, b)]
     for prediction in raw:
         check_members(prediction)
+    calibration = calibration_of(potential)
     (e_a, e_b), weights = (np.asarray(p.energies_members)[:, 0] for p in raw), np.array([times**2, 1.0])
     members = e_b - times * e_a
     spreads = weights @ np.array([e_a.var(), e_b.var()])
-    variances = weights @ np.array([_variance(calibrated(potential, p)) for p in raw])
+    variances = weights @ np.array([_variance(p if calibration is None else calibration.apply(p)) for p in raw])
     with np.errstate(invalid="ignore", divide="ignore"):
         std = float(np.sqrt(members.var() * variances / spreads)) if spreads > 0 else 0.0
     value = float(raw[1].energy[0] - times * raw[0].energy[0])
-    return Difference(value, std, members, calibration_of(potential) is not None)
+    return Difference(value, std, members, calibration is not None)
 
 
 def _variance(prediction: Prediction) -> float:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from race_calc.observables.members import Estimate, Told
-from race_calc.observables.second_derivatives import hessians, spread_of, strain_derivatives
+from race_calc.observables.members import Estimate, estimate
+from race_calc.observables.second_derivatives import hessians, strain_derivatives
 from race_calc.uncertainty.predictor import Predictor
 from race_calc.uncertainty.scores import fills_space
 
@@ -45,15 +45,10 @@ def elastic_constants(potential: Predictor, atoms: Atoms) -> ElasticConstants:
     if not fills_space(atoms):
         raise ValueError(f"elastic constants are of crystals: here pbc is {atoms.pbc.tolist()} and the rank of the cell {atoms.cell.rank}")
     volume = float(atoms.cell.volume)
-    of_strain, mixed, strained = strain_derivatives(potential, atoms)
-    of_atoms, displaced = hessians(potential, atoms)
+    of_strain, mixed = strain_derivatives(potential, atoms)
+    of_atoms = hessians(potential, atoms)
     still = np.eye(3 * len(atoms)) - np.tile(np.eye(3), (len(atoms), len(atoms))) / len(atoms)  # without translations
     response = np.array([np.linalg.pinv(still @ one @ still, rcond=1e-8, hermitian=True) for one in of_atoms])
     followed = np.einsum("mai,mab,mbj->mij", mixed, response, mixed)
-    return ElasticConstants(
-        relaxed=_estimate((of_strain - followed) / volume, (strained, displaced)), clamped=_estimate(of_strain / volume, (strained,))
-    )
-
-
-def _estimate(values: np.ndarray, told: tuple[Told, ...]) -> Estimate:
-    return Estimate(values[0], spread_of(values[1:], told), values[1:], told[0].calibrated)
+    relaxed, clamped = (of_strain - followed) / volume, of_strain / volume
+    return ElasticConstants(estimate(potential, relaxed), estimate(potential, clamped))

@@ -1,4 +1,4 @@
-"""What every member says about some structures, and how large a calibration finds their spread. NumPy only."""
+"""What every member says about some structures, and how far a quantity of them can be trusted. NumPy only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Estimate:
     """A quantity with its standard deviation `std`, in the unit of `value`, and what every member gives for it, (M, …), never calibrated.
 
-    `std` is the standard deviation of the members, widened as the calibration widens that of their energies where it is `calibrated`.
+    `std` is the standard deviation of the members times `widening`; `calibrated`: whether that is more than one.
     """
 
     value: np.ndarray
@@ -28,23 +28,12 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """Of S structures with N atoms each: energies (S,) and (S, M) in eV, forces (S, N, 3) and (S, M, N, 3) in eV/Å.
-
-    `variances`, `spreads` (S,): epistemic variance of the energy, calibrated where there is a calibration, and before, eV².
-    """
+    """Of S structures with N atoms each: energies (S,) and (S, M) in eV, forces (S, N, 3) and (S, M, N, 3) in eV/Å."""
 
     energy: np.ndarray
     energies_members: np.ndarray
     forces: np.ndarray
     forces_members: np.ndarray
-    variances: np.ndarray
-    spreads: np.ndarray
-    calibrated: bool
-
-    def widening(self) -> float:
-        """What a standard deviation of members is multiplied with: √ of the ratio of the means."""
-        spread = self.spreads.mean()
-        return float(np.sqrt(self.variances.mean() / spread)) if spread > 0 else 1.0
 
 
 def members_of(potential: Predictor, structures: Sequence["Atoms"]) -> Told:
@@ -54,16 +43,12 @@ def members_of(potential: Predictor, structures: Sequence["Atoms"]) -> Told:
         check_members(prediction)
         if prediction.forces_members is None:
             raise ValueError("the potential does not tell the forces of its members: do not leave them out (forces_epistemic=False)")
-    told = [np.asarray(calibrated(potential, prediction).energy_epistemic) for prediction in raw]
     n = len(structures[0])
     return Told(
         energy=np.concatenate([p.energy for p in raw]),
         energies_members=np.concatenate([_energies(p).T for p in raw]),
         forces=np.concatenate([p.forces.reshape(-1, n, 3) for p in raw]),
         forces_members=np.concatenate([_forces(p, n) for p in raw]),
-        variances=np.concatenate(told),
-        spreads=np.concatenate([np.asarray(p.energy_epistemic) for p in raw]),
-        calibrated=calibration_of(potential) is not None,
     )
 
 
@@ -73,10 +58,19 @@ def check_members(prediction: Prediction) -> None:
         raise ValueError("the potential does not tell the energies of several members: error bars take a committee or an ensemble")
 
 
-def calibrated(potential: Predictor, raw: Prediction) -> Prediction:
-    """With the calibration of the potential, where it has one."""
+def estimate(potential: Predictor, values: np.ndarray) -> Estimate:
+    """From a quantity (M + 1, …) of the potential itself, first, and of its members."""
+    factor = widening(potential)
+    return Estimate(values[0], values[1:].std(axis=0) * factor, values[1:], factor > 1.0)
+
+
+def widening(potential: Predictor) -> float:
+    """What a standard deviation of members is multiplied with: √ of the factor that a calibration has for the spread of their energies,
+    one number for all structures. At least 1: where the noise of labels explains all errors of energies that factor tells nothing.
+    """
     calibration = calibration_of(potential)
-    return raw if calibration is None else calibration.apply(raw)
+    factor = 1.0 if calibration is None or calibration.energy is None else calibration.energy.epistemic
+    return float(np.sqrt(max(factor, 1.0)))
 
 
 def _energies(prediction: Prediction) -> np.ndarray:

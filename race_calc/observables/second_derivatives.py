@@ -4,31 +4,30 @@ Six strains ε_i in Voigt's order, of which yz, xz and xy count twice in the mat
 become (1 + ε) times themselves. Displacements u are on top of them.
 """
 
-from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 from ase import Atoms
 
-from race_calc.observables.members import Told, members_of
+from race_calc.observables.members import members_of
 from race_calc.uncertainty.prediction import VOIGT
 from race_calc.uncertainty.predictor import Predictor
 
-STRAIN = 0.002
+STRAIN = 0.005
 DISPLACEMENT = 0.01  # Å
 
 
-def hessians(potential: Predictor, atoms: Atoms) -> tuple[np.ndarray, Told]:
-    """∂²E/∂u∂u (M + 1, 3N, 3N) in eV/Å², of the potential itself first, and what was told of the displaced structures."""
+def hessians(potential: Predictor, atoms: Atoms) -> np.ndarray:
+    """∂²E/∂u∂u (M + 1, 3N, 3N) in eV/Å², of the potential itself first."""
     structures = [_displaced(atoms, i, sign) for i in range(3 * len(atoms)) for sign in (1, -1)]
     told = members_of(potential, structures)
     forces = np.concatenate([told.forces[:, None], told.forces_members], axis=1).reshape(len(structures), -1, 3 * len(atoms))
     found = -(forces[0::2] - forces[1::2]).swapaxes(0, 1) / (2 * DISPLACEMENT)
-    return 0.5 * (found + found.swapaxes(1, 2)), told
+    return 0.5 * (found + found.swapaxes(1, 2))
 
 
-def strain_derivatives(potential: Predictor, atoms: Atoms) -> tuple[np.ndarray, np.ndarray, Told]:
-    """∂²E/∂ε∂ε (M + 1, 6, 6) in eV and ∂²E/∂u∂ε (M + 1, 3N, 6) in eV/Å, of the potential itself first, and what was told."""
+def strain_derivatives(potential: Predictor, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
+    """∂²E/∂ε∂ε (M + 1, 6, 6) in eV and ∂²E/∂u∂ε (M + 1, 3N, 6) in eV/Å, of the potential itself first."""
     pairs = list(combinations(range(6), 2))
     steps: list[dict[int, int]] = (
         [{}] + [{i: sign} for i in range(6) for sign in (1, -1)] + [{i: s, j: s} for i, j in pairs for s in (1, -1)]
@@ -46,7 +45,7 @@ def strain_derivatives(potential: Predictor, atoms: Atoms) -> tuple[np.ndarray, 
     forces = np.concatenate([told.forces[1:13, None], told.forces_members[1:13]], axis=1)  # (12, M + 1, N, 3)
     pulled = np.einsum("smnx,sxy->smny", forces, np.array(matrices[1:13]))  # ∂E/∂u of strained structures
     mixed = -(pulled[0::2] - pulled[1::2]) / (2 * STRAIN)
-    return second.transpose(2, 0, 1) / STRAIN**2, mixed.reshape(6, energies.shape[1], -1).transpose(1, 2, 0), told
+    return second.transpose(2, 0, 1) / STRAIN**2, mixed.reshape(6, energies.shape[1], -1).transpose(1, 2, 0)
 
 
 def _displaced(atoms: Atoms, coordinate: int, sign: int) -> Atoms:
@@ -79,8 +78,3 @@ def _bare(atoms: Atoms) -> Atoms:
     copy = atoms.copy()
     copy.set_constraint()
     return copy
-
-
-def spread_of(values: np.ndarray, told: Sequence[Told]) -> np.ndarray:
-    """Standard deviation over the members (M, …), as large as the calibration of their energies says."""
-    return np.asarray(values.std(axis=0) * np.mean([one.widening() for one in told]))

@@ -6,8 +6,8 @@ import numpy as np
 from ase import Atoms, units
 from ase.vibrations import VibrationsData
 
-from race_calc.observables.members import Estimate
-from race_calc.observables.second_derivatives import hessians, spread_of
+from race_calc.observables.members import Estimate, estimate
+from race_calc.observables.second_derivatives import hessians
 from race_calc.uncertainty.predictor import Predictor
 
 
@@ -26,10 +26,9 @@ def vibrations(potential: Predictor, atoms: Atoms) -> Vibrations:
 
     Raises ValueError for a potential of one member, and one that does not tell energies and forces of its members.
     """
-    found, told = hessians(potential, atoms)
-    data = [VibrationsData.from_2d(atoms, hessian) for hessian in found]
+    data = [VibrationsData.from_2d(atoms, hessian) for hessian in hessians(potential, atoms)]
     values = np.array([_real(one.get_energies()) / units.invcm for one in data])
-    return Vibrations(Estimate(values[0], spread_of(values[1:], (told,)), values[1:], told.calibrated), data[0])
+    return Vibrations(estimate(potential, values), data[0])
 
 
 def _real(energies: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
 """Shallow ensemble: many last layers on one trunk (Kellner & Ceriotti 2024), trained together on what they predict together."""
 
+import torch
 from torch import Tensor
 
 from race_calc.model.likelihood import FORCES, STRESSES, gaussian_nll, whitened
+from race_calc.model.log_covariance import LogCovariance
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import Parameters, unstacked
 from race_calc.model.plan import Plan
@@ -21,6 +23,8 @@ def together(outputs: Outputs, labels: Labels, plan: Plan) -> dict[str, tuple[Te
     found = {"energy_var": (d_energy**2 / variance, variance.log())}
     if spread := plan.output("force_cov"):
         covariance = spread.covariance(outputs.heads["force_cov"]).mean(0, keepdim=True)
+        if isinstance(spread, LogCovariance):  # labels that are zero by symmetry; a triangle has its noise
+            covariance = covariance + spread.noise * torch.eye(3).to(covariance)
         found["force_cov"] = whitened(labels.forces - outputs.forces, covariance)
     return found
 

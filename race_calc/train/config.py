@@ -59,8 +59,7 @@ class DataConfig(Settings):
         return value
 
 
-STRESS_WEIGHT = 10.0  # of their likelihood: measured on silicon and lithium (docs/model.md)
-STRESS_WEIGHT_OF_SQUARES = 1e5  # of squared errors in eV/Å³
+STRESS_WEIGHT = 10.0  # docs/crystals.md
 
 
 class TrainingConfig(Settings):
@@ -76,12 +75,7 @@ class TrainingConfig(Settings):
     clip_norm: float = Field(10.0, gt=0.0, description="a number > 0 (ivon: not used)")
     energy_weight: float = Field(1.0, ge=0.0, description="a number >= 0 (ivon: not used)")
     force_weight: float = Field(100.0, ge=0.0, description="a number >= 0 (ivon: not used)")
-    stress_weight: float | None = Field(
-        None,
-        ge=0.0,
-        description=f"a number >= 0; left out, where there are stresses: {STRESS_WEIGHT:g} for heads that predict their covariance, "
-        f"else {STRESS_WEIGHT_OF_SQUARES:g}",
-    )
+    stress_weight: float | None = Field(None, ge=0.0, description=f"a number >= 0; left out: {STRESS_WEIGHT:g} where there are stresses")
     smoothness: float = Field(0.03, ge=0.0, description="a number >= 0 (used by recipe joint with heads joint and joint-stress)")
     seed: int = Field(0, ge=0, lt=2**32, description="a whole number from 0 to 2**32 - 1")
     dtype: Literal["float32", "float64"] = Field("float32", description="float32 or float64")

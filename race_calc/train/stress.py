@@ -5,19 +5,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from race_calc.data.stress_units import check_stresses
+from race_calc.data.stress_units import doubt_of_stresses
 from race_calc.data.targets import Example
 from race_calc.model.channels import outputs_of_head
 from race_calc.model.likelihood import STRESSES
 from race_calc.posterior.base import by_name
-from race_calc.train.config import STRESS_WEIGHT, STRESS_WEIGHT_OF_SQUARES, TrainConfig
+from race_calc.train.config import STRESS_WEIGHT, TrainConfig
 
 
 def stress_weight(config: TrainConfig, examples: Sequence[Example], low: Sequence[Example]) -> float:
-    """`training.stress_weight`, and where it is left out the default for the head, or 0 where no structure has a stress.
+    """`training.stress_weight`, and where it is left out the default, or 0 where no structure has a stress.
 
-    Warns of labels that are not used, and of a weight without labels. Raises ValueError where the head learns a covariance of
-    stresses and there are none, where nothing is left to learn from, and for stresses in other units.
+    Warns of labels that are not used and of a weight without labels. Raises ValueError where the head learns a covariance of stresses and
+    there are none, where nothing is left to learn from, and for stresses in other units, of which it only warns where a weight is given.
     """
     training, weight, posterior = config.training, config.training.stress_weight, by_name(config.posterior)
     outputs = outputs_of_head(config.model.head, config.model.force_covariance)
@@ -30,7 +30,7 @@ def stress_weight(config: TrainConfig, examples: Sequence[Example], low: Sequenc
         )
     if weight is None:
         used = posterior.learns_stress and (labels or any(has_stress(example) for example in low))
-        weight = (STRESS_WEIGHT if predicted else STRESS_WEIGHT_OF_SQUARES) if used else 0.0
+        weight = STRESS_WEIGHT if used else 0.0
         if not weight and not training.energy_weight and not training.force_weight:
             raise ValueError("energy_weight and force_weight are 0, and there are no stresses to learn from: give one of them a value > 0")
     elif weight and not labels and not any(has_stress(example) for example in low):
@@ -45,8 +45,11 @@ def stress_weight(config: TrainConfig, examples: Sequence[Example], low: Sequenc
             "out for its default",
             stacklevel=3,
         )
-    if weight:
-        check_stresses(examples)
+    doubt = doubt_of_stresses(examples) if weight else None
+    if doubt and training.stress_weight is None:
+        raise ValueError(f"{doubt}; if they are right, write training.stress_weight: {weight:g}, and they are used as they are")
+    if doubt:
+        warnings.warn(doubt, stacklevel=3)
     return weight
 
 

@@ -12,7 +12,6 @@ ACTIONS = ("log", "flag", "halt")  # from mild to severe
 HALT_AFTER = 200  # checks: if each step of 0.5 fs is checked 100 fs, longer than scores remember (`docs/calibration.md`)
 SEVERE, SEVERE_LOCAL = 2.0, 10.0  # times the threshold: of a mean over the atoms; of the worst atom and the energy, which scatter more
 ENERGY, PRESSURE = "energy_uncertainty_per_atom_epistemic", "pressure_uncertainty_epistemic"
-OF_BAROSTAT = "pressure_uncertainty"  # the total: what a barostat may be off by
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ FEWEST = 20  # structures; fewer tell no tail, and the assumed one of 5 asks for
 FAR, LOW = 10.0, 4.0  # standard deviations of the logs, from median distances: another kind of structure; what is low tells nothing
 NARROW = 0.5  # times the spread of all: the upper end is a peak of its own; of 20 structures of one peak 7 in 100 sets seem so, of 50 one
 ENDS = {0.5: 1.0, 0.75: 0.773}
+MANY = 500  # structures
 MOST = 2.0  # times the normal score of the rate: one criterion of one structure raises the thresholds of the others no further
 
 
@@ -161,8 +162,11 @@ def _tail(x: np.ndarray) -> Shape:
 
 def _tails_left_out(x: np.ndarray) -> Shape:
     """The same (K, n) with one structure left out in turn."""
+    whole = _tail(x)
     if _of_the_end(x, Shape.of(x)) is None:
         return Shape.of(x, left_out=True)
+    if len(x) == 1 or x.shape[1] > MANY:  # one criterion is counted by itself; of many structures one moves no tail
+        return Shape(*(np.broadcast_to(value, x.shape) for value in (whole.middle, whole.std, whole.skewness)))
     tails = [_tail(np.delete(x, i, axis=1)) for i in range(x.shape[1])]
     return Shape(*(np.concatenate([getattr(one, name) for one in tails], axis=1) for name in ("middle", "std", "skewness")))
 

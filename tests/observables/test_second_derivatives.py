@@ -13,6 +13,9 @@ from ase.optimize import BFGS
 from ase.vibrations import Vibrations
 
 from race_calc import Committee, elastic_constants, vibrations
+from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.calibration_energy import EnergyCalibration
+from race_calc.uncertainty.level_map import FLAT
 from race_calc.uncertainty.prediction import VOIGT
 
 EPSILON = np.array([0.95, 1.0, 1.05])
@@ -109,3 +112,13 @@ def test_what_cannot_be_told_is_refused():
         elastic_constants(one, slab)
     with pytest.raises(ValueError, match="forces of its members"):
         vibrations(WithoutForces(), atoms)
+
+
+@pytest.mark.parametrize("factor, widening", [(4.0, 2.0), (0.1, 1.0)])
+def test_a_calibration_of_energies_widens_and_never_narrows(factor, widening):
+    atoms, potential = bulk("Cu", "fcc", a=3.6), lennard_jones()
+    plain = elastic_constants(potential, atoms).clamped
+    potential.calibration = Calibration("", 50, EnergyCalibration(factor, 1.0, FLAT, ()), None)
+    found = elastic_constants(potential, atoms).clamped
+    np.testing.assert_allclose(found.std, widening * plain.std, rtol=1e-9)
+    assert found.calibrated == (widening > 1)

@@ -16,7 +16,7 @@ from race_calc.cli.app import app
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.state import flatten, unflatten
 from race_calc.report.model_folder import calibration_lines, training_lines
-from race_calc.train.config import STRESS_WEIGHT, STRESS_WEIGHT_OF_SQUARES, ConfigError, load_config
+from race_calc.train.config import STRESS_WEIGHT, ConfigError, load_config
 from race_calc.train.context import context_of
 from race_calc.train.finish import finish
 from race_calc.train.loop import train
@@ -149,7 +149,7 @@ def test_without_a_weight_or_without_labels_there_is_nothing_to_learn(tmp_path):
     "changes, expected",
     [
         ({"periodic": True, "model__head": "joint-stress"}, STRESS_WEIGHT),
-        ({"periodic": True}, STRESS_WEIGHT_OF_SQUARES),
+        ({"periodic": True}, STRESS_WEIGHT),
         ({"periodic": True, "training__stress_weight": 7.0}, 7.0),
         ({}, 0.0),
         ({"periodic": True, "posterior": "ivon"}, 0.0),
@@ -173,12 +173,16 @@ def test_labels_that_are_not_used_and_nothing_to_learn_from_are_told(tmp_path):
 
 def test_stresses_of_the_wrong_sign_end_a_training(tmp_path):
     config = load_config(write_run(tmp_path))
-    frames = [alloy(seed) for seed in range(10)]
+    frames = [alloy(seed) for seed in range(14)]
     for atoms in frames:
         atoms.calc.results["stress"] = -atoms.calc.results["stress"]
     write(tmp_path / "data.xyz", frames)
-    with pytest.raises(ValueError, match="the opposite sign"):
+    with pytest.raises(ValueError, match="the opposite sign.*write training.stress_weight: 10, and they are used as they are"):
         prepare(config, tmp_path)
+    given = load_config(write_run(tmp_path, training__stress_weight=3.0))
+    write(tmp_path / "data.xyz", frames)
+    with pytest.warns(UserWarning, match="the opposite sign"):
+        assert prepare(given, tmp_path).stress_weight == 3.0
 
 
 def test_copies_are_told(tmp_path):
