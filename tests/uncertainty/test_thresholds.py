@@ -132,7 +132,7 @@ def crystals_and_liquids(rng: np.random.Generator, n: int) -> np.ndarray:
 def test_of_two_kinds_of_structures_the_upper_one_tells_the_threshold(n):
     """The spread of all is that between the kinds: a normal tail of it would begin at fifty times the scores of the liquid."""
     rng, rate, found, measured = np.random.default_rng(0), 1e-2, [], []
-    for _ in range(60):
+    for _ in range(25):
         scores = np.exp(np.array([crystals_and_liquids(rng, n), crystals_and_liquids(rng, n)]))
         found.append(auto_thresholds(dict(zip("ab", scores)), rate, together="ab")["a"])
         measured.append(np.mean(np.exp(crystals_and_liquids(rng, 20_000)) > found[-1]))
