@@ -56,9 +56,9 @@ def from_stresses(atoms: Atoms, relax: bool, step: float = 1e-3) -> np.ndarray:
 def test_constants_are_those_of_stresses_with_and_without_relaxation():
     atoms = crystal()
     found = elastic_constants(Committee([EMT(), EMT()]), atoms)
-    for estimate, relax in ((found.clamped, False), (found.relaxed, True)):
-        np.testing.assert_allclose(estimate.value, from_stresses(atoms, relax), atol=3e-3 * abs(estimate.value).max())
-        assert np.all(estimate.std == 0) and estimate.members.shape == (2, 6, 6) and not estimate.calibrated
+    for one, relax in ((found.clamped, False), (found.relaxed, True)):
+        np.testing.assert_allclose(one.value, from_stresses(atoms, relax), atol=3e-3 * abs(one.value).max())
+        assert np.all(one.std == 0) and one.members.shape == (2, 6, 6) and not one.calibrated
     assert abs(found.relaxed.value - found.clamped.value).max() > 0.05 * abs(found.clamped.value).max()
     assert np.linalg.eigvalsh(found.relaxed.value)[0] > 0
 
@@ -68,9 +68,9 @@ def test_errors_are_those_of_the_members():
     atoms = bulk("Cu", "fcc", a=3.6)
     found = elastic_constants(lennard_jones(), atoms)
     spread = EPSILON.std() / EPSILON.mean()
-    for estimate in (found.clamped, found.relaxed):
-        np.testing.assert_allclose(estimate.std, spread * abs(estimate.value), rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(estimate.members[2], estimate.value * 1.05, rtol=1e-6, atol=1e-9)
+    for one in (found.clamped, found.relaxed):
+        np.testing.assert_allclose(one.std, spread * abs(one.value), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(one.members[2], one.value * 1.05, rtol=1e-6, atol=1e-9)
 
 
 def test_vibrations_are_those_of_ase(tmp_path, monkeypatch):
