@@ -20,8 +20,13 @@ from ase.io import read
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from common import arguments, report
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from race_calc import RACECalculator, UncertaintyMonitor
+from race_calc.report.figure import BLUE, VERMILION
+from race_calc.uncertainty.decisions import watched
+from race_calc.uncertainty.scores import SCORES
 
 LIQUID = Path(__file__).resolve().parents[1] / "models" / "silicon" / "liquid.xyz"
 PLATEAUS = 20  # temperatures, where it is raised
@@ -46,7 +51,7 @@ def tetrahedral(atoms: Atoms) -> float:
     return float(np.mean(found))
 
 
-given = arguments(__doc__, model=str(LIQUID.parent), start="solid", temperature=600.0, to=0.0, ps=20.0, timestep=2.0, seed=0)
+given = arguments(__doc__, model=str(LIQUID.parent), start="solid", temperature=600.0, to=0.0, ps=20.0, timestep=2.0, seed=0, figure="")
 atoms = start(given.start)
 atoms.calc = RACECalculator(given.model, "cpu")
 rng = np.random.default_rng(given.seed)
@@ -55,17 +60,15 @@ Stationary(atoms)
 step = given.timestep * units.fs
 steps, volume = round(1e3 * given.ps / given.timestep), atoms.cell.volume
 plateaus = np.linspace(given.temperature, given.to, PLATEAUS) if given.to else np.array([given.temperature])
-largest, volumes, first, heat, done = {}, [], {}, [], 0
+ratios, volumes, heat, order, done = {}, [], [], [], 0
+names = watched(atoms.calc.thresholds, atoms.calc.thresholds)
 
 
 def note(record) -> None:
     volumes.append(atoms.cell.volume / volume)
     heat.append(atoms.get_temperature())
-    for name, threshold in atoms.calc.thresholds.items():
-        ratio = record.scores.get(name, 0.0) / threshold
-        largest[name] = max(largest.get(name, 0.0), ratio)
-        if not ratio <= 1.0:
-            first.setdefault(name, (len(volumes), volumes[-1]))
+    for name in names:
+        ratios.setdefault(name, []).append(record.scores[name] / atoms.calc.thresholds[name])
 
 
 for temperature in plateaus:
@@ -73,10 +76,11 @@ for temperature in plateaus:
     monitor = UncertaintyMonitor(dynamics, flagged=None, callback=note)
     for _ in range(max(1, steps // len(plateaus) // TOLD)):
         dynamics.run(TOLD)
+        order.append(tetrahedral(atoms))
         if monitor.halt_reason is not None:
             break
     done += dynamics.nsteps
-    now = f"{atoms.get_temperature():.0f} K, V/V0 {volumes[-1]:.3f}, tetrahedral order {tetrahedral(atoms):.2f}"
+    now = f"{atoms.get_temperature():.0f} K, V/V0 {volumes[-1]:.3f}, tetrahedral order {order[-1]:.2f}"
     print(f"{len(volumes)} checks, {temperature:.0f} K: {now}", flush=True)
     if monitor.halt_reason is not None:
         break
@@ -88,10 +92,33 @@ found = {
     "V/V0, smallest to largest": f"{min(volumes):.3f} to {max(volumes):.3f}",
     "mean temperature of the second half, K": float(np.mean(heat[half:])),
     "mean V/V0 of the second half": float(np.mean(volumes[half:])),
-    "tetrahedral order at the end": tetrahedral(atoms),
+    "tetrahedral order at the end": order[-1],
 }
-for name, ratio in largest.items():
-    found[f"{name}: largest / threshold"] = float(ratio)
-    if name in first:
-        found[f"{name}: first above at"] = f"check {first[name][0]}, V/V0 {first[name][1]:.3f}"
+for name, values in ratios.items():
+    above = ~(np.array(values) <= 1.0)
+    found[f"{name}: largest / threshold"] = float(max(values))
+    found[f"{name}: above, % of checks"] = 100 * float(above.mean())
+    stretches = np.diff(np.flatnonzero(np.diff(np.concatenate([[False], above, [False]]))))[::2]
+    found[f"{name}: most checks above in a row"] = int(stretches.max(initial=0))
+    if above.any():
+        at = int(np.argmax(above))
+        found[f"{name}: first above"] = f"{at * given.timestep / 1e3:.2f} ps, V/V0 {volumes[at]:.3f}"
 report(given, found)
+if given.figure:
+    time = np.arange(len(volumes)) * given.timestep / 1e3
+    figure = Figure(figsize=(7.2, 6.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, middle, bottom = figure.subplots(3, 1, sharex=True)
+    top.plot(time, heat, color=BLUE, linewidth=0.6)
+    top.set_ylabel("temperature, K")
+    middle.plot(time, volumes, color=BLUE)
+    middle.set_ylabel("V/V0")
+    twin = middle.twinx()
+    twin.plot(np.linspace(time[0], time[-1], len(order)), order, color=VERMILION, linewidth=0.8)
+    twin.set_ylabel("tetrahedral order", color=VERMILION)
+    for name, values in ratios.items():
+        bottom.plot(time, values, linewidth=0.6, label=SCORES[name].label)
+    bottom.axhline(1.0, color="black", linewidth=0.8)
+    bottom.set(xlabel="time, ps", ylabel="score / threshold", yscale="log")
+    bottom.legend(fontsize=8, ncols=2)
+    figure.savefig(given.figure, dpi=150)
