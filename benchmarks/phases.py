@@ -172,10 +172,16 @@ if __name__ == "__main__":
         chosen = {}
         for changes in settings:
             folder = runs / f"{name.lower()}-{changes['training']['learning_rate']:g}"
-            run(f"{name} {changes['training']}", system, changes, data, folder)
-            known = validation(folder, data)
-            chosen[folder] = unified(*judged(folder, known, development), known)
+            try:
+                run(f"{name} {changes['training']}", system, changes, data, folder)
+                known = validation(folder, data)
+                chosen[folder] = unified(*judged(folder, known, development), known)
+            except ValueError as error:  # a training that diverged gives no numbers
+                print(f"{folder}: left out, {error}", flush=True)
+                continue
             print(f"{folder}: unified score {chosen[folder]:.3f}", flush=True)
+        if not chosen:
+            continue
         best = min(chosen, key=chosen.get)
         results[name] = {"settings": f"rate {best.name.split('-')[1]}", "scores": {f.name: s for f, s in chosen.items()}}
         results[name] |= row(*judged(best, liquid, others))
