@@ -35,7 +35,7 @@ FALSE_ALARM_RATE = 1e-2  # of the default monitor, and of every other criterion 
 # count. 10⁻⁴ is beyond them: where it was measured it was 20 times as much, and its thresholds let one bad frame in eight pass
 FEWEST = 20  # structures; fewer tell no tail, and the assumed one of 5 asks for energies of 10⁵ times the usual σ
 FAR, LOW = 10.0, 4.0  # standard deviations of the logs, from median distances: another kind of structure; what is low tells nothing
-NARROW = 0.5  # times the spread of all: the upper end is a peak of its own; of 20 structures of one peak 7 in 100 sets seem so, of 50 one
+NARROW = 0.6  # times the spread of all: the upper end is a peak of its own; of 20 structures of one peak 14 in 100 sets seem so, of 50 five
 ENDS = {0.5: 1.0, 0.75: 0.773}
 MANY = 500  # structures
 MOST = 2.0  # times the normal score of the rate: one criterion of one structure raises the thresholds of the others no further
