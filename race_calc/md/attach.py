@@ -9,7 +9,7 @@ from typing import Any
 
 from ase import Atoms
 
-from race_calc.md.barostat import has_barostat
+from race_calc.md.barostat import Limit, has_barostat, limit_in, renewed
 from race_calc.md.dynamics import check_dynamics, complete_trajectory, ending
 from race_calc.md.frames import check_appendable, save_flagged, tagged
 from race_calc.md.images import Frame, Images, calculators_of, criteria_of, frame_of, model_hash, monitored_images, same_frame
@@ -98,9 +98,10 @@ class UncertaintyMonitor:
         self._halting = False
         self._frame: Frame | None = None  # of the last check
         self._asked = criteria
+        self._limit: Limit | None = None  # of the pressure, with a barostat
         images = monitored_images(dynamics)
         self._calculators: list[Any] = []
-        self._criteria, self.state = criteria_of(images, criteria, has_barostat(dynamics)), MonitorState()
+        self._criteria, self.state = self._made(images), MonitorState()
         self._watch(calculators_of(images))
         dynamics.insert_observer(self._check, 0, interval)
         self._end = ending(dynamics)
@@ -114,8 +115,12 @@ class UncertaintyMonitor:
 
     @criteria.setter
     def criteria(self, criteria: Sequence[Criterion] | None) -> None:
-        self._change(criteria_of(monitored_images(self.dynamics), criteria, has_barostat(self.dynamics)), "set")
-        self._asked = criteria
+        before, self._asked = self._asked, criteria
+        try:
+            self._change(self._made(monitored_images(self.dynamics)), "set")
+        except (TypeError, ValueError):
+            self._asked = before
+            raise
 
     def accept(self, checks: int | None = None) -> None:
         """Go on after a halt: this region is fine.
@@ -168,6 +173,13 @@ class UncertaintyMonitor:
         for calculator in calculators:
             listen(calculator, self)
 
+    def _made(self, images: Images) -> tuple[Criterion, ...]:
+        """The criteria that were asked for, or the default, with numbers."""
+        barostat = self._asked is None and has_barostat(self.dynamics)
+        criteria = criteria_of(images, self._asked, barostat)
+        self._limit = limit_in(criteria, images[0][1]) if barostat else None
+        return criteria
+
     def _change(self, criteria: tuple[Criterion, ...], why: str) -> None:
         self._criteria, self.state, self._seen = criteria, MonitorState(), {}
         self._note("criteria", why=why, model=model_hash(self._calculators), criteria=[asdict(c) for c in criteria])
@@ -184,10 +196,12 @@ class UncertaintyMonitor:
             return
         now = calculators_of(images)
         if len(now) != len(self._calculators) or any(a is not b for a, b in zip(now, self._calculators)):
-            criteria = criteria_of(images, self._asked, has_barostat(self.dynamics))  # where it is refused, the next run refuses it again
+            criteria = self._made(images)  # where it is refused, the next run refuses it again
             self._watch(now)
             self._change(criteria, "another calculator")
         seen = Sight(self.dynamics, dict(images), self._predictions(images))
+        if self._limit is not None:
+            self._limit, self._criteria = renewed(self._limit, self._criteria, images[0][1])
         record, self.state = judge(seen, self._criteria, self.state, self._silent > 0)
         self._frame, self._silent = frame, max(self._silent - 1, 0)  # judged now, not before: an error above leaves it to be judged
         above = {v.criterion: v.value for v in record.decision.violations}

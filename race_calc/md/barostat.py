@@ -5,6 +5,8 @@ An error δP of the pressure moves a volume by δV/V = −δP/B. B is the bulk m
 """
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from race_calc.uncertainty.predictor import calibration_of, raw_predictions
 KNOWN = 0.03  # σ of the pressure over B at which a run ends; 0.002 to 0.005 for models/silicon (docs/monitor.md)
 AFTER = 10  # checks in a row
 STEP = 0.01  # of the volume
+MOVED = 0.05  # of the volume: B is computed again
 
 
 def has_barostat(dynamics: Any) -> bool:
@@ -27,7 +30,7 @@ def has_barostat(dynamics: Any) -> bool:
 
 
 def pressure_criterion(atoms: Atoms, available: tuple[str, ...]) -> tuple[Criterion, ...]:
-    """A halt where the epistemic σ of the pressure is above KNOWN of B at the start, which is that of no volume where B is not positive;
+    """A halt where the epistemic σ of the pressure is above KNOWN of B, which is that of no volume where B is not positive;
     none where the potential tells no such σ. Noise of single cells, the aleatoric part, averages out in a run.
 
     Warns where that σ is not calibrated.
@@ -41,8 +44,34 @@ def pressure_criterion(atoms: Atoms, available: tuple[str, ...]) -> tuple[Criter
             '(race-calc calibrate), or watch the volume (Criterion("volume_per_atom", threshold=<Å³>, action="halt"))',
             stacklevel=4,
         )
-    limit = KNOWN * max(bulk_modulus(atoms), 0.0)
-    return (Criterion(PRESSURE, limit, "halt", AFTER),) if np.isfinite(limit) else ()
+    return (Criterion(PRESSURE, _limit(atoms), "halt", AFTER),)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A criterion of `pressure_criterion`, and the volume in Å³ at which its B was computed."""
+
+    criterion: Criterion
+    volume: float
+
+
+def limit_in(criteria: Sequence[Criterion], atoms: Atoms) -> Limit | None:
+    """The one among criteria that were just made for this structure."""
+    own = [c for c in criteria if c.name == PRESSURE and c.action == "halt" and c.consecutive == AFTER]
+    return Limit(own[0], float(atoms.cell.volume)) if own else None
+
+
+def renewed(limit: Limit, criteria: tuple[Criterion, ...], atoms: Atoms) -> tuple[Limit, tuple[Criterion, ...]]:
+    """Both with the B of now where the volume has changed by more than MOVED; criteria that were accepted or set since stay."""
+    if limit.criterion not in criteria or abs(atoms.cell.volume / limit.volume - 1) <= MOVED:
+        return limit, criteria
+    new = Limit(replace(limit.criterion, threshold=_limit(atoms)), float(atoms.cell.volume))
+    return new, tuple(new.criterion if c is limit.criterion else c for c in criteria)
+
+
+def _limit(atoms: Atoms) -> float:
+    found = KNOWN * max(bulk_modulus(atoms), 0.0)
+    return found if np.isfinite(found) else 0.0
 
 
 def bulk_modulus(atoms: Atoms) -> float:

@@ -136,3 +136,23 @@ def test_a_model_trained_without_stress_says_so_when_it_is_asked(tiny_model, tmp
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         atoms.get_stress()
+
+
+def test_the_modulus_follows_the_volume():
+    """A cell that grows is judged by the modulus that it has now; a limit that was accepted stays."""
+    atoms = copper(1e-4)
+    atoms.calc._thresholds = {"forces_uncertainty_rms_epistemic": 1e3, "forces_uncertainty_max_epistemic": 1e3}
+    dynamics = NPTBerendsen(atoms, STEP, temperature_K=300, pressure_au=0.0, compressibility_au=1.0)
+    monitor = UncertaintyMonitor(dynamics, flagged=None)
+    first = monitor.criteria[-1].threshold
+    atoms.set_cell(atoms.cell.array * 1.01, scale_atoms=True)
+    dynamics.run(1)
+    assert monitor.criteria[-1].threshold == first
+    atoms.set_cell(atoms.cell.array * 1.03, scale_atoms=True)
+    dynamics.run(1)
+    second = monitor.criteria[-1].threshold
+    assert second < 0.9 * first and [c.name for c in monitor.criteria].count(PRESSURE) == 1
+    monitor.criteria = [Criterion(PRESSURE, first, "halt", AFTER)]
+    atoms.set_cell(atoms.cell.array * 1.05, scale_atoms=True)
+    dynamics.run(1)
+    assert [c.threshold for c in monitor.criteria] == [first]
