@@ -39,9 +39,10 @@ pickle.load, pickle.loads = watched("pickle.load"), watched("pickle.loads")
 
 from ase import Atoms
 from race_calc import RACECalculator
-atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.8]], cell=[9, 9, 9], pbc=True)
 for model in sys.argv[1:]:
-    atoms.calc = RACECalculator(model, device="cpu")
+    calculator = RACECalculator(model, device="cpu")
+    atoms = Atoms(calculator.elements[0] + "2", positions=[[0, 0, 0], [0, 0, 2.2]], cell=[9, 9, 9], pbc=True)
+    atoms.calc = calculator
     atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
 print(found)
 """
