@@ -15,7 +15,7 @@ from ase import Atoms
 from race_calc.uncertainty.decisions import PRESSURE, Criterion
 from race_calc.uncertainty.predictor import calibration_of, raw_predictions
 
-KNOWN = 0.03  # σ of the pressure over B at which a run ends; 0.002 to 0.005 for models/silicon (docs/monitor.md)
+KNOWN = 0.03  # σ of the pressure over B at which a run ends; what it did: docs/crystals.md
 AFTER = 10  # checks in a row
 STEP = 0.01  # of the volume
 MOVED = 0.05  # of the volume: B is computed again

@@ -36,8 +36,8 @@ FALSE_ALARM_RATE = 1e-2  # of the default monitor, and of every other criterion 
 FEWEST = 20  # structures; fewer tell no tail, and the assumed one of 5 asks for energies of 10⁵ times the usual σ
 FAR, LOW = 10.0, 4.0  # standard deviations of the logs, from median distances: another kind of structure; what is low tells nothing
 NARROW = 0.6  # times the spread of all: the upper end is a peak of its own; of 20 structures of one peak 14 in 100 sets seem so, of 50 five
-ENDS = {0.5: 1.0, 0.75: 0.773}
-MANY = 500  # structures
+ENDS = {0.5: 1.0, 0.75: 0.773}  # quantile → see `_of_the_end`
+MANY = 500  # structures, of which one more or less moves no upper end
 MOST = 2.0  # times the normal score of the rate: one criterion of one structure raises the thresholds of the others no further
 
 
@@ -162,10 +162,10 @@ def _tail(x: np.ndarray) -> Shape:
 
 def _tails_left_out(x: np.ndarray) -> Shape:
     """The same (K, n) with one structure left out in turn."""
-    whole = _tail(x)
-    if _of_the_end(x, Shape.of(x)) is None:
+    whole = _of_the_end(x, Shape.of(x))
+    if whole is None:
         return Shape.of(x, left_out=True)
-    if len(x) == 1 or x.shape[1] > MANY:  # one criterion is counted by itself; of many structures one moves no tail
+    if len(x) == 1 or x.shape[1] > MANY:  # one criterion is counted by itself
         return Shape(*(np.broadcast_to(value, x.shape) for value in (whole.middle, whole.std, whole.skewness)))
     tails = [_tail(np.delete(x, i, axis=1)) for i in range(x.shape[1])]
     return Shape(*(np.concatenate([getattr(one, name) for one in tails], axis=1) for name in ("middle", "std", "skewness")))
