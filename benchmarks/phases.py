@@ -19,7 +19,7 @@ import torch
 import yaml
 from ase import units
 from common import arguments
-from runs import CPU
+from runs import CPU, merged, trained
 
 from race_calc.data.dataset import Dataset
 from race_calc.data.sources import read_sources
@@ -30,11 +30,8 @@ from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
 from race_calc.train.config import TrainConfig, parse_config
-from race_calc.train.files import STATE_FILE
-from race_calc.train.finish import Request, finish, fit_posterior
+from race_calc.train.finish import Request, fit_posterior
 from race_calc.train.labels import read_labelled
-from race_calc.train.loop import train
-from race_calc.train.prepare import prepare
 from race_calc.uncertainty.detection import auroc
 
 CONFIG = Path(__file__).parent / "configs" / "phases.yaml"
@@ -82,20 +79,15 @@ def configuration(system: System, changes: dict) -> TrainConfig:
     """`epochs` of the changes: times those of the system."""
     content = yaml.safe_load(CONFIG.read_text())
     content["data"] |= {"train": system.train, "validation": system.validation}
-    for key, value in changes.items():
-        content[key] = content[key] | value if isinstance(value, dict) else value
+    content = merged(content, changes)
     content["training"]["epochs"] = system.epochs * changes["training"].get("epochs", 1)
     return parse_config(content)
 
 
 def run(name: str, system: System, changes: dict, data: Path, folder: Path) -> None:
     """Train, unless it is finished."""
-    if (folder / "weights.safetensors").exists():
-        return
-    config = configuration(system, changes)
-    prepared = prepare(config, data)
-    tell = lambda r: print(name, r["epoch"], r["validation_score"], flush=True) if r["kind"] == "epoch" else None  # noqa: E731
-    finish(config, prepared, train(config, prepared, folder, CPU, (folder / STATE_FILE).exists(), tell), folder, CPU)
+    if not (folder / "weights.safetensors").exists():
+        trained(name, configuration(system, changes), data, folder)
 
 
 def validation(folder: Path, data: Path) -> Dataset:
@@ -128,9 +120,8 @@ def unified(liquid: Assessment, solid: Assessment, labels: Dataset) -> float:
 def row(liquid: Assessment, solid: Assessment) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, one in (("liquid", liquid), ("solid", solid)):
-        f, s = one.evaluation.forces, one.evaluation.stress
-        atoms = np.bincount(one.raw.frame)
-        found |= {f"RMSE E {name}": 1e3 * float(np.sqrt(np.mean((one.raw.energy / atoms) ** 2))), f"RMSE F {name}": 1e3 * f.rmse}
+        e, f, s = one.evaluation.energy_per_atom, one.evaluation.forces, one.evaluation.stress
+        found |= {f"RMSE E {name}": 1e3 * e.rmse, f"RMSE F {name}": 1e3 * f.rmse}
         found |= {f"RMSE S {name}": None if s is None else s.rmse / units.GPa}
         for kind, quantity in (("E", "energy"), ("F", "forces"), ("S", "stress")):
             level = one.before_quality.get(quantity)

@@ -16,7 +16,7 @@ from common import MODEL, arguments
 
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.train.config import parse_config
+from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.files import STATE_FILE
 from race_calc.train.finish import Request, finish, fit_posterior
 from race_calc.train.loop import train
@@ -53,11 +53,14 @@ CPU = torch.device("cpu")
 
 def configuration(case: str, base: Path, **training):
     """The configuration of a case, with other settings of the training if any are given."""
-    content = yaml.safe_load(base.read_text())
-    for key, value in CASES[case].items():
-        content[key] = content[key] | value if isinstance(value, dict) else value
+    content = merged(yaml.safe_load(base.read_text()), CASES[case])
     content["training"] |= training
     return parse_config(content)
+
+
+def merged(content: dict, changes: dict) -> dict:
+    """A configuration with changes of its sections."""
+    return content | {key: content[key] | value if isinstance(value, dict) else value for key, value in changes.items()}
 
 
 def make(case: str, base: Path, data: Path, folder: Path) -> None:
@@ -87,17 +90,14 @@ def _make(case: str, base: Path, data: Path, folder: Path) -> None:
         of, method, mean = POST_HOC[case]
         fit_posterior(load_checkpoint(folder.parent / of), Request(method, mean=mean), data, folder, CPU)
         return
-    config = configuration(case, base)
+    trained(case, configuration(case, base), data, folder)
+
+
+def trained(name: str, config: TrainConfig, data: Path, folder: Path) -> None:
+    """Train to a finished model, from where an earlier call was interrupted; tells the score of each epoch."""
     prepared = prepare(config, data)
-    trained = train(
-        config,
-        prepared,
-        folder,
-        CPU,
-        resume=(folder / STATE_FILE).exists(),
-        report=lambda r: print(case, r["epoch"], r["validation_score"], flush=True) if r["kind"] == "epoch" else None,
-    )
-    finish(config, prepared, trained, folder, CPU)
+    tell = lambda r: print(name, r["epoch"], r["validation_score"], flush=True) if r["kind"] == "epoch" else None  # noqa: E731
+    finish(config, prepared, train(config, prepared, folder, CPU, (folder / STATE_FILE).exists(), tell), folder, CPU)
 
 
 if __name__ == "__main__":

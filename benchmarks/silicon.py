@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -33,8 +32,6 @@ from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.evaluate.predict import predict_dataset, residuals_of
 from race_calc.evaluate.reliability import calibrated_levels, inside
 from race_calc.interfaces.calculator import StackPredictor
-from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
 from race_calc.train.config import parse_config
 from race_calc.train.labels import read_labelled
 from race_calc.uncertainty.calibration import fit_calibration
@@ -78,22 +75,20 @@ def vacancy(atoms: Atoms) -> Atoms:
     return atoms
 
 
-def errors(model: Path, data: Path) -> dict[str, float]:
-    predictor = StackPredictor(load_stack(load_checkpoint(model), torch.float64, torch.device("cpu")))
+def errors(calculator: RACECalculator, data: Path) -> dict[str, float]:
+    predictor = StackPredictor(calculator.posterior)
     found: dict[str, float] = {}
     for name, files in {"test": list(TEST.values()), **{key: [value] for key, value in TEST.items()}}.items():
         dataset = read_sources(data, files)
         one = evaluate_dataset(predictor, dataset)
-        raw = residuals_of(predict_dataset(predictor, dataset), dataset)
-        per_atom = np.abs(raw.energy) / np.bincount(raw.frame)
-        found[f"{name} ({len(dataset)}): energy MAE, meV/atom"] = 1e3 * float(per_atom.mean())
+        found[f"{name} ({len(dataset)}): energy MAE, meV/atom"] = 1e3 * one.energy_per_atom.mae
         found[f"{name}: force RMSE, eV/Å"] = one.forces.rmse
         found[f"{name}: stress RMSE, GPa"] = one.stress.rmse / units.GPa
     return found
 
 
-def intervals(model: Path, data: Path) -> dict[str, float]:
-    predictor = StackPredictor(load_stack(load_checkpoint(model), torch.float64, torch.device("cpu")))
+def intervals(calculator: RACECalculator, data: Path) -> dict[str, float]:
+    predictor = StackPredictor(calculator.posterior)
     whole = read_sources(data, [source.split("@")[0] for source in TEST.values()])
     raw = residuals_of(predict_dataset(predictor, whole), whole)
     order, inner = np.random.default_rng(0).permutation(len(whole)), {level: [] for level in LEVELS}
@@ -106,10 +101,9 @@ def intervals(model: Path, data: Path) -> dict[str, float]:
     found = {
         f"stress inside {100 * level:.0f} %, {len(whole)} frames": 100 * float(np.concatenate(inner[level]).mean()) for level in LEVELS
     }
-    calibration = load_checkpoint(model).calibration
-    if calibration is not None:
+    if calculator.calibration is not None:
         new = read_sources(data, list(TEST.values()))
-        levels = calibrated_levels(residuals_of(predict_dataset(predictor, new), new), calibration)["stress"]
+        levels = calibrated_levels(residuals_of(predict_dataset(predictor, new), new), calculator.calibration)["stress"]
         for level in LEVELS:
             found[f"stress inside {100 * level:.0f} %, {len(new)} test frames, as shipped"] = 100 * float(
                 inside(levels, level, "stress").mean()
@@ -117,8 +111,8 @@ def intervals(model: Path, data: Path) -> dict[str, float]:
     return found
 
 
-def held_back(model: Path, data: Path, out: Path) -> dict[str, int]:
-    config = parse_config(load_checkpoint(model).training["config"])
+def held_back(calculator: RACECalculator, data: Path, out: Path) -> dict[str, int]:
+    config = parse_config(calculator.checkpoint.training["config"])
     found = read_labelled(config.data, data, config.training.seed, []).validation
     frames = []
     for atoms, energy, forces, stress in zip(found.structures, found.energy, found.forces, found.stress):
@@ -224,11 +218,11 @@ if __name__ == "__main__":
     given = arguments(__doc__, data=".", model=str(MODEL), out="held_back.xyz", only="errors,intervals,crystal,compression,phases")
     data, calculator = Path(given.data), RACECalculator(given.model, "cpu", members=True)
     sections = {
-        "errors": lambda: errors(Path(given.model), data),
-        "intervals": lambda: intervals(Path(given.model), data),
+        "errors": lambda: errors(calculator, data),
+        "intervals": lambda: intervals(calculator, data),
         "crystal": lambda: crystal_of(calculator, data),
         "compression": lambda: compression(calculator),
         "phases": lambda: phases(calculator),
-        "held-back": lambda: held_back(Path(given.model), data, Path(given.out)),
+        "held-back": lambda: held_back(calculator, data, Path(given.out)),
     }
     report(given, {key: value for name in given.only.split(",") for key, value in sections[name]().items()})

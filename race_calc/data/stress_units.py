@@ -80,7 +80,7 @@ def _chosen(examples: Sequence[Example]) -> list[Example]:
     """Some that have a stress and no symmetry, from all over the data, none twice."""
     distinct: dict[tuple[int, float], Example] = {}
     for one in examples:
-        if np.isfinite(one.virial).all() and one.graph.volume[0] > 0 and one.graph.edge_index.size:
+        if one.has_stress and one.graph.edge_index.size:
             axes = np.sqrt(np.mean(one.forces**2, axis=0))
             if axes.max() > MOVED and axes.min() > ALL_WAYS * axes.max():
                 distinct.setdefault((one.graph.n_atoms, round(one.energy, 4)), one)

@@ -21,6 +21,11 @@ class Example:
     virial: np.ndarray  # (3, 3) eV, NaN where there is no stress
     extra: dict[str, np.ndarray] = field(default_factory=dict)  # name of a label → (N, k) of atoms or (1, k) of the structure
 
+    @property
+    def has_stress(self) -> bool:
+        """A label, and a cell with a volume."""
+        return bool(np.isfinite(self.virial).all() and self.graph.volume[0] > 0)
+
 
 def examples_of(dataset: Dataset, references: References, cutoff: float, labels: Sequence[str] = ()) -> tuple[Example, ...]:
     """`labels`: keys of what is learned besides energies, forces and stress. Raises ValueError where one is missing."""

@@ -82,6 +82,7 @@ def bulk_modulus(atoms: Atoms) -> float:
         scaled.set_constraint()
         scaled.set_cell(atoms.cell.array * (1 + sign * STEP / 2) ** (1 / 3), scale_atoms=True)
         both.append(scaled)
-    larger, smaller = (float(p.stress[0, :3].mean()) for one in both for p in raw_predictions(atoms.calc, [one]) if p.stress is not None)
+    told = [p.stress for p in raw_predictions(atoms.calc, both) if p.stress is not None]
+    larger, smaller = np.concatenate(told)[:, :3].mean(axis=1)
     motion = 2.0 * atoms.get_kinetic_energy() / (3.0 * atoms.cell.volume)
     return float((larger - smaller) / STEP + motion)

@@ -68,8 +68,8 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         warnings.warn(doubt, stacklevel=2)
     if added is not None:
         train, validation = (without_baseline(part, added, cutoff, progress) for part in (train, validation))
-    names = label_names(config.data)
-    references = fit_references(train, isolated_energies(folder, config.data.isolated_atoms, train.elements, added, cutoff, names))
+    isolated = isolated_energies(folder, config.data.isolated_atoms, train.elements, added, cutoff, label_names(config.data))
+    references = fit_references(train, isolated)
     examples = examples_of(train, references, cutoff, labels)
     cheap = read_low_level(config.data, folder, train, labels, added, cutoff, progress)
     low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
@@ -84,11 +84,7 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     config = with_stress_weight(config, stress_weight(config, examples, low))
     offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2, virial_variance(examples))
     kept = record(name, added, train.structures)
-    # the last digits of an SCF are not the same everywhere: its program and the data stand for what it gives
-    fixed: Any = references.to_dict()
-    if isinstance(added, Calculated):
-        file = config.data.isolated_atoms
-        fixed = [kept.get("code"), read_isolated_atoms(folder / file, names) if file else None]
+    fixed = references.to_dict() if not isinstance(added, Calculated) else _beside_an_scf(kept, config.data, folder)
     beside = ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
     parts = {"train": train, "validation": validation} | ({} if cheap is None else {"low_level": cheap.data})
     hashes = {name: " ".join(geometry_hashes(part)) for name, part in parts.items()}
@@ -117,6 +113,12 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
 def with_stress_weight(config: TrainConfig, weight: float) -> TrainConfig:
     """The configuration with a number for `training.stress_weight`."""
     return config.model_copy(update={"training": config.training.model_copy(update={"stress_weight": weight})})
+
+
+def _beside_an_scf(kept: dict[str, Any], data: DataConfig, folder: Path) -> list[Any]:
+    """What stands for the references in a fingerprint: an SCF has other last digits elsewhere, its program and the data are the same."""
+    file = data.isolated_atoms
+    return [kept.get("code"), read_isolated_atoms(folder / file, label_names(data)) if file else None]
 
 
 def _fingerprint(config: TrainConfig, fixed: Any, hashes: str, examples: tuple[Example, ...]) -> str:

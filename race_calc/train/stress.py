@@ -22,18 +22,18 @@ def stress_weight(config: TrainConfig, examples: Sequence[Example], low: Sequenc
     training, weight, posterior = config.training, config.training.stress_weight, by_name(config.posterior)
     outputs = outputs_of_head(config.model.head, config.model.force_covariance)
     predicted = any(output.name == STRESSES.spread for output in outputs)
-    labels = any(has_stress(example) for example in examples)
+    labels = any(example.has_stress for example in examples)
+    anywhere = labels or any(example.has_stress for example in low)
     if predicted and not labels:
         raise ValueError(
             f"model.head {config.model.head} learns from stresses, and no structure of the training has one with a periodic cell: "
             "take head joint, or say under which name they stand (data.keys)"
         )
     if weight is None:
-        used = posterior.learns_stress and (labels or any(has_stress(example) for example in low))
-        weight = STRESS_WEIGHT if used else 0.0
+        weight = STRESS_WEIGHT if anywhere and posterior.learns_stress else 0.0
         if not weight and not training.energy_weight and not training.force_weight:
             raise ValueError("energy_weight and force_weight are 0, and there are no stresses to learn from: give one of them a value > 0")
-    elif weight and not labels and not any(has_stress(example) for example in low):
+    elif weight and not anywhere:
         warnings.warn(
             "training.stress_weight is set, and no structure of the training has a stress with a periodic cell: nothing is learned "
             "from it; are stresses stored under another name (data.keys)?",
@@ -55,10 +55,5 @@ def stress_weight(config: TrainConfig, examples: Sequence[Example], low: Sequenc
 
 def virial_variance(examples: Sequence[Example]) -> float:
     """Mean square of the six components of the virials that are learned from, by atom, in eV²; 1 where there are none."""
-    learned = [example for example in examples if has_stress(example)]
+    learned = [example for example in examples if example.has_stress]
     return float(np.mean([np.sum(one.virial**2) / 6 / one.graph.n_atoms for one in learned])) if learned else 1.0
-
-
-def has_stress(example: Example) -> bool:
-    """A label, and a cell with a volume."""
-    return bool(np.isfinite(example.virial).all() and example.graph.volume[0] > 0)
