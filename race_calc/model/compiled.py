@@ -19,7 +19,7 @@ from race_calc.model.parameters import Parameters
 from race_calc.model.race import Energies, Race, energies_of, evaluate, geometry, outputs_of
 
 Evaluate = Callable[[Parameters, Layout], Outputs]
-OLDEST_TORCH = (2, 13)  # tried; tracing the model fails inside torch 2.4, 2.6 and 2.9, those between 2.9 and 2.13 are not tried
+OLDEST_TORCH = (2, 13)  # tried; tracing the model fails inside torch 2.4, 2.6, 2.9 and 2.11
 MOST_VERSIONS = 64  # of all models in a process; beyond, structures of a new pattern are evaluated without compiling
 
 
