@@ -49,6 +49,7 @@ def test_every_format_has_a_folder():
         "version-5-ensemble",
         "version-6-external",
         "version-7-ensemble",
+        "version-8-states",
         "shipped/3bpa-de",
         "shipped/3bpa-llpr",
     ),
@@ -56,7 +57,8 @@ def test_every_format_has_a_folder():
 def test_gives_every_result_that_it_gave(name):
     expected = json.loads((FOLDERS / name / "expected.json").read_text())
     atoms = Atoms(expected["numbers"], positions=expected["positions"])
-    atoms.calc = RACECalculator(FOLDERS / name, device="cpu", baseline=morse() if name == "version-6-external" else None)
+    options = {"baseline": morse()} if name == "version-6-external" else {"state": expected.get("state", 0)}
+    atoms.calc = RACECalculator(FOLDERS / name, device="cpu", **options)
     atoms.get_potential_energy()
     results = atoms.calc.results
     assert atoms.calc.checkpoint.center is None  # the means are those of the members, as they were

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from race_calc.cli.app import command
-from race_calc.cli.factory import BASELINE, HELP, baseline_from, calculator_from, model_and_data
+from race_calc.cli.factory import BASELINE, HELP, STATE, baseline_from, calculator_from, model_and_data, state_from
 
 
 @command("calibrate")
@@ -19,6 +19,7 @@ def calibrate(
     calculator: Annotated[str | None, typer.Option(help=HELP)] = None,
     baseline: Annotated[str | None, typer.Option(help=BASELINE)] = None,
     out: Annotated[Path | None, typer.Option(help="with --calculator: the file to write, such as calibration.json")] = None,
+    state: Annotated[str | None, typer.Option(help=STATE)] = None,
 ) -> None:
     """Give the uncertainties an honest scale, and the monitor thresholds with a stated rate of false alarms.
 
@@ -28,23 +29,23 @@ def calibrate(
     from rich.progress import Progress
     from rich.text import Text
 
-    from race_calc.data.dataset import read_dataset
+    from race_calc.data.dataset import LABELS, read_dataset
     from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts, threshold_doubts
     from race_calc.evaluate.predict import residuals_of
     from race_calc.report.calibration import alarms_line, choice_lines, floor_line, small_set_warnings, summary_table
     from race_calc.report.tables import wide_console
 
-    folder, data = model_and_data(model, data, calculator, {"--device": device, "--baseline": baseline})
+    folder, data = model_and_data(model, data, calculator, {"--device": device, "--baseline": baseline, "--state": state})
     if folder is None:
         path = _file_for(out)
         predictor, known = calculator_from(calculator or ""), None
     else:
         if out is not None:
             raise ValueError("--out goes with --calculator: the calibration of a model is kept in its folder")
-        predictor, known, path = _of_folder(folder, device or "cpu", baseline)
+        predictor, known, path = _of_folder(folder, device or "cpu", baseline, state)
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{path.parent} cannot be written to: copy the model folder and calibrate the copy")
-    dataset = read_dataset(data, frames)
+    dataset = read_dataset(data, frames, getattr(predictor, "label_names", LABELS))
     console = wide_console()
     for warning in check_held_back(known, dataset) + small_set_warnings(len(dataset)):
         console.print(Text(f"Warning: {warning}.", style="yellow"))
@@ -54,7 +55,7 @@ def calibrate(
     residuals = residuals_of(raw, dataset)
     for warning in doubts(found, residuals) + threshold_doubts(raw.calibrated(found)):
         console.print(Text(f"Warning: {warning}.", style="yellow"))
-    _save(folder, path, found, getattr(predictor, "model_hash", None))
+    _save(folder, path, found, predictor)
     console.print(summary_table(found, residuals))
     console.print(Text(floor_line(len(dataset))))
     for line in [*choice_lines(found), alarms_line(found)]:
@@ -79,20 +80,21 @@ def _file_for(out: Path | None) -> Path:
     return out
 
 
-def _save(folder: Path | None, path: Path, found, model_hash: str | None) -> None:
+def _save(folder: Path | None, path: Path, found, predictor) -> None:
     from race_calc.posterior.checkpoint import save_calibration
     from race_calc.uncertainty.storage import write_calibration
 
     if folder is None:
-        write_calibration(path, found, model_hash)
+        write_calibration(path, found, getattr(predictor, "model_hash", None))
     else:
-        save_calibration(folder, found)
+        save_calibration(folder, found, predictor.checkpoint.state)
 
 
-def _of_folder(folder: Path, device: str, baseline: str | None):
+def _of_folder(folder: Path, device: str, baseline: str | None, state: str | None):
     """The predictor without a calibration, the structures that its training used, and the file of its calibration."""
     from race_calc.interfaces.calculator import RACECalculator
-    from race_calc.posterior.checkpoint import CALIBRATION
+    from race_calc.posterior.checkpoint import CALIBRATIONS
 
-    predictor = RACECalculator(folder, device, calibrated=False, baseline=baseline_from(baseline))  # whatever is there is replaced
-    return predictor, predictor.checkpoint.data.get("structures"), folder / CALIBRATION
+    options = {"baseline": baseline_from(baseline), "state": state_from(state)}
+    predictor = RACECalculator(folder, device, calibrated=False, **options)  # whatever is there is replaced
+    return predictor, predictor.checkpoint.data.get("structures"), folder / CALIBRATIONS[predictor.checkpoint.state]

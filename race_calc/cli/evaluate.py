@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from race_calc.cli.app import command
-from race_calc.cli.factory import BASELINE, HELP, baseline_from, calculator_from, model_and_data
+from race_calc.cli.factory import BASELINE, HELP, STATE, baseline_from, calculator_from, model_and_data, state_from
 
 if TYPE_CHECKING:
     from race_calc.data.dataset import Dataset
@@ -29,28 +29,30 @@ def evaluate(
     dtype: Annotated[str | None, typer.Option(help="float64 (the default) or float32")] = None,
     calculator: Annotated[str | None, typer.Option(help=HELP)] = None,
     baseline: Annotated[str | None, typer.Option(help=BASELINE)] = None,
+    state: Annotated[str | None, typer.Option(help=STATE)] = None,
 ) -> None:
     """Measure a model on labelled data: errors, how far its uncertainties can be trusted, and how well they warn.
 
     Where the model is calibrated, uncertainties are shown before and after. Structures that it was trained or calibrated with are
     counted, and results are also given without them.
     """
-    from race_calc.data.dataset import read_dataset
+    from race_calc.data.dataset import LABELS, read_dataset
     from race_calc.report.evaluation_doubts import doubted_name, judged_name
     from race_calc.report.evaluation_json import write_json
     from race_calc.uncertainty.predictor import calibration_of
 
-    folder, data = model_and_data(model, data, calculator, {"--device": device, "--dtype": dtype, "--baseline": baseline})
+    folder, data = model_and_data(model, data, calculator, {"--device": device, "--dtype": dtype, "--baseline": baseline, "--state": state})
     device, dtype = device or "cpu", dtype or "float64"
     for place in (figures, None if json is None else json.parent):
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     if len({data, *ood}) < 1 + len(ood):
         raise ValueError("a data file is given twice: compare different ones")
-    predictor = calculator_from(calculator or "") if folder is None else _of_folder(folder, device, dtype, baseline)
+    predictor = calculator_from(calculator or "") if folder is None else _of_folder(folder, device, dtype, baseline, state)
     if figures is not None and folder is not None and not any("uncertainty" in name for name in predictor.implemented_properties):
         raise ValueError("this model gives no uncertainty: there is nothing to draw, leave out --figures")
-    sets = {name: read_dataset(name, frames if name == data else ":") for name in (data, *ood)}
+    names = getattr(predictor, "label_names", LABELS)
+    sets = {name: read_dataset(name, frames if name == data else ":", names) for name in (data, *ood)}
     if select is not None:
         sets = {name: select_frames(dataset, select, name) for name, dataset in sets.items()}
     found = assessed(predictor, sets)
@@ -71,10 +73,10 @@ def evaluate(
             print(f"Figure: {path}")
 
 
-def _of_folder(folder: Path, device: str, dtype: str, baseline: str | None):
+def _of_folder(folder: Path, device: str, dtype: str, baseline: str | None, state: str | None):
     from race_calc.interfaces.calculator import RACECalculator
 
-    return RACECalculator(folder, device, dtype, baseline=baseline_from(baseline))
+    return RACECalculator(folder, device, dtype, baseline=baseline_from(baseline), state=state_from(state))
 
 
 def assessed(predictor: "Predictor", sets: "dict[str, Dataset]") -> "dict[str, Assessment]":

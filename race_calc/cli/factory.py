@@ -7,12 +7,18 @@ from typing import Any
 from race_calc.label.methods import made_by
 
 HELP = 'in place of MODEL: "module:function" that makes a calculator with uncertainties (Committee, from_results); this runs your code'
+STATE = "electronic state, by name or number, of a model of several (the first)"
 BASELINE = '"module:function" that makes the ASE calculator of a model with baseline external; this runs your code'
 
 
 def baseline_from(spec: str | None) -> Any:
     """The calculator that the function makes; None without one. Raises what `race_calc.label.methods.made_by` raises."""
     return None if spec is None else made_by(spec, "--baseline")
+
+
+def state_from(given: str | None) -> int | str:
+    """The state as RACECalculator takes it."""
+    return 0 if given is None else int(given) if given.isdigit() else given
 
 
 def calculator_from(spec: str):

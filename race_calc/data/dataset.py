@@ -85,13 +85,15 @@ class Dataset:
 def read_dataset(path: str | Path, index: str | int | slice = ":", names: LabelNames = LABELS) -> Dataset:
     """Read structures with energies and forces (stress where present).
 
-    ``path``: any file ASE reads, or an npz file of one of two layouts:
+    ``path``: any file ASE reads, or an npz file of one of these layouts:
 
     - keys Z, R_train, E_train, F_train, R_test, ... in eV and Å; the part must be chosen with ``file.npz#train`` or ``#test``;
-    - the published rMD17 (Christensen & von Lilienfeld 2020): nuclear_charges, coords, energies, forces in kcal/mol, converted to eV.
+    - the published rMD17 (Christensen & von Lilienfeld 2020): nuclear_charges, coords, energies, forces in kcal/mol, converted to eV;
+    - electronic states: Z, R, E, F with an axis of states, in eV and Å (`race_calc.data.npz`).
 
-    ``index``: an ASE index ("0:450", ":", 7, a slice). ``names``: of the labels (not in npz files). Raises ``FileNotFoundError`` for a
-    missing file and ``ValueError`` for a file that cannot be read and for every fault named by :func:`dataset_from_atoms`.
+    ``index``: an ASE index ("0:450", ":", 7, a slice). ``names``: of the labels (in npz files only those of states). Raises
+    ``FileNotFoundError`` for a missing file and ``ValueError`` for a file that cannot be read and for every fault named by
+    :func:`dataset_from_atoms`.
     """
     name, part = str(path), None
     if ".npz#" in name:
@@ -99,7 +101,10 @@ def read_dataset(path: str | Path, index: str | int | slice = ":", names: LabelN
     source = str(path) if index == ":" else f"{path} (index {index})"  # frames are counted from its start
     if name.endswith(".npz"):
         _check_there(Path(name))
-        return _checked([(*frame, None) for frame in read_npz(name, part, index)], source)
+        frames = read_npz(name, part, index)
+        if names != LABELS and frames and names.energy in frames[0][0].info and names.forces in frames[0][0].arrays:
+            return _checked([(atoms, atoms.info[names.energy], atoms.arrays[names.forces], None) for atoms, *_ in frames], source)
+        return _checked([(*frame, None) for frame in frames], source)
     return dataset_from_atoms(read_structures(name, index), source, names)
 
 

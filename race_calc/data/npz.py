@@ -1,5 +1,6 @@
-"""The two npz layouts of rMD17."""
+"""The two npz layouts of rMD17, and one of electronic states."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,10 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
     - split files, eV and Å: Z (N,), R_train (B, N, 3), E_train (B,), F_train (B, N, 3) and the same with test, chosen by ``part``,
       which must be given: the training part taken for the test would flatter a model;
     - the published rMD17 (Christensen & von Lilienfeld 2020, 10.1088/2632-2153/abba6f), kcal/mol and Å: nuclear_charges, coords,
-      energies, forces; no parts.
+      energies, forces; no parts;
+    - S electronic states, eV and Å: Z (N,), R (B, N, 3), E (B, S), F (B, S, N, 3); no parts. Energy and forces are those of the first;
+      info and arrays have all, as `race_calc.data.surfaces` names them (S0, S1, …), other keys of a number or a vector for each, and
+      h01_squared, Σ |h01|², of couplings h01 (B, N, 3).
 
     Raises ``ValueError`` for an unreadable file, an unknown part, a part that is not chosen, missing keys, shapes that do not fit and an
     index outside the file.
@@ -37,7 +41,12 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
         raise ValueError(f"{name} has parts, and none is chosen: write {choices}")
     split_keys = ["Z", *(f"{key}_{part or 'train'}" for key in "REF")]
     plain_keys = ["nuclear_charges", "coords", "energies", "forces"]
-    if set(split_keys) <= set(arrays):
+    states: list[Atoms] = []
+    if {"Z", *"REF"} <= set(arrays) and arrays["E"].ndim == 2:
+        states = _of_states(name, arrays)
+        arrays |= {"E": arrays["E"][:, 0], "F": arrays["F"][:, 0]}
+        keys, unit = ["Z", *"REF"], 1.0
+    elif set(split_keys) <= set(arrays):
         keys, unit = split_keys, 1.0
     elif set(plain_keys) <= set(arrays):
         keys, unit = plain_keys, KCAL_PER_MOL
@@ -63,4 +72,29 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
         chosen = np.atleast_1d(np.arange(len(energies))[place])
     except (IndexError, ValueError) as error:
         raise ValueError(f"index {index!r} does not fit {name}, which has {len(energies)} frames") from error
-    return [(Atoms(numbers=numbers, positions=positions[i]), float(energies[i]) * unit, forces[i] * unit) for i in chosen]
+    frames = states or [Atoms(numbers=numbers, positions=where) for where in positions]
+    return [(frames[i], float(energies[i]) * unit, forces[i] * unit) for i in chosen]
+
+
+def _of_states(name: str, arrays: dict[str, np.ndarray]) -> list[Atoms]:
+    """With the labels of every state. Raises ValueError where shapes do not fit together."""
+    frames, states = arrays["E"].shape
+    expected = (frames, states, len(arrays["Z"]), 3)
+    if arrays["F"].shape != expected or arrays["R"].shape != (frames, *expected[2:]):
+        raise ValueError(
+            f"{name}: E {arrays['E'].shape} asks for F of the shape {expected}, found {arrays['F'].shape}; R {arrays['R'].shape}"
+        )
+    numbers = {f"energy_S{k}": arrays["E"][:, k] for k in range(states)}
+    vectors = {f"forces_S{k}": arrays["F"][:, k] for k in range(states)}
+    for key in set(arrays) - {"Z", *"REF"}:
+        if arrays[key].shape == (frames,):
+            numbers[key] = arrays[key]
+        elif arrays[key].shape == arrays["R"].shape:
+            vectors[key] = arrays[key]
+            if re.fullmatch(r"h\d\d", key):
+                numbers[f"{key}_squared"] = (arrays[key] ** 2).sum((1, 2))
+    found = [Atoms(numbers=arrays["Z"], positions=where) for where in arrays["R"]]
+    for i, atoms in enumerate(found):
+        atoms.info.update({key: values[i].item() for key, values in numbers.items()})
+        atoms.arrays.update({key: values[i] for key, values in vectors.items()})
+    return found

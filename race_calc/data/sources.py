@@ -17,7 +17,16 @@ def read_sources(folder: Path, sources: str | Sequence[str], names: LabelNames =
     A source is a path, or path@frames with an ASE index, such as "a.xyz@0:450" or "b.xyz@::10"; a file whose name has such an
     end is read whole. Raises FileNotFoundError, and ValueError as `read_dataset` does.
     """
-    parts = [read_dataset(*_place(folder, one), names) for one in as_list(sources)]
+    return joined(read_each(folder, sources, names))
+
+
+def read_each(folder: Path, sources: str | Sequence[str], names: LabelNames = LABELS) -> list[Dataset]:
+    """The data set of each source; see `read_sources`."""
+    return [read_dataset(*_place(folder, one), names) for one in as_list(sources)]
+
+
+def joined(parts: Sequence[Dataset]) -> Dataset:
+    """One data set, in their order."""
     if len(parts) == 1:
         return parts[0]
     return Dataset(

@@ -1,7 +1,7 @@
 """What a model learns from: graphs with the labels that are left for the network."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
@@ -20,6 +20,7 @@ class Example:
     forces: np.ndarray
     virial: np.ndarray  # (3, 3) eV, NaN where there is no stress
     extra: dict[str, np.ndarray] = field(default_factory=dict)  # name of a label → (N, k) of atoms or (1, k) of the structure
+    others: tuple["Example", ...] = ()  # with the labels of the other surfaces
 
     @property
     def has_stress(self) -> bool:
@@ -36,6 +37,20 @@ def examples_of(dataset: Dataset, references: References, cutoff: float, labels:
         rest = float(energy) - references.reference_energy(atoms.numbers)
         examples.append(Example(from_atoms(atoms, cutoff), rest, forces, virial, more))
     return tuple(examples)
+
+
+def with_others(examples: Sequence[Example], datasets: Sequence[Dataset], references: Sequence[References]) -> tuple[Example, ...]:
+    """With the labels of the other surfaces, one data set of the same structures and references for each."""
+    unknown = np.full((3, 3), np.nan)
+
+    def other(example: Example, i: int, data: Dataset, known: References) -> Example:
+        rest = float(data.energy[i]) - known.reference_energy(example.graph.numbers)
+        return Example(example.graph, rest, data.forces[i], unknown)
+
+    return tuple(
+        replace(example, others=tuple(other(example, i, data, known) for data, known in zip(datasets, references)))
+        for i, example in enumerate(examples)
+    )
 
 
 def extra_labels(dataset: Dataset, labels: Sequence[str], source: str) -> list[dict[str, np.ndarray]]:

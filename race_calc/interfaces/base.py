@@ -178,7 +178,10 @@ class PredictingCalculator(Calculator):
 
 def results_of(prediction: Prediction) -> dict[str, float | bool | np.ndarray]:
     """A Prediction of one structure as ASE results; keys and units as in `race_calc.interfaces.calculator.RACECalculator`."""
-    found: dict[str, Any] = {name: np.array(extra.mean) for name, extra in prediction.extra.items()}
+    found: dict[str, Any] = {}
+    for name, extra in prediction.extra.items():
+        mean = np.array(extra.mean[0] if extra.per_structure else extra.mean)
+        found[name] = float(mean) if mean.ndim == 0 else mean
     for name, axis in QUANTITIES.items():
         if name in prediction.available:
             value: Any = prediction.value(name)

@@ -10,8 +10,11 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from race_calc.data.dataset import LABELS, LabelNames
 from race_calc.data.graph import Graph, batches, from_atoms, from_atoms_with_skin
 from race_calc.data.skin import SkinList
+from race_calc.data.structure import check_geometry
+from race_calc.data.surfaces import names_of_state
 from race_calc.interfaces.base import PredictingCalculator
 from race_calc.interfaces.reference_watch import ReferenceWatch
 from race_calc.label.calculated import Calculated, check_neutral
@@ -19,6 +22,7 @@ from race_calc.model.channels import Spread
 from race_calc.model.hardware import keep_freed_memory, torch_device
 from race_calc.posterior.checkpoint import Checkpoint, hash_weights, load_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.surfaces import SurfacesPosterior, thresholds_of, with_surfaces
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction, quantities
 from race_calc.uncertainty.predictor import BATCH
 from race_calc.uncertainty.scores import has_volume
@@ -45,6 +49,9 @@ class RACECalculator(PredictingCalculator):
     bald_energy                   float     nat     mutual information of prediction and parameters
     bald_forces                   (N,)      nat     the same, per atom
     feature_distance              (N,)      -       from the atoms of the training, in last-layer features
+    gap                           float     eV      of models of several states: to the nearest other one, ≥ 0
+    gap_uncertainty, …_epistemic  float     eV      its standard deviation, never calibrated, and parts as above
+    energies_states               (S,)      eV      mean energies of all states
     energies_members              (M,)      eV      only with `members=True`, never calibrated
     forces_members                (M, N, 3) eV/Å    only with `members=True`, never calibrated
     name of another output        (N, …) or …       mean over the members; `Prediction.extra` has its spread
@@ -66,14 +73,15 @@ class RACECalculator(PredictingCalculator):
     llpr) a step then costs little more than that of one model. `calibrated`: recalibrate the uncertainties with what
     `race-calc calibrate` stored in the model; None: where it did. The attribute `calibration` is what is applied, or None; it
     also gives intervals (`calibration.energy.interval(0.9)`). `baseline`: the ASE calculator that an `external` model was trained
-    as the difference to; other models bring theirs. On Linux the process keeps freed memory for the next step
+    as the difference to; other models bring theirs. `state`: the electronic state that energy and forces are of, by number or name, of a
+    model of several. On Linux the process keeps freed memory for the next step
     instead of returning it (`race_calc.model.hardware`). Warns (`UserWarning`) where a stress is asked of a model that was trained
     without, and, once for each composition, where a structure, or a fragment
     further than the cutoff from the rest, has a composition whose reference energy the training left open
     (`race_calc.data.references`).
 
     Raises FileNotFoundError or CheckpointError for a folder that cannot be loaded, RuntimeError for `compile=True`
-    without compiled kernels on a CPU or with torch < 2.13 on a GPU, ValueError for an impossible device or dtype and for
+    without compiled kernels on a CPU or with torch < 2.13 on a GPU, ValueError for an impossible device, dtype or state and for
     `calibrated=True` without a calibration; `calculate` raises ValueError for a structure that cannot be evaluated.
     """
 
@@ -93,21 +101,40 @@ class RACECalculator(PredictingCalculator):
         forces_epistemic: bool = True,
         calibrated: bool | None = None,
         baseline: Any = None,
+        state: int | str = 0,
     ):
         keep_freed_memory()
-        self.checkpoint = load_checkpoint(model, calibration=calibrated is not False)
-        self.posterior = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables, forces_epistemic, baseline)
+        self.checkpoint = load_checkpoint(model, calibration=calibrated is not False, state=state)
+        stack = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables, forces_epistemic, baseline)
+        self.posterior = with_surfaces(stack, self.checkpoint, self.checkpoint.state) if self.checkpoint.others else stack
         if calibrated and self.checkpoint.calibration is None:
             raise ValueError(f"{model} has no calibration: run `race-calc calibrate` on it, or leave out calibrated=True")
         given = offered(self.checkpoint, members, forces_epistemic)
         if isinstance(self.posterior.baseline, Calculated) and not self.posterior.baseline.has_stress:
             given = frozenset(name for name in given if not (name in QUANTITIES and name.startswith("stress")))
-        super().__init__(given, self.checkpoint.thresholds, self.checkpoint.calibration)
+        super().__init__(given, thresholds_of(self.checkpoint), self.checkpoint.calibration)
         self.model_hash = hash_weights(model)
         self.elements = tuple(chemical_symbols[z] for z in self.checkpoint.model.species)
-        self.parameters.update(model=str(model), dtype=dtype)
+        self.parameters.update(model=str(model), dtype=dtype, **({"state": self.checkpoint.state} if self.checkpoint.others else {}))
         self._pairs: SkinList | None = None
         self._references = ReferenceWatch(self.checkpoint.references)
+
+    def states(self, atoms: Atoms) -> tuple[Prediction, ...]:
+        """The Predictions of all states with their forces, and then of the scalars, as the model gives them, never calibrated.
+
+        Raises ValueError for a model of one energy, and what `calculate` raises.
+        """
+        if not isinstance(self.posterior, SurfacesPosterior):
+            raise ValueError("this model has one energy and no states: use prediction(atoms)")
+        check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
+        with self._lock:
+            return self.posterior.predict_each(from_atoms(atoms, self.checkpoint.model.plan.config.cutoff))
+
+    @property
+    def label_names(self) -> LabelNames:
+        """Under which names data hold the labels of what it predicts: of a state, energy_S0 and forces_S0."""
+        states = self.checkpoint.model.plan.config.states
+        return names_of_state(states[self.checkpoint.state]) if states else LABELS
 
     @property
     def learned_stress(self) -> bool:
@@ -141,7 +168,7 @@ class RACECalculator(PredictingCalculator):
 class StackPredictor:
     """A posterior as a `race_calc.uncertainty.predictor.Predictor`, without a calibration. `watch`: warns of reference energies."""
 
-    posterior: StackPosterior
+    posterior: StackPosterior | SurfacesPosterior
     watch: ReferenceWatch | None = None
 
     def prediction(self, atoms: Atoms) -> Prediction:
@@ -156,7 +183,7 @@ class StackPredictor:
         return map(self.posterior.predict, batches(graphs if self.watch is None else map(self.watch.watched, graphs), batch))
 
 
-def _check_charge(posterior: StackPosterior, atoms: Atoms) -> None:
+def _check_charge(posterior: StackPosterior | SurfacesPosterior, atoms: Atoms) -> None:
     """Raises BaselineError for a structure that a calculated baseline would take for a neutral one."""
     if isinstance(posterior.baseline, Calculated):
         check_neutral(atoms)
@@ -173,8 +200,12 @@ def offered(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> fr
     given |= {"stress_covariance_aleatoric"} if plan.output("stress_cov") else set()
     for name, part in (("bald_energy", "energy"), ("bald_forces", "forces_covariance")):
         given |= {name} if {f"{part}_epistemic", f"{part}_aleatoric"} <= given else set()
+    extra = {output.name for output in plan.outputs if not isinstance(output, Spread)}
+    if checkpoint.others:
+        given |= {"gap"} | ({"gap_epistemic"} if several else set()) | ({"gap_aleatoric"} if plan.output("energy_var") else set())
+        extra |= {"energies_states", *plan.config.scalars}
     given |= {"energies_members"} | ({"forces_members"} if forces_epistemic else set()) if members else set()
-    return quantities(given, checkpoint.members) | {output.name for output in plan.outputs if not isinstance(output, Spread)}
+    return quantities(given, checkpoint.members) | extra
 
 
 def _dtype(name: str) -> torch.dtype:

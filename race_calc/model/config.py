@@ -14,7 +14,9 @@ from race_calc.model.baseline import names as baselines
 from race_calc.model.channels import channels_of, heads, outputs_of_head
 from race_calc.model.e3nn_import import o3
 
+MOST_STATES = 10
 MOST_CHANNELS = 4096  # of an irrep, of a hidden layer: the paper's largest model has 256
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]  # of a state or a scalar
 Count = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
 
 
@@ -51,6 +53,10 @@ class ModelConfig(Settings):
     baseline: str = Field("zbl", description=f"{', '.join(baselines())} (what the network learns the difference to)")
     head: str = Field("joint", description="mse, energy, joint or joint-stress")
     force_covariance: Literal["matrix-log", "cholesky"] = Field("matrix-log", description="matrix-log or cholesky")
+    states: tuple[Name, ...] = Field(
+        (), strict=False, max_length=MOST_STATES, description=f"a list of 2 to {MOST_STATES} names, such as [S0, S1], or [] for one energy"
+    )
+    scalars: tuple[Name, ...] = Field((), strict=False, max_length=100, description="a list of names of scalars >= 0, or []")
 
     @model_validator(mode="before")
     @classmethod
@@ -70,6 +76,22 @@ class ModelConfig(Settings):
         if name not in known:
             raise ValueError(f"the {info.field_name}s are {', '.join(known)}")
         return name
+
+    @field_validator("scalars")
+    @classmethod
+    def _surfaces(cls, scalars: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        states = info.data.get("states", ())
+        if len(states) == 1 or (scalars and not states):
+            raise ValueError("model.states needs the names of two or more states, such as [S0, S1]")
+        twice = {name for name in (*states, *scalars) if (*states, *scalars).count(name) > 1}
+        if twice:
+            raise ValueError(f"{', '.join(sorted(twice))} occurs more than once among states and scalars")
+        return scalars
+
+    @property
+    def surfaces(self) -> int:
+        """How many last layers there are on the trunk (`race_calc.model.surfaces`)."""
+        return len(self.states) + len(self.scalars) or 1
 
     @field_validator("hidden_irreps")
     @classmethod

@@ -14,13 +14,13 @@ from race_calc.model.scatter import sum_by_index
 Gradients = tuple[list[Tensor], list[Tensor]]  # dE/dY and dE/dB of every block, shaped as the leaves
 
 
-def geometry_gradients(energy: Tensor, angular: list[Tensor], radial: list[Tensor], create_graph: bool) -> Gradients:
-    """Of the sum of all energies to the leaves `angular` and `radial` (M, P, …), one of each per block."""
+def geometry_gradients(energy: Tensor, angular: list[Tensor], radial: list[Tensor], create_graph: bool, again: bool = False) -> Gradients:
+    """Of the sum of all energies to the leaves `angular` and `radial` (M, P, …), one of each per block; `again`: the graph is kept."""
     leaves = [*angular, *radial]
     if not any(leaf.shape[1] for leaf in leaves):
         return [torch.zeros_like(leaf) for leaf in angular], [torch.zeros_like(leaf) for leaf in radial]
     # one layer, or l_max = 0: the energy does not depend on the angular leaves, their gradient is zero
-    found = torch.autograd.grad(energy, leaves, create_graph=create_graph, materialize_grads=True)
+    found = torch.autograd.grad(energy, leaves, create_graph=create_graph, retain_graph=create_graph or again, materialize_grads=True)
     return list(found[: len(angular)]), list(found[len(angular) :])
 
 

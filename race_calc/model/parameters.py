@@ -41,7 +41,20 @@ def parameter_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
             shapes[f"{at}.readout.gates"] = (channels[0, 1], READOUT_GATED)
             shapes[f"{at}.readout.gated"] = (channels[2, 1], READOUT_GATED)
             shapes[f"{at}.readout.tensor"] = (READOUT_GATED, plan.columns("2e"))
+    own = {name: shape for name, shape in shapes.items() if is_own(name)}
+    for k in range(1, plan.config.surfaces):
+        shapes |= {surface_prefix(k) + name: shape for name, shape in own.items()}
     return shapes
+
+
+def surface_prefix(k: int) -> str:
+    """Before the names of what belongs to surface k alone (`race_calc.model.surfaces`)."""
+    return f"surfaces.{k}." if k else ""
+
+
+def is_own(name: str) -> bool:
+    """Does every surface have one of its own, of the parameters of a plain model?"""
+    return name.endswith((".readout.out", ".readout.tensor", "_offset"))
 
 
 def _product_shapes(layer: LayerPlan, at: str, n_species: int) -> dict[str, tuple[int, ...]]:
@@ -62,11 +75,12 @@ def _product_shapes(layer: LayerPlan, at: str, n_species: int) -> dict[str, tupl
 
 def offset_names(plan: Plan) -> tuple[str, ...]:
     """Learnable offsets of the outputs, one number per member each."""
-    return tuple(output.offset for output in plan.outputs if output.offset)
+    names = [output.offset for output in plan.outputs if output.offset]
+    return tuple(surface_prefix(k) + name for k in range(plan.config.surfaces) for name in names)
 
 
 def initialise(plan: Plan, seeds: list[int], offsets: dict[str, float], last_layers: int | None = None) -> Parameters:
-    """Draw M = len(seeds) members, float64 on the CPU. `offsets` gives the start of every offset of the outputs.
+    """Draw M = len(seeds) members, float64 on the CPU. `offsets` gives the start of every one of `offset_names`.
 
     `last_layers`: draw a mean and so many deviations of every last layer, an axis after that of the members (`unstacked`).
     """

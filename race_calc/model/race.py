@@ -1,10 +1,12 @@
 """RACE: a stack of M parameter sets on a batched graph gives energies, forces, stress and variances."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from race_calc.data.graph import Graph
 from race_calc.model.channels import by_name
@@ -26,12 +28,14 @@ class Race:
     species: atomic numbers in the order of the species index. scale: s in eV, the unit of the readouts.
     neighbours: n̄, average number of neighbours. References (E0, shift) are not part of it: all energies
     here are what the network gives; see `race_calc.data.references` and `race_calc.model.repulsion`.
+    positive: what stands in the place of the energy is s · softplus(E / s), as a scalar that is never negative.
     """
 
     plan: Plan
     species: tuple[int, ...]
     scale: float
     neighbours: float
+    positive: bool = False
 
 
 def layout_of(model: Race, graph: Graph, numerics: Numerics) -> Layout:
@@ -62,14 +66,36 @@ def evaluate(model: Race, parameters: Parameters, layout: Layout, training: bool
 
     `detached`: the variance heads send no gradient into the features (the "faithful" recipe).
     """
-    around = geometry(parameters, layout, training)
+    return evaluate_surfaces([model], [parameters], layout, training, detached)[0]
+
+
+def evaluate_surfaces(
+    models: Sequence[Race],
+    stacks: Sequence[Parameters],
+    layout: Layout,
+    training: bool = False,
+    detached: bool = False,
+    with_forces: Sequence[bool] | None = None,
+) -> tuple[Outputs, ...]:
+    """`evaluate` of several models that share their trunk (`race_calc.model.surfaces`): one forward pass, a backward pass of each.
+
+    `with_forces`: of which of them, None: of all; forces and virials of the others are zero.
+    """
+    around = geometry(stacks[0], layout, training)
     for leaf in (*around.angular, *around.radial):
         leaf.requires_grad_()
+    wanted = [k for k in range(len(models)) if with_forces is None or with_forces[k]]
+    outputs = []
     with torch.set_grad_enabled(True):
-        energies = energies_of(model, parameters, around, detached)
-        gradients = geometry_gradients(energies.total, around.angular, around.radial, training)
-        derivatives = forces_and_virial(gradients, layout)
-    return outputs_of(model, parameters, layout, energies, derivatives, training)
+        of_each = [_energies(model, read, around) for model, read in zip(models, _readouts(models[0], stacks, around, detached))]
+        for k, (model, stack, energies) in enumerate(zip(models, stacks, of_each)):
+            if k in wanted:
+                again = k < wanted[-1]
+                gradients = geometry_gradients(energies.total, around.angular, around.radial, training, again)
+            else:
+                gradients = [torch.zeros_like(x) for x in around.angular], [torch.zeros_like(x) for x in around.radial]
+            outputs.append((model, stack, layout, energies, forces_and_virial(gradients, layout)))
+    return tuple(outputs_of(*each, training) for each in outputs)
 
 
 def geometry(parameters: Parameters, layout: Layout, training: bool = False) -> Geometry:
@@ -105,11 +131,17 @@ class Energies:
 
 def energies_of(model: Race, parameters: Parameters, around: Geometry, detached: bool = False) -> Energies:
     """The network, without derivatives."""
+    return _energies(model, _readouts(model, [parameters], around, detached)[0], around)
+
+
+def _energies(model: Race, read: "_Readouts", around: Geometry) -> Energies:
     layout = around.layout
-    scalars, tensors, hidden = _readouts(model, parameters, around, detached)
+    scalars, tensors, hidden = read
     atom_energy = scalars[..., 0] if around.training else scalars[..., 0].double()
     atom_energy = atom_energy.sum(0) * model.scale  # sum over layers
     energy = sum_by_index(atom_energy, layout.batch, layout.n_structures)
+    if model.positive:
+        energy = model.scale * softplus(energy / model.scale)
     total = energy.sum() * (len(hidden[0]) / len(energy))  # rows of a shared trunk: one
     features = torch.cat([layer[:1].detach() for layer in hidden], dim=-1) * (model.scale / READOUT_HIDDEN**0.5)
     return Energies(total, energy, atom_energy, scalars, features, tensors)
@@ -135,23 +167,29 @@ def outputs_of(
     return Outputs(energy, atom_energy, forces[:, layout.rank], virial, energies.features[:, layout.rank], heads)
 
 
-def _readouts(model: Race, parameters: Parameters, around: Geometry, detached: bool) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """Scalars of every layer (layers, M, N, K); the 2e components (M, N, 5, K), mean over the layers, or None; the last-layer
-    features of every layer (M, N, 64)."""
+_Readouts = tuple[Tensor, Tensor | None, list[Tensor]]
+
+
+def _readouts(model: Race, stacks: Sequence[Parameters], around: Geometry, detached: bool) -> list[_Readouts]:
+    """Of every stack on one trunk: scalars of every layer (layers, M, N, K); the 2e components (M, N, 5, K), mean over the layers, or
+    None; the last-layer features of every layer (M, N, 64)."""
+    parameters = stacks[0]
     embedding = parameters["embedding"] / len(model.species) ** 0.5
     features = [embedding[:, around.layout.species, None, :]]  # (M, N, 1, F)
-    of_layers, tensors, last_features = [], [], []
+    read: list[list[tuple[dict[str, Tensor], Tensor]]] = [[] for _ in stacks]
     for i, layer in enumerate(model.plan.layers):
         features = interaction(layer, f"layers.{i}", parameters, features, around, model.neighbours)
-        columns, last = readout(layer, f"layers.{i}", parameters, features, detached)
-        of_layers.append(columns["0e"])
-        last_features.append(last)
-        if "2e" in columns:
-            tensors.append(columns["2e"])
-    scalars = torch.stack(of_layers)
-    width = model.plan.columns("2e")
+        for of_stack, stack in zip(read, stacks):
+            of_stack.append(readout(layer, f"layers.{i}", stack, features, detached))
+    return [_joined(model.plan, of_stack) for of_stack in read]
+
+
+def _joined(plan: Plan, layers: list[tuple[dict[str, Tensor], Tensor]]) -> _Readouts:
+    scalars, last_features = torch.stack([columns["0e"] for columns, _ in layers]), [last for _, last in layers]
+    width = plan.columns("2e")
     if not width:
         return scalars, None, last_features
     # the mean is over all layers: where 2e is out of reach its output is zero
+    tensors = [columns["2e"] for columns, _ in layers if "2e" in columns]
     total = torch.stack(tensors).sum(0) if tensors else scalars.new_zeros(*last_features[0].shape[:2], 5, width)
     return scalars, total / len(scalars), last_features

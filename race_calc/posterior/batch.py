@@ -1,5 +1,7 @@
 """Examples as tensors: one layout and its labels."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -18,11 +20,17 @@ def batch_of(examples: list[Example], model: Race, dtype: torch.dtype, device: t
     def tensor(values) -> torch.Tensor:
         return torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
 
-    labels = Labels(
-        energy=tensor([example.energy for example in examples]),
-        forces=tensor(np.concatenate([example.forces for example in examples])),
-        virial=tensor(np.stack([example.virial for example in examples])),
-        volume=tensor(graph.volume),
-        extra={name: tensor(np.concatenate([example.extra[name] for example in examples])) for name in examples[0].extra},
-    )
+    def labels_of(some: Sequence[Example], others: tuple[Labels, ...] = ()) -> Labels:
+        forces = np.concatenate([example.forces for example in some])
+        return Labels(
+            energy=tensor([example.energy for example in some]),
+            forces=tensor(forces),
+            virial=tensor(np.stack([example.virial for example in some])),
+            volume=tensor(graph.volume),
+            extra={name: tensor(np.concatenate([example.extra[name] for example in some])) for name in some[0].extra},
+            has_forces=not np.isnan(forces).any(),
+            others=others,
+        )
+
+    labels = labels_of(examples, tuple(labels_of(some) for some in zip(*(example.others for example in examples))))
     return layout_of(model, graph, Numerics(dtype, device, padded=not kernels_usable(device), training=True)), labels

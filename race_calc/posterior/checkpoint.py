@@ -18,9 +18,11 @@ from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
+from race_calc.model.surfaces import Constants
 from race_calc.posterior.base import MOST_MEMBERS, Noise, Posterior, by_name
 from race_calc.posterior.manifest import (
     CALIBRATION,
+    CALIBRATIONS,
     CARD,
     CONFIG,
     MANIFEST,
@@ -41,7 +43,7 @@ from race_calc.uncertainty.feature_distance import FeatureDistance
 from race_calc.uncertainty.storage import read_calibration, write_calibration
 
 FORMAT = "race_calc checkpoint"
-FORMAT_VERSION = 7  # 2: short-range repulsion; 3: shared trunks, label noise; 4: a manifest; 5: products; 6: other baselines; 7: distances
+FORMAT_VERSION = 8  # 2: repulsion; 3: shared trunks, label noise; 4: a manifest; 5: products; 6: other baselines; 7: distances; 8: states
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
 MOST_NEIGHBOURS = 100_000.0
 
@@ -66,6 +68,9 @@ class Checkpoint:
     calibration      what `race-calc calibrate` found, or None
     baseline         what tells the baseline of the training (`race_calc.model.baseline.record`)
     feature_distance how far an atom is from those of the training, or None
+    others           constants of the surfaces beside the first, of a model of several; references are then those of
+                     the first, and thresholds of the others have `surfaces.k.` before their names
+    state            which electronic state the calibration is of
     ================ ============================================================================
     """
 
@@ -82,6 +87,8 @@ class Checkpoint:
     calibration: Calibration | None = None
     baseline: dict = field(default_factory=dict)
     feature_distance: FeatureDistance | None = None
+    others: tuple[Constants, ...] = ()
+    state: int = 0
 
     @property
     def members(self) -> int:
@@ -108,6 +115,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
         "noise": None if checkpoint.noise is None else asdict(checkpoint.noise),
         "baseline": checkpoint.baseline,
         "feature_distance": checkpoint.feature_distance is not None,
+        "surfaces": [known.to_dict() for known in checkpoint.others],
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
     for name, value in (checkpoint.center or {}).items():
@@ -117,7 +125,8 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
     if checkpoint.feature_distance is not None:
         tensors |= {DISTANCE + name: torch.from_numpy(value).float() for name, value in vars(checkpoint.feature_distance).items()}
     text = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    for name in (CONFIG, MANIFEST, CALIBRATION):
+    of_states = [name for name in CALIBRATIONS[1:] if os.path.lexists(folder / name)]
+    for name in (CONFIG, MANIFEST, CALIBRATION, *of_states):
         (folder / name).unlink(missing_ok=True)
     write_atomically(folder / WEIGHTS, save(tensors))
     write_atomically(folder / CARD, card.encode())
@@ -125,22 +134,23 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
     write_atomically(folder / CONFIG, text)
 
 
-def save_calibration(folder: str | Path, calibration: Calibration) -> None:
-    """Write, or replace, the calibration of the model in `folder` and, where there is a manifest, its line there."""
-    folder = Path(folder)
+def save_calibration(folder: str | Path, calibration: Calibration, state: int = 0) -> None:
+    """Write, or replace, the calibration of a state of the model in `folder` and, where there is a manifest, its line there."""
+    folder, name = Path(folder), CALIBRATIONS[state]
     hashes = read_manifest(folder)
-    write_calibration(folder / CALIBRATION, calibration, hash_weights(folder))
+    write_calibration(folder / name, calibration, hash_weights(folder))
     if hashes is not None:
-        write_manifest(folder, hashes | {CALIBRATION: sha256((folder / CALIBRATION).read_bytes())})
+        write_manifest(folder, hashes | {name: sha256((folder / name).read_bytes())})
 
 
 @torch.inference_mode(False)  # parameters are ordinary tensors also for a caller who is in that mode
-def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
-    """Read a model folder written by `save_checkpoint`; nothing in it is executed. `calibration`: also what calibrates it.
+def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | str = 0) -> Checkpoint:
+    """Read a model folder written by `save_checkpoint`; nothing in it is executed. `calibration`: also what calibrates it; of a model of
+    several electronic states, what calibrates `state`, a number or name.
 
-    Raises TypeError for what is no path, FileNotFoundError when the folder or one of its files is missing, CheckpointError when a file is
-    damaged, incomplete, not what the manifest says or of a newer format version, or no posterior of its name is registered.
-    Warns of a changed file that is not read, such as the card.
+    Raises TypeError for what is no path, ValueError for a state that the model does not have, FileNotFoundError when the folder or one of
+    its files is missing, CheckpointError when a file is damaged, incomplete, not what the manifest says or of a newer format version, or
+    no posterior of its name is registered. Warns of a changed file that is not read, such as the card.
     """
     if not isinstance(folder, (str, os.PathLike)):
         raise TypeError(f"a model is the path of its folder, such as models/3bpa-de, not {folder!r}")
@@ -150,7 +160,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
     hashes = read_manifest(folder)
     config = _read_config(folder, hashes)
     content = read_listed(folder, WEIGHTS, hashes)
-    check_files(folder, hashes, (START, CARD, RECIPE, *([CALIBRATION] if calibration else [])))
+    check_files(folder, hashes, (START, CARD, RECIPE, *(CALIBRATIONS if calibration else [])))
     try:
         references = References.from_dict(config["references"])
         settings = _model_config(config["model"], config["version"])
@@ -162,11 +172,15 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
             number(extra["thresholds"], name)
         baseline = {} if config["version"] < 6 else dict(config["baseline"])
         has_distance = config["version"] >= 7 and flag(config, "feature_distance")
+        others = () if config["version"] < 8 else tuple(Constants.from_dict(one) for one in config["surfaces"])
+        if len(others) != settings.surfaces - 1:
+            raise ValueError(f"there are {len(others)} surfaces beside the first, {settings.surfaces - 1} are named")
         noise = None if config["version"] < 3 or config["noise"] is None else Noise(**config["noise"])
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG} lacks the key {error}: the file is incomplete, copy it again") from None
     except (ValidationError, ValueError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{folder / CONFIG} holds a value that cannot be used: {told(error)}") from None
+    state = state_of(settings, state)
     plan = make_plan(settings, len(references.species))
     weights = read_weights(content, folder / WEIGHTS, plan, members, posterior, Parts(centered, has_distance))
     return Checkpoint(
@@ -178,9 +192,11 @@ def load_checkpoint(folder: str | Path, calibration: bool = True) -> Checkpoint:
         noise=noise,
         last_layer=weights.last_layer,
         center=weights.center,
-        calibration=_read_calibration(folder, sha256(content)) if calibration else None,
+        calibration=_read_calibration(folder / CALIBRATIONS[state], sha256(content)) if calibration else None,
         baseline=baseline,
         feature_distance=weights.feature_distance,
+        others=others,
+        state=state,
     )
 
 
@@ -204,6 +220,7 @@ def _model_config(stored: dict, version: int) -> ModelConfig:
     if version < 6:
         stored = {"baseline": "none" if version < 2 else stored["repulsion"], **{k: v for k, v in stored.items() if k != "repulsion"}}
     stored = ({"correlation": 1, "product_channels": 1} if version < 5 else {}) | stored
+    stored = ({"states": [], "scalars": []} if version < 8 else {}) | stored
     config = ModelConfig.model_validate(stored)
     for key in ModelConfig.model_fields:
         if key not in stored:
@@ -221,14 +238,24 @@ def _has_center(stored: dict, posterior: Posterior) -> bool:
     return mean == "map"
 
 
-def _read_calibration(folder: Path, digest: str) -> Calibration | None:
-    path = folder / CALIBRATION
+def _read_calibration(path: Path, digest: str) -> Calibration | None:
     if not os.path.lexists(path):
         return None
     try:
         return read_calibration(path, digest)
     except ValueError as error:
         raise CheckpointError(f"{error}; or use the model uncalibrated: RACECalculator(…, calibrated=False)") from None
+
+
+def state_of(config: ModelConfig, state: int | str) -> int:
+    """The number of a state that is given by number or name. Raises ValueError where the model has none such."""
+    names = config.states
+    if state in names:
+        return names.index(str(state))
+    if isinstance(state, int) and not isinstance(state, bool) and 0 <= state < max(len(names), 1):
+        return state
+    has = f"{len(names)} states, {', '.join(names)}, counted from 0" if names else "one energy: leave state out"
+    raise ValueError(f"state is {state!r}, and the model has {has}")
 
 
 def hash_weights(folder: str | Path) -> str:

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from race_calc.data.files import LARGEST_JSON, read_json, read_regular, shortened, write_atomically
+from race_calc.model.config import MOST_STATES
 
 MANIFEST = "manifest.json"
 WEIGHTS, CONFIG, CARD, CALIBRATION = "weights.safetensors", "config.json", "card.md", "calibration.json"
+CALIBRATIONS = (CALIBRATION, *(f"calibration.{state}.json" for state in range(1, MOST_STATES)))  # of each electronic state
 START, RECIPE = "start.xyz", "train.yaml"  # a structure for the demonstration, the configuration of the training
-READ = (WEIGHTS, CONFIG, CALIBRATION, START)  # by the package: another content is an error; of the rest, a warning
+READ = (WEIGHTS, CONFIG, *CALIBRATIONS, START)  # by the package: another content is an error; of the rest, a warning
 FILES = (*READ, CARD, RECIPE)
 FORMAT, VERSION = "race_calc manifest", 1
 
@@ -98,6 +100,6 @@ def sha256(content: bytes) -> str:
 
 def _repair(folder: Path, name: str) -> str:
     """What else can be done about a file."""
-    if name == CALIBRATION:
+    if name in CALIBRATIONS:
         return f"; or calibrate it again: race-calc calibrate {folder} DATA; or use it uncalibrated: RACECalculator(…, calibrated=False)"
     return f"; after a change on purpose: race-calc manifest {folder}"

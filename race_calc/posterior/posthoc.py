@@ -22,6 +22,7 @@ class PostHoc(Posterior):
 
     independent = False
     post_hoc = True
+    many_surfaces = False
 
     def parameter_sets(self, trained: Trained, basis: Basis) -> Fitted:
         return self.fit(unflatten(trained.state.best, basis.shapes), basis)

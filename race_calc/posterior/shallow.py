@@ -21,7 +21,8 @@ def together(outputs: Outputs, labels: Labels, plan: Plan) -> dict[str, tuple[Te
     d_energy = labels.energy - outputs.energy.mean(0, keepdim=True)
     variance = (outputs.energy.var(0, correction=0) + outputs.heads["energy_var"].mean(0))[None]
     found = {"energy_var": (d_energy**2 / variance, variance.log())}
-    if spread := plan.output("force_cov"):
+    spread = plan.output("force_cov")
+    if spread and labels.has_forces:
         covariance = spread.covariance(outputs.heads["force_cov"]).mean(0, keepdim=True)
         if isinstance(spread, LogCovariance):  # labels that are zero by symmetry; a triangle has its noise
             covariance = covariance + spread.noise * torch.eye(3).to(covariance)

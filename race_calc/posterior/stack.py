@@ -1,6 +1,5 @@
 """A posterior as a stack of parameter sets: graph → members' outputs → Prediction."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,23 +11,22 @@ from race_calc.data.graph import Graph
 from race_calc.data.references import References
 from race_calc.model.baseline import baseline_of, check
 from race_calc.model.compiled import Evaluate, compiled_evaluate
-from race_calc.model.hardware import member_map, one_main_thread
 from race_calc.model.kernels.messages import kernels_usable, why_not
 from race_calc.model.layout import MAX_BLOCKS, Layout, Numerics
 from race_calc.model.outputs import Outputs
 from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
-from race_calc.model.race import Race, energies_of, evaluate, geometry, layout_of
+from race_calc.model.race import Race, energies_of, geometry, layout_of
+from race_calc.model.surfaces import Constants, plain
 from race_calc.model.table import table_knots, tabulated
 from race_calc.model.weights import ready
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint, Noise
+from race_calc.posterior.evaluated import evaluated
 from race_calc.posterior.pairs import foldable, folded, is_closed_form, unfolded
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate, aggregate_around
 from race_calc.uncertainty.feature_distance import FeatureDistance
 from race_calc.uncertainty.prediction import Prediction
 from race_calc.uncertainty.surroundings import with_surroundings
-
-FEW_ATOMS = 50  # below, threads share each kernel; above, each takes members: Python hands over too slowly for small ones
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class StackPosterior:
     `folded`: `parameters` has the mean of the sets and one set of each pair (`race_calc.posterior.pairs`). `forces_closed_form`: the
     spread of the sets is that of `last_layer`, not of a sample of it. `baseline`: what is added to the network, or None.
     `forces_optional`: the posterior can be loaded without the forces of every member, and what is calibrated must hold either way.
-    `feature_distance`: how far an atom is from those of the training, or None.
+    `feature_distance`: how far an atom is from those of the training, or None. `alone`: where the model is one surface of several.
     """
 
     model: Race
@@ -60,6 +58,7 @@ class StackPosterior:
     baseline: Baseline | None = None
     forces_optional: bool = False
     feature_distance: FeatureDistance | None = None
+    alone: Constants | None = None
 
     @property
     def members(self) -> int:
@@ -72,11 +71,21 @@ class StackPosterior:
 
         Raises ValueError for an element that the model does not know.
         """
-        layout = self._layout(graph)
+        layout = self.layout(graph)
         with torch.no_grad():
-            outputs = self._outputs(layout)
-            outputs = unfolded(outputs) if self.folded else outputs
-        found = self._prediction(outputs, graph, None if self.baseline is None else self.baseline(graph))
+            if self.compiled is not None:
+                outputs = self.compiled(self.parameters, layout)
+            else:
+                (outputs,) = evaluated([self.model], self.parameters, layout)
+        return self.told(outputs, graph, layout, self.known(graph))
+
+    def known(self, graph: Graph) -> Contribution | None:
+        """What is added to the network."""
+        return None if self.baseline is None else self.baseline(graph)
+
+    def told(self, outputs: Outputs, graph: Graph, layout: Layout, known: Contribution | None) -> Prediction:
+        """What the outputs of the network say."""
+        found = self._prediction(unfolded(outputs) if self.folded else outputs, graph, known)
         distance = None
         if self.feature_distance is not None:
             distance = self.feature_distance(array(outputs.features[0]), layout.species[layout.rank].cpu().numpy())
@@ -89,35 +98,19 @@ class StackPosterior:
 
         Raises ValueError for an element that the model does not know.
         """
-        layout, first = self._layout(graph), {name: value[:1] for name, value in self.parameters.items()}
+        layout, first = self.layout(graph), {name: value[:1] for name, value in self.parameters.items()}
         with torch.no_grad():
             return array(energies_of(self.model, first, geometry(first, layout)).features[0, layout.rank])
 
-    def _layout(self, graph: Graph) -> Layout:
+    def layout(self, graph: Graph) -> Layout:
+        """The graph as the network takes it."""
         first = self.parameters["embedding"]
         blocks = MAX_BLOCKS if self.compiled is None else 1
         return layout_of(self.model, graph, Numerics(first.dtype, first.device, not self.kernels, blocks, table_knots(self.parameters)))
 
-    def _outputs(self, layout: Layout) -> Outputs:
-        if self.compiled is not None:
-            return self.compiled(self.parameters, layout)
-        threads = torch.get_num_threads()
-        if not self.kernels or threads == 1:
-            return evaluate(self.model, self.parameters, layout)
-        few, rows = len(layout.batch) < FEW_ATOMS, n_members(self.parameters)
-        assert layout.edges is not None  # there are kernels
-        if few or rows < threads or shares_trunk(self.parameters):
-            with one_main_thread() if few else nullcontext():
-                return evaluate(self.model, self.parameters, replace(layout, edges=replace(layout.edges, threads=threads)))
-
-        def part(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(evaluate(self.model, dict(zip(self.parameters, values)), layout).flat().values())
-
-        tensors = member_map(rows, torch.device("cpu"))(part, *self.parameters.values())
-        return Outputs.of_flat(tensors, [output.name for output in self.model.plan.outputs])
-
     def _prediction(self, outputs: Outputs, graph: Graph, known: Contribution | None) -> Prediction:
-        per_atom, forces, virial = self.references.per_atom(graph.numbers), array(outputs.forces), array(outputs.virial)
+        unit, per_atom = self.alone.unit if self.alone else 1.0, self.references.per_atom(graph.numbers)
+        forces, virial = unit * array(outputs.forces), unit * array(outputs.virial)
         if known is not None:  # float64: never mixed with float32 energies
             per_atom, forces, virial = per_atom + known.atom_energy, forces + known.forces, virial + known.virial
         per_structure = np.bincount(graph.batch, weights=per_atom, minlength=graph.n_structures)
@@ -130,6 +123,8 @@ class StackPosterior:
                 stress = None
         members, atoms = outputs.atom_energy.shape
         heads = {output.name: output.members(array(outputs.heads[output.name])) for output in self.model.plan.outputs}
+        if self.alone:
+            heads = {name: unit**2 * value for name, value in heads.items() if name != "force_cov" or self.alone.has_forces}
         if self.folded:
             heads = {name: np.broadcast_to(values, (members, *values.shape[1:])) for name, values in heads.items()}
         if self.noise is not None:
@@ -141,8 +136,8 @@ class StackPosterior:
             np.add.at(features, graph.batch, array(outputs.features[0]))
             epistemic = np.einsum("bk,kl,bl->b", features, self.last_layer, features)
         everything = MemberOutputs(
-            energy=array(outputs.energy) + per_structure,
-            atom_energy=array(outputs.atom_energy) + per_atom,
+            energy=unit * array(outputs.energy) + per_structure,
+            atom_energy=None if self.model.positive else array(outputs.atom_energy) + per_atom,
             forces=forces,
             stress=stress,
             energy_var=heads.pop("energy_var", None),
@@ -200,12 +195,13 @@ def load_stack(
     if kernels and tables:
         parameters = tabulated(parameters, config)
     parameters = ready({name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}, checkpoint.model.plan)
+    model = plain(checkpoint.model) if checkpoint.others else checkpoint.model
     return StackPosterior(
-        checkpoint.model,
+        model,
         checkpoint.references,
         expanded(parameters) if forces_epistemic else parameters,
         kernels,
-        compiled_evaluate(checkpoint.model) if compile and not kernels else None,
+        compiled_evaluate(model) if compile and not kernels else None,
         checkpoint.noise,
         checkpoint.last_layer,
         posterior.paired,
@@ -215,6 +211,7 @@ def load_stack(
         added,
         shares_trunk(checkpoint.parameters),
         checkpoint.feature_distance,
+        Constants(checkpoint.references) if checkpoint.others else None,
     )
 
 

@@ -8,6 +8,7 @@ from ase.data import chemical_symbols
 from race_calc.data.files import shortened
 from race_calc.data.sources import told
 from race_calc.posterior.checkpoint import Checkpoint
+from race_calc.posterior.surfaces import thresholds_of
 from race_calc.posterior.validation import errors_text
 from race_calc.uncertainty.calibration_energy import EnergyCalibration
 from race_calc.uncertainty.calibration_vectors import VectorCalibration
@@ -52,10 +53,17 @@ def model_lines(checkpoint: Checkpoint) -> dict[str, str]:
         "cutoff": f"{config.cutoff} Å, {model.neighbours:.1f} neighbours on average",
         "baseline": f"{config.baseline} {checkpoint.baseline.get('code', '')}".rstrip(),
         "head": head,
+        **_states(checkpoint),
         "posterior": f"{checkpoint.posterior}, members: {checkpoint.members}"
         + (", the means are those of the MAP" if checkpoint.center else ""),
         "weights per member": f"{weights:,}",
     }
+
+
+def _states(checkpoint: Checkpoint) -> dict[str, str]:
+    config = checkpoint.model.plan.config
+    lines = {"states": ", ".join(config.states)} if config.states else {}
+    return lines | ({"scalars, never negative": ", ".join(config.scalars)} if config.scalars else {})
 
 
 def calibration_lines(checkpoint: Checkpoint) -> dict[str, str]:
@@ -90,7 +98,7 @@ def _of_vectors(found: VectorCalibration) -> str:
 
 def threshold_lines(checkpoint: Checkpoint) -> dict[str, str]:
     """Criterion → value with its unit; those of the calibration where there is one."""
-    thresholds = checkpoint.thresholds if checkpoint.calibration is None else checkpoint.calibration.thresholds
+    thresholds = thresholds_of(checkpoint) if checkpoint.calibration is None else checkpoint.calibration.thresholds
     if not thresholds:
         return {"none": "run race-calc calibrate, or give thresholds by hand"}
     from race_calc.uncertainty.scores import SCORES

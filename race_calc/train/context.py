@@ -1,6 +1,6 @@
 """What every step of a run needs, made once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from race_calc.model.layout import Layout
 from race_calc.model.outputs import Labels
 from race_calc.model.parameters import Parameters
 from race_calc.model.race import Race
+from race_calc.model.surfaces import of_surface
 from race_calc.posterior.base import Basis, Objective, Posterior, Progress, by_name
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.state import Shapes
@@ -29,7 +30,9 @@ class Context:
     ============ ================================================================================
     training     settings; in an epoch, with the recipe that is in force there
     posterior    the method's object
-    model        plan, species, scale and neighbours
+    model        plan, species, scale and neighbours; of the first surface, which is alone in most models
+    models       those of all surfaces
+    surface      which of them `model` is
     train        structures to learn from
     low          structures with labels of the low level, and
     low_weight   the weight of their loss
@@ -50,10 +53,17 @@ class Context:
     over_members: MemberMap
     low: tuple[Example, ...] = ()
     low_weight: float = 1.0
+    models: tuple[Race, ...] = ()
+    surface: int = 0
 
     def stack(self, parameters: Parameters, high: bool = True) -> Parameters:
         """The stack that is evaluated for the parameters in training, at a level of the labels; gradients pass through."""
-        return self.posterior.stack(at_level(parameters, high))
+        return self.posterior.stack(at_level(of_surface(parameters, self.surface), high))
+
+    @property
+    def alone(self) -> tuple["Context", ...]:
+        """Each surface as a run of its own would have it."""
+        return tuple(replace(self, model=model, models=(model,), surface=k) for k, model in enumerate(self.models))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -69,7 +79,9 @@ class Context:
         return Objective(plain, plan, training.energy_weight, training.force_weight, training.stress_weight or 0.0)
 
     def batch(self, examples: list[Example], dtype: torch.dtype) -> Batch:
-        return batch_of(examples, self.model, dtype, self.device)
+        """With the labels of the surface, and of the others beside those of the first."""
+        layout, labels = batch_of(examples, self.model, dtype, self.device)
+        return layout, labels.others[self.surface - 1] if self.surface else labels
 
     def basis(self, members: int, seed: int, progress: Progress) -> Basis:
         """What the parameter sets of the posterior are made from."""
@@ -80,7 +92,8 @@ def context_of(config: TrainConfig, prepared: Prepared, device: torch.device) ->
     return Context(
         training=with_stress_weight(config, prepared.stress_weight).training,
         posterior=by_name(config.posterior),
-        model=prepared.model,
+        model=prepared.models[0],
+        models=prepared.models,
         train=prepared.train,
         validation=prepared.validation,
         shapes={name: value.shape[1:] for name, value in prepared.parameters.items()},

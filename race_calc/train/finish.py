@@ -13,11 +13,12 @@ from race_calc.data.sources import told
 from race_calc.data.targets import Example
 from race_calc.evaluate.calibrate import thresholds_from
 from race_calc.evaluate.predict import predict_graphs
-from race_calc.model.parameters import Parameters, expanded, select_members, shares_trunk
+from race_calc.model.parameters import Parameters, expanded, select_members, shares_trunk, surface_prefix
 from race_calc.posterior.base import Fitted, Progress, by_name, names
 from race_calc.posterior.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.posterior.state import Trained, flatten, unflatten
+from race_calc.posterior.surfaces import SurfacesPosterior, with_surfaces
 from race_calc.posterior.validation import errors_text
 from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.context import Context, context_of
@@ -181,18 +182,24 @@ def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitte
         last_layer=fitted.last_layer,
         center=fitted.center if config.mean == "map" else None,
         baseline=prepared.baseline,
+        others=prepared.others,
     )
     stack = load_stack(checkpoint, torch.float64, context.device, baseline=prepared.external)
     checkpoint = replace(checkpoint, feature_distance=feature_distance_of(stack, [example.graph for example in context.train]))
     stack = replace(stack, feature_distance=checkpoint.feature_distance)
-    checkpoint.thresholds.update(validation_thresholds(stack, prepared.validation))
+    if checkpoint.others:
+        for state in range(len(config.model.states)):
+            found = validation_thresholds(with_surfaces(stack, checkpoint, state), prepared.validation)
+            checkpoint.thresholds.update({surface_prefix(state) + name: value for name, value in found.items()})
+    else:
+        checkpoint.thresholds.update(validation_thresholds(stack, prepared.validation))
     card = folder / CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else card_text(config, checkpoint)
     save_checkpoint(folder, checkpoint, text)
     return checkpoint
 
 
-def validation_thresholds(posterior: StackPosterior, examples: tuple[Example, ...]) -> dict[str, float]:
+def validation_thresholds(posterior: StackPosterior | SurfacesPosterior, examples: tuple[Example, ...]) -> dict[str, float]:
     """ "auto" of every criterion that the posterior offers, from the scores of the validation structures.
 
     Fewer than `race_calc.uncertainty.thresholds.FEWEST` structures give none.

@@ -14,12 +14,13 @@ from race_calc.data.dataset import LABELS, Dataset, LabelNames, check_same_eleme
 from race_calc.data.graph import from_atoms
 from race_calc.data.hashes import data_hash
 from race_calc.data.references import References, fit_references, read_isolated_atoms
-from race_calc.data.sources import read_sources, told
+from race_calc.data.sources import as_list, joined, read_each, read_sources, told
 from race_calc.data.split import Split, make_split
+from race_calc.data.surfaces import check_order, names_of_state, of_state
 from race_calc.data.targets import extra_labels
 from race_calc.label.calculated import Calculated, check_neutral
 from race_calc.posterior.base import Progress
-from race_calc.train.config import DataConfig
+from race_calc.train.config import DataConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,19 @@ class LowLevel:
     hash: str
 
 
-def read_labelled(config: DataConfig, folder: Path, seed: int, extra: list[str]) -> LabelledData:
-    """`seed`: of a random split; `extra`: labels besides energies, forces and stress.
+def read_labelled(settings: TrainConfig, folder: Path, extra: list[str]) -> LabelledData:
+    """`extra`: labels besides energies, forces and stress. Of several states, the first has the energies and forces.
 
     Raises FileNotFoundError or ValueError for data that is missing or cannot be used.
     """
-    names = label_names(config)
-    whole = read_sources(folder, config.train, names)
+    config, seed, names = settings.data, settings.training.seed, label_names(settings.data, settings.model.states)
+    whole = _read(folder, config.train, names, settings.model.states)
     extra_labels(whole, extra, told(config.train))  # frames are counted over all sources
     if isinstance(config.validation, int):
         split = make_split(len(whole), config.validation, seed, config.validation_from)
         found = LabelledData(whole.subset(split.train), whole.subset(split.validation), split, data_hash(whole))
     else:
-        validation = read_sources(folder, config.validation, names)
+        validation = _read(folder, config.validation, names, settings.model.states)
         extra_labels(validation, extra, told(config.validation))
         digest = hashlib.sha256((data_hash(whole) + data_hash(validation)).encode()).hexdigest()
         found = LabelledData(whole, validation, make_split(len(whole), 0, seed), digest)
@@ -61,8 +62,19 @@ def read_labelled(config: DataConfig, folder: Path, seed: int, extra: list[str])
     return found
 
 
-def label_names(config: DataConfig) -> LabelNames:
-    return LabelNames(**config.keys.model_dump())
+def _read(folder: Path, sources: str | list[str], names: LabelNames, states: tuple[str, ...]) -> Dataset:
+    parts = list(zip(as_list(sources), read_each(folder, sources, names)))
+    for name in states:
+        for source, part in parts:
+            of_state(part, name, source)
+    check_order(parts, states)
+    return joined([part for _, part in parts])
+
+
+def label_names(config: DataConfig, states: tuple[str, ...] = ()) -> LabelNames:
+    """Of the first state where there are several, and the configuration does not say otherwise."""
+    names = LabelNames(**config.keys.model_dump())
+    return names_of_state(states[0]) if states and names == LABELS else names
 
 
 def read_low_level(

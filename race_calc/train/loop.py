@@ -18,7 +18,7 @@ from race_calc.model.baseline import baseline_of, check
 from race_calc.model.layout import Layout
 from race_calc.model.outputs import Labels
 from race_calc.model.parameters import Parameters
-from race_calc.model.race import evaluate
+from race_calc.model.race import evaluate_surfaces
 from race_calc.posterior.base import Plateau, Step
 from race_calc.posterior.checkpoint import WEIGHTS
 from race_calc.posterior.state import StackState, Trained, flatten, unflatten
@@ -173,9 +173,19 @@ def gradients_of(context: Context, weights: Tensor, parts: Sequence[Part]) -> tu
 
 
 def _loss(context: Context, leaves: Parameters, part: Part) -> Tensor:
-    stack = context.stack(leaves, part.high)
-    outputs = evaluate(context.model, stack, part.layout, training=True, detached=context.training.recipe == "detached")
-    return context.posterior.loss(outputs, part.labels, context.objective)
+    """(M,), the mean over the surfaces."""
+    each = context.alone
+    labels = (part.labels, *part.labels.others)
+    found = evaluate_surfaces(
+        context.models,
+        [one.stack(leaves, part.high) for one in each],
+        part.layout,
+        training=True,
+        detached=context.training.recipe == "detached",
+        with_forces=[known.has_forces for known in labels],
+    )
+    losses = [context.posterior.loss(outputs, known, one.objective) for outputs, known, one in zip(found, labels, each)]
+    return losses[0] if len(losses) == 1 else torch.stack(losses).mean(0)
 
 
 def recipe_of_epoch(settings: TrainingConfig, epoch: int) -> TrainingConfig:

@@ -23,12 +23,14 @@ from race_calc.model.heads import initial_offsets
 from race_calc.model.parameters import Parameters, initialise, parameter_shapes
 from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
+from race_calc.model.surfaces import Constants, plain
 from race_calc.posterior.base import Progress, by_name
 from race_calc.train.config import DataConfig, TrainConfig
 from race_calc.train.labels import isolated_energies, label_names, read_labelled, read_low_level, without_baseline
 from race_calc.train.levels import with_levels
 from race_calc.train.start import first_weights, same_constants, start_of
 from race_calc.train.stress import stress_weight, virial_variance
+from race_calc.train.surfaces import first_offsets, others_of, with_surfaces
 
 MOST_PARAMETERS = 300_000_000  # of all members; the state of a training is six times as large: 7 GiB in float32
 OPTIMISER = "muon 2, ivon 2, swag 1, noise 1"  # a run is resumed only by what started it
@@ -49,6 +51,13 @@ class Prepared:
     external: Any  # the calculator of the user that is the baseline, or None
     low: tuple[Example, ...] = ()  # labels of the low level
     stress_weight: float = 0.0  # that of the configuration or, left out there, its default for these labels
+    others: tuple[Constants, ...] = ()  # of the surfaces beside the first
+
+    @property
+    def models(self) -> tuple[Race, ...]:
+        """Of each surface alone."""
+        scales = [self.references.scale, *(known.references.scale for known in self.others)]
+        return tuple(plain(self.model, k, scale) for k, scale in enumerate(scales))
 
 
 def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: Progress = lambda done, total: None) -> Prepared:
@@ -60,17 +69,20 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     """
     outputs = outputs_of_head(config.model.head, config.model.force_covariance)
     labels = [output.label for output in outputs if output.label]
-    data = read_labelled(config.data, folder, config.training.seed, labels)
+    data = read_labelled(config, folder, labels)
     train, validation = data.train, data.validation
     name, cutoff = config.model.baseline, config.model.cutoff
     added = baseline_of(name, cutoff, baseline, continues=False)
     for doubt in doubts(name, train.structures):
         warnings.warn(doubt, stacklevel=2)
+    labelled = data.train, data.validation  # other states have baselines to lose, too
     if added is not None:
         train, validation = (without_baseline(part, added, cutoff, progress) for part in (train, validation))
     isolated = isolated_energies(folder, config.data.isolated_atoms, train.elements, added, cutoff, label_names(config.data))
     references = fit_references(train, isolated)
-    examples = examples_of(train, references, cutoff, labels)
+    others = others_of(config, labelled[0], references, isolated, added)
+    examples = with_surfaces(examples_of(train, references, cutoff, labels), labelled[0], others, config, added)
+    checked = with_surfaces(examples_of(validation, references, cutoff, labels), labelled[1], others, config, added)
     cheap = read_low_level(config.data, folder, train, labels, added, cutoff, progress)
     low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
     plan = make_plan(config.model, len(references.species))
@@ -83,6 +95,7 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
     config = with_stress_weight(config, stress_weight(config, examples, low))
     offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2, virial_variance(examples))
+    offsets |= first_offsets(plan, examples, others)
     kept = record(name, added, train.structures)
     fixed = references.to_dict() if not isinstance(added, Calculated) else _beside_an_scf(kept, config.data, folder)
     beside = ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
@@ -98,7 +111,7 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         references=references,
         parameters=with_levels(first, plan) if low else first,
         train=examples,
-        validation=examples_of(validation, references, cutoff, labels),
+        validation=checked,
         split=data.split,
         data_hash=data.hash,
         structures=hashes,
@@ -107,6 +120,7 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         external=baseline,
         low=low,
         stress_weight=config.training.stress_weight or 0.0,
+        others=others.constants,
     )
 
 
@@ -124,6 +138,7 @@ def _beside_an_scf(kept: dict[str, Any], data: DataConfig, folder: Path) -> list
 def _fingerprint(config: TrainConfig, fixed: Any, hashes: str, examples: tuple[Example, ...]) -> str:
     run = json.dumps([_told(config), fixed, OPTIMISER], sort_keys=True)
     extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
+    extra += b"".join(np.append(other.forces, other.energy).tobytes() for example in examples for other in example.others)
     return hashlib.sha256((run + hashes).encode() + extra).hexdigest()
 
 
@@ -132,6 +147,9 @@ def _told(config: TrainConfig) -> dict[str, Any]:
     content = config.to_dict()
     if content["data"]["keys"] == DataConfig.model_fields["keys"].default.to_dict():
         del content["data"]["keys"]
+    for key in ("states", "scalars"):
+        if not content["model"][key]:
+            del content["model"][key]
     return content
 
 

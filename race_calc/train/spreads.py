@@ -7,6 +7,7 @@ better. On 3BPA the members' energies are off by 4 to 18 meV before the average 
 import torch
 from torch import Tensor
 
+from race_calc.model.parameters import surface_prefix
 from race_calc.posterior.state import flatten, unflatten
 from race_calc.train.context import Context
 from race_calc.train.validate import DIMENSION, measure
@@ -22,7 +23,17 @@ def refitted(context: Context, weights: Tensor) -> tuple[Tensor, dict[str, list[
     The factor with the largest likelihood is the mean of dᵀ Σ⁻¹ d over its dimension. A member for which it is not finite, or zero, and
     all of them where there are fewer structures than FEWEST, keep theirs.
     """
-    outputs = {output.name: output.offset for output in context.model.plan.outputs if output.offset and output.name in DIMENSION}
+    factors: dict[str, list[float]] = {}
+    for one in context.alone:
+        weights, found = _refitted(one, weights)
+        factors |= {surface_prefix(one.surface) + name: value for name, value in found.items()}
+    return weights, factors
+
+
+def _refitted(context: Context, weights: Tensor) -> tuple[Tensor, dict[str, list[float]]]:
+    """Of one surface."""
+    before = surface_prefix(context.surface)
+    outputs = {output.name: before + output.offset for output in context.model.plan.outputs if output.offset and output.name in DIMENSION}
     factors = {name: torch.ones(len(weights), dtype=torch.float64) for name in outputs}
     if len(context.validation) < FEWEST:
         return weights, {}

@@ -84,11 +84,23 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
 
     The score is the likelihood that the head describes (λ-weighted NLL) after the best factor for each spread, as `spreads` will set
     it: means still get better when the predicted σ is already too small. For a head that gives nothing but energies it is the force RMSE.
+    Of several surfaces it is their mean; errors of the others stand under "surfaces".
     """
+    found = [_of_one(one, weights) for one in context.alone]
+    scores, measured = found[0][0], found[0][1]
+    if len(found) > 1:
+        scores = torch.stack([score for score, _ in found]).mean(0)
+        measured = measured | {"surfaces": [errors for _, errors in found[1:]]}
+    return torch.where(torch.isfinite(scores), scores, torch.full_like(scores, float("inf"))), measured
+
+
+def _of_one(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
+    """The same of the surface of the context."""
     found = measure(context, weights)
     force_rmse = found.forces.pow(2).mean((1, 2)).sqrt()
+    energy_rmse = found.energy.pow(2).mean(1).sqrt()
     measured = {
-        "energy_rmse_eV": numbers(found.energy.pow(2).mean(1).sqrt()),
+        "energy_rmse_eV": numbers(energy_rmse),
         "force_rmse_eV_per_A": numbers(force_rmse),
         "mean_energy_rmse_eV": numbers(found.energy.mean(0).pow(2).mean().sqrt()[None])[0],
         "mean_force_rmse_eV_per_A": numbers(found.forces.mean(0).pow(2).mean().sqrt()[None])[0],
@@ -103,8 +115,8 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
             gain = gain_of_factor(spread.in_score, quantity.dimension)
             scores = scores - getattr(context.training, quantity.weight) * spread.share * gain
     if not context.model.plan.outputs:
-        scores = force_rmse
-    return torch.where(torch.isfinite(scores), scores, torch.full_like(scores, float("inf"))), measured
+        scores = energy_rmse if found.forces.isnan().all() else force_rmse  # a scalar without a gradient
+    return scores, measured
 
 
 def errors_of(context: Context, sets: Parameters) -> dict:

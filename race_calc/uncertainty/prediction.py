@@ -14,11 +14,12 @@ SPREADS = {
     "forces_covariance": "forces_covariance",
     "stress_uncertainty": "stress_covariance",
     "stress_covariance": "stress_covariance",
+    "gap_uncertainty": "gap",
 }  # → start of the names of their parts
 QUANTITIES = {  # all that can be given, by the names of the ASE results and in their order → axis of the structures, or None
     "energy": 0, "free_energy": 0, "energies": None, "forces": None, "stress": 0, "calibrated": None,
     **{name + part: None if name.startswith("forces") else 0 for name in SPREADS for part in ("", "_epistemic", "_aleatoric")},
-    "bald_energy": 0, "bald_forces": None, "feature_distance": None, "energies_members": 1, "forces_members": None,
+    "bald_energy": 0, "bald_forces": None, "feature_distance": None, "energies_members": 1, "forces_members": None, "gap": 0,
 }  # fmt: skip
 
 
@@ -27,6 +28,7 @@ class Extra(NamedTuple):
 
     mean: np.ndarray
     epistemic: np.ndarray  # variance between members of each component; zero for one member
+    per_structure: bool = False  # results of one structure then have its row only
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,6 +65,9 @@ class Prediction:
     forces_optional               bool            -            the same potential can leave the spread of forces out, to be faster
     calibrated                    bool            -            whether the variances of energies and forces are recalibrated
     rotates                       bool            -            whether those of forces turn with the structure
+    gap                           (B,) or None    eV           between the state that is predicted and the nearest other one, ≥ 0
+    gap_epistemic                 (B,) or None    eV²          variance of the members' gaps, never calibrated
+    gap_aleatoric                 (B,) or None    eV²          sum of the variances that they predict for both energies
     extra                         name → Extra                 other outputs of the head, by name
     ============================= =============== ============ ====================================================
 
@@ -97,6 +102,9 @@ class Prediction:
     forces_optional: bool = False
     calibrated: bool = False
     rotates: bool = True
+    gap: np.ndarray | None = None
+    gap_epistemic: np.ndarray | None = None
+    gap_aleatoric: np.ndarray | None = None
     extra: dict[str, Extra] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -191,7 +199,7 @@ def quantities(given: Collection[str], members: int) -> frozenset[str]:
     what is given unsplit.
     """
     found = {"energy", "free_energy", "forces", "calibrated"}
-    found |= {"energies", "stress", "feature_distance", "energies_members", "forces_members"}.intersection(given)
+    found |= {"energies", "stress", "feature_distance", "energies_members", "forces_members", "gap"}.intersection(given)
     if members > 1:
         found |= {"bald_energy", "bald_forces"}.intersection(given)
     for name, start in SPREADS.items():

@@ -33,7 +33,7 @@ class Score:
                     where each of them must fill space
     values          (prediction, structures) → values (B,), larger = less known, and the worst atoms (B,) or None;
                     NaN must win over every number, so that a broken atom is never hidden
-    of              what the model does not know when it is large, in a sentence: "energy", "forces" or "stress"; or "volume",
+    of              what the model does not know when it is large, in a sentence: "energy", "forces", "stress" or "gap"; or "volume",
                     of which models know nothing: its threshold is a number of the user, and evaluations leave it out
     worst_atom      whether it is a maximum over atoms, and tells which one
     epistemic       whether it is of the epistemic part only
@@ -190,6 +190,16 @@ def _pressure(part: str) -> Callable[[Prediction, Structures], Values]:
     return values
 
 
+def _gap(part: str) -> Callable[[Prediction, Structures], Values]:
+    return lambda p, _: (np.asarray(p.value("gap_uncertainty" + part)), None)
+
+
+def _gap_unresolved(prediction: Prediction, _: Structures) -> Values:
+    """Above 1 the members do not tell which state is the lower one."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(prediction.value("gap_uncertainty") / _told(prediction, "gap")), None
+
+
 def _volume_per_atom(prediction: Prediction, structures: Structures) -> Values:
     assert structures is not None  # as its needs say
     return np.array([atoms.cell.volume / len(atoms) for atoms in structures]), None
@@ -215,6 +225,8 @@ for _row in (
     Score("feature_distance_max", "largest feature distance", "", _D, _distance, worst_atom=True, short="distance"),
     *_with_epistemic(Score("stress_uncertainty_max", "largest stress σ", "eV/Å³", _S, _stress_max(""), "stress"), _stress_max),
     *_with_epistemic(Score("pressure_uncertainty", "pressure σ", "eV/Å³", _S, _pressure(""), "stress"), _pressure),
+    *_with_epistemic(Score("gap_uncertainty", "gap σ", "eV", ("gap_uncertainty",), _gap(""), "gap"), _gap),
+    Score("gap_unresolved", "gap σ over the gap", "", ("gap_uncertainty", "gap"), _gap_unresolved, "gap"),
     Score("volume_per_atom", "volume per atom", "Å³", ("atoms", "volume"), _volume_per_atom, "volume"),
 ):
     register(_row)

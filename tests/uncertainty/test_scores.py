@@ -10,7 +10,7 @@ from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.scores import CRITERIA, SCORES, all_scores, available_criteria, score
 
 BATCH = np.array([0, 0, 1, 1, 1, 2])
-MOLECULE = tuple(name for name in CRITERIA if not any(of in name for of in ("stress", "pressure", "volume")))
+MOLECULE = tuple(name for name in CRITERIA if not any(of in name for of in ("stress", "pressure", "volume", "gap")))
 
 
 def prediction(members=3, aleatoric=True, batch=BATCH, distance=True, stress=False):
