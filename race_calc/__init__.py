@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from race_calc.interfaces.calculator import RACECalculator
     from race_calc.interfaces.committee import Committee
     from race_calc.interfaces.from_results import from_results
+    from race_calc.interfaces.properties import PropertyModel
     from race_calc.md.attach import UncertaintyMonitor
     from race_calc.md.log import read_log
     from race_calc.observables.difference import difference
@@ -26,6 +27,7 @@ _HOME = {
     "Committee": "interfaces.committee",
     "Criterion": "uncertainty.decisions",
     "Prediction": "uncertainty.prediction",
+    "PropertyModel": "interfaces.properties",
     "RACECalculator": "interfaces.calculator",
     "UncertaintyMonitor": "md.attach",
     "difference": "observables.difference",
@@ -38,6 +40,7 @@ __all__ = [
     "Committee",
     "Criterion",
     "Prediction",
+    "PropertyModel",
     "RACECalculator",
     "UncertaintyMonitor",
     "difference",

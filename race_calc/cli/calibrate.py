@@ -63,7 +63,8 @@ def calibrate(
     if folder is None:
         print(f"The calibration is in {path}; Committee and from_results take it as calibration={str(path)!r}.")
     else:
-        print(f"The calibration is in {folder}; RACECalculator({str(folder)!r}) uses it. All of it: race-calc info {folder}")
+        call, option = (f", state={state_from(state)!r}", f" --state {state}") if state else ("", "")
+        print(f"The calibration is in {folder}; RACECalculator({str(folder)!r}{call}) uses it. All of it: race-calc info {folder}{option}")
 
 
 def _file_for(out: Path | None) -> Path:

@@ -6,10 +6,13 @@ from typing import Annotated
 import typer
 
 from race_calc.cli.app import command
+from race_calc.cli.factory import STATE, state_from
 
 
 @command("info")
-def info(model: Annotated[Path, typer.Argument(help="folder of the model")]) -> None:
+def info(
+    model: Annotated[Path, typer.Argument(help="folder of the model")], state: Annotated[str | None, typer.Option(help=STATE)] = None
+) -> None:
     """Show a model: species, architecture, posterior, calibration, thresholds, training and data."""
     from rich.table import Table
     from rich.text import Text
@@ -19,7 +22,7 @@ def info(model: Annotated[Path, typer.Argument(help="folder of the model")]) -> 
     from race_calc.report.tables import wide_console
 
     console = wide_console()
-    for title, lines in sections(model, load_checkpoint(model)).items():
+    for title, lines in sections(model, load_checkpoint(model, state=state_from(state))).items():
         console.print(Text(title, style="bold"))
         table = Table.grid(padding=(0, 2))
         table.add_column(min_width=22, no_wrap=True)

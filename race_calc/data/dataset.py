@@ -102,7 +102,13 @@ def read_dataset(path: str | Path, index: str | int | slice = ":", names: LabelN
     if name.endswith(".npz"):
         _check_there(Path(name))
         frames = read_npz(name, part, index)
-        if names != LABELS and frames and names.energy in frames[0][0].info and names.forces in frames[0][0].arrays:
+        if names != LABELS and frames:
+            some = frames[0][0]
+            if names.energy not in some.info or names.forces not in some.arrays:
+                raise ValueError(
+                    f"{source} has no {names.energy} and {names.forces}: it has the info keys {sorted(some.info)} and arrays "
+                    f"{sorted(some.arrays)}, beside the energies and forces that go by no name"
+                )
             return _checked([(atoms, atoms.info[names.energy], atoms.arrays[names.forces], None) for atoms, *_ in frames], source)
         return _checked([(*frame, None) for frame in frames], source)
     return dataset_from_atoms(read_structures(name, index), source, names)

@@ -1,7 +1,8 @@
 """What a configuration names as data: files, frames of files."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ def read_sources(folder: Path, sources: str | Sequence[str], names: LabelNames =
     A source is a path, or path@frames with an ASE index, such as "a.xyz@0:450" or "b.xyz@::10"; a file whose name has such an
     end is read whole. Raises FileNotFoundError, and ValueError as `read_dataset` does.
     """
-    return joined(read_each(folder, sources, names))
+    return joined(read_each(folder, sources, partial(read_dataset, names=names)))
 
 
-def read_each(folder: Path, sources: str | Sequence[str], names: LabelNames = LABELS) -> list[Dataset]:
-    """The data set of each source; see `read_sources`."""
-    return [read_dataset(*_place(folder, one), names) for one in as_list(sources)]
+def read_each(folder: Path, sources: str | Sequence[str], read: Callable[[Path, str], Dataset]) -> list[Dataset]:
+    """The data set of each source; see `read_sources`. `read`: from path and ASE index."""
+    return [read(*_place(folder, one)) for one in as_list(sources)]
 
 
 def joined(parts: Sequence[Dataset]) -> Dataset:

@@ -18,11 +18,12 @@ from ase import Atoms
 from race_calc.data.dataset import Dataset, LabelNames
 from race_calc.data.files import shortened
 
+FEWEST = 5  # frames of a file, of which an order of its states is told
 SAME_ORDER = 0.9  # share of the frames of a source in which one state is above the other: then it has an order
 
 
 def names_of_state(name: str) -> LabelNames:
-    return LabelNames(energy=f"energy_{name}", forces=f"forces_{name}")
+    return LabelNames(energy=f"energy_{name}", forces=f"forces_{name}", stress=f"stress_{name}")
 
 
 def of_state(dataset: Dataset, name: str, source: str = "the data set") -> Dataset:
@@ -57,19 +58,20 @@ def of_scalar(dataset: Dataset, name: str, source: str = "the data set") -> Data
 
 
 def check_order(sources: Sequence[tuple[str, Dataset]], states: Sequence[str]) -> None:
-    """Raises ValueError where two states are in one order in nearly all frames of a source and in the other order in another's:
-    the labels of one of them were swapped. States that cross within a source are fine."""
+    """Raises ValueError where two states are in one order in nearly all frames of a file and in the other order in another's:
+    the labels of one of them were swapped. States that cross within a file are fine."""
     for low, high in zip(states, states[1:]):
         gaps = [
             (source, np.array([atoms.info[f"energy_{high}"] - atoms.info[f"energy_{low}"] for atoms in data.structures]))
             for source, data in sources
+            if len(data) >= FEWEST
         ]
         up = [source for source, gap in gaps if (gap > 0).mean() > SAME_ORDER]
         down = [source for source, gap in gaps if (gap < 0).mean() > SAME_ORDER]
         if up and down:
             raise ValueError(
                 f"{high} lies above {low} in {up[0]} and below it in {down[0]}: the labels of the states were swapped in one of them; "
-                "name them in the same order in all files"
+                "name them in the same order in all files; diabatic states that do cross between them are told by files that hold both"
             )
 
 

@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from race_calc.data.dataset import LABELS, LabelNames
 from race_calc.data.graph import Graph, batches, from_atoms, from_atoms_with_skin
 from race_calc.data.skin import SkinList
-from race_calc.data.structure import check_geometry
+from race_calc.data.structure import checked
 from race_calc.data.surfaces import names_of_state
 from race_calc.interfaces.base import PredictingCalculator
 from race_calc.interfaces.reference_watch import ReferenceWatch
@@ -105,8 +105,13 @@ class RACECalculator(PredictingCalculator):
     ):
         keep_freed_memory()
         self.checkpoint = load_checkpoint(model, calibration=calibrated is not False, state=state)
+        if self.checkpoint.model.plan.config.targets:
+            names = ", ".join(self.checkpoint.model.plan.config.targets)
+            raise ValueError(
+                f"{model} predicts properties of molecules ({names}) and has no forces: use race_calc.PropertyModel({str(model)!r})"
+            )
         stack = load_stack(self.checkpoint, _dtype(dtype), torch_device(device), compile, tables, forces_epistemic, baseline)
-        self.posterior = with_surfaces(stack, self.checkpoint, self.checkpoint.state) if self.checkpoint.others else stack
+        self.posterior = with_surfaces(stack, self.checkpoint, self.checkpoint.state) if self.checkpoint.surfaces else stack
         if calibrated and self.checkpoint.calibration is None:
             raise ValueError(f"{model} has no calibration: run `race-calc calibrate` on it, or leave out calibrated=True")
         given = offered(self.checkpoint, members, forces_epistemic)
@@ -115,7 +120,7 @@ class RACECalculator(PredictingCalculator):
         super().__init__(given, thresholds_of(self.checkpoint), self.checkpoint.calibration)
         self.model_hash = hash_weights(model)
         self.elements = tuple(chemical_symbols[z] for z in self.checkpoint.model.species)
-        self.parameters.update(model=str(model), dtype=dtype, **({"state": self.checkpoint.state} if self.checkpoint.others else {}))
+        self.parameters.update(model=str(model), dtype=dtype, **({"state": self.checkpoint.state} if self.checkpoint.surfaces else {}))
         self._pairs: SkinList | None = None
         self._references = ReferenceWatch(self.checkpoint.references)
 
@@ -126,9 +131,8 @@ class RACECalculator(PredictingCalculator):
         """
         if not isinstance(self.posterior, SurfacesPosterior):
             raise ValueError("this model has one energy and no states: use prediction(atoms)")
-        check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
         with self._lock:
-            return self.posterior.predict_each(from_atoms(atoms, self.checkpoint.model.plan.config.cutoff))
+            return self.posterior.predict_each(self._graph(checked(atoms)))
 
     @property
     def label_names(self) -> LabelNames:
@@ -154,11 +158,14 @@ class RACECalculator(PredictingCalculator):
         return super().get_property(name, atoms, allow_calculation)
 
     def _raw(self, atoms: Atoms) -> Prediction:
+        return self.posterior.predict(self._graph(atoms))
+
+    def _graph(self, atoms: Atoms) -> Graph:
         _check_charge(self.posterior, atoms)
         last = self._pairs
         graph, self._pairs = from_atoms_with_skin(atoms, self.checkpoint.model.plan.config.cutoff, last)
         self._references.watch(graph, moved=self._pairs is not last)
-        return self.posterior.predict(graph)
+        return graph
 
     def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
         return StackPredictor(self.posterior, self._references).raw_predictions(structures, batch)
@@ -201,9 +208,11 @@ def offered(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> fr
     for name, part in (("bald_energy", "energy"), ("bald_forces", "forces_covariance")):
         given |= {name} if {f"{part}_epistemic", f"{part}_aleatoric"} <= given else set()
     extra = {output.name for output in plan.outputs if not isinstance(output, Spread)}
-    if checkpoint.others:
+    if checkpoint.surfaces:
         given |= {"gap"} | ({"gap_epistemic"} if several else set()) | ({"gap_aleatoric"} if plan.output("energy_var") else set())
         extra |= {"energies_states", *plan.config.scalars}
+        if several or plan.output("energy_var"):
+            extra |= {f"{name}_uncertainty" for name in plan.config.scalars}
     given |= {"energies_members"} | ({"forces_members"} if forces_epistemic else set()) if members else set()
     return quantities(given, checkpoint.members) | extra
 

@@ -18,6 +18,7 @@ from race_calc.uncertainty.scores import all_scores
 
 SIGMA = "forces_uncertainty_max"  # array of a frame
 _CALCULATOR_KEYS = ("energy", "free_energy", "forces", "stress", "energies", "stresses")
+_OF_STATES = ("energy_", "forces_", "gradient_")  # labels, see `race_calc.data.surfaces`
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
             f"{len(prediction.energy)} structures with {len(prediction.forces)} atoms"
         )
     frame: Atoms = atoms.copy()
-    for key in _CALCULATOR_KEYS:  # the extxyz writer refuses to hold them twice
+    stale = [key for key in (*frame.info, *frame.arrays) if str(key).startswith(_OF_STATES)]  # of the structure that the run began with
+    for key in (*_CALCULATOR_KEYS, *stale):  # the extxyz writer refuses to hold the first twice
         frame.info.pop(key, None)
         frame.arrays.pop(key, None)
     covariance = prediction.forces_covariance

@@ -14,6 +14,8 @@ from torch import Tensor
 from race_calc.model.likelihood import gaussian_nll
 from race_calc.model.outputs import Labels
 
+READ = {"1o": "vector", "2e": "tensor"}  # irreps that are read through gates → how their weights are named
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -24,8 +26,8 @@ class Channel:
     width: int = 1
 
     def __post_init__(self):
-        if self.irrep not in ("0e", "2e"):
-            raise ValueError(f"channel {self.name} is {self.irrep}: readouts give 0e and 2e")
+        if self.irrep not in ("0e", *READ):
+            raise ValueError(f"channel {self.name} is {self.irrep}: readouts give 0e, {' and '.join(READ)}")
 
 
 ENERGY = Channel("energy")  # of every model, the first: summed over layers and atoms and differentiated
@@ -45,7 +47,7 @@ class Output:
         return 0.0
 
     def value(self, channels: dict[str, Tensor], offset: Any) -> Tensor:
-        """(M, N, …) from channels (M, N, width), or (M, N, 5, width) for 2e, and the offset (M,), None without one."""
+        """(M, N, …) from channels (M, N, width), or (M, N, 2 l + 1, width) for 1o and 2e, and the offset (M,), None without one."""
         raise NotImplementedError
 
     def of_structures(self, total: Tensor, layout: Any) -> Tensor:

@@ -7,14 +7,18 @@ import warnings
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+from ase.calculators.calculator import all_properties
+from ase.outputs import all_outputs
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 import race_calc.model.heads  # noqa: F401  (registers the heads)
 from race_calc.model.baseline import names as baselines
 from race_calc.model.channels import channels_of, heads, outputs_of_head
 from race_calc.model.e3nn_import import o3
+from race_calc.uncertainty.prediction import QUANTITIES
 
-MOST_STATES = 10
+RESERVED = {*QUANTITIES, *all_properties, *all_outputs, "energies_states", "positions", "numbers", "cell", "pbc", "labels"}
+MOST_STATES, MOST_SURFACES = 10, 100
 MOST_CHANNELS = 4096  # of an irrep, of a hidden layer: the paper's largest model has 256
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]  # of a state or a scalar
 Count = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
@@ -57,11 +61,16 @@ class ModelConfig(Settings):
         (), strict=False, max_length=MOST_STATES, description=f"a list of 2 to {MOST_STATES} names, such as [S0, S1], or [] for one energy"
     )
     scalars: tuple[Name, ...] = Field((), strict=False, max_length=100, description="a list of names of scalars >= 0, or []")
+    targets: dict[Name, Literal["sum", "mean", "dipole", "extent"]] = Field(
+        {}, max_length=MOST_SURFACES, description="properties and their kinds, sum, mean, dipole or extent, such as {U0: sum}, or {}"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _renamed(cls, content: Any) -> Any:
-        """`repulsion` was the name of `baseline` in 0.1."""
+        """`repulsion` was the name of `baseline` in 0.1. Properties have no baseline, and no forces whose covariance could be predicted."""
+        if isinstance(content, Mapping) and content.get("targets"):
+            content = {"baseline": "none", "head": "energy", **content}
         if not isinstance(content, Mapping) or "repulsion" not in content or "baseline" in content:
             return content
         warnings.warn(
@@ -83,15 +92,36 @@ class ModelConfig(Settings):
         states = info.data.get("states", ())
         if len(states) == 1 or (scalars and not states):
             raise ValueError("model.states needs the names of two or more states, such as [S0, S1]")
+        taken = sorted({*states, *scalars} & RESERVED)
+        if taken:
+            raise ValueError(f"{', '.join(taken)} is the name of something else in results or data: take another")
         twice = {name for name in (*states, *scalars) if (*states, *scalars).count(name) > 1}
         if twice:
             raise ValueError(f"{', '.join(sorted(twice))} occurs more than once among states and scalars")
         return scalars
 
+    @field_validator("targets")
+    @classmethod
+    def _properties(cls, targets: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        known = info.data
+        if taken := sorted(set(targets) & RESERVED):
+            raise ValueError(f"{', '.join(taken)} is the name of something else in results or data: take another")
+        if targets and known.get("states"):
+            raise ValueError("a model has states or properties: leave out model.states or model.targets")
+        if targets and known.get("head") not in ("mse", "energy", None):
+            raise ValueError(f"properties have no forces: write model.head: energy or mse, not {known['head']}")
+        if targets and known.get("baseline") not in ("none", None):
+            raise ValueError(f"properties have no baseline: write model.baseline: none, not {known['baseline']}")
+        if "dipole" in targets.values() and "1o" not in o3.Irreps(known.get("hidden_irreps", "1o")):
+            raise ValueError("a dipole is read from 1o: add for example 32x1o to model.hidden_irreps")
+        return targets
+
     @property
-    def surfaces(self) -> int:
-        """How many last layers there are on the trunk (`race_calc.model.surfaces`)."""
-        return len(self.states) + len(self.scalars) or 1
+    def kinds(self) -> tuple[str, ...]:
+        """Of every surface on the trunk (`race_calc.model.surfaces`), in their order: keys of `race_calc.model.kinds.KINDS`."""
+        if self.targets:
+            return tuple(self.targets.values())
+        return ("energy",) * max(len(self.states), 1) + ("scalar",) * len(self.scalars)
 
     @field_validator("hidden_irreps")
     @classmethod

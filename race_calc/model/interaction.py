@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from race_calc.model.angular import coupling_matrix
-from race_calc.model.channels import ENERGY
+from race_calc.model.channels import ENERGY, READ
 from race_calc.model.kernels.messages import PathWeights, message_sums
 from race_calc.model.layout import Block, Geometry
 from race_calc.model.linear import dense, linear, per_species
-from race_calc.model.parameters import Parameters, radial_weights
+from race_calc.model.parameters import Parameters, gate_names, radial_weights
 from race_calc.model.plan import LayerPlan
 from race_calc.model.products import products
 from race_calc.model.radial import perceptron, scaled_silu
@@ -65,7 +65,7 @@ def _joined(tensors: list[Tensor], dim: int) -> Tensor:
 
 
 def readout(layer: LayerPlan, at: str, parameters: Parameters, features: Features, detached: bool) -> tuple[dict[str, Tensor], Tensor]:
-    """Irrep → columns of all its channels, 0e (M, N, K) and where it is read and alive 2e (M, N, 5, K); and the last-layer
+    """Irrep → columns of all its channels, 0e (M, N, K) and where they are read and alive 1o and 2e (M, N, 2 l + 1, K); and the last-layer
     features (M, N, 64): the 0e are these times `readout.out` / 8. Of a shared trunk the latter two have one row.
 
     `detached`: gradients of all outputs but the energy stop at the layer's features and at the hidden
@@ -80,17 +80,22 @@ def readout(layer: LayerPlan, at: str, parameters: Parameters, features: Feature
         out = torch.cat([dense(hidden, weight[:, :, :own]), dense(hidden.detach(), weight[:, :, own:])], dim=-1)
     else:
         out = dense(hidden, weight)
-    if f"{at}.readout.tensor" not in parameters:
-        return {"0e": out}, hidden
-    tensors = by_key[2, 1]  # (M, N, 5, C)
-    if detached:
-        scalars, tensors = scalars.detach(), tensors.detach()
-    gates = scaled_silu(dense(scalars, parameters[f"{at}.readout.gates"]))
-    m, n = scalars.shape[:2]
-    gated = dense(tensors.reshape(m, n * 5, -1), parameters[f"{at}.readout.gated"]).view(m, n, 5, -1)
-    gated = gated * gates[:, :, None, :]
-    tensor = dense(gated.reshape(m, n * 5, -1), parameters[f"{at}.readout.tensor"]).view(m, n, 5, -1)
-    return {"0e": out, "2e": tensor}, hidden
+    found = {"0e": out}
+    for irrep, name in READ.items():
+        if f"{at}.readout.{name}" in parameters:
+            values = by_key[int(irrep[0]), 1 if irrep[1] == "e" else -1]  # (M, N, 2 l + 1, C)
+            inputs = (scalars.detach(), values.detach()) if detached else (scalars, values)
+            found[irrep] = _gated(at, name, parameters, *inputs)
+    return found, hidden
+
+
+def _gated(at: str, name: str, parameters: Parameters, scalars: Tensor, values: Tensor) -> Tensor:
+    """(M, N, 2 l + 1, K)."""
+    gates, gated = gate_names(name)
+    gate = scaled_silu(dense(scalars, parameters[f"{at}.readout.{gates}"]))
+    m, n, k = values.shape[:3]
+    inner = dense(values.reshape(m, n * k, -1), parameters[f"{at}.readout.{gated}"]).view(m, n, k, -1) * gate[:, :, None, :]
+    return dense(inner.reshape(m, n * k, -1), parameters[f"{at}.readout.{name}"]).view(m, n, k, -1)
 
 
 def _aggregate(layer: LayerPlan, block: Block, u: Features, weights: Tensor, angular: Tensor) -> Features:

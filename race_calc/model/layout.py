@@ -71,6 +71,7 @@ class Layout:
     batch        (N,)               structure of each atom, model order
     n_structures                    B
     volume       (B,)         Å³    of the cells, 0 without one
+    positions    (N, 3)       Å     model order
     edges                            Neighbours of the one block for the kernels, else None
     ============ ============ ===== =======================================================
     """
@@ -84,6 +85,7 @@ class Layout:
     batch: Tensor
     n_structures: int
     volume: Tensor
+    positions: Tensor
     edges: Neighbours | None
 
 
@@ -151,6 +153,7 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
         batch=tensor(graph.batch[order]),
         n_structures=graph.n_structures,
         volume=tensor(graph.volume, "vectors"),
+        positions=tensor(graph.positions[order], "vectors"),
         edges=None if numerics.padded else Neighbours(tensor(first_edge), blocks[0].neighbour, tensor(graph.pair)),
     )
 

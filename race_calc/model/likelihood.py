@@ -112,7 +112,11 @@ def _has_forces(labels: Labels) -> Tensor | None:
     return None if labels.has_forces else torch.isfinite(labels.forces).all(1)
 
 
-ENERGIES = Quantity("energy_var", "energy_weight", 1, lambda outputs, labels: labels.energy - outputs.energy)
+def _has_energy(labels: Labels) -> Tensor | None:
+    return None if labels.has_energy else torch.isfinite(labels.energy)
+
+
+ENERGIES = Quantity("energy_var", "energy_weight", 1, lambda outputs, labels: labels.energy - outputs.energy, _has_energy)
 FORCES = Quantity("force_cov", "force_weight", 3, lambda outputs, labels: labels.forces - outputs.forces, _has_forces)
 STRESSES = Quantity("stress_cov", "stress_weight", 6, _stress, _has_stress, unit=0.01)  # eV/Å³, 1.6 GPa
 QUANTITIES = ENERGIES, FORCES, STRESSES

@@ -54,13 +54,14 @@ class Outputs:
 @dataclass(frozen=True)
 class Labels:
     """Energies (B,) eV less references and repulsion, forces (N, 3) eV/Å, virials (B, 3, 3) eV with NaN where unknown, volumes
-    (B,) Å³; `extra`: what other outputs learn from, by the name of the label, atoms or structures first; `has_forces`: else those are
-    NaN; `others`: labels of the other surfaces (`race_calc.model.surfaces`)."""
+    (B,) Å³; `extra`: what other outputs learn from, by the name of the label, atoms or structures first; `has_energy`,
+    `has_forces`: else some of them are NaN; `others`: labels of the other surfaces (`race_calc.model.surfaces`)."""
 
     energy: Tensor
     forces: Tensor
     virial: Tensor
     volume: Tensor
     extra: dict[str, Tensor] = field(default_factory=dict)
+    has_energy: bool = True
     has_forces: bool = True
     others: tuple["Labels", ...] = ()

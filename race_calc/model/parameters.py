@@ -7,6 +7,7 @@ depends on its own seed only, so a member of a stack equals the model that is ma
 import torch
 from torch import Tensor
 
+from race_calc.model.channels import READ
 from race_calc.model.plan import READOUT_GATED, READOUT_HIDDEN, LayerPlan, Plan
 
 Parameters = dict[str, Tensor]
@@ -34,17 +35,36 @@ def parameter_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
             if ir.key in channels:
                 shapes[f"{at}.skip.{ir.name}"] = (plan.n_species, ir.mul, channels[ir.key])
         shapes |= _product_shapes(layer, at, plan.n_species)
-        gated = plan.columns("2e") and (2, 1) in channels
         shapes[f"{at}.readout.hidden"] = (channels[0, 1], READOUT_HIDDEN)
         shapes[f"{at}.readout.out"] = (READOUT_HIDDEN, plan.columns("0e"))
-        if gated:
-            shapes[f"{at}.readout.gates"] = (channels[0, 1], READOUT_GATED)
-            shapes[f"{at}.readout.gated"] = (channels[2, 1], READOUT_GATED)
-            shapes[f"{at}.readout.tensor"] = (READOUT_GATED, plan.columns("2e"))
-    own = {name: shape for name, shape in shapes.items() if is_own(name)}
-    for k in range(1, plan.config.surfaces):
-        shapes |= {surface_prefix(k) + name: shape for name, shape in own.items()}
+        for irrep, name in reversed(READ.items()):
+            key = int(irrep[0]), 1 if irrep[1] == "e" else -1
+            if key in channels and any(channel.irrep == irrep for surface in plan.of_surfaces for channel in surface):
+                gates, gated = gate_names(name)
+                shapes[f"{at}.readout.{gates}"] = (channels[0, 1], READOUT_GATED)
+                shapes[f"{at}.readout.{gated}"] = (channels[key], READOUT_GATED)
+                if width := plan.columns(irrep):
+                    shapes[f"{at}.readout.{name}"] = (READOUT_GATED, width)
+    for k in range(1, len(plan.of_surfaces)):
+        shapes |= _of_surface(shapes, plan, k)
     return shapes
+
+
+def _of_surface(shapes: dict[str, tuple[int, ...]], plan: Plan, k: int) -> dict[str, tuple[int, ...]]:
+    """What surface k has of its own."""
+    found = {}
+    for i in range(len(plan.layers)):
+        at = f"layers.{i}.readout."
+        found[f"{at}out"] = (READOUT_HIDDEN, plan.columns("0e", k))
+        for irrep, name in reversed(READ.items()):
+            if at + gate_names(name)[0] in shapes and (width := plan.columns(irrep, k)):
+                found[at + name] = (READOUT_GATED, width)
+    return {surface_prefix(k) + name: shape for name, shape in found.items()}
+
+
+def gate_names(name: str) -> tuple[str, str]:
+    """Of what is read as `name` in `channels.READ`: the weights of the gates, and those of what they let through."""
+    return ("gates", "gated") if name == "tensor" else (f"{name}_gates", f"{name}_gated")
 
 
 def surface_prefix(k: int) -> str:
@@ -54,7 +74,7 @@ def surface_prefix(k: int) -> str:
 
 def is_own(name: str) -> bool:
     """Does every surface have one of its own, of the parameters of a plain model?"""
-    return name.endswith((".readout.out", ".readout.tensor", "_offset"))
+    return name.endswith((".readout.out", *(f".readout.{read}" for read in READ.values()), "_offset"))
 
 
 def _product_shapes(layer: LayerPlan, at: str, n_species: int) -> dict[str, tuple[int, ...]]:
@@ -76,7 +96,7 @@ def _product_shapes(layer: LayerPlan, at: str, n_species: int) -> dict[str, tupl
 def offset_names(plan: Plan) -> tuple[str, ...]:
     """Learnable offsets of the outputs, one number per member each."""
     names = [output.offset for output in plan.outputs if output.offset]
-    return tuple(surface_prefix(k) + name for k in range(plan.config.surfaces) for name in names)
+    return tuple(surface_prefix(k) + name for k in range(len(plan.of_surfaces)) for name in names)
 
 
 def initialise(plan: Plan, seeds: list[int], offsets: dict[str, float], last_layers: int | None = None) -> Parameters:

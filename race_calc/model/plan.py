@@ -7,6 +7,7 @@ from typing import Any
 from race_calc.model.channels import Channel, Output, channels_of, outputs_of_head
 from race_calc.model.config import ModelConfig
 from race_calc.model.e3nn_import import o3
+from race_calc.model.kinds import KINDS
 
 READOUT_HIDDEN = 64  # scalars of the readout's hidden layer
 READOUT_GATED = 16  # gated 2e channels of the readout's hidden layer
@@ -94,23 +95,28 @@ class Plan:
     n_species: int
     layers: tuple[LayerPlan, ...]
     outputs: tuple[Output, ...]  # besides the energy
-    channels: tuple[Channel, ...]
+    of_surfaces: tuple[tuple[Channel, ...], ...]  # the channels of each surface, of most models one
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Of the first surface."""
+        return self.of_surfaces[0]
 
     def output(self, name: str) -> Any:  # which kind of output it is, the caller knows
         """The output of that name; None for a head without it."""
         return next((output for output in self.outputs if output.name == name), None)
 
-    def columns(self, irrep: str) -> int:
+    def columns(self, irrep: str, surface: int = 0) -> int:
         """Width of all channels of an irrep."""
-        return sum(channel.width for channel in self.channels if channel.irrep == irrep)
+        return sum(channel.width for channel in self.of_surfaces[surface] if channel.irrep == irrep)
 
 
 def make_plan(config: ModelConfig, n_species: int) -> Plan:
     """Alive irreps forward from the scalars of the embedding and backward from what the readouts need."""
     hidden = [Irrep(ir.l, ir.p, mul) for mul, ir in o3.Irreps(config.hidden_irreps).sort().irreps.simplify()]
     outputs = outputs_of_head(config.head, config.force_covariance)
-    channels = channels_of(outputs)
-    read = {(ir.l, ir.p) for ir in (o3.Irrep(channel.irrep) for channel in channels)}
+    of_surfaces = tuple((*channels_of(outputs), *KINDS[kind]) for kind in config.kinds)
+    read = {(ir.l, ir.p) for ir in (o3.Irrep(channel.irrep) for channels in of_surfaces for channel in channels)}
 
     rules = _Rules(tuple(ir.key for ir in hidden), config.l_max, config.correlation)
     reachable = [{(0, 1)}]
@@ -126,7 +132,7 @@ def make_plan(config: ModelConfig, n_species: int) -> Plan:
     for wanted in needed:
         layers.append(_layer_plan(inputs, wanted, hidden, rules, config.product_channels))
         inputs = layers[-1].outputs
-    return Plan(config, n_species, tuple(layers), outputs, channels)
+    return Plan(config, n_species, tuple(layers), outputs, of_surfaces)
 
 
 Key = tuple[int, int]  # degree and parity

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from race_calc.data.graph import Graph
-from race_calc.model.channels import by_name
+from race_calc.model.channels import READ, by_name
 from race_calc.model.derivatives import forces_and_virial, geometry_gradients
 from race_calc.model.interaction import interaction, readout
+from race_calc.model.kinds import KINDS
 from race_calc.model.layout import Geometry, Layout, Numerics, make_layout
 from race_calc.model.outputs import Outputs
 from race_calc.model.parameters import Parameters
 from race_calc.model.plan import READOUT_HIDDEN, Plan
+from race_calc.model.pooling import POOLINGS, Atomic
 from race_calc.model.radial import bessel
 from race_calc.model.scatter import sum_by_index
 from race_calc.model.table import place_on_grid
@@ -28,14 +29,14 @@ class Race:
     species: atomic numbers in the order of the species index. scale: s in eV, the unit of the readouts.
     neighbours: n̄, average number of neighbours. References (E0, shift) are not part of it: all energies
     here are what the network gives; see `race_calc.data.references` and `race_calc.model.repulsion`.
-    positive: what stands in the place of the energy is s · softplus(E / s), as a scalar that is never negative.
+    kind: how atoms make what stands in the place of the energy (`race_calc.model.pooling`).
     """
 
     plan: Plan
     species: tuple[int, ...]
     scale: float
     neighbours: float
-    positive: bool = False
+    kind: str = "energy"
 
 
 def layout_of(model: Race, graph: Graph, numerics: Numerics) -> Layout:
@@ -82,19 +83,20 @@ def evaluate_surfaces(
     `with_forces`: of which of them, None: of all; forces and virials of the others are zero.
     """
     around = geometry(stacks[0], layout, training)
-    for leaf in (*around.angular, *around.radial):
-        leaf.requires_grad_()
     wanted = [k for k in range(len(models)) if with_forces is None or with_forces[k]]
+    for leaf in (*around.angular, *around.radial) if wanted else ():
+        leaf.requires_grad_()
     outputs = []
-    with torch.set_grad_enabled(True):
-        of_each = [_energies(model, read, around) for model, read in zip(models, _readouts(models[0], stacks, around, detached))]
+    with torch.set_grad_enabled(training or bool(wanted)):
+        of_each = [_energies(model, read, around) for model, read in zip(models, _readouts(models, stacks, around, detached))]
         for k, (model, stack, energies) in enumerate(zip(models, stacks, of_each)):
             if k in wanted:
-                again = k < wanted[-1]
-                gradients = geometry_gradients(energies.total, around.angular, around.radial, training, again)
+                gradients = geometry_gradients(energies.total, around.angular, around.radial, training, again=k < wanted[-1])
+                derivatives = forces_and_virial(gradients, layout)
             else:
-                gradients = [torch.zeros_like(x) for x in around.angular], [torch.zeros_like(x) for x in around.radial]
-            outputs.append((model, stack, layout, energies, forces_and_virial(gradients, layout)))
+                rows, like = len(around.angular[0]), layout.positions
+                derivatives = like.new_zeros(rows, *like.shape), like.new_zeros(rows, layout.n_structures, 3, 3)
+            outputs.append((model, stack, layout, energies, derivatives))
     return tuple(outputs_of(*each, training) for each in outputs)
 
 
@@ -117,7 +119,7 @@ class Energies:
     scalars     (layers, M, N, K)       outputs of every layer
     features    (1, N, 64·layers)  eV   of the first member, what its atom energies are linear in: features · last-layer
                                         weights; no gradient
-    tensors     (M, N, 5, K), None      2e outputs, mean over the layers
+    equivariant irrep → (M, N, 2 l + 1, K)  of those that are read: mean over the layers
     =========== ================== ==== ==================================================================
     """
 
@@ -126,25 +128,24 @@ class Energies:
     atom_energy: Tensor
     scalars: Tensor
     features: Tensor
-    tensors: Tensor | None = None
+    equivariant: dict[str, Tensor]
 
 
 def energies_of(model: Race, parameters: Parameters, around: Geometry, detached: bool = False) -> Energies:
     """The network, without derivatives."""
-    return _energies(model, _readouts(model, [parameters], around, detached)[0], around)
+    return _energies(model, _readouts([model], [parameters], around, detached)[0], around)
 
 
 def _energies(model: Race, read: "_Readouts", around: Geometry) -> Energies:
     layout = around.layout
-    scalars, tensors, hidden = read
+    scalars, equivariant, hidden = read
     atom_energy = scalars[..., 0] if around.training else scalars[..., 0].double()
     atom_energy = atom_energy.sum(0) * model.scale  # sum over layers
-    energy = sum_by_index(atom_energy, layout.batch, layout.n_structures)
-    if model.positive:
-        energy = model.scale * softplus(energy / model.scale)
+    more = by_name(model.plan.channels, {"0e": scalars.mean(0)} | equivariant) if KINDS[model.kind] else {}
+    energy = POOLINGS[model.kind](Atomic(atom_energy, more, model.species, layout, model.scale))
     total = energy.sum() * (len(hidden[0]) / len(energy))  # rows of a shared trunk: one
     features = torch.cat([layer[:1].detach() for layer in hidden], dim=-1) * (model.scale / READOUT_HIDDEN**0.5)
-    return Energies(total, energy, atom_energy, scalars, features, tensors)
+    return Energies(total, energy, atom_energy, scalars, features, equivariant)
 
 
 def outputs_of(
@@ -153,8 +154,7 @@ def outputs_of(
     """The outputs of the head from the readouts, and everything in the order of the graph; `derivatives`: forces and virial."""
     keep = (lambda x: x) if training else torch.Tensor.detach
     columns = {"0e": keep(energies.scalars).mean(0)}  # (M, N, K), mean over layers
-    if energies.tensors is not None:
-        columns["2e"] = keep(energies.tensors)
+    columns |= {irrep: keep(values) for irrep, values in energies.equivariant.items()}
     channels, heads = by_name(model.plan.channels, columns), {}
     for output in model.plan.outputs:
         value = output.value(channels, parameters[output.offset] if output.offset else None)
@@ -167,13 +167,13 @@ def outputs_of(
     return Outputs(energy, atom_energy, forces[:, layout.rank], virial, energies.features[:, layout.rank], heads)
 
 
-_Readouts = tuple[Tensor, Tensor | None, list[Tensor]]
+_Readouts = tuple[Tensor, dict[str, Tensor], list[Tensor]]
 
 
-def _readouts(model: Race, stacks: Sequence[Parameters], around: Geometry, detached: bool) -> list[_Readouts]:
-    """Of every stack on one trunk: scalars of every layer (layers, M, N, K); the 2e components (M, N, 5, K), mean over the layers, or
-    None; the last-layer features of every layer (M, N, 64)."""
-    parameters = stacks[0]
+def _readouts(models: Sequence[Race], stacks: Sequence[Parameters], around: Geometry, detached: bool) -> list[_Readouts]:
+    """Of every stack on one trunk: scalars of every layer (layers, M, N, K); what is read of other irreps (M, N, 2 l + 1, K), mean over
+    the layers; the last-layer features of every layer (M, N, 64)."""
+    model, parameters = models[0], stacks[0]
     embedding = parameters["embedding"] / len(model.species) ** 0.5
     features = [embedding[:, around.layout.species, None, :]]  # (M, N, 1, F)
     read: list[list[tuple[dict[str, Tensor], Tensor]]] = [[] for _ in stacks]
@@ -181,15 +181,16 @@ def _readouts(model: Race, stacks: Sequence[Parameters], around: Geometry, detac
         features = interaction(layer, f"layers.{i}", parameters, features, around, model.neighbours)
         for of_stack, stack in zip(read, stacks):
             of_stack.append(readout(layer, f"layers.{i}", stack, features, detached))
-    return [_joined(model.plan, of_stack) for of_stack in read]
+    return [_joined(model.plan, of_stack) for model, of_stack in zip(models, read)]
 
 
 def _joined(plan: Plan, layers: list[tuple[dict[str, Tensor], Tensor]]) -> _Readouts:
     scalars, last_features = torch.stack([columns["0e"] for columns, _ in layers]), [last for _, last in layers]
-    width = plan.columns("2e")
-    if not width:
-        return scalars, None, last_features
-    # the mean is over all layers: where 2e is out of reach its output is zero
-    tensors = [columns["2e"] for columns, _ in layers if "2e" in columns]
-    total = torch.stack(tensors).sum(0) if tensors else scalars.new_zeros(*last_features[0].shape[:2], 5, width)
-    return scalars, total / len(scalars), last_features
+    equivariant = {}
+    for irrep in READ:
+        if width := plan.columns(irrep):
+            # the mean is over all layers: where an irrep is out of reach its output is zero
+            values = [columns[irrep] for columns, _ in layers if irrep in columns]
+            zero = scalars.new_zeros(*last_features[0].shape[:2], 2 * int(irrep[0]) + 1, width)
+            equivariant[irrep] = (torch.stack(values).sum(0) if values else zero) / len(scalars)
+    return scalars, equivariant, last_features

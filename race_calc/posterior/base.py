@@ -149,7 +149,8 @@ class Posterior:
     last_layer_covariance its checkpoint has the covariance of the last-layer weights
     two_levels            it can learn from cheap labels beside the others (`race_calc.train.levels`)
     learns_stress         it can learn from stresses
-    many_surfaces         it can have several electronic states on one trunk
+    many_surfaces         it can have several surfaces, such as electronic states, on one trunk
+    adds_surfaces         its loss is the sum over them, as a likelihood; else it is their mean
     keeps_best            its parameter sets, or what they are fitted to, are the best weights
     validation_use        sentence for the card: what the validation structures were used for
     ===================== =================================================================================
@@ -172,6 +173,7 @@ class Posterior:
     two_levels: bool = True
     learns_stress: bool = True
     many_surfaces: bool = True
+    adds_surfaces: bool = False
     keeps_best: bool = True
     validation_use: str = "The best weights were chosen on these structures."
 

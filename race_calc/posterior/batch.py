@@ -28,6 +28,7 @@ def batch_of(examples: list[Example], model: Race, dtype: torch.dtype, device: t
             virial=tensor(np.stack([example.virial for example in some])),
             volume=tensor(graph.volume),
             extra={name: tensor(np.concatenate([example.extra[name] for example in some])) for name in some[0].extra},
+            has_energy=not any(np.isnan(example.energy) for example in some),
             has_forces=not np.isnan(forces).any(),
             others=others,
         )

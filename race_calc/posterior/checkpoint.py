@@ -4,6 +4,7 @@ calibration.json. Loading executes nothing."""
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ class Checkpoint:
     calibration      what `race-calc calibrate` found, or None
     baseline         what tells the baseline of the training (`race_calc.model.baseline.record`)
     feature_distance how far an atom is from those of the training, or None
-    others           constants of the surfaces beside the first, of a model of several; references are then those of
-                     the first, and thresholds of the others have `surfaces.k.` before their names
+    surfaces         constants of each surface of a model of several, () of one energy; references are those of the
+                     first, and thresholds of the others have `surfaces.k.` before their names
     state            which electronic state the calibration is of
     ================ ============================================================================
     """
@@ -87,7 +88,7 @@ class Checkpoint:
     calibration: Calibration | None = None
     baseline: dict = field(default_factory=dict)
     feature_distance: FeatureDistance | None = None
-    others: tuple[Constants, ...] = ()
+    surfaces: tuple[Constants, ...] = ()
     state: int = 0
 
     @property
@@ -115,7 +116,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
         "noise": None if checkpoint.noise is None else asdict(checkpoint.noise),
         "baseline": checkpoint.baseline,
         "feature_distance": checkpoint.feature_distance is not None,
-        "surfaces": [known.to_dict() for known in checkpoint.others],
+        "surfaces": [known.to_dict() for known in checkpoint.surfaces],
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
     for name, value in (checkpoint.center or {}).items():
@@ -138,9 +139,11 @@ def save_calibration(folder: str | Path, calibration: Calibration, state: int = 
     """Write, or replace, the calibration of a state of the model in `folder` and, where there is a manifest, its line there."""
     folder, name = Path(folder), CALIBRATIONS[state]
     hashes = read_manifest(folder)
-    write_calibration(folder / name, calibration, hash_weights(folder))
+    write_calibration(folder / name, calibration, hash_weights(folder), state)
     if hashes is not None:
-        write_manifest(folder, hashes | {name: sha256((folder / name).read_bytes())})
+        gone = [other for other in CALIBRATIONS if other != name and not os.path.lexists(folder / other)]
+        known = {file: digest for file, digest in hashes.items() if file not in gone}
+        write_manifest(folder, known | {name: sha256((folder / name).read_bytes())})
 
 
 @torch.inference_mode(False)  # parameters are ordinary tensors also for a caller who is in that mode
@@ -160,7 +163,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
     hashes = read_manifest(folder)
     config = _read_config(folder, hashes)
     content = read_listed(folder, WEIGHTS, hashes)
-    check_files(folder, hashes, (START, CARD, RECIPE, *(CALIBRATIONS if calibration else [])))
+    check_files(folder, hashes, (START, CARD, RECIPE))
     try:
         references = References.from_dict(config["references"])
         settings = _model_config(config["model"], config["version"])
@@ -172,15 +175,16 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
             number(extra["thresholds"], name)
         baseline = {} if config["version"] < 6 else dict(config["baseline"])
         has_distance = config["version"] >= 7 and flag(config, "feature_distance")
-        others = () if config["version"] < 8 else tuple(Constants.from_dict(one) for one in config["surfaces"])
-        if len(others) != settings.surfaces - 1:
-            raise ValueError(f"there are {len(others)} surfaces beside the first, {settings.surfaces - 1} are named")
+        surfaces = () if config["version"] < 8 else tuple(Constants.from_dict(one) for one in config["surfaces"])
+        if len(surfaces) != (len(settings.kinds) if settings.states or settings.targets else 0):
+            raise ValueError(f"there are constants of {len(surfaces)} surfaces, {len(settings.kinds)} are named")
         noise = None if config["version"] < 3 or config["noise"] is None else Noise(**config["noise"])
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG} lacks the key {error}: the file is incomplete, copy it again") from None
     except (ValidationError, ValueError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{folder / CONFIG} holds a value that cannot be used: {told(error)}") from None
     state = state_of(settings, state)
+    check_files(folder, hashes, [CALIBRATIONS[state]] if calibration else [])
     plan = make_plan(settings, len(references.species))
     weights = read_weights(content, folder / WEIGHTS, plan, members, posterior, Parts(centered, has_distance))
     return Checkpoint(
@@ -192,10 +196,10 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
         noise=noise,
         last_layer=weights.last_layer,
         center=weights.center,
-        calibration=_read_calibration(folder / CALIBRATIONS[state], sha256(content)) if calibration else None,
+        calibration=_read_calibration(folder / CALIBRATIONS[state], sha256(content), state) if calibration else None,
         baseline=baseline,
         feature_distance=weights.feature_distance,
-        others=others,
+        surfaces=surfaces,
         state=state,
     )
 
@@ -220,7 +224,7 @@ def _model_config(stored: dict, version: int) -> ModelConfig:
     if version < 6:
         stored = {"baseline": "none" if version < 2 else stored["repulsion"], **{k: v for k, v in stored.items() if k != "repulsion"}}
     stored = ({"correlation": 1, "product_channels": 1} if version < 5 else {}) | stored
-    stored = ({"states": [], "scalars": []} if version < 8 else {}) | stored
+    stored = ({"states": [], "scalars": [], "targets": {}} if version < 8 else {}) | stored
     config = ModelConfig.model_validate(stored)
     for key in ModelConfig.model_fields:
         if key not in stored:
@@ -238,11 +242,11 @@ def _has_center(stored: dict, posterior: Posterior) -> bool:
     return mean == "map"
 
 
-def _read_calibration(path: Path, digest: str) -> Calibration | None:
+def _read_calibration(path: Path, digest: str, state: int) -> Calibration | None:
     if not os.path.lexists(path):
         return None
     try:
-        return read_calibration(path, digest)
+        return read_calibration(path, digest, state)
     except ValueError as error:
         raise CheckpointError(f"{error}; or use the model uncalibrated: RACECalculator(…, calibrated=False)") from None
 
@@ -250,10 +254,10 @@ def _read_calibration(path: Path, digest: str) -> Calibration | None:
 def state_of(config: ModelConfig, state: int | str) -> int:
     """The number of a state that is given by number or name. Raises ValueError where the model has none such."""
     names = config.states
-    if state in names:
-        return names.index(str(state))
-    if isinstance(state, int) and not isinstance(state, bool) and 0 <= state < max(len(names), 1):
-        return state
+    if isinstance(state, str) and state in names:
+        return names.index(state)
+    if isinstance(state, Integral) and not isinstance(state, bool) and 0 <= state < max(len(names), 1):
+        return int(state)
     has = f"{len(names)} states, {', '.join(names)}, counted from 0" if names else "one energy: leave state out"
     raise ValueError(f"state is {state!r}, and the model has {has}")
 

@@ -100,7 +100,7 @@ def likelihood(outputs: Outputs, labels: Labels, plan: Plan) -> Tensor:
     """Negative log-likelihood of a structure, mean over structures, of each member (M,): NLL of its energy plus the sum of
     the NLL of the forces on its atoms. No weights: times the number of structures it is that of the whole set."""
     energy, forces = (
-        plan.output(quantity.spread).nll(quantity.difference(outputs, labels), outputs.heads[quantity.spread])
+        plan.output(quantity.spread).nll(*known) if (known := quantity.with_spread(outputs, labels)) else outputs.energy.new_zeros(())
         for quantity in (ENERGIES, FORCES)
     )
     return energy + outputs.forces.shape[1] / len(labels.energy) * forces
@@ -116,6 +116,7 @@ class Ivon(Posterior):
     two_levels = False
     keeps_best = False
     learns_stress = False  # its likelihood has none
+    adds_surfaces = True
     validation_use = "The weights are those of the last step."
 
     def initial_state(self, weights: Tensor) -> StackState:

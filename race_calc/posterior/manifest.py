@@ -101,5 +101,7 @@ def sha256(content: bytes) -> str:
 def _repair(folder: Path, name: str) -> str:
     """What else can be done about a file."""
     if name in CALIBRATIONS:
-        return f"; or calibrate it again: race-calc calibrate {folder} DATA; or use it uncalibrated: RACECalculator(…, calibrated=False)"
+        state = CALIBRATIONS.index(name)
+        again = f"race-calc calibrate {folder} DATA" + (f" --state {state}" if state else "")
+        return f"; or calibrate it again: {again}; or use it uncalibrated: RACECalculator(…, calibrated=False)"
     return f"; after a change on purpose: race-calc manifest {folder}"

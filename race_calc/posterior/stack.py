@@ -10,8 +10,10 @@ from race_calc.data.contribution import Baseline, Contribution
 from race_calc.data.graph import Graph
 from race_calc.data.references import References
 from race_calc.model.baseline import baseline_of, check
+from race_calc.model.channels import Spread
 from race_calc.model.compiled import Evaluate, compiled_evaluate
 from race_calc.model.kernels.messages import kernels_usable, why_not
+from race_calc.model.kinds import ADDITIVE
 from race_calc.model.layout import MAX_BLOCKS, Layout, Numerics
 from race_calc.model.outputs import Outputs
 from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
@@ -83,9 +85,11 @@ class StackPosterior:
         """What is added to the network."""
         return None if self.baseline is None else self.baseline(graph)
 
-    def told(self, outputs: Outputs, graph: Graph, layout: Layout, known: Contribution | None) -> Prediction:
-        """What the outputs of the network say."""
+    def told(self, outputs: Outputs, graph: Graph, layout: Layout, known: Contribution | None, whole: bool = True) -> Prediction:
+        """What the outputs of the network say; without `whole` only what belongs to the structure can be read of it."""
         found = self._prediction(unfolded(outputs) if self.folded else outputs, graph, known)
+        if not whole:
+            return found
         distance = None
         if self.feature_distance is not None:
             distance = self.feature_distance(array(outputs.features[0]), layout.species[layout.rank].cpu().numpy())
@@ -114,6 +118,8 @@ class StackPosterior:
         if known is not None:  # float64: never mixed with float32 energies
             per_atom, forces, virial = per_atom + known.atom_energy, forces + known.forces, virial + known.virial
         per_structure = np.bincount(graph.batch, weights=per_atom, minlength=graph.n_structures)
+        if self.alone:
+            per_structure = per_structure + self.alone.known(graph)
         volume = graph.volume
         stress = None
         if (volume > 0).any():
@@ -124,7 +130,10 @@ class StackPosterior:
         members, atoms = outputs.atom_energy.shape
         heads = {output.name: output.members(array(outputs.heads[output.name])) for output in self.model.plan.outputs}
         if self.alone:
-            heads = {name: unit**2 * value for name, value in heads.items() if name != "force_cov" or self.alone.has_forces}
+            spreads = {output.name for output in self.model.plan.outputs if isinstance(output, Spread)}
+            heads = {name: unit**2 * value if name in spreads else value for name, value in heads.items()}
+            if not self.alone.has_forces:
+                heads.pop("force_cov", None)
         if self.folded:
             heads = {name: np.broadcast_to(values, (members, *values.shape[1:])) for name, values in heads.items()}
         if self.noise is not None:
@@ -137,7 +146,7 @@ class StackPosterior:
             epistemic = np.einsum("bk,kl,bl->b", features, self.last_layer, features)
         everything = MemberOutputs(
             energy=unit * array(outputs.energy) + per_structure,
-            atom_energy=None if self.model.positive else array(outputs.atom_energy) + per_atom,
+            atom_energy=None if self.model.kind not in ADDITIVE else array(outputs.atom_energy) + per_atom,
             forces=forces,
             stress=stress,
             energy_var=heads.pop("energy_var", None),
@@ -184,6 +193,8 @@ def load_stack(
             f"those of this {checkpoint.posterior} share nothing: leave it out"
         )
     kernels = compile is not False and kernels_usable(device)
+    if compile and not kernels and checkpoint.surfaces:
+        raise ValueError("torch does not compile models of several states or properties: leave out compile=True")
     if compile and not kernels and device.type == "cpu":
         raise RuntimeError(why_not(device))
     config = checkpoint.model.plan.config
@@ -195,7 +206,7 @@ def load_stack(
     if kernels and tables:
         parameters = tabulated(parameters, config)
     parameters = ready({name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}, checkpoint.model.plan)
-    model = plain(checkpoint.model) if checkpoint.others else checkpoint.model
+    model = plain(checkpoint.model) if checkpoint.surfaces else checkpoint.model
     return StackPosterior(
         model,
         checkpoint.references,
@@ -211,7 +222,7 @@ def load_stack(
         added,
         shares_trunk(checkpoint.parameters),
         checkpoint.feature_distance,
-        Constants(checkpoint.references) if checkpoint.others else None,
+        checkpoint.surfaces[0] if checkpoint.surfaces else None,
     )
 
 

@@ -35,7 +35,7 @@ class SurfacesPosterior:
 
     @property
     def states(self) -> int:
-        return sum(not surface.positive for surface in self.surfaces)
+        return sum(surface.is_state for surface in self.surfaces)
 
     def features(self, graph: Graph) -> np.ndarray:
         """As `StackPosterior.features`: of the trunk, for all surfaces the same."""
@@ -43,32 +43,34 @@ class SurfacesPosterior:
 
     def predict(self, graph: Graph) -> Prediction:
         """That of the active state, forces of it alone; with the gap, the energies of all states and the scalars."""
-        return joined(self._told(graph, [k == self.active for k in range(len(self.each))]), self.surfaces, self.active)
+        return joined(self._told(graph, self.active), self.surfaces, self.active)
 
     def predict_each(self, graph: Graph) -> tuple[Prediction, ...]:
         """Of every surface with its forces: one forward pass, a backward pass of each."""
-        return self._told(graph, [True] * len(self.each))
+        return self._told(graph)
 
     @torch.inference_mode(False)
-    def _told(self, graph: Graph, with_forces: Sequence[bool]) -> tuple[Prediction, ...]:
+    def _told(self, graph: Graph, only: int | None = None) -> tuple[Prediction, ...]:
+        """`only`: the surface whose forces, and what belongs to the atoms, are wanted."""
         first = self.each[0]
         layout, known = first.layout(graph), first.known(graph)
         with torch.no_grad():
+            with_forces = [surface.has_forces and only in (None, k) for k, surface in enumerate(self.surfaces)]
             outputs = evaluated([one.model for one in self.each], self.parameters, layout, with_forces)
         return tuple(
-            one.told(own, graph, layout, None if surface.positive else known)
-            for one, own, surface in zip(self.each, outputs, self.surfaces)
+            one.told(own, graph, layout, known if surface.is_state else None, whole=only in (None, k))
+            for k, (one, own, surface) in enumerate(zip(self.each, outputs, self.surfaces))
         )
 
 
 def with_surfaces(first: StackPosterior, checkpoint: Checkpoint, active: int) -> SurfacesPosterior:
     """The posterior of a model of several states from what `load_stack` made of it."""
     whole = first.parameters
-    each = [replace(first, parameters=of_surface(whole))]
-    for k, known in enumerate(checkpoint.others, start=1):
+    each = []
+    for k, known in enumerate(checkpoint.surfaces):
         model = plain(checkpoint.model, k, known.references.scale)
         one = replace(first, model=model, references=known.references, parameters=of_surface(whole, k), alone=known)
-        each.append(replace(one, baseline=None) if model.positive else one)
+        each.append(one if model.kind == "energy" else replace(one, baseline=None))
     return SurfacesPosterior(tuple(each), surfaces_of(checkpoint.model.plan.config), whole, active)
 
 
@@ -86,7 +88,7 @@ def joined(predictions: Sequence[Prediction], surfaces: Sequence[Surface], activ
     for the two energies are added.
     """
     one = predictions[active]
-    states = [p for p, surface in zip(predictions, surfaces) if not surface.positive]
+    states = [p for p, surface in zip(predictions, surfaces) if surface.is_state]
     energies = np.stack([p.energy for p in states])  # (S, B)
     distance = np.abs(energies - energies[active])
     distance[active] = np.inf
@@ -102,8 +104,10 @@ def joined(predictions: Sequence[Prediction], surfaces: Sequence[Surface], activ
     unknown = np.full(energies.shape[1], np.nan)
     extra = {"energies_states": _extra(states, unknown)}
     for p, surface in zip(predictions, surfaces):
-        if surface.positive:
+        if not surface.is_state:
             extra[surface.name] = Extra(p.energy, unknown if p.energy_epistemic is None else p.energy_epistemic, True)
+            if (sigma := p.energy_uncertainty) is not None:
+                extra[f"{surface.name}_uncertainty"] = Extra(sigma, np.zeros_like(sigma), True)
     return replace(one, **gap, extra=one.extra | extra)
 
 

@@ -18,8 +18,8 @@ def sections(model: Path, checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
     """Title → lines."""
     return {
         f"Model {model}": model_lines(checkpoint),
-        "Calibration": calibration_lines(checkpoint),
-        'Monitor thresholds ("auto")': threshold_lines(checkpoint),
+        "Calibration" + _of_state(checkpoint): calibration_lines(checkpoint),
+        'Monitor thresholds ("auto")' + _of_state(checkpoint): threshold_lines(checkpoint),
         "Training": _readable(training_lines, checkpoint),
         "Data": _readable(data_lines, checkpoint),
     }
@@ -58,6 +58,11 @@ def model_lines(checkpoint: Checkpoint) -> dict[str, str]:
         + (", the means are those of the MAP" if checkpoint.center else ""),
         "weights per member": f"{weights:,}",
     }
+
+
+def _of_state(checkpoint: Checkpoint) -> str:
+    states = checkpoint.model.plan.config.states
+    return f" of {states[checkpoint.state]}" if states else ""
 
 
 def _states(checkpoint: Checkpoint) -> dict[str, str]:

@@ -166,13 +166,17 @@ class TrainConfig(Settings):
             outputs = outputs_of_head(model.head, model.force_covariance) if model else ()
             if model and training.stress_weight == 0 and any(output.name == STRESSES.spread for output in outputs):
                 raise ValueError(f"model.head {model.head} learns a covariance of stresses: leave out stress_weight, or write one > 0")
-            if model and model.states:
+            if model and (model.states or model.targets):
                 if not posterior.many_surfaces:
-                    raise ValueError(f"posterior {posterior.name} is for models of one energy: leave out model.states, or take another")
+                    raise ValueError(
+                        f"posterior {posterior.name} is for models of one energy: leave out states and targets, or take another"
+                    )
+                if "data" in info.data and (model.targets or model.states) and info.data["data"].keys != KeysConfig():
+                    raise ValueError("the labels of states and properties go by their names (docs/states.md): leave out data.keys")
                 if any(output.name == STRESSES.spread for output in outputs):
                     raise ValueError(f"model.head {model.head} learns a covariance of stresses, states have none: write model.head: joint")
                 if training.start_from or ("data" in info.data and info.data["data"].low_level):
-                    raise ValueError("a model of several states starts anew and learns one level: leave out start_from, low_level")
+                    raise ValueError("a model of states or properties starts anew and learns one level: leave out start_from, low_level")
             if "data" in info.data and info.data["data"].low_level is not None and not posterior.two_levels:
                 raise ValueError(f"posterior {posterior.name} learns from one level of labels: leave out data.low_level, or take another")
         return training

@@ -14,6 +14,7 @@ from race_calc.data.targets import Example
 from race_calc.evaluate.calibrate import thresholds_from
 from race_calc.evaluate.predict import predict_graphs
 from race_calc.model.parameters import Parameters, expanded, select_members, shares_trunk, surface_prefix
+from race_calc.model.surfaces import surfaces_of
 from race_calc.posterior.base import Fitted, Progress, by_name, names
 from race_calc.posterior.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.posterior.stack import StackPosterior, load_stack
@@ -48,6 +49,9 @@ def finish(
     dead = [member for member, epoch in enumerate(state.best_epoch.tolist()) if epoch < 1]
     if dead:
         raise ValueError(f"members {dead} never had a finite validation score: lower training.learning_rate and train again")
+    still = [member for member, steps in enumerate(state.steps.tolist()) if steps < 1]
+    if still:
+        raise ValueError(f"members {still} never took a step, as no loss was finite: look at the labels, or lower training.learning_rate")
     context = context_of(config, prepared, device)
     record = {
         "race_calc": __version__,
@@ -110,6 +114,8 @@ def fit_posterior(
         raise ValueError(f"there is no member {member}: the model has {checkpoint.members}, counted from 0")
     if shares_trunk(checkpoint.parameters):
         raise ValueError(f"the model is a {checkpoint.posterior} already, its members share a trunk: take one of another posterior")
+    if checkpoint.surfaces:
+        raise ValueError(f"the model has several states or properties: a {request.method} is fitted to models of one energy")
     if "config" not in checkpoint.training:
         raise ValueError("the model does not say how it was trained: only models of `race-calc train` can be fitted")
     if not by_name(checkpoint.posterior).independent:
@@ -182,12 +188,12 @@ def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitte
         last_layer=fitted.last_layer,
         center=fitted.center if config.mean == "map" else None,
         baseline=prepared.baseline,
-        others=prepared.others,
+        surfaces=prepared.surfaces,
     )
     stack = load_stack(checkpoint, torch.float64, context.device, baseline=prepared.external)
     checkpoint = replace(checkpoint, feature_distance=feature_distance_of(stack, [example.graph for example in context.train]))
     stack = replace(stack, feature_distance=checkpoint.feature_distance)
-    if checkpoint.others:
+    if checkpoint.surfaces:
         for state in range(len(config.model.states)):
             found = validation_thresholds(with_surfaces(stack, checkpoint, state), prepared.validation)
             checkpoint.thresholds.update({surface_prefix(state) + name: value for name, value in found.items()})
@@ -228,9 +234,18 @@ Made by `race-calc {command}` of race_calc {__version__} on {checkpoint.training
   {checkpoint.data["sha256"]}.
 - Model: {config.model.hidden_irreps}, {config.model.layers} layers, l_max {config.model.l_max}, correlation
   {config.model.correlation}, cutoff {config.model.cutoff} Å, head `{config.model.head}`.
-- Recipe: `{training.recipe}`, {training.epochs} epochs, batches of {training.batch_size}.
+{_of_surfaces(config, validation)}- Recipe: `{training.recipe}`, {training.epochs} epochs, batches of {training.batch_size}.
 - Validation RMSE of the mean of the members: {errors_text(validation)}.{of_model} {by_name(config.posterior).validation_use}
 - Posterior: {", ".join(f"{name} {value}" for name, value in known.items()) or "the parameter sets that were trained"}.
 
 Known limits: not measured yet; run `race-calc evaluate` on data that the training has not seen.
 """
+
+
+def _of_surfaces(config: TrainConfig, validation: dict) -> str:
+    """A line for each surface but the first, of a model of several."""
+    if "surfaces" not in validation:
+        return ""
+    names = [surface.name for surface in surfaces_of(config.model)]
+    errors = [f"{name}: {errors_text(found)}" for name, found in zip(names[1:], validation["surfaces"])]
+    return f"- On one trunk: {', '.join(names)}. Validation RMSE: of {names[0]} below; {'; '.join(errors)}.\n"

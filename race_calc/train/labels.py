@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,18 +10,18 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from race_calc.data.contribution import Baseline, BaselineError
+from race_calc.data.contribution import Baseline, BaselineError, Contribution
 from race_calc.data.dataset import LABELS, Dataset, LabelNames, check_same_elements
 from race_calc.data.graph import from_atoms
 from race_calc.data.hashes import data_hash
 from race_calc.data.references import References, fit_references, read_isolated_atoms
-from race_calc.data.sources import as_list, joined, read_each, read_sources, told
+from race_calc.data.sources import read_sources, told
 from race_calc.data.split import Split, make_split
-from race_calc.data.surfaces import check_order, names_of_state, of_state
 from race_calc.data.targets import extra_labels
 from race_calc.label.calculated import Calculated, check_neutral
 from race_calc.posterior.base import Progress
 from race_calc.train.config import DataConfig, TrainConfig
+from race_calc.train.surface_labels import check_together, read_parts, together
 
 
 @dataclass(frozen=True)
@@ -43,38 +44,33 @@ class LowLevel:
 
 
 def read_labelled(settings: TrainConfig, folder: Path, extra: list[str]) -> LabelledData:
-    """`extra`: labels besides energies, forces and stress. Of several states, the first has the energies and forces.
+    """`extra`: labels besides energies, forces and stress. Of several surfaces, the first has the energies and forces.
 
     Raises FileNotFoundError or ValueError for data that is missing or cannot be used.
     """
-    config, seed, names = settings.data, settings.training.seed, label_names(settings.data, settings.model.states)
-    whole = _read(folder, config.train, names, settings.model.states)
-    extra_labels(whole, extra, told(config.train))  # frames are counted over all sources
+    config, seed, model = settings.data, settings.training.seed, settings.model
+    files = [config.train] if isinstance(config.validation, int) else [config.train, config.validation]
+    if model.states or model.targets:
+        parts = [read_parts(folder, sources, model) for sources in files]
+        check_together([part for some in parts for part in some], model)
+        sets = [together(some) for some in parts]
+    else:
+        sets = [read_sources(folder, sources, label_names(config)) for sources in files]
+    for data, sources in zip(sets, files):
+        extra_labels(data, extra, told(sources))  # frames are counted over all sources
+    whole = sets[0]
     if isinstance(config.validation, int):
         split = make_split(len(whole), config.validation, seed, config.validation_from)
         found = LabelledData(whole.subset(split.train), whole.subset(split.validation), split, data_hash(whole))
     else:
-        validation = _read(folder, config.validation, names, settings.model.states)
-        extra_labels(validation, extra, told(config.validation))
-        digest = hashlib.sha256((data_hash(whole) + data_hash(validation)).encode()).hexdigest()
-        found = LabelledData(whole, validation, make_split(len(whole), 0, seed), digest)
+        digest = hashlib.sha256((data_hash(whole) + data_hash(sets[1])).encode()).hexdigest()
+        found = LabelledData(whole, sets[1], make_split(len(whole), 0, seed), digest)
     check_same_elements(found.train, found.validation)
     return found
 
 
-def _read(folder: Path, sources: str | list[str], names: LabelNames, states: tuple[str, ...]) -> Dataset:
-    parts = list(zip(as_list(sources), read_each(folder, sources, names)))
-    for name in states:
-        for source, part in parts:
-            of_state(part, name, source)
-    check_order(parts, states)
-    return joined([part for _, part in parts])
-
-
-def label_names(config: DataConfig, states: tuple[str, ...] = ()) -> LabelNames:
-    """Of the first state where there are several, and the configuration does not say otherwise."""
-    names = LabelNames(**config.keys.model_dump())
-    return names_of_state(states[0]) if states and names == LABELS else names
+def label_names(config: DataConfig) -> LabelNames:
+    return LabelNames(**config.keys.model_dump())
 
 
 def read_low_level(
@@ -96,7 +92,12 @@ def read_low_level(
 
 
 def without_baseline(dataset: Dataset, baseline: Baseline, cutoff: float, progress: Progress = lambda done, total: None) -> Dataset:
-    """The labels less what every prediction adds.
+    """The labels less what every prediction adds; raises what `contributions` raises."""
+    return less(dataset, contributions(dataset, baseline, cutoff, progress))
+
+
+def contributions(dataset: Dataset, baseline: Baseline, cutoff: float, progress: Progress = lambda done, total: None) -> list[Contribution]:
+    """What every prediction adds, for each structure.
 
     Raises BaselineError naming the structure for which there is nothing: where the baseline fails, where it has no stress and the
     label has, and for a structure that it would take for a neutral one.
@@ -112,6 +113,10 @@ def without_baseline(dataset: Dataset, baseline: Baseline, cutoff: float, progre
         except BaselineError as error:
             raise BaselineError(f"structure {i} of {len(dataset)}: {error}") from error
         progress(i + 1, len(dataset))
+    return known
+
+
+def less(dataset: Dataset, known: Sequence[Contribution]) -> Dataset:
     return replace(
         dataset,
         energy=dataset.energy - [k.atom_energy.sum() for k in known],

@@ -173,7 +173,7 @@ def gradients_of(context: Context, weights: Tensor, parts: Sequence[Part]) -> tu
 
 
 def _loss(context: Context, leaves: Parameters, part: Part) -> Tensor:
-    """(M,), the mean over the surfaces."""
+    """(M,), of all surfaces."""
     each = context.alone
     labels = (part.labels, *part.labels.others)
     found = evaluate_surfaces(
@@ -185,7 +185,10 @@ def _loss(context: Context, leaves: Parameters, part: Part) -> Tensor:
         with_forces=[known.has_forces for known in labels],
     )
     losses = [context.posterior.loss(outputs, known, one.objective) for outputs, known, one in zip(found, labels, each)]
-    return losses[0] if len(losses) == 1 else torch.stack(losses).mean(0)
+    if len(losses) == 1:
+        return losses[0]
+    total = torch.stack(losses).sum(0)
+    return total if context.posterior.adds_surfaces else total / len(losses)
 
 
 def recipe_of_epoch(settings: TrainingConfig, epoch: int) -> TrainingConfig:

@@ -26,11 +26,12 @@ from race_calc.model.race import Race
 from race_calc.model.surfaces import Constants, plain
 from race_calc.posterior.base import Progress, by_name
 from race_calc.train.config import DataConfig, TrainConfig
-from race_calc.train.labels import isolated_energies, label_names, read_labelled, read_low_level, without_baseline
+from race_calc.train.labels import contributions, isolated_energies, label_names, less, read_labelled, read_low_level
 from race_calc.train.levels import with_levels
 from race_calc.train.start import first_weights, same_constants, start_of
 from race_calc.train.stress import stress_weight, virial_variance
-from race_calc.train.surfaces import first_offsets, others_of, with_surfaces
+from race_calc.train.surface_labels import hash_of_labels
+from race_calc.train.surfaces import constants_of, datasets_of, first_offsets, less_known, with_surfaces
 
 MOST_PARAMETERS = 300_000_000  # of all members; the state of a training is six times as large: 7 GiB in float32
 OPTIMISER = "muon 2, ivon 2, swag 1, noise 1"  # a run is resumed only by what started it
@@ -51,12 +52,12 @@ class Prepared:
     external: Any  # the calculator of the user that is the baseline, or None
     low: tuple[Example, ...] = ()  # labels of the low level
     stress_weight: float = 0.0  # that of the configuration or, left out there, its default for these labels
-    others: tuple[Constants, ...] = ()  # of the surfaces beside the first
+    surfaces: tuple[Constants, ...] = ()  # of a model of several
 
     @property
     def models(self) -> tuple[Race, ...]:
         """Of each surface alone."""
-        scales = [self.references.scale, *(known.references.scale for known in self.others)]
+        scales = [known.references.scale for known in self.surfaces] or [self.references.scale]
         return tuple(plain(self.model, k, scale) for k, scale in enumerate(scales))
 
 
@@ -75,14 +76,18 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     added = baseline_of(name, cutoff, baseline, continues=False)
     for doubt in doubts(name, train.structures):
         warnings.warn(doubt, stacklevel=2)
-    labelled = data.train, data.validation  # other states have baselines to lose, too
+    own = [datasets_of(config, part) for part in (train, validation)]  # of each surface
+    labels_hash = "".join(map(hash_of_labels, own)) if own[0] else ""
     if added is not None:
-        train, validation = (without_baseline(part, added, cutoff, progress) for part in (train, validation))
+        known = [contributions(part, added, cutoff, progress) for part in (train, validation)]
+        train, validation = (less(part, each) for part, each in zip((train, validation), known))
+        own = [less_known(config, sets, each) for sets, each in zip(own, known)]
     isolated = isolated_energies(folder, config.data.isolated_atoms, train.elements, added, cutoff, label_names(config.data))
-    references = fit_references(train, isolated)
-    others = others_of(config, labelled[0], references, isolated, added)
-    examples = with_surfaces(examples_of(train, references, cutoff, labels), labelled[0], others, config, added)
-    checked = with_surfaces(examples_of(validation, references, cutoff, labels), labelled[1], others, config, added)
+    surfaces = constants_of(config, own[0], isolated)
+    references = surfaces[0].references if surfaces else fit_references(train, isolated)
+    examples, checked = (
+        with_surfaces(examples_of(part, references, cutoff, labels), sets, surfaces) for part, sets in zip((train, validation), own)
+    )
     cheap = read_low_level(config.data, folder, train, labels, added, cutoff, progress)
     low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
     plan = make_plan(config.model, len(references.species))
@@ -94,11 +99,11 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         model, references = same_constants(start[0], model, references)
     residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
     config = with_stress_weight(config, stress_weight(config, examples, low))
-    offsets = initial_offsets(plan.outputs, float(np.mean(residual**2)), references.scale**2, virial_variance(examples))
-    offsets |= first_offsets(plan, examples, others)
+    offsets = initial_offsets(plan.outputs, float(np.nanmean(residual**2)), references.scale**2, virial_variance(examples))
+    offsets |= first_offsets(plan, examples, surfaces)
     kept = record(name, added, train.structures)
     fixed = references.to_dict() if not isinstance(added, Calculated) else _beside_an_scf(kept, config.data, folder)
-    beside = ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
+    beside = labels_hash + ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
     parts = {"train": train, "validation": validation} | ({} if cheap is None else {"low_level": cheap.data})
     hashes = {name: " ".join(geometry_hashes(part)) for name, part in parts.items()}
     _warn_of_copies(hashes)
@@ -113,14 +118,14 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         train=examples,
         validation=checked,
         split=data.split,
-        data_hash=data.hash,
+        data_hash=hashlib.sha256((data.hash + labels_hash).encode()).hexdigest() if labels_hash else data.hash,
         structures=hashes,
         fingerprint=_fingerprint(config, fixed, data.hash + beside, examples),
         baseline=kept,
         external=baseline,
         low=low,
         stress_weight=config.training.stress_weight or 0.0,
-        others=others.constants,
+        surfaces=surfaces,
     )
 
 
@@ -138,7 +143,6 @@ def _beside_an_scf(kept: dict[str, Any], data: DataConfig, folder: Path) -> list
 def _fingerprint(config: TrainConfig, fixed: Any, hashes: str, examples: tuple[Example, ...]) -> str:
     run = json.dumps([_told(config), fixed, OPTIMISER], sort_keys=True)
     extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
-    extra += b"".join(np.append(other.forces, other.energy).tobytes() for example in examples for other in example.others)
     return hashlib.sha256((run + hashes).encode() + extra).hexdigest()
 
 
@@ -147,7 +151,7 @@ def _told(config: TrainConfig) -> dict[str, Any]:
     content = config.to_dict()
     if content["data"]["keys"] == DataConfig.model_fields["keys"].default.to_dict():
         del content["data"]["keys"]
-    for key in ("states", "scalars"):
+    for key in ("states", "scalars", "targets"):
         if not content["model"][key]:
             del content["model"][key]
     return content

@@ -1,74 +1,117 @@
-"""The surfaces of a training beside the first: their constants, examples and first offsets."""
+"""The surfaces of a training: their constants, examples and first offsets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
+from ase import Atoms
 
-from race_calc.data.contribution import Baseline
+from race_calc.data.contribution import Contribution
 from race_calc.data.dataset import Dataset
+from race_calc.data.graph import Graph, from_atoms
+from race_calc.data.properties import of_property
 from race_calc.data.references import References, fit_references
 from race_calc.data.surfaces import of_scalar, of_state
 from race_calc.data.targets import Example, with_others
 from race_calc.model.heads import initial_offsets
 from race_calc.model.parameters import surface_prefix
 from race_calc.model.plan import Plan
-from race_calc.model.surfaces import Constants, Surface, surfaces_of
+from race_calc.model.surfaces import Constants, Surface, charge_extent, surfaces_of
 from race_calc.train.config import TrainConfig
-from race_calc.train.labels import without_baseline
+from race_calc.train.labels import less
+
+REACH = 5.0  # a dipole of about this many Å times charges of the size of the unit
 
 
-@dataclass(frozen=True)
-class Others:
-    """Of every surface but the first."""
+def datasets_of(config: TrainConfig, data: Dataset) -> list[Dataset]:
+    """The data set with the labels of each surface, as they are in the files; [] for a model of one energy."""
+    if not (config.model.states or config.model.targets):
+        return []
+    return [_labels_of(surface, data) for surface in surfaces_of(config.model)]
 
-    surfaces: tuple[Surface, ...]
-    constants: tuple[Constants, ...]
+
+def _labels_of(surface: Surface, data: Dataset) -> Dataset:
+    if surface.is_property:
+        return of_property(data, surface.name)
+    return of_state(data, surface.name) if surface.is_state else of_scalar(data, surface.name)
 
 
-def others_of(
-    config: TrainConfig, train: Dataset, references: References, isolated: dict[int, float] | None, added: Baseline | None
-) -> Others:
-    """Constants from the training set. A scalar has no reference energies; its unit makes its mean as large as a force."""
-    surfaces, found = surfaces_of(config.model)[1:], []
-    for surface in surfaces:
-        data = labels_of(surface, train, config, added)
-        if surface.positive:
-            mean = float(data.energy.mean())
-            nothing = replace(references, energies=(0.0,) * len(references.species), shift=0.0)
-            has_forces = not any(np.isnan(forces).any() for forces in data.forces)
-            found.append(Constants(nothing, mean / references.scale if mean > 0 else 1.0, has_forces))
-        else:
+def less_known(config: TrainConfig, datasets: Sequence[Dataset], known: Sequence[Contribution] | None) -> list[Dataset]:
+    """Those of states less the baseline."""
+    states = [surface.is_state and known is not None for surface in surfaces_of(config.model)]
+    return [less(data, known or ()) if is_state else data for data, is_state in zip(datasets, states)]
+
+
+def constants_of(config: TrainConfig, datasets: Sequence[Dataset], isolated: dict[int, float] | None) -> tuple[Constants, ...]:
+    """Of every surface, from its training set; () for a model of one energy.
+
+    A scalar has no reference energies; its unit makes its mean as large as a force.
+    """
+    found: list[Constants] = []
+    for surface, data in zip(surfaces_of(config.model), datasets):
+        if surface.is_property:
+            found.append(_of_property(surface.kind, data))
+        elif surface.is_state:
             found.append(Constants(fit_references(data, isolated)))
-    return Others(surfaces, tuple(found))
+        else:
+            first = found[0].references
+            mean, has_forces = float(data.energy.mean()), not any(np.isnan(forces).any() for forces in data.forces)
+            nothing = replace(first, energies=(0.0,) * len(first.species), shift=0.0, undetermined=())
+            found.append(Constants(nothing, mean / first.scale if mean > 0 else 1.0, has_forces))
+    return tuple(found)
 
 
-def labels_of(surface: Surface, data: Dataset, config: TrainConfig, added: Baseline | None) -> Dataset:
-    """The data set with the labels of a surface; of a state, less the baseline."""
-    if surface.positive:
-        return of_scalar(data, surface.name)
-    found = of_state(data, surface.name)
-    return found if added is None else without_baseline(found, added, config.model.cutoff)
+def _of_property(kind: str, data: Dataset) -> Constants:
+    """Least squares of the labels by composition (sum), or by that and Σ Z |r − c|² (extent); their mean (mean)."""
+    some = data.subset(np.flatnonzero(np.isfinite(data.energy)))
+    sizes = np.array([len(atoms) for atoms in some.structures], dtype=np.float64)
+    counts = np.array([[np.count_nonzero(atoms.numbers == z) for z in data.elements] for atoms in some.structures], dtype=np.float64)
+    zeros, values = (0.0,) * len(data.elements), some.energy
+
+    def references(energies: Sequence[float], scale: float) -> References:
+        return References(data.elements, tuple(map(float, energies)), 0.0, scale if np.isfinite(scale) and scale > 0 else 1.0)
+
+    if kind == "mean":
+        return Constants(references(zeros, float(values.std())), has_forces=False, constant=float(values.mean()))
+    if kind == "dipole":
+        return Constants(references(zeros, float(np.sqrt((values**2).mean())) / REACH), has_forces=False)
+    columns = [counts] if kind == "sum" else [counts, np.array([charge_extent(_graph(atoms)) for atoms in some.structures])]
+    matrix = np.hstack(columns)
+    solution = np.linalg.lstsq(matrix, values, rcond=None)[0]
+    rest = (values - matrix @ solution) / np.sqrt(sizes)
+    elements = len(data.elements)
+    extent = float(solution[elements]) if kind == "extent" else 0.0
+    return Constants(references(solution[:elements], float(rest.std())), has_forces=False, extent=extent)
 
 
-def with_surfaces(
-    examples: tuple[Example, ...], data: Dataset, others: Others, config: TrainConfig, added: Baseline | None
-) -> tuple[Example, ...]:
-    """The examples with the labels of the other surfaces, in the units of the network."""
-    if not others.surfaces:
+def _graph(atoms: Atoms) -> Graph:
+    return from_atoms(atoms, 1e-3)  # positions and elements matter here, pairs do not
+
+
+def with_surfaces(examples: tuple[Example, ...], datasets: Sequence[Dataset], constants: Sequence[Constants]) -> tuple[Example, ...]:
+    """The examples with the labels of the other surfaces, in the units of the network; the first less its constants."""
+    if not constants:
         return examples
-    sets = []
-    for surface, known in zip(others.surfaces, others.constants):
-        labels = labels_of(surface, data, config, added)
-        sets.append(replace(labels, energy=labels.energy / known.unit, forces=tuple(forces / known.unit for forces in labels.forces)))
-    return with_others(examples, sets, [known.references for known in others.constants])
+    sets = [
+        replace(data, energy=data.energy / known.unit, forces=tuple(forces / known.unit for forces in data.forces))
+        for data, known in zip(datasets[1:], constants[1:])
+    ]
+    made = with_others(examples, sets, [known.references for known in constants[1:]])
+
+    def rest(example: Example, known: Constants) -> Example:
+        return replace(example, energy=example.energy - float(known.known(example.graph)[0]))
+
+    return tuple(
+        replace(rest(example, constants[0]), others=tuple(rest(other, known) for other, known in zip(example.others, constants[1:])))
+        for example in made
+    )
 
 
-def first_offsets(plan: Plan, examples: Sequence[Example], others: Others) -> dict[str, float]:
+def first_offsets(plan: Plan, examples: Sequence[Example], constants: Sequence[Constants]) -> dict[str, float]:
     """Where the offsets of the other surfaces start, by their names."""
     found: dict[str, float] = {}
-    for k, known in enumerate(others.constants):
-        residual = np.array([example.others[k].energy / example.graph.n_atoms**0.5 for example in examples])
-        starts = initial_offsets(plan.outputs, float(np.mean(residual**2)), known.references.scale**2)
-        found |= {surface_prefix(k + 1) + name: value for name, value in starts.items()}
+    for k, known in enumerate(constants[1:], start=1):
+        residual = np.array([example.others[k - 1].energy / example.graph.n_atoms**0.5 for example in examples])
+        starts = initial_offsets(plan.outputs, float(np.nanmean(residual**2)), known.references.scale**2)
+        found |= {surface_prefix(k) + name: value for name, value in starts.items()}
     return found

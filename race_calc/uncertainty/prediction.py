@@ -31,6 +31,15 @@ class Extra(NamedTuple):
     per_structure: bool = False  # results of one structure then have its row only
 
 
+class Property(NamedTuple):
+    """Of B structures, in the unit of the labels; variances (B,) in its square, None where the posterior does not give them."""
+
+    mean: np.ndarray
+    std: np.ndarray | None  # total: between the members and predicted by them
+    epistemic: np.ndarray | None
+    aleatoric: np.ndarray | None
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Prediction:
     """Means and uncertainties for B structures with N atoms in total.

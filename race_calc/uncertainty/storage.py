@@ -20,16 +20,19 @@ from race_calc.uncertainty.shape_size import ShapeSize
 FORMAT, VERSION = "race_calc calibration", 3  # 2: shape × size; 3: sizes of elements, stresses
 
 
-def write_calibration(path: str | Path, calibration: Calibration, model_hash: str | None = None) -> None:
-    """Write, or replace, the file in one step. `model_hash`: of the model that it belongs to, where that has one."""
-    content = {"format": FORMAT, "version": VERSION, "weights_sha256": model_hash, **to_dict(calibration)}
+def write_calibration(path: str | Path, calibration: Calibration, model_hash: str | None = None, state: int = 0) -> None:
+    """Write, or replace, the file in one step. `model_hash`: of the model that it belongs to, where that has one; `state`: which of its
+    electronic states."""
+    content = (
+        {"format": FORMAT, "version": VERSION, "weights_sha256": model_hash} | ({"state": state} if state else {}) | to_dict(calibration)
+    )
     write_atomically(Path(path), (json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def read_calibration(path: str | Path, model_hash: str | None = None) -> Calibration:
+def read_calibration(path: str | Path, model_hash: str | None = None, state: int = 0) -> Calibration:
     """What `write_calibration` wrote. `model_hash`: of the potential that it is for, None where that tells none (a committee).
 
-    Raises FileNotFoundError where there is no file, ValueError for one that is damaged, of a newer version or of another model.
+    Raises FileNotFoundError where there is no file, ValueError for one that is damaged, of a newer version, of another model or state.
     """
     path = Path(path)
     content = read_json(path, FORMAT, VERSION)
@@ -40,6 +43,8 @@ def read_calibration(path: str | Path, model_hash: str | None = None) -> Calibra
         )
     if content.get("weights_sha256") != model_hash:
         raise ValueError(f"{path} belongs to other weights: run race-calc calibrate again, or copy the file again")
+    if content.get("state", 0) != state:
+        raise ValueError(f"{path} is that of another electronic state: calibrate this one with race-calc calibrate --state {state}")
     try:
         return from_dict(content)
     except ValueError as error:

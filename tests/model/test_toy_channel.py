@@ -169,5 +169,5 @@ def test_names_are_unique():
     with pytest.raises(ValueError, match="head twice: a name occurs twice in charges, charges"):
         register_head("twice", Charges(), Charges())
         outputs_of_head("twice", "matrix-log")
-    with pytest.raises(ValueError, match="channel x is 1o"):
-        Channel("x", "1o")
+    with pytest.raises(ValueError, match="channel x is 1e: readouts give 0e, 1o and 2e"):
+        Channel("x", "1e")

@@ -1,17 +1,24 @@
 """Electronic states and scalars on one trunk."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from ase.calculators.fd import calculate_numerical_forces
 from ase.calculators.morse import MorsePotential
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from resumed import CPU, differing_epochs
 from small_run import frame, write_run
+from typer.testing import CliRunner
 
 from race_calc import RACECalculator
+from race_calc.cli import app
 from race_calc.data.dataset import read_dataset
+from race_calc.data.surfaces import names_of_state
+from race_calc.md.record import annotate
 from race_calc.model.race import evaluate, evaluate_surfaces
 from race_calc.model.surfaces import of_surface
 from race_calc.posterior.batch import batch_of
@@ -77,12 +84,16 @@ def test_it_learns_all_of_them(tmp_path):
         assert late["mean_force_rmse_eV_per_A"] < 0.6 * early["mean_force_rmse_eV_per_A"]
 
 
-@pytest.mark.parametrize("posterior", ["deep-ensemble", "mve", "shallow-ensemble", "swag"])
+@pytest.mark.parametrize("posterior", ["deep-ensemble", "mve", "shallow-ensemble", "swag", "ivon"])
 def test_posteriors_train_resume_and_predict(tmp_path, posterior):
     options = {"posterior": posterior, "members": None if posterior == "mve" else 2, "training__epochs": 4 if posterior == "swag" else 2}
-    config, prepared = run(tmp_path, **options)
+    frames = [labelled(seed) for seed in range(16)]
+    for atoms in frames:
+        del atoms.arrays["gradient_gap2"]  # the harder case
+    config, prepared = run(tmp_path, frames, **options)
     assert not any(files for _, files in differing_epochs(config, prepared, tmp_path))
     calculator = RACECalculator(tmp_path / "whole", state="S1", device="cpu")
+    assert not any(calculator.checkpoint.training["skipped_steps"])
     calculator.calculate(labelled(50))
     assert calculator.results["gap"] == pytest.approx(abs(np.ptp(calculator.results["energies_states"])), abs=1e-9)
     assert ("gap_uncertainty_epistemic" in calculator.results) == (posterior != "mve")
@@ -144,16 +155,20 @@ def test_threads_and_precision_agree(model):
 
 def test_a_model_is_stored_and_loaded(model, tmp_path):
     checkpoint = load_checkpoint(model)
-    assert len(checkpoint.others) == 2 and checkpoint.others[1].unit > 0
+    assert len(checkpoint.surfaces) == 3 and checkpoint.surfaces[2].unit > 0
     save_checkpoint(tmp_path / "copy", checkpoint, "# a copy\n")
     again = load_checkpoint(tmp_path / "copy")
-    assert again.others == checkpoint.others and again.thresholds == checkpoint.thresholds
+    assert again.surfaces == checkpoint.surfaces and again.thresholds == checkpoint.thresholds
 
 
 @pytest.mark.parametrize("state, said", [(2, "2 states, S0, S1"), (-1, "counted from 0"), ("S2", "S0, S1"), (True, "S0, S1"), (0.0, "S0")])
 def test_states_that_are_not_there(model, state, said):
     with pytest.raises(ValueError, match=said):
         RACECalculator(model, state=state)
+
+
+def test_numbers_of_numpy_are_states(model):
+    assert RACECalculator(model, state=np.int64(1)).checkpoint.state == 1
 
 
 def test_a_model_of_one_energy_has_no_states(tiny_model):
@@ -194,15 +209,72 @@ def test_labels_that_cannot_be_used(tmp_path, change, said):
         run(tmp_path, frames)
 
 
-def test_states_that_were_swapped_in_one_file(tmp_path):
+@pytest.mark.parametrize("where", ["train", "validation"])
+def test_states_that_were_swapped_in_one_file(tmp_path, where):
     swapped = [labelled(seed) for seed in range(20, 26)]
     for atoms in swapped:
         info, arrays = dict(atoms.info), dict(atoms.arrays)
         atoms.info |= {"energy_S0": info["energy_S1"], "energy_S1": info["energy_S0"]}
         atoms.arrays |= {"forces_S0": arrays["forces_S1"], "forces_S1": arrays["forces_S0"]}
     write(tmp_path / "other.xyz", swapped)
+    data = {"data__train": ["data.xyz", "other.xyz"]} if where == "train" else {"data__validation": "other.xyz"}
     with pytest.raises(ValueError, match="S1 lies above S0 in data.xyz and below it in other.xyz"):
-        run(tmp_path, data__train=["data.xyz", "other.xyz"])
+        run(tmp_path, **data)
+
+
+def test_labels_of_another_state_are_another_run(tmp_path):
+    frames = [labelled(seed) for seed in range(16)]
+    before = run(tmp_path, frames)[1]
+    frames[-1].info["energy_S1"] += 5.0  # of the validation
+    after = run(tmp_path, frames)[1]
+    assert before.fingerprint != after.fingerprint and before.data_hash != after.data_hash
+
+
+def test_names_are_asked_of_npz_files_too(tmp_path):
+    atoms = labelled(0)
+    arrays = {"Z": atoms.numbers, "R_train": atoms.positions[None], "E_train": np.zeros(1), "F_train": np.zeros((1, 3, 3))}
+    np.savez(tmp_path / "plain.npz", **arrays)
+    with pytest.raises(ValueError, match="has no energy_S1 and forces_S1"):
+        read_dataset(f"{tmp_path / 'plain.npz'}#train", names=names_of_state("S1"))
+
+
+def test_saved_frames_have_no_labels_of_another_structure(model):
+    atoms = labelled(64)
+    calculator = RACECalculator(model, state=1, device="cpu")
+    frame = annotate(atoms, calculator.prediction(atoms))
+    assert not {"energy_S0", "energy_S1"} & set(frame.info) and not {"forces_S1", "gradient_gap2"} & set(frame.arrays)
+
+
+def test_no_state_has_learned_stresses(tmp_path):
+    frames = [labelled(seed) for seed in range(16)]
+    for atoms in frames:
+        atoms.cell, atoms.pbc = np.eye(3) * 12.0, True
+        atoms.calc = SinglePointCalculator(atoms, stress=np.full(6, 0.01))
+    config, prepared = run(tmp_path, frames)
+    finish(config, prepared, train(config, prepared, tmp_path / "out", CPU, False), tmp_path / "out", CPU)
+    assert not RACECalculator(tmp_path / "out", device="cpu").learned_stress
+
+
+def test_each_state_has_its_own_calibration(model, tmp_path):
+    shutil.copytree(model, folder := tmp_path / "model")
+    write(tmp_path / "held.xyz", [labelled(seed) for seed in range(200, 225)])
+    for state in ("S1", "S0"):
+        done = CliRunner().invoke(app, ["calibrate", str(folder), str(tmp_path / "held.xyz"), "--state", state])
+        assert done.exit_code == 0 and f"state='{state}'" in done.output, done.output
+    calibrations = [RACECalculator(folder, state=state).calibration for state in (0, 1)]
+    assert calibrations[0] != calibrations[1] and all(calibrations)
+    shown = CliRunner().invoke(app, ["info", str(folder), "--state", "S1"])
+    assert "Calibration of S1" in shown.output and "S0, S1" in shown.output
+    judged = CliRunner().invoke(app, ["evaluate", str(folder), str(tmp_path / "held.xyz"), "--state", "S1"])
+    assert judged.exit_code == 0, judged.output
+    shutil.copy(folder / "calibration.json", folder / "calibration.1.json")
+    CliRunner().invoke(app, ["manifest", str(folder)])
+    with pytest.raises(ValueError, match="another electronic state"):
+        RACECalculator(folder, state=1)
+    (folder / "calibration.1.json").unlink()
+    assert RACECalculator(folder, state=0).calibration == calibrations[0]
+    with pytest.raises(FileNotFoundError, match="--state 1"):
+        RACECalculator(folder, state=1)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +284,8 @@ def test_states_that_were_swapped_in_one_file(tmp_path):
         ({"model__states": ["S0", "S0"]}, "more than once"),
         ({"model__states": ["S0", "S1", "gap2"]}, "more than once"),
         ({"model__states": ["S 0", "S1"]}, "states"),
+        ({"model__scalars": ["gap"]}, "gap is the name of something else"),
+        ({"data__keys": {"energy": "REF_energy"}}, "leave out data.keys"),
         ({"model__head": "joint-stress"}, "states have none"),
         ({"posterior": "llpr"}, "for models of one energy"),
         ({"training__start_from": "model"}, "starts anew"),
@@ -228,7 +302,7 @@ def test_a_scalar_without_gradients_is_learned_from_its_values(tmp_path):
     for atoms in frames:
         del atoms.arrays["gradient_gap2"]
     config, prepared = run(tmp_path, frames)
-    assert not prepared.others[1].has_forces
+    assert not prepared.surfaces[2].has_forces
     finish(config, prepared, train(config, prepared, tmp_path / "out", CPU, False), tmp_path / "out", CPU)
     scalar = RACECalculator(tmp_path / "out", device="cpu").states(labelled(1))[2]
     assert scalar.energy_aleatoric[0] > 0 and scalar.forces_covariance_aleatoric is None

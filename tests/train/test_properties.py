@@ -1,0 +1,158 @@
+"""Molecular properties on one trunk."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.io import write
+from resumed import CPU
+from small_run import write_run
+from typer.testing import CliRunner
+
+from race_calc import PropertyModel, RACECalculator
+from race_calc.cli import app
+from race_calc.train.config import ConfigError, load_config
+from race_calc.train.finish import finish
+from race_calc.train.loop import train
+from race_calc.train.prepare import prepare
+
+NAMES = ["H2O", "CH4", "CH3OH", "C2H2", "CO2", "H2CO", "C2H6", "HCOOH"]
+CHARGES = {1: 0.2, 6: 0.1, 8: -0.5}
+TARGETS = {"U": "sum", "gap": "mean", "mu": "dipole", "r2": "extent"}
+TARGETS = {name + "_": kind for name, kind in TARGETS.items()}  # "gap" is taken
+
+
+def labelled(seed: int) -> Atoms:
+    """What each kind can say exactly."""
+    rng = np.random.default_rng(seed)
+    atoms = molecule(NAMES[seed % len(NAMES)])
+    atoms.positions += rng.normal(scale=0.03, size=atoms.positions.shape) + rng.normal(scale=5.0, size=3)
+    z, r = atoms.numbers, atoms.positions
+    charges = np.array([CHARGES[k] for k in z])
+    centre = z @ r / z.sum()
+    distances = atoms.get_all_distances()[np.triu_indices(len(z), 1)]
+    atoms.info |= {
+        "U_": -5.0 * len(z) + np.exp(-distances).sum(),
+        "gap_": 7.0 + np.exp(-distances).mean(),
+        "mu_": 4.8 * float(np.linalg.norm((charges - charges.mean()) @ r)),
+        "r2_": 3.57 * float(z @ ((r - centre) ** 2).sum(1)) + len(z),
+    }
+    return atoms
+
+
+def run(folder, frames, **changes):
+    options = {
+        "model": {"hidden_irreps": "8x0e+8x1o", "l_max": 1, "layers": 2, "features_dim": 8, "radial_hidden": [8], "targets": TARGETS}
+    }
+    path = write_run(folder, **(options | {"data__validation": 16, "training__batch_size": 8} | changes))
+    write(folder / "data.xyz", frames)
+    config = load_config(path)
+    return config, prepare(config, folder)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("properties")
+    config, prepared = run(folder, [labelled(seed) for seed in range(64)], training__epochs=16, training__learning_rate=0.03)
+    finish(config, prepared, train(config, prepared, folder / "out", CPU, False), folder / "out", CPU)
+    return folder / "out"
+
+
+def test_every_kind_is_learned(model):
+    test = [labelled(seed) for seed in range(200, 240)]
+    found = PropertyModel(model, device="cpu").predict(test)
+    assert list(found) == list(TARGETS)
+    for name, value in found.items():
+        labels = np.array([atoms.info[name] for atoms in test])
+        assert np.abs(value.mean - labels).mean() < 0.5 * labels.std(), name
+        assert value.std == pytest.approx(np.sqrt(value.epistemic + value.aleatoric)) and (value.std > 0).all()
+
+
+def test_neither_origin_nor_orientation_matters(model):
+    atoms, moved = labelled(300), labelled(300)
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    moved.positions = atoms.positions @ rotation.T + [3.0, -20.0, 7.0]
+    one, other = (PropertyModel(model, device="cpu").predict([each]) for each in (atoms, moved))
+    for name in TARGETS:
+        assert other[name].mean == pytest.approx(one[name].mean, rel=1e-9, abs=1e-9)
+        assert other[name].std == pytest.approx(one[name].std, rel=1e-6)
+
+
+def test_batches_and_precision_agree(model):
+    test = [labelled(seed) for seed in range(10)] + [Atoms("O")]
+    exact = PropertyModel(model, device="cpu")
+    whole, single = exact.predict(test), exact.predict(test, batch=1)
+    rough = PropertyModel(model, device="cpu", dtype="float32").predict(test)
+    for name in TARGETS:
+        assert single[name].mean == pytest.approx(whole[name].mean, abs=1e-9)
+        assert rough[name].mean == pytest.approx(whole[name].mean, abs=1e-3)
+
+
+def test_missing_targets_are_left_out(tmp_path):
+    frames = [labelled(seed) for seed in range(48)]
+    for i, atoms in enumerate(frames):
+        del atoms.info[list(TARGETS)[i % 4]]
+    config, prepared = run(tmp_path, frames)
+    finish(config, prepared, train(config, prepared, tmp_path / "out", CPU, False), tmp_path / "out", CPU)
+    assert all(np.isfinite(value.mean).all() for value in PropertyModel(tmp_path / "out", device="cpu").predict(frames).values())
+
+
+@pytest.mark.parametrize("posterior, members", [("mve", None), ("shallow-ensemble", 4), ("swag", 4)])
+def test_posteriors(tmp_path, posterior, members):
+    config, prepared = run(tmp_path, [labelled(seed) for seed in range(40)], posterior=posterior, members=members)
+    finish(config, prepared, train(config, prepared, tmp_path / "out", CPU, False), tmp_path / "out", CPU)
+    for value in PropertyModel(tmp_path / "out", device="cpu").predict([labelled(90)]).values():
+        assert value.std[0] > 0 and (value.epistemic is None) == (posterior == "mve")
+
+
+def test_forces_are_refused(model, tiny_model):
+    with pytest.raises(ValueError, match="has no forces: use race_calc.PropertyModel"):
+        RACECalculator(model)
+    with pytest.raises(ValueError, match="is a potential, use race_calc.RACECalculator"):
+        PropertyModel(tiny_model)
+    with pytest.raises(ValueError, match="does not know the element Si"):
+        PropertyModel(model).predict([Atoms("Si")])
+    with pytest.raises(ValueError, match="no structures"):
+        PropertyModel(model).predict([])
+
+
+@pytest.mark.parametrize(
+    "value, said", [("high", "frame 3 .*U_ is high, not a finite number"), (float("nan"), "frame 3 .*not a finite number")]
+)
+def test_labels_that_cannot_be_used(tmp_path, value, said):
+    frames = [labelled(seed) for seed in range(40)]
+    frames[3].info["U_"] = value
+    with pytest.raises(ValueError, match=said):
+        run(tmp_path, frames)
+
+
+def test_a_property_that_nobody_has(tmp_path):
+    frames = [labelled(seed) for seed in range(40)]
+    for atoms in frames:
+        del atoms.info["mu_"]
+    with pytest.raises(ValueError, match="no structure of .*data.xyz has mu_"):
+        run(tmp_path, frames)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"model__targets": {"U_": "total"}}, "targets"),
+        ({"model__targets": {"gap": "mean"}}, "gap is the name of something else"),
+        ({"model__states": ["S0", "S1"]}, "states or properties"),
+        ({"model__head": "joint"}, "no forces: write model.head: energy or mse"),
+        ({"model__baseline": "zbl"}, "no baseline"),
+        ({"model__hidden_irreps": "8x0e"}, "a dipole is read from 1o"),
+    ],
+)
+def test_configurations_that_cannot_be(tmp_path, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        run(tmp_path, [labelled(seed) for seed in range(40)], **changes)
+
+
+def test_predicted_to_a_table(model, tmp_path):
+    write(tmp_path / "in.xyz", [labelled(seed) for seed in range(3)])
+    done = CliRunner().invoke(app, ["predict", str(model), str(tmp_path / "in.xyz"), "--out", str(tmp_path / "out.csv")])
+    assert done.exit_code == 0, done.output
+    header, *lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert header.startswith("structure,formula,U_,U__std,") and len(lines) == 3
