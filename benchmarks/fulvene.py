@@ -129,7 +129,7 @@ if __name__ == "__main__":
     )
     graph = from_atoms(test.structures[0], shared.checkpoint.model.plan.config.cutoff)
     cases = {
-        "both states": lambda: shared.posterior.predict_each(graph),
+        "both states": lambda: shared.posterior.predict_each(graph, scalars=False),
         "one state": lambda: alone["S1"].posterior.predict(graph),
         "S1 with the gap": lambda: shared.posterior.predict(graph),
     }

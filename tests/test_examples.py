@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 EXPECTED = {"committee": ["argon.jsonl"], "monitored_md": ["md.jsonl", "md.traj"], "relax_and_flag": ["relax.log", "relax_flagged.xyz"]}
-EXPECTED["silicon"] = ["silicon_flagged.xyz"]
-MODELS = {"committee": None, "silicon": "silicon"}  # the others: 3bpa-de
+EXPECTED |= {"silicon": ["silicon_flagged.xyz"], "excited_state": ["excited.jsonl"]}
+MODELS = {"committee": None, "silicon": "silicon", "excited_state": "fulvene"}  # the others: 3bpa-de
 STEPS = {"silicon": []}  # the others take a number
 
 

@@ -79,22 +79,25 @@ class StackPosterior:
                 outputs = self.compiled(self.parameters, layout)
             else:
                 (outputs,) = evaluated([self.model], self.parameters, layout)
-        return self.told(outputs, graph, layout, self.known(graph))
+        return self.told(outputs, graph, self.known(graph), self.distance(outputs, layout))
 
     def known(self, graph: Graph) -> Contribution | None:
         """What is added to the network."""
         return None if self.baseline is None else self.baseline(graph)
 
-    def told(self, outputs: Outputs, graph: Graph, layout: Layout, known: Contribution | None, whole: bool = True) -> Prediction:
+    def distance(self, outputs: Outputs, layout: Layout) -> np.ndarray | None:
+        """Of every atom from those of the training (N,)."""
+        if self.feature_distance is None:
+            return None
+        return self.feature_distance(array(outputs.features[0]), layout.species[layout.rank].cpu().numpy())
+
+    def told(
+        self, outputs: Outputs, graph: Graph, known: Contribution | None, distance: np.ndarray | None, whole: bool = True
+    ) -> Prediction:
         """What the outputs of the network say; without `whole` only what belongs to the structure can be read of it."""
         found = self._prediction(unfolded(outputs) if self.folded else outputs, graph, known)
-        if not whole:
-            return found
-        distance = None
-        if self.feature_distance is not None:
-            distance = self.feature_distance(array(outputs.features[0]), layout.species[layout.rank].cpu().numpy())
         found = replace(found, forces_optional=self.forces_optional, feature_distance=distance)
-        return with_surroundings(found, graph, self.model.plan.config.cutoff)
+        return with_surroundings(found, graph, self.model.plan.config.cutoff) if whole else found
 
     @torch.inference_mode(False)
     def features(self, graph: Graph) -> np.ndarray:

@@ -43,23 +43,23 @@ class SurfacesPosterior:
 
     def predict(self, graph: Graph) -> Prediction:
         """That of the active state, forces of it alone; with the gap, the energies of all states and the scalars."""
-        return joined(self._told(graph, self.active), self.surfaces, self.active)
+        return joined(self._told(graph, [k == self.active for k in range(len(self.each))]), self.surfaces, self.active)
 
-    def predict_each(self, graph: Graph) -> tuple[Prediction, ...]:
-        """Of every surface with its forces: one forward pass, a backward pass of each."""
-        return self._told(graph)
+    def predict_each(self, graph: Graph, scalars: bool = True) -> tuple[Prediction, ...]:
+        """Of every surface with its forces: one forward pass, a backward pass of each. `scalars`: the gradients of these, too."""
+        return self._told(graph, [surface.has_forces and (scalars or surface.is_state) for surface in self.surfaces])
 
     @torch.inference_mode(False)
-    def _told(self, graph: Graph, only: int | None = None) -> tuple[Prediction, ...]:
-        """`only`: the surface whose forces, and what belongs to the atoms, are wanted."""
+    def _told(self, graph: Graph, with_forces: Sequence[bool]) -> tuple[Prediction, ...]:
+        """`with_forces`: of which surfaces those, and what else belongs to the atoms, are wanted; of the others zeros stand there."""
         first = self.each[0]
         layout, known = first.layout(graph), first.known(graph)
         with torch.no_grad():
-            with_forces = [surface.has_forces and only in (None, k) for k, surface in enumerate(self.surfaces)]
             outputs = evaluated([one.model for one in self.each], self.parameters, layout, with_forces)
+        distance = first.distance(outputs[0], layout)  # of the trunk
         return tuple(
-            one.told(own, graph, layout, known if surface.is_state else None, whole=only in (None, k))
-            for k, (one, own, surface) in enumerate(zip(self.each, outputs, self.surfaces))
+            one.told(own, graph, known if surface.is_state else None, distance, whole)
+            for one, own, surface, whole in zip(self.each, outputs, self.surfaces, with_forces)
         )
 
 
