@@ -53,7 +53,7 @@ def run(folder, frames, **changes):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("properties")
-    config, prepared = run(folder, [labelled(seed) for seed in range(64)], training__epochs=16, training__learning_rate=0.03)
+    config, prepared = run(folder, [labelled(seed) for seed in range(64)], training__epochs=10, training__learning_rate=0.04)
     finish(config, prepared, train(config, prepared, folder / "out", CPU, False), folder / "out", CPU)
     return folder / "out"
 
