@@ -30,7 +30,7 @@ def tell() -> None:
 
 dynamics = VelocityVerlet(atoms, 0.25 * units.fs)
 dynamics.attach(tell, interval=8)
-monitor = UncertaintyMonitor(dynamics, logfile=Path(folder) / "excited.jsonl")
+monitor = UncertaintyMonitor(dynamics, logfile=Path(folder) / "excited.jsonl", flagged=Path(folder) / "excited_flagged.xyz")
 monitor.criteria = [*monitor.criteria, Criterion("gap_unresolved", 1.0, "halt", consecutive=4)]
 dynamics.run(int(steps))
 print(monitor.halt_reason or "the gap stayed resolved")

@@ -8,6 +8,7 @@ import typer
 
 from race_calc.cli.app import command
 from race_calc.cli.factory import BASELINE, HELP, STATE, baseline_from, calculator_from, model_and_data, state_from
+from race_calc.cli.properties import calibrate_properties, has_properties, refuse
 
 
 @command("calibrate")
@@ -36,6 +37,10 @@ def calibrate(
     from race_calc.report.tables import wide_console
 
     folder, data = model_and_data(model, data, calculator, {"--device": device, "--baseline": baseline, "--state": state})
+    if folder is not None and has_properties(folder):
+        refuse({"--out": out, "--baseline": baseline, "--state": state})
+        calibrate_properties(folder, data, frames, device or "cpu")
+        return
     if folder is None:
         path = _file_for(out)
         predictor, known = calculator_from(calculator or ""), None

@@ -7,6 +7,7 @@ import typer
 
 from race_calc.cli.app import command
 from race_calc.cli.factory import BASELINE, HELP, STATE, baseline_from, calculator_from, model_and_data, state_from
+from race_calc.cli.properties import evaluate_properties, has_properties, refuse
 
 if TYPE_CHECKING:
     from race_calc.data.dataset import Dataset
@@ -42,6 +43,10 @@ def evaluate(
     from race_calc.uncertainty.predictor import calibration_of
 
     folder, data = model_and_data(model, data, calculator, {"--device": device, "--dtype": dtype, "--baseline": baseline, "--state": state})
+    if folder is not None and has_properties(folder):
+        refuse({"--figures": figures, "--select": select, "--dtype": dtype, "--baseline": baseline, "--state": state})
+        evaluate_properties(folder, [data, *ood], frames, device or "cpu", json)
+        return
     device, dtype = device or "cpu", dtype or "float64"
     for place in (figures, None if json is None else json.parent):
         if place is not None:

@@ -32,6 +32,9 @@ def predict(
 
     if out.suffix not in WRITERS:
         raise ValueError(f"--out is {out}: give a file that ends in {', '.join(WRITERS)}")
+    if out.resolve() == data.resolve():
+        raise ValueError(f"--out is the data file {data} itself: give another file")
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     structures = read_structures(data, frames)
     if not structures:
         raise ValueError(f"{data} holds no structures: give a file with at least one")
@@ -42,7 +45,6 @@ def predict(
             rows.append(row)
             told.append(frame)
             bar.update(task, completed=len(rows))
-    out.parent.mkdir(parents=True, exist_ok=True)
     WRITERS[out.suffix](out, rows, told)
     print(f"{len(rows)} structures: {', '.join(rows[0])}. They are in {out}")
 

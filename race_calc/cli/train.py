@@ -45,6 +45,9 @@ def train(
     with Progress() as bar:
         task = bar.add_task("posterior", total=None, visible=by_name(settings.posterior).post_hoc)
         made = finish(settings, prepared, trained, out, chosen, lambda done, total: bar.update(task, completed=done, total=total))
+    if settings.model.targets:
+        print(f"The model is in {out}: race_calc.PropertyModel({str(out)!r})")
+        return
     if not made.thresholds:
         print(f'No thresholds "auto" for the monitor: they take {FEWEST} validation structures, or race-calc calibrate {out} held_back.xyz')
     print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")

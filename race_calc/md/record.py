@@ -18,7 +18,6 @@ from race_calc.uncertainty.scores import all_scores
 
 SIGMA = "forces_uncertainty_max"  # array of a frame
 _CALCULATOR_KEYS = ("energy", "free_energy", "forces", "stress", "energies", "stresses")
-_OF_STATES = ("energy_", "forces_", "gradient_")  # labels, see `race_calc.data.surfaces`
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
             f"{len(prediction.energy)} structures with {len(prediction.forces)} atoms"
         )
     frame: Atoms = atoms.copy()
-    stale = [key for key in (*frame.info, *frame.arrays) if str(key).startswith(_OF_STATES)]  # of the structure that the run began with
+    stale = _labels_of_states(frame)  # of the structure that the run began with
     for key in (*_CALCULATOR_KEYS, *stale):  # the extxyz writer refuses to hold the first twice
         frame.info.pop(key, None)
         frame.arrays.pop(key, None)
@@ -103,6 +102,14 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
         results["stress"] = prediction.stress[0].copy()
     frame.calc = SinglePointCalculator(frame, **results)
     return frame
+
+
+def _labels_of_states(frame: Atoms) -> list[str]:
+    """Keys of labels as `race_calc.data.surfaces` has them: a state has an energy and forces, a scalar a gradient."""
+    states = [key.removeprefix("forces_") for key in frame.arrays if key.startswith("forces_") and f"energy_{key[7:]}" in frame.info]
+    scalars = [key.removeprefix("gradient_") for key in frame.arrays if key.startswith("gradient_") and key[9:] in frame.info]
+    of_states = [key for name in states for key in (f"energy_{name}", f"forces_{name}")]
+    return of_states + [key for name in scalars for key in (name, f"gradient_{name}")]
 
 
 def append_frame(path: str | Path, frame: Atoms) -> None:

@@ -17,8 +17,9 @@ from race_calc.model.channels import channels_of, heads, outputs_of_head
 from race_calc.model.e3nn_import import o3
 from race_calc.uncertainty.prediction import QUANTITIES
 
-RESERVED = {*QUANTITIES, *all_properties, *all_outputs, "energies_states", "positions", "numbers", "cell", "pbc", "labels"}
-MOST_STATES, MOST_SURFACES = 10, 100
+RESERVED = {*QUANTITIES, *all_properties, *all_outputs, "energies_states", "positions", "numbers", "species", "cell", "pbc", "labels"}
+RESERVED |= {"structure", "formula", "Properties", "Lattice"}
+MOST_STATES, MOST_SURFACES = 10, 20
 MOST_CHANNELS = 4096  # of an irrep, of a hidden layer: the paper's largest model has 256
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]  # of a state or a scalar
 Count = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
@@ -106,6 +107,8 @@ class ModelConfig(Settings):
         known = info.data
         if taken := sorted(set(targets) & RESERVED):
             raise ValueError(f"{', '.join(taken)} is the name of something else in results or data: take another")
+        if taken := sorted(name for name in targets for start in targets if name.startswith(f"{start}_std")):
+            raise ValueError(f"{', '.join(taken)} is how the uncertainty of another property is called: take another name")
         if targets and known.get("states"):
             raise ValueError("a model has states or properties: leave out model.states or model.targets")
         if targets and known.get("head") not in ("mse", "energy", None):

@@ -64,7 +64,9 @@ def _scalar(atoms: Atomic) -> Tensor:
 def _dipole(atoms: Atomic) -> Tensor:
     charges = atoms.channels["charge"][..., 0]
     neutral = charges - (atoms.total(charges) / atoms.sizes)[:, atoms.layout.batch]
-    vectors = neutral[..., None] * atoms.layout.positions.to(charges) + atoms.channels["dipole"][..., 0]
+    positions = atoms.layout.positions
+    middle = atoms.total(positions[None])[0] / atoms.sizes.to(positions)[:, None]  # in float64 where that is: far from the origin
+    vectors = neutral[..., None] * (positions - middle[atoms.layout.batch]).to(charges) + atoms.channels["dipole"][..., 0]
     return atoms.scale * (atoms.total(vectors).pow(2).sum(-1) + SMALL**2).sqrt()
 
 

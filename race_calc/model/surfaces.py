@@ -68,7 +68,7 @@ class Constants:
     field      meaning
     ========== ==================================================================================================
     references energies of the elements and the scale of the network; of properties in their unit
-    unit       what one eV of the network stands for, 1 for all but scalars
+    unit       what one eV of the network stands for, 1 for states
     has_forces whether it learned from gradients
     constant   what every structure has, of the kind mean
     extent     of the kind extent: factor of Σ Z |r − c|², in the unit of the property over Å²

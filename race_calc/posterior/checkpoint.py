@@ -251,6 +251,14 @@ def _read_calibration(path: Path, digest: str, state: int) -> Calibration | None
         raise CheckpointError(f"{error}; or use the model uncalibrated: RACECalculator(…, calibrated=False)") from None
 
 
+def calibrations_of(folder: str | Path, count: int) -> tuple[Calibration | None, ...]:
+    """Of each of so many surfaces, None where it has none. Raises what `load_checkpoint` raises for a calibration."""
+    folder = Path(folder)
+    check_files(folder, read_manifest(folder), CALIBRATIONS[:count])
+    digest = hash_weights(folder)
+    return tuple(_read_calibration(folder / CALIBRATIONS[k], digest, k) for k in range(count))
+
+
 def state_of(config: ModelConfig, state: int | str) -> int:
     """The number of a state that is given by number or name. Raises ValueError where the model has none such."""
     names = config.states

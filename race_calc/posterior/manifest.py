@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from race_calc.data.files import LARGEST_JSON, read_json, read_regular, shortened, write_atomically
-from race_calc.model.config import MOST_STATES
+from race_calc.model.config import MOST_SURFACES
 
 MANIFEST = "manifest.json"
 WEIGHTS, CONFIG, CARD, CALIBRATION = "weights.safetensors", "config.json", "card.md", "calibration.json"
-CALIBRATIONS = (CALIBRATION, *(f"calibration.{state}.json" for state in range(1, MOST_STATES)))  # of each electronic state
+CALIBRATIONS = (CALIBRATION, *(f"calibration.{k}.json" for k in range(1, MOST_SURFACES)))  # of each electronic state, or property
 START, RECIPE = "start.xyz", "train.yaml"  # a structure for the demonstration, the configuration of the training
 READ = (WEIGHTS, CONFIG, *CALIBRATIONS, START)  # by the package: another content is an error; of the rest, a warning
 FILES = (*READ, CARD, RECIPE)
@@ -47,7 +47,10 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     if not isinstance(files, dict) or not {WEIGHTS, CONFIG} <= set(files) <= set(FILES):
-        raise CheckpointError(f'{path}: "files" must name {WEIGHTS}, {CONFIG} and no files but {", ".join(FILES)}: copy the folder again')
+        raise CheckpointError(
+            f'{path}: "files" must name {WEIGHTS}, {CONFIG} and no files but {", ".join(sorted(set(FILES) - set(CALIBRATIONS[1:])))}: '
+            "copy the folder again"
+        )
     for name, digest in files.items():
         if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
             raise CheckpointError(f"{path}: the SHA-256 of {name} is {shortened(repr(digest))}, not 64 hex digits: copy the folder again")

@@ -20,7 +20,10 @@ def together(outputs: Outputs, labels: Labels, plan: Plan) -> dict[str, tuple[Te
     """
     d_energy = labels.energy - outputs.energy.mean(0, keepdim=True)
     variance = (outputs.energy.var(0, correction=0) + outputs.heads["energy_var"].mean(0))[None]
-    found = {"energy_var": (d_energy**2 / variance, variance.log())}
+    if not labels.has_energy:
+        known = torch.isfinite(labels.energy)
+        d_energy, variance = d_energy[:, known], variance[:, known]
+    found = {"energy_var": (d_energy**2 / variance, variance.log())} if d_energy.shape[1] else {}
     spread = plan.output("force_cov")
     if spread and labels.has_forces:
         covariance = spread.covariance(outputs.heads["force_cov"]).mean(0, keepdim=True)
@@ -33,7 +36,8 @@ def together(outputs: Outputs, labels: Labels, plan: Plan) -> dict[str, tuple[Te
 def shallow_loss(outputs: Outputs, labels: Labels, objective: Objective) -> Tensor:
     """Loss (1,) of all last layers: the likelihood of what they predict together; forces without a spread by squared errors."""
     parts = together(outputs, labels, objective.plan)
-    total = objective.energy_weight * gaussian_nll(*parts["energy_var"], 1)
+    energy = gaussian_nll(*parts["energy_var"], 1) if "energy_var" in parts else outputs.energy.sum() * 0.0 + outputs.energy.new_zeros(1)
+    total = objective.energy_weight * energy
     if "force_cov" in parts:
         total = total + objective.force_weight * gaussian_nll(*parts["force_cov"], 3)
     else:

@@ -68,6 +68,7 @@ def _of_state(checkpoint: Checkpoint) -> str:
 def _states(checkpoint: Checkpoint) -> dict[str, str]:
     config = checkpoint.model.plan.config
     lines = {"states": ", ".join(config.states)} if config.states else {}
+    lines |= {"properties": ", ".join(f"{name} ({kind})" for name, kind in config.targets.items())} if config.targets else {}
     return lines | ({"scalars, never negative": ", ".join(config.scalars)} if config.scalars else {})
 
 
@@ -128,7 +129,7 @@ def training_lines(checkpoint: Checkpoint) -> dict[str, str]:
         "skipped steps": _listed(record.get("skipped_steps")),
         "validation RMSE": _of_mean(errors_text(validation)),
         "  of the model fitted to": errors_text(fitted_to),
-        "  energy, members": _milli_list(validation.get("energy_rmse_eV"), "meV"),
+        "  energy, members": _milli_list(validation.get("energy_rmse_eV"), "meV") if "force_rmse_eV_per_A" in validation else None,
         "  forces, members": _milli_list(validation.get("force_rmse_eV_per_A"), "meV/Å"),
         "  stress, members": _milli_list(validation.get("stress_rmse_eV_per_A3"), "meV/Å³"),
     }

@@ -11,6 +11,7 @@ from typing import Any
 from ase import Atoms
 from ase.io import write
 
+from race_calc.data.dataset import PREDICTED
 from race_calc.data.extxyz import storable
 from race_calc.data.files import write_atomically
 from race_calc.md.record import annotate
@@ -31,7 +32,7 @@ def of_properties(found: dict[str, Property], atoms: Atoms) -> tuple[Row, Atoms]
             if (variance := getattr(value, part)) is not None:
                 row[f"{name}_std_{part}"] = math.sqrt(variance[0])
     frame: Atoms = atoms.copy()
-    frame.info |= row
+    frame.info |= row | {"labels": PREDICTED}
     return row, frame
 
 
@@ -44,7 +45,9 @@ def of_potential(prediction: Prediction, atoms: Atoms) -> tuple[Row, Atoms]:
     for name, extra in prediction.extra.items():
         if extra.per_structure:
             row[name] = extra.mean[0].tolist()
-    return row | {name: float(values[0]) for name, (values, _) in all_scores(prediction, [atoms]).items()}, annotate(atoms, prediction)
+    frame = annotate(atoms, prediction)
+    frame.info |= {name: value for name, value in row.items() if name != "energy"}
+    return row | {name: float(values[0]) for name, (values, _) in all_scores(prediction, [atoms]).items()}, frame
 
 
 def write_csv(path: Path, rows: Sequence[Row], frames: Sequence[Atoms]) -> None:

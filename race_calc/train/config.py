@@ -123,6 +123,8 @@ class TrainConfig(Settings):
         if posterior not in names():  # also those registered after this class was made
             raise PydanticCustomError("unknown", "no posterior has this name", {"allowed": ", ".join(names())})
         model, heads = info.data.get("model"), by_name(posterior).heads  # no model when it failed its own checks
+        if model is not None and heads and model.targets and not {"energy", "mse"} & set(heads):
+            raise ValueError(f"posterior {posterior} learns from forces, properties have none: take another")
         if model is not None and heads and model.head not in heads:
             raise ValueError(f"with posterior {posterior} write model.head: {' or '.join(heads)}, not {model.head}")
         return posterior
@@ -173,6 +175,8 @@ class TrainConfig(Settings):
                     )
                 if "data" in info.data and (model.targets or model.states) and info.data["data"].keys != KeysConfig():
                     raise ValueError("the labels of states and properties go by their names (docs/states.md): leave out data.keys")
+                if model.targets and "data" in info.data and info.data["data"].isolated_atoms:
+                    raise ValueError("constants of properties are fitted, isolated atoms have none: leave out data.isolated_atoms")
                 if any(output.name == STRESSES.spread for output in outputs):
                     raise ValueError(f"model.head {model.head} learns a covariance of stresses, states have none: write model.head: joint")
                 if training.start_from or ("data" in info.data and info.data["data"].low_level):

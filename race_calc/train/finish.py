@@ -195,7 +195,7 @@ def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitte
     stack = replace(stack, feature_distance=checkpoint.feature_distance)
     if checkpoint.surfaces:
         for state in range(len(config.model.states)):
-            found = validation_thresholds(with_surfaces(stack, checkpoint, state), prepared.validation)
+            found = validation_thresholds(with_surfaces(stack, checkpoint, state), prepared.validation)  # properties have none
             checkpoint.thresholds.update({surface_prefix(state) + name: value for name, value in found.items()})
     else:
         checkpoint.thresholds.update(validation_thresholds(stack, prepared.validation))

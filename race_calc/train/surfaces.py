@@ -20,6 +20,7 @@ from race_calc.model.surfaces import Constants, Surface, charge_extent, surfaces
 from race_calc.train.config import TrainConfig
 from race_calc.train.labels import less
 
+EXACT = 1e-6  # of the largest label
 REACH = 5.0  # a dipole of about this many Å times charges of the size of the unit
 
 
@@ -50,7 +51,7 @@ def constants_of(config: TrainConfig, datasets: Sequence[Dataset], isolated: dic
     found: list[Constants] = []
     for surface, data in zip(surfaces_of(config.model), datasets):
         if surface.is_property:
-            found.append(_of_property(surface.kind, data))
+            found.append(_of_property(surface, data))
         elif surface.is_state:
             found.append(Constants(fit_references(data, isolated)))
         else:
@@ -61,27 +62,35 @@ def constants_of(config: TrainConfig, datasets: Sequence[Dataset], isolated: dic
     return tuple(found)
 
 
-def _of_property(kind: str, data: Dataset) -> Constants:
-    """Least squares of the labels by composition (sum), or by that and Σ Z |r − c|² (extent); their mean (mean)."""
+def _of_property(surface: Surface, data: Dataset) -> Constants:
+    """Least squares of the labels by composition (sum), or by that and Σ Z |r − c|² (extent); their mean (mean).
+
+    The network learns the rest in a unit in which it is about one, whatever the unit of the labels. Raises ValueError without a label.
+    """
+    kind = surface.kind
     some = data.subset(np.flatnonzero(np.isfinite(data.energy)))
+    if not len(some):
+        raise ValueError(f"no structure of the training set has {surface.name} in its info: look at the names in model.targets")
     sizes = np.array([len(atoms) for atoms in some.structures], dtype=np.float64)
     counts = np.array([[np.count_nonzero(atoms.numbers == z) for z in data.elements] for atoms in some.structures], dtype=np.float64)
     zeros, values = (0.0,) * len(data.elements), some.energy
 
-    def references(energies: Sequence[float], scale: float) -> References:
-        return References(data.elements, tuple(map(float, energies)), 0.0, scale if np.isfinite(scale) and scale > 0 else 1.0)
+    def constants(energies: Sequence[float], unit: float, **more: float) -> Constants:
+        smallest = EXACT * float(np.abs(values).max())  # below, a rounding error: what is left is nothing
+        unit = max(unit, smallest) or 1.0
+        return Constants(References(data.elements, tuple(map(float, energies)), 0.0, 1.0), unit, has_forces=False, **more)
 
     if kind == "mean":
-        return Constants(references(zeros, float(values.std())), has_forces=False, constant=float(values.mean()))
+        return constants(zeros, float(values.std()), constant=float(values.mean()))
     if kind == "dipole":
-        return Constants(references(zeros, float(np.sqrt((values**2).mean())) / REACH), has_forces=False)
+        return constants(zeros, float(np.sqrt((values**2).mean())) / REACH)
     columns = [counts] if kind == "sum" else [counts, np.array([charge_extent(_graph(atoms)) for atoms in some.structures])]
     matrix = np.hstack(columns)
     solution = np.linalg.lstsq(matrix, values, rcond=None)[0]
     rest = (values - matrix @ solution) / np.sqrt(sizes)
     elements = len(data.elements)
     extent = float(solution[elements]) if kind == "extent" else 0.0
-    return Constants(references(solution[:elements], float(rest.std())), has_forces=False, extent=extent)
+    return constants(solution[:elements], float(rest.std()), extent=extent)
 
 
 def _graph(atoms: Atoms) -> Graph:
@@ -92,14 +101,11 @@ def with_surfaces(examples: tuple[Example, ...], datasets: Sequence[Dataset], co
     """The examples with the labels of the other surfaces, in the units of the network; the first less its constants."""
     if not constants:
         return examples
-    sets = [
-        replace(data, energy=data.energy / known.unit, forces=tuple(forces / known.unit for forces in data.forces))
-        for data, known in zip(datasets[1:], constants[1:])
-    ]
-    made = with_others(examples, sets, [known.references for known in constants[1:]])
+    made = with_others(examples, datasets[1:], [known.references for known in constants[1:]])
 
     def rest(example: Example, known: Constants) -> Example:
-        return replace(example, energy=example.energy - float(known.known(example.graph)[0]))
+        energy = (example.energy - float(known.known(example.graph)[0])) / known.unit
+        return replace(example, energy=energy, forces=example.forces / known.unit)
 
     return tuple(
         replace(rest(example, constants[0]), others=tuple(rest(other, known) for other, known in zip(example.others, constants[1:])))

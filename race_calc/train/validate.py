@@ -9,7 +9,7 @@ from torch import Tensor
 from race_calc.model.hardware import member_map
 from race_calc.model.likelihood import QUANTITIES, STRESSES, gain_of_factor
 from race_calc.model.parameters import Parameters, n_members
-from race_calc.model.race import evaluate
+from race_calc.model.race import evaluate_surfaces
 from race_calc.posterior.base import Posterior
 from race_calc.posterior.state import Shapes, flatten, unflatten
 from race_calc.train.context import Context
@@ -51,7 +51,8 @@ def measure(context: Context, weights: Tensor) -> Measured:
         layout, labels = context.batch(list(examples), weights.dtype)
 
         def errors(rows: Tensor) -> tuple[Tensor, ...]:
-            outputs = evaluate(context.model, context.stack(unflatten(rows, context.shapes)), layout)
+            stack = context.stack(unflatten(rows, context.shapes))
+            (outputs,) = evaluate_surfaces([context.model], [stack], layout, with_forces=[labels.has_forces])
             score = context.posterior.score(outputs, labels, objective)
             quadratics = context.posterior.quadratics(outputs, labels, objective.plan)
             energy, forces = outputs.energy, outputs.forces
@@ -89,7 +90,8 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
     found = [_of_one(one, weights) for one in context.alone]
     scores, measured = found[0][0], found[0][1]
     if len(found) > 1:
-        scores = torch.stack([score for score, _ in found]).mean(0)
+        told = [score for score, errors in found if errors["mean_energy_rmse_eV"] is not None]  # properties that some validation has
+        scores = torch.stack(told or [scores]).mean(0)
         measured = measured | {"surfaces": [errors for _, errors in found[1:]]}
     return torch.where(torch.isfinite(scores), scores, torch.full_like(scores, float("inf"))), measured
 
@@ -98,13 +100,14 @@ def _of_one(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
     """The same of the surface of the context."""
     found = measure(context, weights)
     force_rmse = found.forces.pow(2).mean((1, 2)).sqrt()
-    energy_rmse = found.energy.pow(2).mean(1).sqrt()
+    energy_rmse = found.energy.pow(2).nanmean(1).sqrt()  # properties may be missing
     measured = {
         "energy_rmse_eV": numbers(energy_rmse),
-        "force_rmse_eV_per_A": numbers(force_rmse),
-        "mean_energy_rmse_eV": numbers(found.energy.mean(0).pow(2).mean().sqrt()[None])[0],
-        "mean_force_rmse_eV_per_A": numbers(found.forces.mean(0).pow(2).mean().sqrt()[None])[0],
+        "mean_energy_rmse_eV": numbers(found.energy.mean(0).pow(2).nanmean().sqrt()[None])[0],
     }
+    if not found.forces.isnan().all():
+        measured["force_rmse_eV_per_A"] = numbers(force_rmse)
+        measured["mean_force_rmse_eV_per_A"] = numbers(found.forces.mean(0).pow(2).mean().sqrt()[None])[0]
     if found.stress.shape[1]:
         each = found.stress.pow(2).mean((1, 2)).sqrt()
         of_mean = found.stress.mean(0).pow(2).mean().sqrt()

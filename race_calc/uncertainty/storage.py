@@ -44,7 +44,7 @@ def read_calibration(path: str | Path, model_hash: str | None = None, state: int
     if content.get("weights_sha256") != model_hash:
         raise ValueError(f"{path} belongs to other weights: run race-calc calibrate again, or copy the file again")
     if content.get("state", 0) != state:
-        raise ValueError(f"{path} is that of another electronic state: calibrate this one with race-calc calibrate --state {state}")
+        raise ValueError(f"{path} is that of another electronic state or property: calibrate this one again with race-calc calibrate")
     try:
         return from_dict(content)
     except ValueError as error:

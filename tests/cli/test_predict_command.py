@@ -47,6 +47,7 @@ def test_a_potential_to_every_format(tiny_model, frames, tmp_path):
     "change, said",
     [
         (lambda folder, frames: folder / "out.txt", "ends in .csv, .json, .xyz"),
+        (lambda folder, frames: folder / "in.xyz", "is the data file"),
         (lambda folder, frames: write(folder / "in.xyz", Atoms("Si")), "frame 0: .*does not know the element Si"),
         (lambda folder, frames: (folder / "in.xyz").unlink(), "does not exist"),
     ],

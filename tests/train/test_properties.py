@@ -1,11 +1,14 @@
 """Molecular properties on one trunk."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from ase.io import write
-from resumed import CPU
+from ase.io import read, write
+from resumed import CPU, differing_epochs
 from small_run import write_run
 from typer.testing import CliRunner
 
@@ -35,7 +38,7 @@ def labelled(seed: int) -> Atoms:
         "U_": -5.0 * len(z) + np.exp(-distances).sum(),
         "gap_": 7.0 + np.exp(-distances).mean(),
         "mu_": 4.8 * float(np.linalg.norm((charges - charges.mean()) @ r)),
-        "r2_": 3.57 * float(z @ ((r - centre) ** 2).sum(1)) + len(z),
+        "r2_": 3.57 * float(z @ ((r - centre) ** 2).sum(1)) + len(z) + 2.0 * np.exp(-distances).sum(),
     }
     return atoms
 
@@ -88,13 +91,44 @@ def test_batches_and_precision_agree(model):
         assert rough[name].mean == pytest.approx(whole[name].mean, abs=1e-3)
 
 
-def test_missing_targets_are_left_out(tmp_path):
+@pytest.mark.parametrize("posterior, head", [("deep-ensemble", "energy"), ("deep-ensemble", "mse"), ("shallow-ensemble", "energy")])
+def test_missing_targets_are_left_out(tmp_path, posterior, head):
     frames = [labelled(seed) for seed in range(48)]
     for i, atoms in enumerate(frames):
         del atoms.info[list(TARGETS)[i % 4]]
-    config, prepared = run(tmp_path, frames)
+    config, prepared = run(tmp_path, frames, posterior=posterior, model__head=head)
     finish(config, prepared, train(config, prepared, tmp_path / "out", CPU, False), tmp_path / "out", CPU)
+    log = [json.loads(line) for line in (tmp_path / "out" / "training_log.jsonl").read_text().splitlines()]
+    assert not any(log[-1]["skipped_steps"]) and None not in log[-1]["train_loss"]
     assert all(np.isfinite(value.mean).all() for value in PropertyModel(tmp_path / "out", device="cpu").predict(frames).values())
+
+
+def test_the_unit_of_the_labels_does_not_matter(tmp_path):
+    found = []
+    for factor in (1.0, 1000.0):
+        frames = [labelled(seed) for seed in range(40)]
+        for atoms in frames:
+            atoms.info = {name: factor * value for name, value in atoms.info.items()}
+        (folder := tmp_path / f"{factor}").mkdir()
+        config, prepared = run(folder, frames, training__dtype="float64")
+        finish(config, prepared, train(config, prepared, folder / "out", CPU, False), folder / "out", CPU)
+        found.append(PropertyModel(folder / "out", device="cpu").predict(frames[:4]))
+    for name in TARGETS:
+        assert found[1][name].mean == pytest.approx(1000.0 * found[0][name].mean, rel=1e-5)
+        assert found[1][name].std == pytest.approx(1000.0 * found[0][name].std, rel=1e-3)
+
+
+def test_a_training_resumes_to_the_same_bits(tmp_path):
+    config, prepared = run(tmp_path, [labelled(seed) for seed in range(40)], training__epochs=3)
+    assert not any(files for _, files in differing_epochs(config, prepared, tmp_path))
+
+
+def test_commands_on_a_model_of_properties(tmp_path):
+    run(tmp_path, [labelled(seed) for seed in range(40)])
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "train.yaml"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0 and "PropertyModel" in done.output and "not finite" not in done.output, done.output
+    shown = CliRunner().invoke(app, ["info", str(tmp_path / "out")])
+    assert "mu_ (dipole)" in shown.output and "damaged" not in shown.output, shown.output
 
 
 @pytest.mark.parametrize("posterior, members", [("mve", None), ("shallow-ensemble", 4), ("swag", 4)])
@@ -126,12 +160,27 @@ def test_labels_that_cannot_be_used(tmp_path, value, said):
         run(tmp_path, frames)
 
 
-def test_a_property_that_nobody_has(tmp_path):
+def test_a_property_that_only_the_validation_has(tmp_path):
     frames = [labelled(seed) for seed in range(40)]
-    for atoms in frames:
+    for atoms in frames[:24]:
         del atoms.info["mu_"]
-    with pytest.raises(ValueError, match="no structure of .*data.xyz has mu_"):
+    with pytest.raises(ValueError, match="no structure of the training set has mu_"):
         run(tmp_path, frames)
+
+
+def test_crystals_and_predictions_are_refused(model, tmp_path):
+    frames = [labelled(seed) for seed in range(40)]
+    frames[3].cell, frames[3].pbc = np.eye(3) * 9.0, True
+    with pytest.raises(ValueError, match="frame 3 .*periodic"):
+        run(tmp_path, frames)
+    with pytest.raises(ValueError, match="periodic"):
+        PropertyModel(model).predict(frames[3])
+    frames[3].pbc = False
+    write(tmp_path / "in.xyz", frames)
+    done = CliRunner().invoke(app, ["predict", str(model), str(tmp_path / "in.xyz"), "--out", str(tmp_path / "out.xyz")])
+    assert done.exit_code == 0, done.output
+    with pytest.raises(ValueError, match="are predictions"):
+        run(tmp_path, read(tmp_path / "out.xyz", ":"))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +192,9 @@ def test_a_property_that_nobody_has(tmp_path):
         ({"model__head": "joint"}, "no forces: write model.head: energy or mse"),
         ({"model__baseline": "zbl"}, "no baseline"),
         ({"model__hidden_irreps": "8x0e"}, "a dipole is read from 1o"),
+        ({"model__targets": {"U": "sum", "U_std": "sum"}}, "U_std is how the uncertainty"),
+        ({"data__isolated_atoms": "data.xyz"}, "leave out data.isolated_atoms"),
+        ({"posterior": "ivon"}, "properties have none: take another"),
     ],
 )
 def test_configurations_that_cannot_be(tmp_path, changes, said):
@@ -156,3 +208,37 @@ def test_predicted_to_a_table(model, tmp_path):
     assert done.exit_code == 0, done.output
     header, *lines = (tmp_path / "out.csv").read_text().splitlines()
     assert header.startswith("structure,formula,U_,U__std,") and len(lines) == 3
+
+
+def test_calibrated_and_evaluated(model, tmp_path):
+    shutil.copytree(model, folder := tmp_path / "model")
+    frames = [labelled(seed) for seed in range(400, 480)]
+    del frames[0].info["mu_"]
+    write(tmp_path / "held.xyz", frames)
+    done = CliRunner().invoke(app, ["calibrate", str(folder), str(tmp_path / "held.xyz")])
+    assert done.exit_code == 0 and "Before" in done.output and "PropertyModel" in done.output, done.output
+    raw, found = (PropertyModel(folder, device="cpu", calibrated=which).predict(frames) for which in (False, None))
+    for name in TARGETS:
+        known = [i for i, atoms in enumerate(frames) if name in atoms.info]
+        errors = np.abs([frames[i].info[name] - found[name].mean[i] for i in known])
+        assert 0.8 <= np.mean(errors <= 1.645 * found[name].std[known]) <= 0.98, name
+        assert found[name].mean == pytest.approx(raw[name].mean) and not np.allclose(found[name].std, raw[name].std)
+    out = tmp_path / "out.json"
+    judged = CliRunner().invoke(app, ["evaluate", str(folder), str(tmp_path / "held.xyz"), "--json", str(out)])
+    assert judged.exit_code == 0 and "79" in judged.output, judged.output
+    numbers = json.loads(out.read_text())["data"][str(tmp_path / "held.xyz")]
+    assert numbers["mu_"]["count"] == 79 and 0 < numbers["U_"]["mae"] <= numbers["U_"]["rmse"]
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["evaluate", "MODEL", "DATA", "--state", "S1"], "leave out --state"),
+        (["calibrate", "MODEL", "DATA", "--frames", ":5"], "at least 10"),
+    ],
+)
+def test_what_properties_do_not_take(model, tmp_path, arguments, said):
+    write(tmp_path / "data.xyz", [labelled(seed) for seed in range(400, 420)])
+    put = {"MODEL": str(model), "DATA": str(tmp_path / "data.xyz")}
+    done = CliRunner().invoke(app, [put.get(one, one) for one in arguments])
+    assert done.exit_code == 1 and said in " ".join(done.output.split()), done.output

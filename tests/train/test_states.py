@@ -272,7 +272,7 @@ def test_each_state_has_its_own_calibration(model, tmp_path):
     assert judged.exit_code == 0, judged.output
     shutil.copy(folder / "calibration.json", folder / "calibration.1.json")
     CliRunner().invoke(app, ["manifest", str(folder)])
-    with pytest.raises(ValueError, match="another electronic state"):
+    with pytest.raises(ValueError, match="another electronic state or property"):
         RACECalculator(folder, state=1)
     (folder / "calibration.1.json").unlink()
     assert RACECalculator(folder, state=0).calibration == calibrations[0]
