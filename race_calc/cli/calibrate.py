@@ -37,16 +37,16 @@ def calibrate(
     from race_calc.report.tables import wide_console
 
     folder, data = model_and_data(model, data, calculator, {"--device": device, "--baseline": baseline, "--state": state})
+    if folder is not None and out is not None:
+        raise ValueError("--out goes with --calculator: the calibration of a model is kept in its folder")
     if folder is not None and has_properties(folder):
-        refuse({"--out": out, "--baseline": baseline, "--state": state})
+        refuse({"--baseline": baseline, "--state": state})
         calibrate_properties(folder, data, frames, device or "cpu")
         return
     if folder is None:
         path = _file_for(out)
         predictor, known = calculator_from(calculator or ""), None
     else:
-        if out is not None:
-            raise ValueError("--out goes with --calculator: the calibration of a model is kept in its folder")
         predictor, known, path = _of_folder(folder, device or "cpu", baseline, state)
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{path.parent} cannot be written to: copy the model folder and calibrate the copy")
