@@ -66,7 +66,7 @@ _MOVED = {  # modules of version 0.1 → where their names are; gone with versio
     "cli.demo_report": "report.demo",
     "cli.evaluate_report": "report.evaluation",
     **{f"cli.{name}": f"report.{name.replace('evaluate', 'evaluation')}" for name in ("evaluate_figures", "evaluate_json", "tables")},
-    "checkpoint": "posterior.checkpoint",
+    "checkpoint": "posterior.checkpoint posterior.calibrations",
     "device": "model.hardware",
     "envelope": "model.cutoff",
     "graph": "data.graph",
@@ -120,7 +120,8 @@ def moved_names(module: str) -> Callable[[str], Any]:
 
 def _save_calibration(folder: Any, calibration: Any, weights_sha256: str) -> None:
     """As version 0.1 had it: the calibration of the model in `folder`. Raises ValueError for the hash of other weights."""
-    from race_calc.posterior.checkpoint import hash_weights, save_calibration
+    from race_calc.posterior.calibrations import save_calibration
+    from race_calc.posterior.manifest import hash_weights
 
     if weights_sha256 != hash_weights(folder):
         raise ValueError(f"the weights in {folder} are not those that were calibrated: calibrate again")

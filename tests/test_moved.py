@@ -44,7 +44,8 @@ def test_a_name_that_left_a_module_is_served(module, name, new):
 
 
 def test_what_has_another_form_now(tiny_model, tmp_path):
-    from race_calc.posterior.checkpoint import hash_weights, load_checkpoint
+    from race_calc.posterior.checkpoint import load_checkpoint
+    from race_calc.posterior.manifest import hash_weights
     from race_calc.uncertainty.calibration import Calibration
     from race_calc.uncertainty.calibration_vectors import VectorCalibration
     from race_calc.uncertainty.level_map import LevelMap

@@ -87,7 +87,7 @@ def _file_for(out: Path | None) -> Path:
 
 
 def _save(folder: Path | None, path: Path, found, predictor) -> None:
-    from race_calc.posterior.checkpoint import save_calibration
+    from race_calc.posterior.calibrations import save_calibration
     from race_calc.uncertainty.storage import write_calibration
 
     if folder is None:

@@ -52,7 +52,7 @@ def calibrate_properties(folder: Path, data: str, frames: str, device: str) -> N
     from race_calc.evaluate.calibrate import check_held_back
     from race_calc.evaluate.properties import calibrated_property, property_errors
     from race_calc.interfaces.properties import PropertyModel
-    from race_calc.posterior.checkpoint import save_calibration
+    from race_calc.posterior.calibrations import save_calibration
     from race_calc.report.properties import errors_table
     from race_calc.report.tables import wide_console
 

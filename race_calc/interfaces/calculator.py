@@ -20,7 +20,8 @@ from race_calc.interfaces.reference_watch import ReferenceWatch
 from race_calc.label.calculated import Calculated, check_neutral
 from race_calc.model.channels import Spread
 from race_calc.model.hardware import keep_freed_memory, torch_device
-from race_calc.posterior.checkpoint import Checkpoint, hash_weights, load_checkpoint
+from race_calc.posterior.checkpoint import Checkpoint, load_checkpoint
+from race_calc.posterior.manifest import hash_weights
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.posterior.surfaces import SurfacesPosterior, thresholds_of, with_surfaces
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction, quantities

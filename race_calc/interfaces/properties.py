@@ -10,7 +10,8 @@ from ase import Atoms
 from race_calc.data.graph import batches, from_atoms
 from race_calc.data.properties import check_molecule
 from race_calc.model.hardware import keep_freed_memory, torch_device
-from race_calc.posterior.checkpoint import calibrations_of, load_checkpoint
+from race_calc.posterior.calibrations import calibrations_of
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
 from race_calc.posterior.surfaces import with_surfaces
 from race_calc.uncertainty.calibration import Calibration

@@ -21,6 +21,7 @@ from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
 from race_calc.model.surfaces import Constants
 from race_calc.posterior.base import MOST_MEMBERS, Noise, Posterior, by_name
+from race_calc.posterior.calibrations import calibration_of
 from race_calc.posterior.manifest import (
     CALIBRATION,
     CALIBRATIONS,
@@ -41,7 +42,6 @@ from race_calc.posterior.values import flag, number, told, whole
 from race_calc.posterior.weights import CENTER, DISTANCE, LAST_LAYER_COVARIANCE, Parts, read_weights
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.feature_distance import FeatureDistance
-from race_calc.uncertainty.storage import read_calibration, write_calibration
 
 FORMAT = "race_calc checkpoint"
 FORMAT_VERSION = 8  # 2: repulsion; 3: shared trunks, label noise; 4: a manifest; 5: products; 6: other baselines; 7: distances; 8: states
@@ -135,17 +135,6 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
     write_atomically(folder / CONFIG, text)
 
 
-def save_calibration(folder: str | Path, calibration: Calibration, state: int = 0) -> None:
-    """Write, or replace, the calibration of a state of the model in `folder` and, where there is a manifest, its line there."""
-    folder, name = Path(folder), CALIBRATIONS[state]
-    hashes = read_manifest(folder)
-    write_calibration(folder / name, calibration, hash_weights(folder), state)
-    if hashes is not None:
-        gone = [other for other in CALIBRATIONS if other != name and not os.path.lexists(folder / other)]
-        known = {file: digest for file, digest in hashes.items() if file not in gone}
-        write_manifest(folder, known | {name: sha256((folder / name).read_bytes())})
-
-
 @torch.inference_mode(False)  # parameters are ordinary tensors also for a caller who is in that mode
 def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | str = 0) -> Checkpoint:
     """Read a model folder written by `save_checkpoint`; nothing in it is executed. `calibration`: also what calibrates it; of a model of
@@ -196,7 +185,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
         noise=noise,
         last_layer=weights.last_layer,
         center=weights.center,
-        calibration=_read_calibration(folder / CALIBRATIONS[state], sha256(content), state) if calibration else None,
+        calibration=calibration_of(folder / CALIBRATIONS[state], sha256(content), state) if calibration else None,
         baseline=baseline,
         feature_distance=weights.feature_distance,
         surfaces=surfaces,
@@ -242,23 +231,6 @@ def _has_center(stored: dict, posterior: Posterior) -> bool:
     return mean == "map"
 
 
-def _read_calibration(path: Path, digest: str, state: int) -> Calibration | None:
-    if not os.path.lexists(path):
-        return None
-    try:
-        return read_calibration(path, digest, state)
-    except ValueError as error:
-        raise CheckpointError(f"{error}; or use the model uncalibrated: RACECalculator(…, calibrated=False)") from None
-
-
-def calibrations_of(folder: str | Path, count: int) -> tuple[Calibration | None, ...]:
-    """Of each of so many surfaces, None where it has none. Raises what `load_checkpoint` raises for a calibration."""
-    folder = Path(folder)
-    check_files(folder, read_manifest(folder), CALIBRATIONS[:count])
-    digest = hash_weights(folder)
-    return tuple(_read_calibration(folder / CALIBRATIONS[k], digest, k) for k in range(count))
-
-
 def state_of(config: ModelConfig, state: int | str) -> int:
     """The number of a state that is given by number or name. Raises ValueError where the model has none such."""
     names = config.states
@@ -268,8 +240,3 @@ def state_of(config: ModelConfig, state: int | str) -> int:
         return int(state)
     has = f"{len(names)} states, {', '.join(names)}, counted from 0" if names else "one energy: leave state out"
     raise ValueError(f"state is {state!r}, and the model has {has}")
-
-
-def hash_weights(folder: str | Path) -> str:
-    """SHA-256 (hex) of the weights of the model in `folder`."""
-    return sha256((Path(folder) / WEIGHTS).read_bytes())

@@ -97,6 +97,11 @@ def check_files(folder: Path, hashes: Mapping[str, str] | None, names: Iterable[
             warnings.warn(str(error), stacklevel=4)
 
 
+def hash_weights(folder: str | Path) -> str:
+    """SHA-256 (hex) of the weights of the model in `folder`."""
+    return sha256((Path(folder) / WEIGHTS).read_bytes())
+
+
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 

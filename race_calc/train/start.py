@@ -8,7 +8,8 @@ from race_calc.data.references import References
 from race_calc.model.parameters import Parameters, select_members, shares_trunk
 from race_calc.model.race import Race
 from race_calc.posterior.base import by_name
-from race_calc.posterior.checkpoint import Checkpoint, hash_weights, load_checkpoint
+from race_calc.posterior.checkpoint import Checkpoint, load_checkpoint
+from race_calc.posterior.manifest import hash_weights
 from race_calc.train.config import TrainConfig
 
 

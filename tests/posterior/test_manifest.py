@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from race_calc.cli import app
 from race_calc.interfaces.calculator import RACECalculator
-from race_calc.posterior.checkpoint import CheckpointError, load_checkpoint, save_calibration, save_checkpoint
+from race_calc.posterior.calibrations import save_calibration
+from race_calc.posterior.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from race_calc.posterior.manifest import CALIBRATION, CARD, CONFIG, MANIFEST, START, WEIGHTS, read_manifest, write_manifest
 
 CALIBRATED = Path(__file__).resolve().parents[1] / "old_checkpoints" / "version-4-ensemble"
