@@ -21,7 +21,7 @@ SMALL = {
     "conformal_coverage.py": ["--times", "3"],
     "gpu.py": ["--device", "cpu", "--rounds", "1", "--sizes", "27", "--members", "1"],
 }
-AT_NIGHT = ("float32.py", "llpr_draws.py", "size.py", "nve.py", "conformal_coverage.py")
+AT_NIGHT = ("float32.py", "tables.py", "llpr_draws.py", "size.py", "nve.py", "conformal_coverage.py")
 NEED_KERNELS = ("tables.py", "member_axis.py")  # what they measure is about them
 
 
