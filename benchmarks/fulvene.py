@@ -6,14 +6,13 @@ Trains what is not there yet (configs/fulvene.yaml; "separate": the same model f
 interrupted. Test: trajectory 6, 241 frames, of which the training has seen none. Tables in the units of the paper's Table 2: kcal/mol.
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import yaml
 from common import arguments, interleaved, report
-from runs import minutes, trained, write_minutes
+from runs import counted, minutes, trained
 from sklearn.metrics import roc_auc_score
 
 from race_calc import RACECalculator
@@ -49,10 +48,9 @@ def configuration(state: str | None) -> dict:
 
 def made(state: str | None, data: Path, runs: Path) -> Path:
     """The folder of a finished model."""
-    folder, began = runs / (state or "shared"), time.process_time()
+    folder = runs / (state or "shared")
     if not (folder / "weights.safetensors").exists():
-        trained(folder.name, parse_config(configuration(state)), data, folder)
-        write_minutes(folder, minutes(folder) + (time.process_time() - began) / 60)
+        counted(folder, lambda: trained(folder.name, parse_config(configuration(state)), data, folder))
     return folder
 
 

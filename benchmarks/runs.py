@@ -8,6 +8,7 @@ finished. POST_HOC are fitted to member 0 of another run.
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -67,9 +68,14 @@ def make(case: str, base: Path, data: Path, folder: Path) -> None:
     """Train or fit one run, unless it is finished; its CPU minutes, of all sessions, go to `minutes.json` beside the model."""
     if (folder / "weights.safetensors").exists():
         return
+    counted(folder, lambda: _make(case, base, data, folder))
+
+
+def counted(folder: Path, work: Callable[[], None]) -> None:
+    """Do the work; its CPU minutes are added to those of the run."""
     began = time.process_time()
     try:
-        _make(case, base, data, folder)
+        work()
     finally:
         write_minutes(folder, minutes(folder) + (time.process_time() - began) / 60)
 

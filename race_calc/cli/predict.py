@@ -8,6 +8,7 @@ import typer
 
 from race_calc.cli.app import command
 from race_calc.cli.factory import BASELINE, STATE, baseline_from, state_from
+from race_calc.cli.properties import has_properties, refuse
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -53,14 +54,12 @@ def _predicted(
     model: Path, structures: "list[Atoms]", device: str, baseline: str | None, state: str | None
 ) -> "Iterator[tuple[dict[str, Any], Atoms]]":
     """Numbers by name and the structure with what belongs on it, one after the other. Raises ValueError naming the frame."""
-    from race_calc.posterior.checkpoint import load_checkpoint
     from race_calc.report.predictions import of_potential, of_properties
 
-    if load_checkpoint(model, calibration=False).model.plan.config.targets:
+    if has_properties(model):
         from race_calc.interfaces.properties import PropertyModel
 
-        if baseline or state:
-            raise ValueError(f"{model} predicts properties: leave out --baseline and --state")
+        refuse({"--baseline": baseline, "--state": state})
         properties = PropertyModel(model, device)
         say = lambda atoms: of_properties(properties.predict([atoms]), atoms)  # noqa: E731
     else:

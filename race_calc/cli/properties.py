@@ -32,6 +32,8 @@ def evaluate_properties(folder: Path, data: list[str], frames: str, device: str,
     from race_calc.report.properties import errors_table
     from race_calc.report.tables import wide_console
 
+    if to is not None:
+        to.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     model, numbers = PropertyModel(folder, device), {}
     for i, name in enumerate(data):
         dataset = _read(name, frames if i == 0 else ":", model)

@@ -19,7 +19,6 @@ from race_calc.label.calculated import Calculated
 from race_calc.label.methods import doubts
 from race_calc.model.baseline import baseline_of, record
 from race_calc.model.channels import outputs_of_head
-from race_calc.model.heads import initial_offsets
 from race_calc.model.parameters import Parameters, initialise, parameter_shapes
 from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
@@ -29,7 +28,7 @@ from race_calc.train.config import DataConfig, TrainConfig
 from race_calc.train.labels import contributions, isolated_energies, label_names, less, read_labelled, read_low_level
 from race_calc.train.levels import with_levels
 from race_calc.train.start import first_weights, same_constants, start_of
-from race_calc.train.stress import stress_weight, virial_variance
+from race_calc.train.stress import stress_weight
 from race_calc.train.surface_labels import hash_of_labels
 from race_calc.train.surfaces import constants_of, datasets_of, first_offsets, less_known, with_surfaces
 
@@ -97,10 +96,8 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
     start = start_of(config, folder, model, references)
     if start is not None:
         model, references = same_constants(start[0], model, references)
-    residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in examples])
     config = with_stress_weight(config, stress_weight(config, examples, low))
-    offsets = initial_offsets(plan.outputs, float(np.nanmean(residual**2)), references.scale**2, virial_variance(examples))
-    offsets |= first_offsets(plan, examples, surfaces)
+    offsets = first_offsets(plan, examples, [references.scale, *(known.references.scale for known in surfaces[1:])])
     kept = record(name, added, train.structures)
     fixed = references.to_dict() if not isinstance(added, Calculated) else _beside_an_scf(kept, config.data, folder)
     beside = labels_hash + ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])

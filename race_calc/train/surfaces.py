@@ -19,6 +19,7 @@ from race_calc.model.plan import Plan
 from race_calc.model.surfaces import Constants, Surface, charge_extent, surfaces_of
 from race_calc.train.config import TrainConfig
 from race_calc.train.labels import less
+from race_calc.train.stress import virial_variance
 
 EXACT = 1e-6  # of the largest label
 REACH = 5.0  # a dipole of about this many Å times charges of the size of the unit
@@ -113,11 +114,12 @@ def with_surfaces(examples: tuple[Example, ...], datasets: Sequence[Dataset], co
     )
 
 
-def first_offsets(plan: Plan, examples: Sequence[Example], constants: Sequence[Constants]) -> dict[str, float]:
-    """Where the offsets of the other surfaces start, by their names."""
+def first_offsets(plan: Plan, examples: Sequence[Example], scales: Sequence[float]) -> dict[str, float]:
+    """Where the offsets of every surface start, by their names; `scales`: of the network, one for each."""
     found: dict[str, float] = {}
-    for k, known in enumerate(constants[1:], start=1):
-        residual = np.array([example.others[k - 1].energy / example.graph.n_atoms**0.5 for example in examples])
-        starts = initial_offsets(plan.outputs, float(np.nanmean(residual**2)), known.references.scale**2)
+    for k, scale in enumerate(scales):
+        own = [example.others[k - 1] if k else example for example in examples]
+        residual = np.array([example.energy / example.graph.n_atoms**0.5 for example in own])
+        starts = initial_offsets(plan.outputs, float(np.nanmean(residual**2)), scale**2, virial_variance(own))
         found |= {surface_prefix(k) + name: value for name, value in starts.items()}
     return found

@@ -23,9 +23,8 @@ FORMAT, VERSION = "race_calc calibration", 3  # 2: shape × size; 3: sizes of el
 def write_calibration(path: str | Path, calibration: Calibration, model_hash: str | None = None, state: int = 0) -> None:
     """Write, or replace, the file in one step. `model_hash`: of the model that it belongs to, where that has one; `state`: which of its
     electronic states."""
-    content = (
-        {"format": FORMAT, "version": VERSION, "weights_sha256": model_hash} | ({"state": state} if state else {}) | to_dict(calibration)
-    )
+    of_state = {"state": state} if state else {}
+    content = {"format": FORMAT, "version": VERSION, "weights_sha256": model_hash, **of_state, **to_dict(calibration)}
     write_atomically(Path(path), (json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 

@@ -10,6 +10,9 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
+from race_calc.train.config import TrainConfig, load_config
+from race_calc.train.prepare import Prepared, prepare
+
 
 def frame(seed: int, periodic: bool = False) -> Atoms:
     rng = np.random.default_rng(seed)
@@ -34,6 +37,14 @@ def alloy(seed: int) -> Atoms:
     labels = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": atoms.get_stress()}
     atoms.calc = SinglePointCalculator(atoms, **labels)
     return atoms
+
+
+def run_of(folder: Path, frames: list[Atoms], **changes) -> tuple[TrainConfig, Prepared]:
+    """Configuration and data of a small run with these frames, prepared."""
+    path = write_run(folder, **changes)
+    write(folder / "data.xyz", frames)
+    config = load_config(path)
+    return config, prepare(config, folder)
 
 
 def write_run(folder: Path, n: int = 12, periodic: bool = False, **changes) -> Path:

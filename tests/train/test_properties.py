@@ -9,15 +9,14 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import read, write
 from resumed import CPU, differing_epochs
-from small_run import write_run
+from small_run import run_of
 from typer.testing import CliRunner
 
 from race_calc import PropertyModel, RACECalculator
 from race_calc.cli import app
-from race_calc.train.config import ConfigError, load_config
+from race_calc.train.config import ConfigError
 from race_calc.train.finish import finish
 from race_calc.train.loop import train
-from race_calc.train.prepare import prepare
 
 NAMES = ["H2O", "CH4", "CH3OH", "C2H2", "CO2", "H2CO", "C2H6", "HCOOH"]
 CHARGES = {1: 0.2, 6: 0.1, 8: -0.5}
@@ -47,10 +46,7 @@ def run(folder, frames, **changes):
     options = {
         "model": {"hidden_irreps": "8x0e+8x1o", "l_max": 1, "layers": 2, "features_dim": 8, "radial_hidden": [8], "targets": TARGETS}
     }
-    path = write_run(folder, **(options | {"data__validation": 16, "training__batch_size": 8} | changes))
-    write(folder / "data.xyz", frames)
-    config = load_config(path)
-    return config, prepare(config, folder)
+    return run_of(folder, frames, **(options | {"data__validation": 16, "training__batch_size": 8} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +219,7 @@ def test_calibrated_and_evaluated(model, tmp_path):
         errors = np.abs([frames[i].info[name] - found[name].mean[i] for i in known])
         assert 0.8 <= np.mean(errors <= 1.645 * found[name].std[known]) <= 0.98, name
         assert found[name].mean == pytest.approx(raw[name].mean) and not np.allclose(found[name].std, raw[name].std)
-    out = tmp_path / "out.json"
+    out = tmp_path / "new" / "out.json"
     judged = CliRunner().invoke(app, ["evaluate", str(folder), str(tmp_path / "held.xyz"), "--json", str(out)])
     assert judged.exit_code == 0 and "79" in judged.output, judged.output
     numbers = json.loads(out.read_text())["data"][str(tmp_path / "held.xyz")]

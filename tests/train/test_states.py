@@ -11,7 +11,7 @@ from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from resumed import CPU, differing_epochs
-from small_run import frame, write_run
+from small_run import frame, run_of
 from typer.testing import CliRunner
 
 from race_calc import RACECalculator
@@ -23,10 +23,9 @@ from race_calc.model.race import evaluate, evaluate_surfaces
 from race_calc.model.surfaces import of_surface
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.checkpoint import load_checkpoint, save_checkpoint
-from race_calc.train.config import ConfigError, load_config
+from race_calc.train.config import ConfigError
 from race_calc.train.finish import finish
 from race_calc.train.loop import train
-from race_calc.train.prepare import prepare
 
 
 def labelled(seed: int) -> Atoms:
@@ -45,10 +44,7 @@ def labelled(seed: int) -> Atoms:
 
 def run(folder, frames=None, **changes):
     options = {"model__states": ["S0", "S1"], "model__scalars": ["gap2"], "data__validation": 10} | changes
-    path = write_run(folder, **options)
-    write(folder / "data.xyz", frames or [labelled(seed) for seed in range(16)])
-    config = load_config(path)
-    return config, prepare(config, folder)
+    return run_of(folder, frames or [labelled(seed) for seed in range(16)], **options)
 
 
 @pytest.fixture(scope="module")
