@@ -149,7 +149,7 @@ class StackPosterior:
             epistemic = np.einsum("bk,kl,bl->b", features, self.last_layer, features)
         everything = MemberOutputs(
             energy=unit * array(outputs.energy) + per_structure,
-            atom_energy=None if self.model.kind not in ADDITIVE else array(outputs.atom_energy) + per_atom,
+            atom_energy=None if self.model.kind not in ADDITIVE else unit * array(outputs.atom_energy) + per_atom,
             forces=forces,
             stress=stress,
             energy_var=heads.pop("energy_var", None),

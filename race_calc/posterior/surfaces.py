@@ -33,14 +33,6 @@ class SurfacesPosterior:
     def baseline(self):
         return self.each[self.active].baseline
 
-    @property
-    def states(self) -> int:
-        return sum(surface.is_state for surface in self.surfaces)
-
-    def features(self, graph: Graph) -> np.ndarray:
-        """As `StackPosterior.features`: of the trunk, for all surfaces the same."""
-        return self.each[0].features(graph)
-
     def predict(self, graph: Graph) -> Prediction:
         """That of the active state, forces of it alone; with the gap, the energies of all states and the scalars."""
         return joined(self._told(graph, [k == self.active for k in range(len(self.each))]), self.surfaces, self.active)
