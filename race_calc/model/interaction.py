@@ -20,6 +20,8 @@ Source of the equations: Willow et al., Bayesian E(3)-equivariant interatomic po
 restratification of many-body message passing.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -64,38 +66,50 @@ def _joined(tensors: list[Tensor], dim: int) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=dim)
 
 
-def readout(layer: LayerPlan, at: str, parameters: Parameters, features: Features, detached: bool) -> tuple[dict[str, Tensor], Tensor]:
-    """Irrep → columns of all its channels, 0e (M, N, K) and where they are read and alive 1o and 2e (M, N, 2 l + 1, K); and the last-layer
-    features (M, N, 64): the 0e are these times `readout.out` / 8. Of a shared trunk the latter two have one row.
+def readout(
+    layer: LayerPlan, at: str, stacks: Sequence[Parameters], features: Features, detached: bool
+) -> list[tuple[dict[str, Tensor], Tensor]]:
+    """Of every stack on one trunk: irrep → columns of all its channels, 0e (M, N, K) and where they are read and alive 1o and 2e
+    (M, N, 2 l + 1, K); and the last-layer features (M, N, 64): the 0e are these times `readout.out` / 8. Of a shared trunk the latter two
+    have one row.
 
     `detached`: gradients of all outputs but the energy stop at the layer's features and at the hidden
     layer that they share with the energy.
     """
     by_key = {ir.key: h for ir, h in zip(layer.outputs, features)}
-    scalars = by_key[0, 1].squeeze(2)  # (M, N, C)
-    hidden = scaled_silu(dense(scalars, parameters[f"{at}.readout.hidden"]))
-    weight = parameters[f"{at}.readout.out"]
+    scalars, trunk = by_key[0, 1].squeeze(2), stacks[0]  # (M, N, C)
+    hidden = scaled_silu(dense(scalars, trunk[f"{at}.readout.hidden"]))
+    inner = {}  # what the gates let through
+    for irrep, name in READ.items():
+        if any(f"{at}.readout.{name}" in stack for stack in stacks):
+            values = by_key[int(irrep[0]), 1 if irrep[1] == "e" else -1]  # (M, N, 2 l + 1, C)
+            inputs = (scalars.detach(), values.detach()) if detached else (scalars, values)
+            inner[irrep] = _gated(at, name, trunk, *inputs)
+    return [(_columns(at, stack, hidden, inner, detached), hidden) for stack in stacks]
+
+
+def _columns(at: str, stack: Parameters, hidden: Tensor, inner: dict[str, Tensor], detached: bool) -> dict[str, Tensor]:
+    """Through the last layers of a stack."""
+    weight = stack[f"{at}.readout.out"]
     if detached:
         own = ENERGY.width
         out = torch.cat([dense(hidden, weight[:, :, :own]), dense(hidden.detach(), weight[:, :, own:])], dim=-1)
     else:
         out = dense(hidden, weight)
     found = {"0e": out}
-    for irrep, name in READ.items():
-        if f"{at}.readout.{name}" in parameters:
-            values = by_key[int(irrep[0]), 1 if irrep[1] == "e" else -1]  # (M, N, 2 l + 1, C)
-            inputs = (scalars.detach(), values.detach()) if detached else (scalars, values)
-            found[irrep] = _gated(at, name, parameters, *inputs)
-    return found, hidden
+    for irrep, values in inner.items():
+        if (name := f"{at}.readout.{READ[irrep]}") in stack:
+            m, n, k = values.shape[:3]
+            found[irrep] = dense(values.reshape(m, n * k, -1), stack[name]).view(m, n, k, -1)
+    return found
 
 
 def _gated(at: str, name: str, parameters: Parameters, scalars: Tensor, values: Tensor) -> Tensor:
-    """(M, N, 2 l + 1, K)."""
+    """(M, N, 2 l + 1, 16)."""
     gates, gated = gate_names(name)
     gate = scaled_silu(dense(scalars, parameters[f"{at}.readout.{gates}"]))
     m, n, k = values.shape[:3]
-    inner = dense(values.reshape(m, n * k, -1), parameters[f"{at}.readout.{gated}"]).view(m, n, k, -1) * gate[:, :, None, :]
-    return dense(inner.reshape(m, n * k, -1), parameters[f"{at}.readout.{name}"]).view(m, n, k, -1)
+    return dense(values.reshape(m, n * k, -1), parameters[f"{at}.readout.{gated}"]).view(m, n, k, -1) * gate[:, :, None, :]
 
 
 def _aggregate(layer: LayerPlan, block: Block, u: Features, weights: Tensor, angular: Tensor) -> Features:

@@ -179,8 +179,8 @@ def _readouts(models: Sequence[Race], stacks: Sequence[Parameters], around: Geom
     read: list[list[tuple[dict[str, Tensor], Tensor]]] = [[] for _ in stacks]
     for i, layer in enumerate(model.plan.layers):
         features = interaction(layer, f"layers.{i}", parameters, features, around, model.neighbours)
-        for of_stack, stack in zip(read, stacks):
-            of_stack.append(readout(layer, f"layers.{i}", stack, features, detached))
+        for of_stack, own in zip(read, readout(layer, f"layers.{i}", stacks, features, detached)):
+            of_stack.append(own)
     return [_joined(model.plan, of_stack) for model, of_stack in zip(models, read)]
 
 

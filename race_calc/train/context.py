@@ -79,9 +79,8 @@ class Context:
         return Objective(plain, plan, training.energy_weight, training.force_weight, training.stress_weight or 0.0)
 
     def batch(self, examples: list[Example], dtype: torch.dtype) -> Batch:
-        """With the labels of the surface, and of the others beside those of the first."""
-        layout, labels = batch_of(examples, self.model, dtype, self.device)
-        return layout, labels.others[self.surface - 1] if self.surface else labels
+        """Labels of the first surface, with those of the others."""
+        return batch_of(examples, self.model, dtype, self.device)
 
     def basis(self, members: int, seed: int, progress: Progress) -> Basis:
         """What the parameter sets of the posterior are made from."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from race_calc.model.parameters import surface_prefix
 from race_calc.posterior.state import flatten, unflatten
 from race_calc.train.context import Context
-from race_calc.train.validate import DIMENSION, measure
+from race_calc.train.validate import DIMENSION, Measured, measure
 
 FEWEST = 10  # structures: fewer tell no factor
 PASSES, NEAR = 20, 1e-4  # at most; log factor at which they end: an offset is the log of a factor only where a spread is its exponential
@@ -23,32 +23,41 @@ def refitted(context: Context, weights: Tensor) -> tuple[Tensor, dict[str, list[
     The factor with the largest likelihood is the mean of dᵀ Σ⁻¹ d over its dimension. A member for which it is not finite, or zero, and
     all of them where there are fewer structures than FEWEST, keep theirs.
     """
-    factors: dict[str, list[float]] = {}
-    for one in context.alone:
-        weights, found = _refitted(one, weights)
-        factors |= {surface_prefix(one.surface) + name: value for name, value in found.items()}
-    return weights, factors
-
-
-def _refitted(context: Context, weights: Tensor) -> tuple[Tensor, dict[str, list[float]]]:
-    """Of one surface."""
-    before = surface_prefix(context.surface)
-    outputs = {output.name: before + output.offset for output in context.model.plan.outputs if output.offset and output.name in DIMENSION}
+    outputs = {
+        surface_prefix(k) + output.name: surface_prefix(k) + output.offset
+        for k, model in enumerate(context.models)
+        for output in model.plan.outputs
+        if output.offset and output.name in DIMENSION
+    }
     factors = {name: torch.ones(len(weights), dtype=torch.float64) for name in outputs}
     if len(context.validation) < FEWEST:
         return weights, {}
+    open_surfaces = set(range(len(context.models)))  # each ends when its own steps are small
     for _ in range(PASSES):
-        told = {name: spread for name, spread in measure(context, weights).spreads.items() if spread.count >= FEWEST}
-        steps = {name: _log_factor(spread.quadratic, DIMENSION[name]) for name, spread in told.items()}
-        if all(float(step.abs().max()) < NEAR for step in steps.values()):
+        steps = _steps(measure(context, weights), open_surfaces)
+        open_surfaces = {k for k, own in steps.items() if any(float(step.abs().max()) >= NEAR for step in own.values())}
+        if not open_surfaces:
             break
         parameters = unflatten(weights, context.shapes)
-        for name, step in steps.items():
-            factors[name] *= step.exp()
-            old = parameters[outputs[name]]
-            parameters[outputs[name]] = old + step.to(old).reshape(-1, *[1] * (old.dim() - 1))
+        for k in open_surfaces:
+            for name, step in steps[k].items():
+                factors[name] *= step.exp()
+                old = parameters[outputs[name]]
+                parameters[outputs[name]] = old + step.to(old).reshape(-1, *[1] * (old.dim() - 1))
         weights = flatten(list(parameters.values()))
     return weights, {name: [float(f"{value:.6g}") for value in values.tolist()] for name, values in factors.items()}
+
+
+def _steps(found: list[Measured], surfaces: set[int]) -> dict[int, dict[str, Tensor]]:
+    """Surface → name of a spread → what its offset is to get (M,)."""
+    return {
+        k: {
+            surface_prefix(k) + name: _log_factor(spread.quadratic, DIMENSION[name])
+            for name, spread in found[k].spreads.items()
+            if spread.count >= FEWEST
+        }
+        for k in surfaces
+    }
 
 
 def _log_factor(quadratic: Tensor, dimension: int) -> Tensor:

@@ -72,14 +72,14 @@ def _of_property(surface: Surface, data: Dataset) -> Constants:
     some = data.subset(np.flatnonzero(np.isfinite(data.energy)))
     if not len(some):
         raise ValueError(f"no structure of the training set has {surface.name} in its info: look at the names in model.targets")
-    sizes = np.array([len(atoms) for atoms in some.structures], dtype=np.float64)
-    counts = np.array([[np.count_nonzero(atoms.numbers == z) for z in data.elements] for atoms in some.structures], dtype=np.float64)
-    zeros, values = (0.0,) * len(data.elements), some.energy
+    sizes, elements = np.array([len(atoms) for atoms in some.structures], dtype=np.float64), data.elements
+    counts = np.array([[np.count_nonzero(atoms.numbers == z) for z in elements] for atoms in some.structures], dtype=np.float64)
+    zeros, values = (0.0,) * len(elements), some.energy
 
     def constants(energies: Sequence[float], unit: float, **more: float) -> Constants:
         smallest = EXACT * float(np.abs(values).max())  # below, a rounding error: what is left is nothing
         unit = max(unit, smallest) or 1.0
-        return Constants(References(data.elements, tuple(map(float, energies)), 0.0, 1.0), unit, has_forces=False, **more)
+        return Constants(References(elements, tuple(map(float, energies)), 0.0, 1.0), unit, has_forces=False, **more)
 
     if kind == "mean":
         return constants(zeros, float(values.std()), constant=float(values.mean()))
@@ -89,9 +89,8 @@ def _of_property(surface: Surface, data: Dataset) -> Constants:
     matrix = np.hstack(columns)
     solution = np.linalg.lstsq(matrix, values, rcond=None)[0]
     rest = (values - matrix @ solution) / np.sqrt(sizes)
-    elements = len(data.elements)
-    extent = float(solution[elements]) if kind == "extent" else 0.0
-    return constants(solution[:elements], float(rest.std()), extent=extent)
+    extent = float(solution[-1]) if kind == "extent" else 0.0
+    return constants(solution[: len(elements)], float(rest.std()), extent=extent)
 
 
 def _graph(atoms: Atoms) -> Graph:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from race_calc.model.hardware import member_map
 from race_calc.model.likelihood import QUANTITIES, STRESSES, gain_of_factor
+from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.race import evaluate_surfaces
 from race_calc.posterior.base import Posterior
@@ -41,39 +42,66 @@ class Squares:
     share: float
 
 
-def measure(context: Context, weights: Tensor) -> Measured:
-    objective = replace(context, training=context.training.model_copy(update={"recipe": "joint"})).objective
-    score = torch.zeros(len(weights), dtype=torch.float64)
-    told: dict[str, list[tuple[Tensor, int, int]]] = {}  # mean of a batch, structures with a label, all
-    energy, forces, stress = [], [], []
+@dataclass(frozen=True)
+class _Batch:
+    """What `Measured` is made of, of `size` structures; spreads: mean ½ dᵀ Σ⁻¹ d (M,) and how many have a label."""
+
+    size: int
+    energy: Tensor
+    forces: Tensor
+    stress: Tensor
+    score: Tensor
+    spreads: dict[str, tuple[Tensor, int]]
+
+
+def measure(context: Context, weights: Tensor) -> list[Measured]:
+    """Of every surface."""
+    each = replace(context, training=context.training.model_copy(update={"recipe": "joint"})).alone
+    batches: list[list[_Batch]] = [[] for _ in each]
     for start in range(0, len(context.validation), BATCH):
-        examples = context.validation[start : start + BATCH]
-        layout, labels = context.batch(list(examples), weights.dtype)
+        examples = list(context.validation[start : start + BATCH])
+        layout, first = context.batch(examples, weights.dtype)
+        labels = (first, *first.others)
 
         def errors(rows: Tensor) -> tuple[Tensor, ...]:
-            stack = context.stack(unflatten(rows, context.shapes))
-            (outputs,) = evaluate_surfaces([context.model], [stack], layout, with_forces=[labels.has_forces])
-            score = context.posterior.score(outputs, labels, objective)
-            quadratics = context.posterior.quadratics(outputs, labels, objective.plan)
-            energy, forces = outputs.energy, outputs.forces
-            if len(energy) > len(forces):  # many last layers on one trunk: the forces are those of the mean energy
-                energy = energy.mean(0, keepdim=True)
-            differences = energy - labels.energy, forces - labels.forces, STRESSES.known(outputs, labels)
-            return (*(value.double() for value in (*differences, score, *quadratics.values())),)
+            parameters = unflatten(rows, context.shapes)
+            stacks, with_forces = [one.stack(parameters) for one in each], [known.has_forces for known in labels]
+            found = evaluate_surfaces(context.models, stacks, layout, with_forces=with_forces)
+            return tuple(value.double() for told in zip(each, found, labels) for value in _errors(*told))
 
-        having = [quantity for quantity in QUANTITIES if objective.plan.output(quantity.spread) and quantity.count(labels)]
-        d_energy, d_forces, d_stress, mean, *quadratics = (result.cpu() for result in context.over_members(errors, weights))
-        score += mean * len(examples)
-        for quantity, quadratic in zip(having, quadratics, strict=True):
-            told.setdefault(quantity.spread, []).append((quadratic, quantity.count(labels), len(examples)))
-        energy.append(d_energy)
-        forces.append(d_forces)
-        stress.append(d_stress)
-    spreads = {name: _squares(batches, len(context.validation)) for name, batches in told.items()}
-    return Measured(score / len(context.validation), spreads, *(torch.cat(parts, dim=1) for parts in (energy, forces, stress)))
+        values = (value.cpu() for value in context.over_members(errors, weights))
+        for one, known, own in zip(each, labels, batches):
+            energy, forces, stress, score = (next(values) for _ in range(4))
+            having = [quantity for quantity in QUANTITIES if one.model.plan.output(quantity.spread) and quantity.count(known)]
+            spreads = {quantity.spread: (next(values), quantity.count(known)) for quantity in having}
+            own.append(_Batch(len(examples), energy, forces, stress, score, spreads))
+    return [_measured(own) for own in batches]
+
+
+def _errors(one: Context, outputs: Outputs, labels: Labels) -> tuple[Tensor, ...]:
+    """Of a surface: differences, score, and the quadratics of the spreads that have labels."""
+    energy, forces = outputs.energy, outputs.forces
+    if len(energy) > len(forces):  # many last layers on one trunk: the forces are those of the mean energy
+        energy = energy.mean(0, keepdim=True)
+    differences = energy - labels.energy, forces - labels.forces, STRESSES.known(outputs, labels)
+    quadratics = one.posterior.quadratics(outputs, labels, one.model.plan)
+    return *differences, one.posterior.score(outputs, labels, one.objective), *quadratics.values()
+
+
+def _measured(batches: list[_Batch]) -> Measured:
+    structures = sum(batch.size for batch in batches)
+    names = dict.fromkeys(name for batch in batches for name in batch.spreads)
+    spreads = {
+        name: _squares([(*batch.spreads[name], batch.size) for batch in batches if name in batch.spreads], structures) for name in names
+    }
+    score = torch.stack([batch.score * batch.size for batch in batches]).sum(0) / structures
+    return Measured(
+        score, spreads, *(torch.cat([getattr(batch, name) for batch in batches], dim=1) for name in ("energy", "forces", "stress"))
+    )
 
 
 def _squares(batches: list[tuple[Tensor, int, int]], structures: int) -> Squares:
+    """From the mean of each batch, how many of its structures have a label, and all of them."""
     count, size = sum(labelled for _, labelled, _ in batches), sum(all_of for _, _, all_of in batches)
     by_label = torch.stack([mean * labelled for mean, labelled, _ in batches]).sum(0)
     by_batch = torch.stack([mean * all_of for mean, _, all_of in batches]).sum(0)
@@ -87,7 +115,7 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
     it: means still get better when the predicted σ is already too small. For a head that gives nothing but energies it is the force RMSE.
     Of several surfaces it is their mean; errors of the others stand under "surfaces".
     """
-    found = [_of_one(one, weights) for one in context.alone]
+    found = [_of_one(one, measured) for one, measured in zip(context.alone, measure(context, weights))]
     scores, measured = found[0][0], found[0][1]
     if len(found) > 1:
         told = [score for score, errors in found if errors["mean_energy_rmse_eV"] is not None]  # properties that some validation has
@@ -96,9 +124,8 @@ def validate(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
     return torch.where(torch.isfinite(scores), scores, torch.full_like(scores, float("inf"))), measured
 
 
-def _of_one(context: Context, weights: Tensor) -> tuple[Tensor, dict]:
+def _of_one(context: Context, found: Measured) -> tuple[Tensor, dict]:
     """The same of the surface of the context."""
-    found = measure(context, weights)
     force_rmse = found.forces.pow(2).mean((1, 2)).sqrt()
     energy_rmse = found.energy.pow(2).nanmean(1).sqrt()  # properties may be missing
     measured = {

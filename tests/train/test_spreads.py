@@ -27,8 +27,8 @@ ENOUGH = {"n": 8 + FEWEST, "data__validation": FEWEST}
 )
 def test_squares_are_as_large_as_said(tmp_path, changes):
     context, weights = prepared_run(tmp_path, **ENOUGH, **changes)
-    before, (again, factors) = measure(context, weights), refitted(context, weights)
-    after = measure(context, again)
+    (before,), (again, factors) = measure(context, weights), refitted(context, weights)
+    (after,) = measure(context, again)
     for name, spread in after.spreads.items():
         quadratic = spread.quadratic
         np.testing.assert_allclose(

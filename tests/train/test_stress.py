@@ -59,7 +59,7 @@ def test_its_size_is_refitted_to_the_validation_structures(model):
     """The mean of dᵀΣ⁻¹d/6 over them is one for each member: what `race_calc.train.spreads` does for every spread."""
     checkpoint, config = load_checkpoint(model), load_config(model.parent / "train.yaml")
     context = context_of(config, prepare(config, model.parent), CPU)
-    found = measure(context, flatten(list(checkpoint.parameters.values())))
+    (found,) = measure(context, flatten(list(checkpoint.parameters.values())))
     assert set(checkpoint.training["spread_factors"]) == {"energy_var", "force_cov", "stress_cov"}
     np.testing.assert_allclose(2 * found.spreads["stress_cov"].quadratic / 6, 1.0, rtol=2e-3)
 
