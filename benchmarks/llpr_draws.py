@@ -12,6 +12,7 @@ from race_calc.model.hardware import keep_freed_memory
 from race_calc.model.parameters import is_last_layer
 from race_calc.posterior import llpr
 from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.posterior.last_layer import with_last_layers
 from race_calc.posterior.stack import load_stack
 
 given = arguments(
@@ -32,7 +33,7 @@ fit = llpr.LastLayerFit(mean, torch.linalg.cholesky(torch.from_numpy(checkpoint.
 
 
 def stack_of(members, seed=0):
-    drawn = replace(checkpoint, parameters=llpr.with_last_layers(one, llpr.sample(fit, members, seed)))
+    drawn = replace(checkpoint, parameters=with_last_layers(one, llpr.sample(fit, members, seed)))
     return load_stack(drawn, getattr(torch, given.dtype), torch.device("cpu"))
 
 

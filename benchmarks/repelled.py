@@ -10,8 +10,8 @@ from race_calc.data.graph import collate, from_atoms, structures_of
 from race_calc.model.kernels.messages import kernels_usable
 from race_calc.model.layout import Layout, Numerics
 from race_calc.model.race import evaluate, layout_of
-from race_calc.posterior.base import Step
 from race_calc.posterior.ensemble import DeepEnsemble
+from race_calc.posterior.given import Step
 from race_calc.posterior.state import StackState, flatten, unflatten
 from race_calc.train.prepare import Prepared
 

@@ -87,7 +87,7 @@ _MOVED = {  # modules of version 0.1 → where their names are; gone with versio
     "report.labels": "uncertainty.scores",
     "repulsion": "model.repulsion",
     "skin": "data.skin",
-    "train.posthoc": "posterior.posthoc posterior.base posterior.llpr",
+    "train.posthoc": "posterior.posthoc posterior.base posterior.given posterior.llpr posterior.last_layer",
     "train.steps": "train.loop",
     **{f"ood.{name}": f"uncertainty.{name}" for name in ("detection", "scores", "thresholds")},
     **{f"calibrate.{name}": f"uncertainty.{name}" for name in ("bootstrap", "calibration", "conformal", "metrics", "ranking", "residuals")},

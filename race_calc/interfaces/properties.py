@@ -10,6 +10,7 @@ from ase import Atoms
 from race_calc.data.graph import batches, from_atoms
 from race_calc.data.properties import check_molecule
 from race_calc.model.hardware import keep_freed_memory, torch_device
+from race_calc.model.parameters import shares_trunk
 from race_calc.posterior.calibrations import calibrations_of
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.stack import load_stack
@@ -38,7 +39,9 @@ class PropertyModel:
         self.targets = dict(checkpoint.model.plan.config.targets)
         if not self.targets:
             raise ValueError(f"{model} has no model.targets: it is a potential, use race_calc.RACECalculator")
-        stack = load_stack(checkpoint, getattr(torch, dtype), torch_device(device))
+        stack = load_stack(
+            checkpoint, getattr(torch, dtype), torch_device(device), forces_epistemic=not shares_trunk(checkpoint.parameters)
+        )
         self.posterior = with_surfaces(stack, checkpoint, 0)
         self.members, self.structures = checkpoint.members, checkpoint.data.get("structures")
         self._calibrations: tuple[Calibration | None, ...] = (None,) * len(self.targets)

@@ -120,6 +120,11 @@ class ModelConfig(Settings):
         return targets
 
     @property
+    def has_surfaces(self) -> bool:
+        """Are there states or properties, each with constants of its own?"""
+        return bool(self.states or self.targets)
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """Of every surface on the trunk (`race_calc.model.surfaces`), in their order: keys of `race_calc.model.kinds.KINDS`."""
         if self.targets:

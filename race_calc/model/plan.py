@@ -7,7 +7,7 @@ from typing import Any
 from race_calc.model.channels import Channel, Output, channels_of, outputs_of_head
 from race_calc.model.config import ModelConfig
 from race_calc.model.e3nn_import import o3
-from race_calc.model.kinds import KINDS
+from race_calc.model.kinds import beside_energy
 
 READOUT_HIDDEN = 64  # scalars of the readout's hidden layer
 READOUT_GATED = 16  # gated 2e channels of the readout's hidden layer
@@ -115,7 +115,7 @@ def make_plan(config: ModelConfig, n_species: int) -> Plan:
     """Alive irreps forward from the scalars of the embedding and backward from what the readouts need."""
     hidden = [Irrep(ir.l, ir.p, mul) for mul, ir in o3.Irreps(config.hidden_irreps).sort().irreps.simplify()]
     outputs = outputs_of_head(config.head, config.force_covariance)
-    of_surfaces = tuple((*channels_of(outputs), *KINDS[kind]) for kind in config.kinds)
+    of_surfaces = tuple((*channels_of(outputs), *beside_energy(kind)) for kind in config.kinds)
     read = {(ir.l, ir.p) for ir in (o3.Irrep(channel.irrep) for channels in of_surfaces for channel in channels)}
 
     rules = _Rules(tuple(ir.key for ir in hidden), config.l_max, config.correlation)

@@ -11,7 +11,7 @@ from race_calc.data.graph import Graph
 from race_calc.model.channels import READ, by_name
 from race_calc.model.derivatives import forces_and_virial, geometry_gradients
 from race_calc.model.interaction import interaction, readout
-from race_calc.model.kinds import KINDS
+from race_calc.model.kinds import beside_energy
 from race_calc.model.layout import Geometry, Layout, Numerics, make_layout
 from race_calc.model.outputs import Outputs
 from race_calc.model.parameters import Parameters
@@ -141,7 +141,7 @@ def _energies(model: Race, read: "_Readouts", around: Geometry) -> Energies:
     scalars, equivariant, hidden = read
     atom_energy = scalars[..., 0] if around.training else scalars[..., 0].double()
     atom_energy = atom_energy.sum(0) * model.scale  # sum over layers
-    more = by_name(model.plan.channels, {"0e": scalars.mean(0)} | equivariant) if KINDS[model.kind] else {}
+    more = by_name(model.plan.channels, {"0e": scalars.mean(0)} | equivariant) if beside_energy(model.kind) else {}
     energy = POOLINGS[model.kind](Atomic(atom_energy, more, model.species, layout, model.scale))
     total = energy.sum() * (len(hidden[0]) / len(energy))  # rows of a shared trunk: one
     features = torch.cat([layer[:1].detach() for layer in hidden], dim=-1) * (model.scale / READOUT_HIDDEN**0.5)

@@ -20,8 +20,9 @@ from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
 from race_calc.model.surfaces import Constants
-from race_calc.posterior.base import MOST_MEMBERS, Noise, Posterior, by_name
+from race_calc.posterior.base import MOST_MEMBERS, Posterior, by_name
 from race_calc.posterior.calibrations import calibration_of
+from race_calc.posterior.given import Noise
 from race_calc.posterior.manifest import (
     CALIBRATION,
     CALIBRATIONS,
@@ -165,7 +166,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
         baseline = {} if config["version"] < 6 else dict(config["baseline"])
         has_distance = config["version"] >= 7 and flag(config, "feature_distance")
         surfaces = () if config["version"] < 8 else tuple(Constants.from_dict(one) for one in config["surfaces"])
-        if len(surfaces) != (len(settings.kinds) if settings.states or settings.targets else 0):
+        if len(surfaces) != (len(settings.kinds) if settings.has_surfaces else 0):
             raise ValueError(f"there are constants of {len(surfaces)} surfaces, {len(settings.kinds)} are named")
         noise = None if config["version"] < 3 or config["noise"] is None else Noise(**config["noise"])
     except KeyError as error:

@@ -28,7 +28,8 @@ from torch import Tensor
 from race_calc.model.likelihood import ENERGIES, FORCES
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.plan import Plan
-from race_calc.posterior.base import Basis, Fitted, Objective, Posterior, Step
+from race_calc.posterior.base import Posterior
+from race_calc.posterior.given import Basis, Fitted, Objective, Step
 from race_calc.posterior.state import StackState, Trained, accept, initial_state, unflatten
 
 BETA1, CLIP = 0.9, 1.0

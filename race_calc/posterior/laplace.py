@@ -41,8 +41,8 @@ from race_calc.data.targets import Example
 from race_calc.model.hardware import member_map
 from race_calc.model.parameters import Parameters
 from race_calc.model.race import Race, evaluate
-from race_calc.posterior.base import Basis, Fitted, Noise
 from race_calc.posterior.batch import batch_of
+from race_calc.posterior.given import Basis, Fitted, Noise
 from race_calc.posterior.posthoc import PostHoc, mean_squares, residuals, rows_at_once
 from race_calc.posterior.state import flatten, unflatten
 

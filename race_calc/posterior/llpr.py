@@ -26,15 +26,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from race_calc.data.targets import Example
-from race_calc.model.hardware import member_map
-from race_calc.model.parameters import Parameters, is_last_layer
-from race_calc.model.race import Race, evaluate
-from race_calc.posterior.base import Basis, Fitted
-from race_calc.posterior.batch import batch_of
-from race_calc.posterior.posthoc import PostHoc, mean_squares, residuals, rows_at_once
+from race_calc.model.parameters import Parameters
+from race_calc.posterior.given import Basis, Fitted
+from race_calc.posterior.last_layer import Rows, columns_of, last_layer_weights, rows_of, with_last_layers
+from race_calc.posterior.posthoc import PostHoc
 
 PRIOR = 1.0  # precision of a last-layer weight before the data: weights are drawn from N(0, 1)
+APART = 1_000_003  # seeds of the draws of two surfaces
 
 
 def fit(mean: Tensor, precision: Tensor, regulariser: float, validation_features: Tensor, validation_errors: Tensor) -> "LastLayerFit":
@@ -122,34 +120,10 @@ def sample(fit: LastLayerFit, n: int, seed: int) -> Tensor:
     return torch.stack([fit.mean + delta, fit.mean - delta], dim=1).flatten(0, 1).to(fit.mean.dtype)
 
 
-def last_layer_features(model: Race, parameters: Parameters, example: Example, device: torch.device) -> tuple[Tensor, Tensor]:
-    """φ (L,) in eV and G (N, 3, L) in eV/Å with E = φ·w and F = G w, float64; w: last-layer weights of all layers in order."""
-    last = [name for name in parameters if is_last_layer(name)]
-    width = parameters[last[0]].shape[1]
-    size = width * len(last)
-    stack = {name: value.double().expand(size, *value.shape[1:]) for name, value in parameters.items()}
-    for k, name in enumerate(last):
-        stack[name] = torch.zeros_like(stack[name])
-        stack[name][k * width : (k + 1) * width, :, 0] = torch.eye(width, dtype=torch.float64)
-    layout, _ = batch_of([example], model, torch.float64, device)
-
-    def part(*rows: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = evaluate(model, dict(zip(stack, rows)), layout)
-        return outputs.energy[:, 0], outputs.forces
-
-    step = rows_at_once(example)
-    parts = []
-    for start in range(0, size, step):
-        rows = [value[start : start + step] for value in stack.values()]
-        parts.append(member_map(len(rows[0]), device)(part, *rows))
-    energy, forces = (torch.cat(kind) for kind in zip(*parts))
-    return energy.cpu(), forces.permute(1, 2, 0).cpu()
-
-
 class Llpr(PostHoc):
     name = "llpr"
     default_members = 30  # 15 pairs: as many evaluations as 16 sets that are no pairs
-    shared_trunk = paired = last_layer_covariance = True
+    shared_trunk = paired = last_layer_covariance = many_surfaces = True
     validation_use = "The best weights were chosen on these structures, which also calibrate the posterior."
 
     def check_members(self, members: int) -> None:
@@ -158,41 +132,64 @@ class Llpr(PostHoc):
             raise ValueError("members of llpr are drawn in pairs: write an even number")
 
     def fit(self, one: Parameters, basis: Basis) -> Fitted:
-        """Last-layer prediction rigidity, calibrated on the validation structures.
+        """Last-layer prediction rigidity, calibrated on the validation structures; of several surfaces, each by itself.
 
-        Last layers are drawn, in pairs, and share the trunk; energies keep their closed form, and forces have it with 2L members.
-        The calibration makes the epistemic variance of energies alone explain the errors, as published: what a head predicts
-        comes on top.
+        Last layers are drawn, in pairs, and share the trunk; energies keep their closed form, and forces have it with 2L members; of
+        several surfaces nothing has. The calibration makes the epistemic variance of energies alone explain the errors, as published: what
+        a head predicts comes on top.
         """
-        errors = [residuals(basis.model, one, example, basis.device) for example in basis.validation]
-        noise = mean_squares(errors)
-        mean = torch.cat([value[0, :, 0] for name, value in one.items() if is_last_layer(name)]).double().cpu()
-        precision = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+        models, columns = basis.models, [columns_of(model) for model in basis.models]
+        held = [rows_of(models, one, example, basis.device) for example in basis.validation]
+        noises = [_noise([rows[k] for rows in held]) for k in range(len(models))]
+        means = [last_layer_weights(one, own, k) for k, own in enumerate(columns)]
+        precisions = [torch.zeros(len(mean), len(mean), dtype=torch.float64) for mean in means]
         for done, example in enumerate(basis.train):
-            features, gradients = last_layer_features(basis.model, one, example, basis.device)
-            rows = gradients.reshape(-1, len(mean))
-            precision += torch.outer(features, features) / (example.graph.n_atoms * noise[0]) + rows.T @ rows / noise[1]
+            for k, rows in enumerate(rows_of(models, one, example, basis.device)):
+                if np.isfinite(rows.error):
+                    precisions[k] += _told(rows, noises[k])
             basis.progress(done + 1, len(basis.train))
-        held = [last_layer_features(basis.model, one, example, basis.device) for example in basis.validation]
-        energy_errors, force_errors = zip(*errors)
-        features = torch.stack([features for features, _ in held])
-        found = fit(mean, precision, PRIOR, features, torch.tensor(energy_errors, dtype=torch.float64))
-        variances = torch.cat([force_covariance(found, g).diagonal(dim1=-2, dim2=-1).flatten() for _, g in held]).numpy()
-        ratio = float(np.mean(np.concatenate([f.ravel() for f in force_errors]) ** 2 / variances))
-        record = {"calibration": found.scale, "force_errors_over_variances": ratio, "seed": basis.seed}
-        return Fitted(with_last_layers(one, sample(found, basis.members, basis.seed)), record, last_layer=found.covariance.cpu().numpy())
+        parameters, fits = one, []
+        for k, (mean, precision) in enumerate(zip(means, precisions)):
+            known = [rows[k] for rows in held if np.isfinite(rows[k].error)]
+            errors = torch.tensor([rows.error for rows in known], dtype=torch.float64)
+            fits.append(fit(mean, precision, PRIOR, torch.stack([rows.features for rows in known]), errors))
+            parameters = with_last_layers(parameters, sample(fits[k], basis.members, basis.seed + APART * k), columns[k], k)
+        ratios = [_ratio(found, [rows[k] for rows in held]) for k, found in enumerate(fits)]
+        if [model.kind for model in models] == ["energy"]:
+            record = {"calibration": fits[0].scale, "force_errors_over_variances": ratios[0], "seed": basis.seed}
+            return Fitted(parameters, record, last_layer=fits[0].covariance.cpu().numpy())
+        return Fitted(parameters, {"calibration": [float(f"{found.scale:.4g}") for found in fits], "seed": basis.seed})
 
 
-def with_last_layers(one: Parameters, draws: Tensor) -> Parameters:
-    """A stack on the trunk of the model `one` (M = 1); a row of draws (members, L): last-layer weights of all layers in order."""
-    stack, start = {}, 0
-    for name, value in one.items():
-        stack[name] = value
-        if is_last_layer(name):
-            columns = slice(start, start := start + value.shape[1])
-            stack[name] = value.repeat(len(draws), 1, 1)
-            stack[name][:, :, 0] = draws[:, columns].to(value)
-    return stack
+def _noise(held: list[Rows]) -> tuple[float, float]:
+    """Mean squared error of values, per atom where they are sums over the atoms, and of force components, NaN without forces.
+
+    Raises ValueError where no structure has the value.
+    """
+    known = [rows for rows in held if np.isfinite(rows.error)]
+    if not known:
+        raise ValueError("no validation structure has one of the properties: llpr needs labels there, too; look at data.validation")
+    forces = [rows.force_errors.ravel() for rows in known if rows.force_errors is not None]
+    of_forces = float(np.mean(np.concatenate(forces) ** 2)) if forces else float("nan")
+    return float(np.mean([rows.error**2 / rows.size for rows in known])), of_forces
+
+
+def _told(rows: Rows, noise: tuple[float, float]) -> Tensor:
+    """What a structure adds to the precision (L, L)."""
+    found = torch.outer(rows.features, rows.features) / (rows.size * noise[0])
+    if rows.gradients is None:
+        return found
+    gradients = rows.gradients.reshape(-1, len(found))
+    return found + gradients.T @ gradients / noise[1]
+
+
+def _ratio(found: LastLayerFit, held: list[Rows]) -> float:
+    """Mean squared force error over its variance, NaN without forces."""
+    gradients = [rows.gradients for rows in held if rows.gradients is not None]
+    if not gradients:
+        return float("nan")
+    variances = torch.cat([force_covariance(found, g).diagonal(dim1=-2, dim2=-1).flatten() for g in gradients]).numpy()
+    return float(np.mean(np.concatenate([rows.force_errors.ravel() for rows in held if rows.force_errors is not None]) ** 2 / variances))
 
 
 POSTERIORS = (Llpr(),)

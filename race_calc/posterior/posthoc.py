@@ -10,8 +10,9 @@ import torch
 from race_calc.data.targets import Example
 from race_calc.model.parameters import Parameters
 from race_calc.model.race import Race, evaluate
-from race_calc.posterior.base import Basis, Fitted, Posterior
+from race_calc.posterior.base import Posterior
 from race_calc.posterior.batch import batch_of
+from race_calc.posterior.given import Basis, Fitted
 from race_calc.posterior.state import Trained, unflatten
 
 ROWS, PAIRS = 128, 300_000  # at most so many copies of the model at once, and so many of them times pairs: some 0.5 GiB

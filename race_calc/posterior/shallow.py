@@ -8,7 +8,8 @@ from race_calc.model.log_covariance import LogCovariance
 from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import Parameters, unstacked
 from race_calc.model.plan import Plan
-from race_calc.posterior.base import Basis, Fitted, Objective, Posterior
+from race_calc.posterior.base import Posterior
+from race_calc.posterior.given import Basis, Fitted, Objective
 from race_calc.posterior.state import Trained, unflatten
 
 

@@ -204,7 +204,7 @@ def load_stack(
     added = baseline_of(config.baseline, config.cutoff, baseline)
     check(config.baseline, added, checkpoint.baseline)
     posterior = by_name(checkpoint.posterior)
-    fold = forces_epistemic and posterior.paired and checkpoint.center is None and foldable(parameters)
+    fold = forces_epistemic and posterior.paired and checkpoint.center is None and not checkpoint.surfaces and foldable(parameters)
     parameters = folded(parameters) if fold else parameters
     if kernels and tables:
         parameters = tabulated(parameters, config)

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from race_calc.posterior.base import Basis, Fitted, Plateau, Posterior
+from race_calc.posterior.base import Posterior
+from race_calc.posterior.given import Basis, Fitted, Plateau
 from race_calc.posterior.state import StackState, Trained, unflatten
 
 RANK = 40  # deviations kept

@@ -53,7 +53,7 @@ def read_weights(content: bytes, path: Path, plan: Plan, members: int, posterior
     expected = {name: (members if is_last_layer(name) else trunk, *shape) for name, shape in shapes.items()}
     if parts.center:
         expected |= {CENTER + name: (1, *shape) for name, shape in shapes.items()}
-    if posterior.last_layer_covariance:
+    if posterior.last_layer_covariance and not plan.config.has_surfaces:
         expected[LAST_LAYER_COVARIANCE] = 2 * (width,)
     if parts.feature_distance:
         expected |= {DISTANCE + "mean": (plan.n_species, width), DISTANCE + "whitening": (plan.n_species, width, width)}

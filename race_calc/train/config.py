@@ -168,12 +168,12 @@ class TrainConfig(Settings):
             outputs = outputs_of_head(model.head, model.force_covariance) if model else ()
             if model and training.stress_weight == 0 and any(output.name == STRESSES.spread for output in outputs):
                 raise ValueError(f"model.head {model.head} learns a covariance of stresses: leave out stress_weight, or write one > 0")
-            if model and (model.states or model.targets):
+            if model and model.has_surfaces:
                 if not posterior.many_surfaces:
                     raise ValueError(
                         f"posterior {posterior.name} is for models of one energy: leave out states and targets, or take another"
                     )
-                if "data" in info.data and (model.targets or model.states) and info.data["data"].keys != KeysConfig():
+                if "data" in info.data and info.data["data"].keys != KeysConfig():
                     raise ValueError("the labels of states and properties go by their names (docs/states.md): leave out data.keys")
                 if model.targets and "data" in info.data and info.data["data"].isolated_atoms:
                     raise ValueError("constants of properties are fitted, isolated atoms have none: leave out data.isolated_atoms")

@@ -12,8 +12,9 @@ from race_calc.model.outputs import Labels
 from race_calc.model.parameters import Parameters
 from race_calc.model.race import Race
 from race_calc.model.surfaces import of_surface
-from race_calc.posterior.base import Basis, Objective, Posterior, Progress, by_name
+from race_calc.posterior.base import Posterior, by_name
 from race_calc.posterior.batch import batch_of
+from race_calc.posterior.given import Basis, Objective, Progress
 from race_calc.posterior.state import Shapes
 from race_calc.train.config import TrainConfig, TrainingConfig
 from race_calc.train.levels import at_level
@@ -84,7 +85,7 @@ class Context:
 
     def basis(self, members: int, seed: int, progress: Progress) -> Basis:
         """What the parameter sets of the posterior are made from."""
-        return Basis(self.model, self.shapes, self.train, self.validation, self.device, members, seed, progress)
+        return Basis(self.model, self.shapes, self.train, self.validation, self.device, members, seed, progress, self.models)
 
 
 def context_of(config: TrainConfig, prepared: Prepared, device: torch.device) -> Context:

@@ -15,8 +15,9 @@ from race_calc.evaluate.calibrate import thresholds_from
 from race_calc.evaluate.predict import predict_graphs
 from race_calc.model.parameters import Parameters, expanded, select_members, shares_trunk, surface_prefix
 from race_calc.model.surfaces import surfaces_of
-from race_calc.posterior.base import Fitted, Progress, by_name, names
+from race_calc.posterior.base import by_name, names
 from race_calc.posterior.checkpoint import CARD, Checkpoint, save_checkpoint
+from race_calc.posterior.given import Fitted, Progress
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.posterior.state import Trained, flatten, unflatten
 from race_calc.posterior.surfaces import SurfacesPosterior, with_surfaces
@@ -114,7 +115,7 @@ def fit_posterior(
         raise ValueError(f"there is no member {member}: the model has {checkpoint.members}, counted from 0")
     if shares_trunk(checkpoint.parameters):
         raise ValueError(f"the model is a {checkpoint.posterior} already, its members share a trunk: take one of another posterior")
-    if checkpoint.surfaces:
+    if checkpoint.surfaces and not by_name(request.method).many_surfaces:
         raise ValueError(f"the model has several states or properties: a {request.method} is fitted to models of one energy")
     if "config" not in checkpoint.training:
         raise ValueError("the model does not say how it was trained: only models of `race-calc train` can be fitted")
@@ -163,7 +164,7 @@ def _data_of(checkpoint: Checkpoint, config: TrainConfig, data: Path, baseline: 
             f"the reference energies or the split of the data in {data} are not those of the model: give the same "
             "isolated atoms and validation set"
         )
-    return replace(prepared, model=model, references=checkpoint.references)  # to the last digit
+    return replace(prepared, model=model, references=checkpoint.references, surfaces=checkpoint.surfaces)  # to the last digit
 
 
 def _beside(fitted: Fitted, context: Context, one: Parameters) -> Fitted:

@@ -19,7 +19,7 @@ from race_calc.data.sources import read_sources, told
 from race_calc.data.split import Split, make_split
 from race_calc.data.targets import extra_labels
 from race_calc.label.calculated import Calculated, check_neutral
-from race_calc.posterior.base import Progress
+from race_calc.posterior.given import Progress
 from race_calc.train.config import DataConfig, TrainConfig
 from race_calc.train.surface_labels import check_together, read_parts, together
 
@@ -50,7 +50,7 @@ def read_labelled(settings: TrainConfig, folder: Path, extra: list[str]) -> Labe
     """
     config, seed, model = settings.data, settings.training.seed, settings.model
     files = [config.train] if isinstance(config.validation, int) else [config.train, config.validation]
-    if model.states or model.targets:
+    if model.has_surfaces:
         parts = [read_parts(folder, sources, model) for sources in files]
         check_together([part for some in parts for part in some], model)
         sets = [together(some) for some in parts]

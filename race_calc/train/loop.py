@@ -19,8 +19,8 @@ from race_calc.model.layout import Layout
 from race_calc.model.outputs import Labels
 from race_calc.model.parameters import Parameters
 from race_calc.model.race import evaluate_surfaces
-from race_calc.posterior.base import Plateau, Step
 from race_calc.posterior.checkpoint import WEIGHTS
+from race_calc.posterior.given import Plateau, Step
 from race_calc.posterior.state import StackState, Trained, flatten, unflatten
 from race_calc.train.config import TrainConfig, TrainingConfig
 from race_calc.train.context import Context, context_of

@@ -23,7 +23,8 @@ from race_calc.model.parameters import Parameters, initialise, parameter_shapes
 from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
 from race_calc.model.surfaces import Constants, plain
-from race_calc.posterior.base import Progress, by_name
+from race_calc.posterior.base import by_name
+from race_calc.posterior.given import Progress
 from race_calc.train.config import DataConfig, TrainConfig
 from race_calc.train.labels import contributions, isolated_energies, label_names, less, read_labelled, read_low_level
 from race_calc.train.levels import with_levels

@@ -27,7 +27,7 @@ REACH = 5.0  # a dipole of about this many Å times charges of the size of the u
 
 def datasets_of(config: TrainConfig, data: Dataset) -> list[Dataset]:
     """The data set with the labels of each surface, as they are in the files; [] for a model of one energy."""
-    if not (config.model.states or config.model.targets):
+    if not config.model.has_surfaces:
         return []
     return [_labels_of(surface, data) for surface in surfaces_of(config.model)]
 

@@ -15,8 +15,9 @@ from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
-from race_calc.posterior.base import Noise, by_name
+from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from race_calc.posterior.given import Noise
 from race_calc.posterior.manifest import write_manifest
 from race_calc.posterior.stack import load_stack
 

@@ -19,6 +19,7 @@ from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, evaluate, layout_of
 from race_calc.posterior import llpr
 from race_calc.posterior.checkpoint import Checkpoint
+from race_calc.posterior.last_layer import with_last_layers
 from race_calc.posterior.pairs import foldable
 from race_calc.posterior.stack import StackPosterior, load_stack
 
@@ -33,7 +34,7 @@ FIT = llpr.LastLayerFit(MEAN, FACTOR, 1.0)
 
 def checkpoint_of(members, seed=0):
     model, references = Race(PLAN, (1, 6, 8), 0.5, 6.0), References((1, 6, 8), (-1.0, -2.0, -3.0), 0.1, 0.5)
-    parameters = llpr.with_last_layers(ONE, llpr.sample(FIT, members, seed))
+    parameters = with_last_layers(ONE, llpr.sample(FIT, members, seed))
     return Checkpoint(model, references, parameters, "llpr", last_layer=FIT.covariance.numpy())
 
 

@@ -18,7 +18,7 @@ from race_calc.model.outputs import Labels, Outputs
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, evaluate, layout_of
-from race_calc.posterior.base import Objective
+from race_calc.posterior.given import Objective
 from race_calc.posterior.ivon import likelihood
 from race_calc.posterior.shallow import shallow_loss
 from race_calc.train.config import TrainingConfig

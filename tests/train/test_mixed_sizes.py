@@ -18,9 +18,10 @@ from race_calc.model.likelihood import gain_of_factor
 from race_calc.model.parameters import expanded
 from race_calc.model.race import evaluate
 from race_calc.posterior import laplace
-from race_calc.posterior.base import Fitted, Noise, Posterior, by_name, names
+from race_calc.posterior.base import Posterior, by_name, names
 from race_calc.posterior.batch import batch_of
-from race_calc.posterior.llpr import last_layer_features
+from race_calc.posterior.given import Fitted, Noise
+from race_calc.posterior.last_layer import last_layer_features
 from race_calc.posterior.stack import StackPosterior, load_stack
 from race_calc.posterior.state import Trained, flatten, unflatten
 from race_calc.train.config import load_config

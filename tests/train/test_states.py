@@ -286,7 +286,7 @@ def test_each_state_has_its_own_calibration(model, tmp_path):
         ({"model__scalars": ["gap"]}, "gap is the name of something else"),
         ({"data__keys": {"energy": "REF_energy"}}, "leave out data.keys"),
         ({"model__head": "joint-stress"}, "states have none"),
-        ({"posterior": "llpr"}, "for models of one energy"),
+        ({"posterior": "laplace", "model__head": "mse"}, "for models of one energy"),
         ({"training__start_from": "model"}, "starts anew"),
         ({"data__low_level": {"file": "data.xyz"}}, "one level"),
     ],

@@ -14,8 +14,9 @@ from ase.md.verlet import VelocityVerlet
 from small_run import frame, write_run
 
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
-from race_calc.posterior.base import Fitted, Posterior, by_name, names, register, unregister
+from race_calc.posterior.base import Posterior, by_name, names, register, unregister
 from race_calc.posterior.checkpoint import CheckpointError, load_checkpoint
+from race_calc.posterior.given import Fitted
 from race_calc.posterior.state import unflatten
 from race_calc.train.config import ConfigError, load_config
 from race_calc.train.files import STATE_FILE
