@@ -57,6 +57,17 @@ def of_scalar(dataset: Dataset, name: str, source: str = "the data set") -> Data
     return replace(dataset, energy=values, forces=forces, stress=(None,) * len(dataset))
 
 
+def labels_beside(dataset: Dataset, states: Sequence[str], active: int, scalars: Sequence[str]) -> dict[str, np.ndarray]:
+    """ "gap", from the active state to the nearest other one, and the scalars, (B,); NaN where a label is missing."""
+
+    def told(key: str) -> np.ndarray:
+        return np.array([float(np.asarray(atoms.info.get(key, np.nan)).reshape(-1)[0]) for atoms in dataset.structures])
+
+    energies = np.stack([told(names_of_state(name).energy) for name in states])
+    others = np.delete(energies, active, axis=0)
+    return {"gap": np.abs(others - energies[active]).min(axis=0), **{name: told(name) for name in scalars}}
+
+
 def check_order(sources: Sequence[tuple[str, Dataset]], states: Sequence[str]) -> None:
     """Raises ValueError where two states are in one order in nearly all frames of a file and in the other order in another's:
     the labels of one of them were swapped. States that cross within a file are fine."""

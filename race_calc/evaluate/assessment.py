@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from race_calc.data.dataset import Dataset
+from race_calc.evaluate.beside import errors_beside, labels_beside
 from race_calc.evaluate.errors import Evaluation, summarise
 from race_calc.evaluate.overlap import Overlap
 from race_calc.evaluate.predict import Progress, predict_dataset, residuals_of, silent
+from race_calc.evaluate.properties import PropertyErrors
 from race_calc.evaluate.reference_level import ReferenceLevel, reference_level
 from race_calc.evaluate.reliability import Reliability, calibrated_levels, inside, nominal_levels, reliability
 from race_calc.evaluate.unified_score import Errors, unified_terms
@@ -40,6 +42,7 @@ class Assessment:
     after_quality
     rank             rank correlation of √tr Σ and |ΔF| over the atoms and its ceiling, or None
     atom_scores      name → (N,), scores of single atoms
+    beside           name → PropertyErrors of what else is predicted, such as the gap between states; None without labels
     ================ ==========================================================================
     """
 
@@ -52,6 +55,7 @@ class Assessment:
     after_quality: dict[str, Reliability]
     rank: tuple[float, float] | None
     atom_scores: dict[str, np.ndarray]
+    beside: dict[str, PropertyErrors | None] = field(default_factory=dict)
 
     @property
     def residuals(self) -> Residuals:
@@ -97,6 +101,7 @@ def assess(predictor: Predictor, calibration: Calibration | None, dataset: Datas
         after_quality=reliability(after, raw.frame),
         rank=rank,
         atom_scores={f"atom: {name}": np.concatenate([scores[name] for scores in atoms]) for name in atoms[0]},
+        beside=errors_beside(predicted, labels_beside(predictor, dataset)),
     )
 
 

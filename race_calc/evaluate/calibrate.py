@@ -7,6 +7,7 @@ import numpy as np
 
 from race_calc.data.dataset import Dataset
 from race_calc.data.hashes import data_hash, geometry_hashes
+from race_calc.evaluate.beside import calibrated_beside, labels_beside
 from race_calc.evaluate.overlap import overlap
 from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent, that_fill_space
 from race_calc.evaluate.reference_level import other_level
@@ -88,6 +89,7 @@ def calibrate(predictor: Predictor, dataset: Dataset, progress: Progress = silen
     """The calibration, and the predictions that it was made of. Raises ValueError as `predict_dataset` and `fit_calibration` do."""
     raw = predict_dataset(predictor, dataset, progress=progress)
     fitted = fit_calibration(residuals_of(raw, dataset))
+    fitted = replace(fitted, beside=calibrated_beside(raw, dataset, labels_beside(predictor, dataset)))
     thresholds, structures = thresholds_from(raw.calibrated(fitted)), " ".join(geometry_hashes(dataset))
     return replace(fitted, data_hash=data_hash(dataset), structures=structures, thresholds=thresholds), raw
 

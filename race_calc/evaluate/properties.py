@@ -1,8 +1,10 @@
 """Molecular properties against labels: errors, likelihood, coverage, and what recalibrates them. Imports no torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from ase import Atoms
 
 from race_calc.data.dataset import Dataset
 from race_calc.data.hashes import data_hash, geometry_hashes
@@ -54,17 +56,25 @@ def calibrated_property(found: Property, dataset: Dataset, name: str, members: i
     hashes = geometry_hashes(some)
     if len(set(hashes)) < len(hashes):
         raise ValueError(f"{len(hashes) - len(set(hashes))} of {len(hashes)} structures occur more than once: leave the copies out")
-    no_forces, one_each = np.zeros((len(known), 3)), np.arange(len(known))
-    fitted = fit_calibration(
-        Residuals(
-            energy=labels[known] - found.mean[known],
-            energy_variance=found.std[known] ** 2,
-            energy_aleatoric=None if found.aleatoric is None else found.aleatoric[known],
-            energy_members=members if found.aleatoric is None else None,
-            forces=no_forces,
-            frame=one_each,
-            numbers=np.ones(len(known), dtype=np.int64),
-            force_size=np.zeros(len(known)),
-        )
-    )
+    aleatoric = None if found.aleatoric is None else found.aleatoric[known]
+    error, variance = labels[known] - found.mean[known], found.std[known] ** 2
+    fitted = fit_calibration(residuals_of_value(error, variance, aleatoric, members, some.structures))
     return replace(fitted, data_hash=data_hash(some), structures=" ".join(hashes))
+
+
+def residuals_of_value(
+    error: np.ndarray, variance: np.ndarray, aleatoric: np.ndarray | None, members: int | None, structures: Sequence[Atoms]
+) -> Residuals:
+    """Of one number of each structure, in the place of its energy: reference − prediction, variance and its aleatoric part (B,); `members`:
+    how many independent ones make the spread."""
+    numbers = np.concatenate([atoms.numbers for atoms in structures])
+    return Residuals(
+        energy=error,
+        energy_variance=variance,
+        energy_aleatoric=aleatoric,
+        energy_members=members if aleatoric is None else None,
+        forces=np.zeros((len(numbers), 3)),
+        frame=np.repeat(np.arange(len(structures)), [len(atoms) for atoms in structures]),
+        numbers=numbers,
+        force_size=np.zeros(len(numbers)),
+    )

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from race_calc.data.dataset import LABELS, LabelNames
+from race_calc.data.dataset import LABELS, Dataset, LabelNames
 from race_calc.data.graph import Graph, batches, from_atoms, from_atoms_with_skin
 from race_calc.data.skin import SkinList
 from race_calc.data.structure import checked
-from race_calc.data.surfaces import names_of_state
+from race_calc.data.surfaces import labels_beside, names_of_state
 from race_calc.interfaces.base import PredictingCalculator
 from race_calc.interfaces.reference_watch import ReferenceWatch
 from race_calc.label.calculated import Calculated, check_neutral
@@ -140,6 +141,11 @@ class RACECalculator(PredictingCalculator):
         """Under which names data hold the labels of what it predicts: of a state, energy_S0 and forces_S0."""
         states = self.checkpoint.model.plan.config.states
         return names_of_state(states[self.checkpoint.state]) if states else LABELS
+
+    def labels_beside(self, dataset: Dataset) -> dict[str, np.ndarray]:
+        """Labels (B,) of what it predicts beside energies and forces: of a model of several states the gap, and the scalars."""
+        config = self.checkpoint.model.plan.config
+        return labels_beside(dataset, config.states, self.checkpoint.state, config.scalars) if config.states else {}
 
     @property
     def learned_stress(self) -> bool:

@@ -83,6 +83,9 @@ def choice_lines(calibration: Calibration) -> list[str]:
         if part is not None and part.held_back:
             others = ", ".join(f"{told.name} {told.nll:.2f}" for told in part.held_back)
             lines.append(f"{name}: {part.way}. NLL of blocks held back, in nat per {per}: {others}.")
+    for name, energy in calibration.beside.items():
+        factors = "" if energy.form is not None else f", of σ {_root(energy.epistemic)} e, {_root(energy.aleatoric)} a"
+        lines.append(f"{name}: {energy.way}{factors}.")
     return lines
 
 

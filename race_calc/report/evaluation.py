@@ -12,6 +12,7 @@ from rich.text import Text
 from race_calc.evaluate.assessment import BAD, Assessment, Detection
 from race_calc.evaluate.groups import Group, by_element, by_size, everything, size_bounds
 from race_calc.evaluate.unified_score import mean_term
+from race_calc.report.properties import errors_table
 from race_calc.report.tables import milli, percent, percents, plain, plain_table, row
 from race_calc.uncertainty.bootstrap import Interval
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor
@@ -56,6 +57,9 @@ def print_tables(
         console.print(ranks(found))
     console.print(elements(found))
     console.print(sizes(found))
+    for name, a in found.items():
+        if a.beside:
+            console.print(errors_table(f"{name}, in the units of the labels", a.beside, calibrated))
     for name, one in detected.items():
         if one:  # a model without uncertainty has no score
             console.print(detection_table(known, name, one))

@@ -56,7 +56,8 @@ def write_json(path: Path, compared: Comparison, run: dict[str, str | None]) -> 
 
 
 def _told(a: Assessment, calibration_frames: float, bounds) -> dict[str, Any]:
-    return numbers(a.evaluation) | _reliability(a, calibration_frames) | _groups(a, bounds)
+    beside = {name: None if one is None else asdict(one) for name, one in a.beside.items()}
+    return numbers(a.evaluation) | _reliability(a, calibration_frames) | _groups(a, bounds) | ({"beside": beside} if beside else {})
 
 
 def _level(level: ReferenceLevel | None) -> dict[str, float | bool] | None:

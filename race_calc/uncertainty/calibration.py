@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from race_calc.uncertainty.beside import beside, with_variances
 from race_calc.uncertainty.calibration_energy import EnergyCalibration, fit_energy
 from race_calc.uncertainty.calibration_vectors import VectorCalibration, fit_forces, fit_stress
 from race_calc.uncertainty.energy_size import EnergySpread
@@ -49,6 +50,7 @@ class Calibration:
     energy     EnergyCalibration, or None where the posterior gives no variance
     forces     VectorCalibration, or None likewise
     stress     the same, or None where few structures have a label, or the posterior gives no covariance
+    beside     EnergyCalibration of what else is predicted, by name: the gap between states, scalars
     thresholds criterion of the monitor → value that "auto" stands for, of calibrated scores; {} for fewer structures than they take
     ========== ==========================================================================
     """
@@ -60,6 +62,7 @@ class Calibration:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     structures: str = ""
     stress: VectorCalibration | None = None
+    beside: Mapping[str, EnergyCalibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.frames < FEWEST:  # made by an earlier version
@@ -79,7 +82,7 @@ class Calibration:
             raise ValueError("the prediction is calibrated already: apply a calibration to what the posterior predicts")
         changes = (self._energy(prediction) if self.energy else {}) | (self._forces(prediction) if self.forces else {})
         changes |= self._stress(prediction) if self.stress else {}
-        scaled = replace(prediction, calibrated=True, forces_nearby=None, **changes)
+        scaled = self._beside(replace(prediction, calibrated=True, forces_nearby=None, **changes))
         if self.energy is None or self.energy.form is not None:  # which leaves the shares of the parts as they are
             return scaled
         after, before, bald = scaled.energy_variance, prediction.energy_variance, prediction.bald_energy
@@ -116,6 +119,18 @@ class Calibration:
         epistemic, noise = self.energy.parts(told, zero if spread is None else spread, zero if aleatoric is None else aleatoric)
         found = {"energy_unsplit": epistemic} if unsplit is not None else {} if spread is None else {"energy_epistemic": epistemic}
         return found | ({} if aleatoric is None else {"energy_aleatoric": noise})
+
+    def _beside(self, prediction: Prediction) -> Prediction:
+        """The prediction with other variances of what goes by the names in `beside`."""
+        for name, one in beside(prediction).items():
+            part = self.beside.get(name)
+            if part is not None and one.variance is not None:
+                zero = np.zeros(len(one.value))
+                spread = None if one.epistemic is None else EnergySpread(one.epistemic, None, prediction.batch)
+                parts = part.parts(spread, *(zero if known is None else known for known in (one.epistemic, one.aleatoric)))
+                known = (None if old is None else new for old, new in zip((one.epistemic, one.aleatoric), parts))
+                prediction = replace(prediction, **with_variances(prediction, name, *known))
+        return prediction
 
     def _forces(self, prediction: Prediction) -> dict[str, np.ndarray | None]:
         """The fields of the prediction with other covariances of forces."""

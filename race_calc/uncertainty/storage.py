@@ -17,7 +17,7 @@ from race_calc.uncertainty.held_back import Told
 from race_calc.uncertainty.level_map import LevelMap
 from race_calc.uncertainty.shape_size import ShapeSize
 
-FORMAT, VERSION = "race_calc calibration", 3  # 2: shape × size; 3: sizes of elements, stresses
+FORMAT, VERSION = "race_calc calibration", 4  # 2: shape × size; 3: sizes of elements, stresses; 4: gaps and scalars
 
 
 def write_calibration(path: str | Path, calibration: Calibration, model_hash: str | None = None, state: int = 0) -> None:
@@ -62,7 +62,9 @@ def from_dict(state: Mapping[str, Any]) -> Calibration:
         thresholds = {str(name): float(value) for name, value in dict(state["thresholds"]).items()}
         parts = None if energy is None else _energy(energy), None if forces is None else _vectors(forces)
         stress = None if state.get("stress") is None else _vectors(state["stress"], 6)  # from version 3
-        stored = Calibration(str(state["data_hash"]), int(state["frames"]), *parts, thresholds, str(state.get("structures", "")), stress)
+        beside = {str(name): _energy(part) for name, part in dict(state.get("beside", {})).items()}  # from version 4
+        structures = str(state.get("structures", ""))
+        stored = Calibration(str(state["data_hash"]), int(state["frames"]), *parts, thresholds, structures, stress, beside)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the calibration is incomplete ({error}): calibrate the model again") from error
     if (stored.energy is None and stored.forces is None) or stored.frames < 1:

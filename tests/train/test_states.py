@@ -262,10 +262,14 @@ def test_each_state_has_its_own_calibration(model, tmp_path):
         assert done.exit_code == 0 and f"state='{state}'" in done.output, done.output
     calibrations = [RACECalculator(folder, state=state).calibration for state in (0, 1)]
     assert calibrations[0] != calibrations[1] and all(calibrations)
+    assert all(set(one.beside) == {"gap", "gap2"} for one in calibrations)
+    raw, told = (RACECalculator(folder, state=1, calibrated=so).prediction(labelled(300)) for so in (False, True))
+    assert told.value("gap_uncertainty") != raw.value("gap_uncertainty") and told.gap == raw.gap
+    assert told.extra["gap2_uncertainty"].mean != raw.extra["gap2_uncertainty"].mean
     shown = CliRunner().invoke(app, ["info", str(folder), "--state", "S1"])
     assert "Calibration of S1" in shown.output and "S0, S1" in shown.output
     judged = CliRunner().invoke(app, ["evaluate", str(folder), str(tmp_path / "held.xyz"), "--state", "S1"])
-    assert judged.exit_code == 0, judged.output
+    assert judged.exit_code == 0 and "gap2" in judged.output, judged.output
     shutil.copy(folder / "calibration.json", folder / "calibration.1.json")
     CliRunner().invoke(app, ["manifest", str(folder)])
     with pytest.raises(ValueError, match="another electronic state or property"):
