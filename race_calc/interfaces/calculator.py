@@ -52,7 +52,7 @@ class RACECalculator(PredictingCalculator):
     bald_forces                   (N,)      nat     the same, per atom
     feature_distance              (N,)      -       from the atoms of the training, in last-layer features
     gap                           float     eV      of models of several states: to the nearest other one, ≥ 0
-    gap_uncertainty, …_epistemic  float     eV      its standard deviation, never calibrated, and parts as above
+    gap_uncertainty, …_epistemic  float     eV      its standard deviation, and parts as above
     energies_states               (S,)      eV      mean energies of all states
     energies_members              (M,)      eV      only with `members=True`, never calibrated
     forces_members                (M, N, 3) eV/Å    only with `members=True`, never calibrated

@@ -75,7 +75,7 @@ class Prediction:
     calibrated                    bool            -            whether the variances of energies and forces are recalibrated
     rotates                       bool            -            whether those of forces turn with the structure
     gap                           (B,) or None    eV           between the state that is predicted and the nearest other one, ≥ 0
-    gap_epistemic                 (B,) or None    eV²          variance of the members' gaps, never calibrated
+    gap_epistemic                 (B,) or None    eV²          variance of the members' gaps
     gap_aleatoric                 (B,) or None    eV²          sum of the variances that they predict for both energies
     extra                         name → Extra                 other outputs of the head, by name
     ============================= =============== ============ ====================================================
