@@ -29,13 +29,15 @@ def geometry_hashes(dataset: Dataset) -> tuple[str, ...]:
     The start of the sha256 of atomic numbers, pbc, positions rounded to 1e-4 Å and, where periodic, the rounded cell. Moved,
     turned or renumbered structures count as others.
     """
-    hashes = []
-    for atoms in dataset.structures:
-        cell = atoms.cell.array if atoms.pbc.any() else np.zeros((3, 3))
-        digest = _of_atoms(atoms)
-        digest.update(np.rint(1e4 * np.concatenate([atoms.positions, cell])).astype("<i8").tobytes())
-        hashes.append(digest.hexdigest()[:16])
-    return tuple(hashes)
+    return tuple(map(geometry_hash, dataset.structures))
+
+
+def geometry_hash(atoms: Atoms) -> str:
+    """Of one structure."""
+    cell = atoms.cell.array if atoms.pbc.any() else np.zeros((3, 3))
+    digest = _of_atoms(atoms)
+    digest.update(np.rint(1e4 * np.concatenate([atoms.positions, cell])).astype("<i8").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def data_hash(dataset: Dataset) -> str:

@@ -147,6 +147,15 @@ class RACECalculator(PredictingCalculator):
         config = self.checkpoint.model.plan.config
         return labels_beside(dataset, config.states, self.checkpoint.state, config.scalars) if config.states else {}
 
+    def structure_features(self, structures: Iterable[Atoms], batch: int = BATCH) -> np.ndarray:
+        """Where structures lie in last-layer features (B, L), for those who look for others unlike them.
+
+        Raises ValueError for a structure that cannot be evaluated.
+        """
+        trunk = self.posterior.each[0] if isinstance(self.posterior, SurfacesPosterior) else self.posterior
+        graphs = (from_atoms(checked(atoms), trunk.model.plan.config.cutoff) for atoms in structures)
+        return np.concatenate([trunk.structure_features(graph) for graph in batches(graphs, batch)])
+
     @property
     def learned_stress(self) -> bool:
         """Whether the training had a weight for stresses; False where that is not known."""

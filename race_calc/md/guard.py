@@ -30,7 +30,7 @@ def explosion(atoms: Atoms, prediction: Prediction) -> Explosion | None:
         return broken
     if not np.isfinite(prediction.energy).all():
         return Explosion("the energy is not finite", None)
-    return _too_close(atoms)
+    return too_close(atoms)
 
 
 def broken_geometry(atoms: Atoms) -> Explosion | None:
@@ -47,7 +47,8 @@ def _not_finite(name: str, values: np.ndarray, atoms: Atoms) -> Explosion | None
     return Explosion(f"the {name} of atom {broken[0]} ({atoms.symbols[broken[0]]}) is not finite", int(broken[0]))
 
 
-def _too_close(atoms: Atoms) -> Explosion | None:
+def too_close(atoms: Atoms) -> Explosion | None:
+    """Two atoms closer than CLOSEST sums of covalent radii, or None."""
     radii = covalent_radii[atoms.numbers]
     reach = float(2 * CLOSEST * radii.max())
     if atoms.pbc.any():

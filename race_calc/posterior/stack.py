@@ -109,6 +109,17 @@ class StackPosterior:
         with torch.no_grad():
             return array(energies_of(self.model, first, geometry(first, layout)).features[0, layout.rank])
 
+    def structure_features(self, graph: Graph) -> np.ndarray:
+        """Where structures lie (B, L): sums of their atoms' features over √N, measured from those of the training in the metric of
+        `feature_distance` where the model has it."""
+        features, species = self.features(graph), np.searchsorted(np.array(self.model.species), graph.numbers)
+        if self.feature_distance is not None:
+            known = self.feature_distance
+            features = np.einsum("nk,nkl->nl", features - known.mean[species], known.whitening[species]) / features.shape[1] ** 0.5
+        sums = np.zeros((graph.n_structures, features.shape[1]))
+        np.add.at(sums, graph.batch, features)
+        return sums / np.sqrt(np.bincount(graph.batch))[:, None]
+
     def layout(self, graph: Graph) -> Layout:
         """The graph as the network takes it."""
         first = self.parameters["embedding"]
