@@ -1,6 +1,7 @@
 """race-calc label: energies and forces of a reference method, and geometries to compute them at."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,9 @@ def label(
     frames: Annotated[int | None, typer.Option(help="of --sample md, how many in all")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of --sample md")] = 0,
     processes: Annotated[int | None, typer.Option(min=1, help="default: as many as there are cores")] = None,
+    dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="label on this Dask cluster, such as tcp://host:8786")] = None,
+    export: Annotated[Path | None, typer.Option(help="write a folder to label elsewhere: a file for each structure, and a table")] = None,
+    back: Annotated[Path | None, typer.Option("--import", help="read results back: the folder of --export, its table filled")] = None,
 ) -> None:
     """Label structures with energies, forces and, in periodic cells, stress.
 
@@ -34,8 +38,16 @@ def label(
     from race_calc.label.file import check_new, label_frames
     from race_calc.label.methods import Method, doubts
 
-    if (method is None) == (calculator is None):
-        raise ValueError("give either --with METHOD or --calculator module:function")
+    elsewhere = {"--export": export, "--import": back}
+    given = [name for name, value in elsewhere.items() if value is not None]
+    if len(given) + (method is not None) + (calculator is not None) != 1:
+        raise ValueError("give one of --with METHOD, --calculator module:function, --export FOLDER and --import FOLDER")
+    if given:
+        others = {"--sample": sample, "--processes": processes, "--dask": dask, "--out": out if export else None}
+        _refuse(given[0], others)
+        _exported(file, export) if export else _collected(file, back or Path(), out)
+        return
+    _refuse("--dask", {"--processes": dask and processes})
     reference = Method(method or calculator or "")
     target = out or file.with_name(f"{file.stem}-{reference.name.replace(':', '-')}.xyz")
     check_new(target)
@@ -57,11 +69,45 @@ def label(
         def report(done: int, failed: int, of_all: int) -> None:
             bar.update(task, completed=done, note=f"{failed} failed" if failed else "")
 
-        found = label_frames(structures, target, reference, workers, report)
+        found = label_frames(structures, target, reference, workers, report, dask)
     journal.unlink(missing_ok=True)
     print(f"{found.count} structures labelled with {reference.name} ({reference.code()}): {found.path}")
     if found.failed:
         print(f"{found.failed} could not be labelled, see {found.apart}; the first: {found.reason}")
+
+
+def _refuse(beside: str, options: Mapping[str, object]) -> None:
+    """Raises ValueError for options that do not go together."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(f"{' and '.join(given)} cannot be told beside {beside}: leave it out")
+
+
+def _exported(file: Path, folder: Path) -> None:
+    from race_calc.data.dataset import read_structures
+    from race_calc.label.elsewhere import export
+
+    structures = read_structures(file)
+    table = export(structures, folder)
+    print(f"{len(structures)} structures are in {folder}. Write the file with the result of each into the column result of {table}; then")
+    print(f"race-calc label {file} --import {folder}")
+
+
+def _collected(file: Path, folder: Path, out: Path | None) -> None:
+    from race_calc.data.dataset import read_structures
+    from race_calc.data.files import write_atomically
+    from race_calc.label.elsewhere import collect
+    from race_calc.label.file import as_text, check_new
+
+    target = out or file.with_name(f"{file.stem}-labelled.xyz")
+    check_new(target)
+    found = collect(read_structures(file), folder)
+    for number, reason in found.failed:
+        print(f"Warning: frame {number}: {reason}.")
+    if not found.frames:
+        raise ValueError(f"no result of {folder} can be used: {len(found.failed)} are refused, {found.missing} are missing")
+    write_atomically(target, as_text(found.frames))
+    print(f"{len(found.frames)} structures with labels: {target}; {len(found.failed)} refused, {found.missing} without a result yet")
 
 
 def _plan(sample: str | None, temperatures: str | None, frames: int | None, seed: int):

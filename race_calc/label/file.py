@@ -4,7 +4,7 @@ import io
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from ase.io import write
 from race_calc.data.extxyz import storable
 from race_calc.data.files import write_atomically
 from race_calc.data.lock import locked
+from race_calc.label.cluster import over_cluster
 from race_calc.label.frame import label, labelled
 from race_calc.label.journal import Journal, hash_of
 from race_calc.label.methods import Method
@@ -40,12 +41,18 @@ class Labelled:
 
 
 def label_frames(
-    frames: Sequence[Atoms], out: Path, method: Method, processes: int, report: Callable[[int, int, int], None] = lambda *_: None
+    frames: Sequence[Atoms],
+    out: Path,
+    method: Method,
+    processes: int,
+    report: Callable[[int, int, int], None] = lambda *_: None,
+    cluster: str | None = None,
 ) -> Labelled:
     """Label structures and write them to `out` (extxyz) in their order; those that cannot be labelled beside it, with the reason.
 
     Until the end the labels are in `out` + ".journal". Called again with the same structures and method, it goes on from there; what
-    failed is tried again. `report`: called with the numbers of frames that are done, that failed among them, and of all.
+    failed is tried again. `report`: called with the numbers of frames that are done, that failed among them, and of all. `cluster`: the
+    address of a Dask cluster that does the work in place of `processes`; files of a calculator then lie where its workers run.
 
     Raises FileExistsError where `out` or the file beside it is there, RunningError where another process writes them, ValueError for
     no structures, a journal of other work, or if none could be labelled.
@@ -60,7 +67,7 @@ def label_frames(
         done = {i: entry for i, entry in journal.begin().items() if "failed" not in entry}
         waiting = deque((i, atoms) for i, atoms in enumerate(frames) if i not in done)
         report(len(done), 0, len(frames))
-        with scratch_folder() as scratch, closing(over_processes(partial(_entry, method, scratch), waiting, processes)) as results:
+        with scratch_folder() as scratch, closing(_results(method, scratch, waiting, processes, cluster)) as results:
             for (i, _), result in results:
                 done[i] = {"failed": result.reason} if isinstance(result, Failure) else result
                 journal.append(i, done[i])
@@ -95,7 +102,15 @@ def scratch_folder(within: Path | None = None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _entry(method: Method, scratch: Path, piece: tuple[int, Atoms]) -> dict[str, Any]:
+def _results(
+    method: Method, scratch: Path, waiting: deque[Any], processes: int, cluster: str | None
+) -> Generator[tuple[Any, Any], None, None]:
+    if cluster is None:
+        return over_processes(partial(_entry, method, scratch), waiting, processes)
+    return over_cluster(partial(_entry, method, None), waiting, cluster)
+
+
+def _entry(method: Method, scratch: Path | None, piece: tuple[int, Atoms]) -> dict[str, Any]:
     """In a process of its own: the labels of a structure as plain numbers."""
     with scratch_folder(scratch) as folder:
         results = label(piece[1], folder, method).calc.results
@@ -112,13 +127,14 @@ def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path
             good.append(labelled(atoms, {name: np.array(value) for name, value in done[i].items()}, method))
     apart = failed_beside(out)
     if bad:
-        write_atomically(apart, _text(bad))
+        write_atomically(apart, as_text(bad))
     if good:
-        write_atomically(out, _text(good))
+        write_atomically(out, as_text(good))
     return Labelled(out, len(good), len(bad), apart if bad else None, bad[0].info[ERROR] if bad else None)
 
 
-def _text(frames: Sequence[Atoms]) -> bytes:
+def as_text(frames: Sequence[Atoms]) -> bytes:
+    """Extended XYZ."""
     file = io.StringIO()
     for atoms in frames:
         atoms.info = storable(atoms.info)

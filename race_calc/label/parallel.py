@@ -40,7 +40,7 @@ def over_processes(work: Callable[[Any], Any], waiting: deque[Any], processes: i
         with _one_thread():
             pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
             try:
-                for piece, result in _drained(pool, partial(_guarded, work), source, workers):
+                for piece, result in _drained(pool, partial(guarded, work), source, workers):
                     if not isinstance(result, BrokenProcessPool):
                         yield piece, result
                     elif alone:
@@ -51,7 +51,7 @@ def over_processes(work: Callable[[Any], Any], waiting: deque[Any], processes: i
                 _end(pool)
 
 
-def _guarded(work: Callable[[Any], Any], piece: Any) -> Any:
+def guarded(work: Callable[[Any], Any], piece: Any) -> Any:
     """In a process of its own; not every exception finds its way back to the parent."""
     try:
         return work(piece)

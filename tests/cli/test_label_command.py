@@ -29,11 +29,29 @@ def test_a_calculator_of_ones_own(water):
     assert again.exit_code == 1 and "is there already" in again.output
 
 
+def test_there_and_back(water):
+    found = run("water.xyz", "--export", "away")
+    assert found.exit_code == 0 and "--import away" in found.output
+    none = run("water.xyz", "--import", "away")
+    assert none.exit_code == 1 and "0 are refused, 1 are missing" in none.output
+    run("water.xyz", "--calculator", "mine:emt", "--processes", "1", "--out", "away/result.xyz")
+    table = water / "away" / "table.csv"
+    table.write_text(table.read_text().replace("00000.xyz,", "00000.xyz,result.xyz"))
+    found = run("water.xyz", "--import", "away")
+    assert found.exit_code == 0 and read("water-labelled.xyz").info["labels"] == "elsewhere", found.output
+    assert "is there already" in run("water.xyz", "--import", "away").output
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["water.xyz"], "give either --with METHOD or --calculator"),
-        (["water.xyz", "--with", "gfn2-xtb", "--calculator", "mine:emt"], "give either --with METHOD or --calculator"),
+        (["water.xyz"], "give one of --with METHOD, --calculator"),
+        (["water.xyz", "--with", "gfn2-xtb", "--calculator", "mine:emt"], "give one of --with METHOD, --calculator"),
+        (["water.xyz", "--export", "away", "--calculator", "mine:emt"], "give one of --with METHOD, --calculator"),
+        (["water.xyz", "--export", "away", "--sample", "md"], "--sample cannot be told beside --export"),
+        (["water.xyz", "--import", "away", "--dask", "tcp://a:1"], "--dask cannot be told beside --import"),
+        (["water.xyz", "--import", "away"], "give the folder that --export wrote"),
+        (["water.xyz", "--calculator", "mine:emt", "--dask", "tcp://a:1", "--processes", "2"], "--processes cannot be told beside --dask"),
         (["water.xyz", "--with", "dft"], "there is no method 'dft'"),
         (["absent.xyz", "--calculator", "mine:emt"], "absent.xyz does not exist"),
         (["mine.py", "--calculator", "mine:emt"], "ASE cannot read mine.py"),
