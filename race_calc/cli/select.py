@@ -12,6 +12,10 @@ from race_calc.cli.factory import BASELINE, HELP, STATE, baseline_from, calculat
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from race_calc.uncertainty.candidates import Chosen, Pool
+
+PICTURES = (".png", ".pdf", ".svg")
+
 
 @command("select")
 def select(
@@ -19,9 +23,7 @@ def select(
     pool: Annotated[str | None, typer.Argument(help="structures to choose from, in any format of ASE; labels are not needed")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="how many")] = 20,
     out: Annotated[Path, typer.Option(help="extxyz file of the chosen structures")] = Path("chosen.xyz"),
-    method: Annotated[
-        str, typer.Option(help="bald, batch, lcmd, farthest-point, variance-forces, random, … (docs/active_learning.md)")
-    ] = "bald",
+    method: Annotated[str, typer.Option(help="bald, batch, lcmd, farthest-point, variance-forces, random, … (docs/selection.md)")] = "bald",
     known: Annotated[
         str | None, typer.Option(help="file of structures that have labels: they are not chosen again, others far from them are")
     ] = None,
@@ -40,41 +42,63 @@ def select(
 
     from race_calc.data.dataset import read_structures
     from race_calc.evaluate.pool import pool_of
-    from race_calc.report.selection import selection_figure, selection_table
+    from race_calc.report.selection import selection_table
     from race_calc.report.tables import wide_console
-    from race_calc.uncertainty.acquisition import check, choose
+    from race_calc.uncertainty.acquisition import METHODS, check, choose
 
     check(method)
     folder, file = model_and_data(model, pool, calculator, {"--device": device, "--baseline": baseline, "--state": state})
-    for path in (out, picture):
-        if path is not None and path.resolve() == Path(file).resolve():
-            raise ValueError(f"{path} is the pool itself: give another file")
+    _check_paths({"--out": out, "--picture": picture}, [file, *([known] if known else [])])
     predictor, seen = _predictor(folder, calculator, device, baseline, state)
     labelled = read_structures(known) if known else []
     structures = dict(enumerate(read_structures(file)))
-    structures = {i: structures[i] for i in _numbers(frames, len(structures), file)}
-    structures, broken = _sound(structures)
-    places, candidates = _new(structures, labelled, seen)
+    candidates, notes = _candidates({i: structures[i] for i in _numbers(frames, len(structures), file)}, labelled, seen)
     if len(candidates) < n:
-        raise ValueError(f"{file} has {len(candidates)} structures that have no labels yet, {n} are asked for: ask for fewer, or give more")
+        found_so_far = "; ".join([f"{len(candidates)} structures of {file} can be chosen, {n} are asked for", *notes])
+        raise ValueError(f"{found_so_far}: ask for fewer, or give more")
+    shown = "features" if hasattr(predictor, "structure_features") or not (known or picture) else "distances"
+    places = {METHODS[method].place or shown, shown}
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("predicting", total=len(candidates))
-        told = pool_of(predictor, candidates, labelled, lambda done, _: bar.update(task, completed=done))
+        told = pool_of(predictor, [*candidates.values()], labelled, sorted(places), lambda done, _: bar.update(task, completed=done))
     found = choose(told, method, n, seed)
-    chosen = [_marked(candidates[i], method, float(score), places[i]) for i, score in zip(found.indices, found.scores)]
+    numbers = [*candidates]
+    chosen = [_marked(candidates[numbers[i]], method, float(score), numbers[i]) for i, score in zip(found.indices, found.scores)]
     out.parent.mkdir(parents=True, exist_ok=True)
     write(out, chosen, format="extxyz")
     console = wide_console()
-    if broken:
-        console.print(f"{len(broken)} structures are broken and left out; the first, frame {broken[0]}", markup=False)
-    if len(candidates) < len(structures):
-        console.print(f"{len(structures) - len(candidates)} structures of the pool have labels already, or occur twice: not chosen from.")
-    console.print(selection_table(told, found, method, places))
-    print(f"They are in {out}, the most telling first; label them with race-calc label {out}")
+    for note in notes:
+        console.print(note, markup=False)
+    console.print(selection_table(told, found, method, numbers))
+    print(f"They are in {out}, the most telling first; race-calc label {out} --with METHOD labels them")
     if picture is not None:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        selection_figure(told, found, method).savefig(picture, dpi=200)
-        print(f"Figure: {picture}")
+        _draw(picture, told, found, method)
+
+
+def _check_paths(written: "Mapping[str, Path | None]", read: "Sequence[str]") -> None:
+    """Raises ValueError where a file that is read, or written already, would be replaced, and for a picture of no known kind."""
+    taken = {Path(path).resolve(): path for path in read}
+    for option, path in written.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise ValueError(f"{option} {path} would replace {taken[path.resolve()]}: give another file")
+        taken[path.resolve()] = str(path)
+        if option == "--picture" and path.suffix.lower() not in PICTURES:
+            raise ValueError(f"--picture is {path}: give a file that ends in {', '.join(PICTURES)}")
+
+
+def _draw(picture: Path, told: "Pool", found: "Chosen", method: str) -> None:
+    from race_calc.report.selection import selection_figure
+
+    try:
+        figure = selection_figure(told, found, method)
+    except ValueError as error:
+        print(f"No figure: {error}")
+        return
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=200)
+    print(f"Figure: {picture}")
 
 
 def _predictor(folder: Path | None, calculator: str | None, device: str | None, baseline: str | None, state: str | None):
@@ -100,37 +124,36 @@ def _numbers(frames: str, count: int, file: str) -> list[int]:
         ) from None
 
 
-def _sound(structures: "Mapping[int, Atoms]") -> "tuple[dict[int, Atoms], list[str]]":
-    """Those that have not exploded and can be evaluated, and of the others number and reason."""
+def _candidates(
+    structures: "Mapping[int, Atoms]", labelled: "Sequence[Atoms]", seen: frozenset[str]
+) -> "tuple[dict[int, Atoms], list[str]]":
+    """Structures without labels by their number, each once, none that is broken; and what was left out."""
+    from race_calc.data.hashes import geometry_hash
+
+    taken, found, again = set(seen) | {geometry_hash(atoms) for atoms in labelled}, {}, 0
+    broken: list[str] = []
+    for i, atoms in structures.items():
+        if (reason := _broken(atoms)) is not None:
+            broken.append(f"frame {i}: {reason}")
+        elif (told := geometry_hash(atoms)) in taken:
+            again += 1
+        else:
+            taken.add(told)
+            found[i] = atoms
+    notes = [f"broken structures, left out: {len(broken)}, the first {broken[0]}"] if broken else []
+    return found, notes + ([f"structures with labels, or there twice, left out: {again}"] if again else [])
+
+
+def _broken(atoms: "Atoms") -> str | None:
+    """Why it cannot be evaluated, or that it has exploded."""
     from race_calc.data.structure import checked
     from race_calc.md.guard import too_close
 
-    found, broken = {}, []
-    for i, atoms in structures.items():
-        try:
-            exploded = too_close(checked(atoms))
-        except ValueError as error:
-            broken.append(f"{i}: {error}")
-        else:
-            if exploded is None:
-                found[i] = atoms
-            else:
-                broken.append(f"{i}: {exploded.message}")
-    return found, broken
-
-
-def _new(structures: "Mapping[int, Atoms]", labelled: "Sequence[Atoms]", seen: frozenset[str]) -> "tuple[list[int], list[Atoms]]":
-    """Numbers and structures without those that have labels or stand before."""
-    from race_calc.data.hashes import geometry_hash
-
-    taken = set(seen) | {geometry_hash(atoms) for atoms in labelled}
-    places, found = [], []
-    for i, atoms in structures.items():
-        if (told := geometry_hash(atoms)) not in taken:
-            taken.add(told)
-            places.append(i)
-            found.append(atoms)
-    return places, found
+    try:
+        exploded = too_close(checked(atoms))
+    except ValueError as error:
+        return str(error)
+    return None if exploded is None else exploded.message
 
 
 def _marked(atoms: "Atoms", method: str, score: float, place: int) -> "Atoms":

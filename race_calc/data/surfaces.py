@@ -58,10 +58,14 @@ def of_scalar(dataset: Dataset, name: str, source: str = "the data set") -> Data
 
 
 def labels_beside(dataset: Dataset, states: Sequence[str], active: int, scalars: Sequence[str]) -> dict[str, np.ndarray]:
-    """ "gap", from the active state to the nearest other one, and the scalars, (B,); NaN where a label is missing."""
+    """The gap from the active state to the nearest other one, as "gap", and the scalars, (B,); NaN where a label is missing.
+
+    Raises ValueError naming the frame for a label that is no finite number.
+    """
 
     def told(key: str) -> np.ndarray:
-        return np.array([float(np.asarray(atoms.info.get(key, np.nan)).reshape(-1)[0]) for atoms in dataset.structures])
+        frames = _frames(dataset, "the data set")
+        return np.array([_value(atoms, key, where) if key in atoms.info else np.nan for atoms, where in frames])
 
     energies = np.stack([told(names_of_state(name).energy) for name in states])
     others = np.delete(energies, active, axis=0)
@@ -93,7 +97,10 @@ def _frames(dataset: Dataset, source: str) -> list[tuple[Atoms, str]]:
 def _value(atoms: Atoms, key: str, where: str) -> float:
     if key not in atoms.info:
         raise ValueError(f"{where} has no {key}: store it in info; found the keys {sorted(map(str, atoms.info))}")
-    value = np.asarray(atoms.info[key], dtype=np.float64)
+    try:
+        value = np.asarray(atoms.info[key], dtype=np.float64)
+    except (TypeError, ValueError):
+        value = np.array(np.nan)
     if value.size != 1 or not np.isfinite(value).all():
         raise ValueError(f"{where}: {key} is {shortened(str(atoms.info[key]))}, one finite number is needed: repair or remove this frame")
     return float(value.reshape(-1)[0])

@@ -1,5 +1,6 @@
 """What is predicted beside energies, forces and stress against labels: errors, and what recalibrates it. Imports no torch."""
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -26,7 +27,7 @@ def errors_beside(predicted: Predicted, labels: Mapping[str, np.ndarray]) -> dic
 
 
 def calibrated_beside(predicted: Predicted, dataset: Dataset, labels: Mapping[str, np.ndarray]) -> dict[str, EnergyCalibration]:
-    """By name, of what has a variance and at least FEWEST labels; `predicted`: not calibrated."""
+    """By name, of what has a variance and at least FEWEST labels; `predicted`: not calibrated. Warns of what gives no scale."""
     fitted = {}
     members = predicted.predictions[0].independent_members("energy")
     for name, one in joined(predicted).items():
@@ -36,7 +37,11 @@ def calibrated_beside(predicted: Predicted, dataset: Dataset, labels: Mapping[st
         structures = [dataset.structures[i] for i in known]
         aleatoric = None if one.aleatoric is None else one.aleatoric[known]
         error = labels[name][known] - one.value[known]
-        found = fit_energy(residuals_of_value(error, one.variance[known], aleatoric, members, structures))
+        try:
+            found = fit_energy(residuals_of_value(error, one.variance[known], aleatoric, members, structures))
+        except ValueError as reason:  # the rest is worth having without it
+            warnings.warn(f"{name} is not calibrated, the rest is: {reason}", stacklevel=3)
+            continue
         if found is not None:
             fitted[name] = found
     return fitted

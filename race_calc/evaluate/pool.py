@@ -1,6 +1,6 @@
 """What a potential says about the candidates for a label: the pool that `race_calc.uncertainty.acquisition` chooses from. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -11,8 +11,17 @@ from race_calc.uncertainty.prediction import Prediction
 from race_calc.uncertainty.predictor import BATCH, Predictor, raw_predictions
 
 
-def pool_of(predictor: Predictor, structures: Sequence[Atoms], known: Sequence[Atoms] = (), progress: Progress = silent) -> Pool:
-    """Scores, information and places of the structures; places of those that are known. Predictions are not calibrated.
+def pool_of(
+    predictor: Predictor,
+    structures: Sequence[Atoms],
+    known: Sequence[Atoms] = (),
+    places: Collection[str] = ("features",),
+    progress: Progress = silent,
+) -> Pool:
+    """Scores and information of the structures. Predictions are not calibrated.
+
+    `places`: which of theirs are wanted as well, and of those that are known; "distances" take every pair of atoms: for molecules and
+    small cells.
 
     Raises ValueError for no structures, and what the predictor raises.
     """
@@ -28,17 +37,26 @@ def pool_of(predictor: Predictor, structures: Sequence[Atoms], known: Sequence[A
         done += len(prediction.energy)
         progress(done, len(structures))
     whole = {name: np.concatenate(values) for name, values in scores.items() if len(values) == len(told)}
-    every = [*structures, *known]
-    placed = {"distances": _distances(every), "features": _features(predictor, every)}
-    places = {name: values for name, values in placed.items() if values is not None}
-    at = len(structures)
-    return Pool(
-        at,
-        whole,
-        _joined(told, whole),
-        {name: values[:at] for name, values in places.items()},
-        {name: values[at:] for name, values in places.items()},
-    )
+    lie = {name: values for name, values in (_places(name, predictor, structures, known) for name in places) if values is not None}
+    of_pool, of_known = ({name: values[k] for name, values in lie.items()} for k in (0, 1))
+    return Pool(len(structures), whole, _joined(told, whole), of_pool, of_known)
+
+
+def _places(
+    name: str, predictor: Predictor, structures: Sequence[Atoms], known: Sequence[Atoms]
+) -> tuple[str, tuple[np.ndarray, np.ndarray] | None]:
+    """Of the structures and of the known ones, with their name; None where there are none."""
+    if name == "features":
+        told = getattr(predictor, "structure_features", None)
+        if told is None:
+            return name, None
+        features = np.asarray(told(structures))
+        return name, (features, np.asarray(told(known)) if known else features[:0])
+    formula = sorted(structures[0].numbers)
+    if len(formula) < 2 or any(sorted(atoms.numbers) != formula for atoms in structures):
+        return name, None
+    alike = [atoms for atoms in known if sorted(atoms.numbers) == formula]
+    return name, (_distances(structures), _distances(alike) if alike else _distances(structures[:1])[:0])
 
 
 def _scores(prediction: Prediction) -> dict[str, np.ndarray]:
@@ -102,15 +120,7 @@ def _mean(values: np.ndarray) -> float:
     return float(values[np.isfinite(values)].mean()) or 1.0
 
 
-def _distances(structures: Sequence[Atoms]) -> np.ndarray | None:
-    """All distances between atoms (B, N (N − 1)/2) in Å, sorted, the nearest images; None where N differs, or of single atoms."""
-    size = len(structures[0])
-    if size < 2 or any(len(atoms) != size for atoms in structures):
-        return None
-    upper = np.triu_indices(size, 1)
+def _distances(structures: Sequence[Atoms]) -> np.ndarray:
+    """All distances between atoms (B, N (N − 1)/2) in Å, sorted, the nearest images."""
+    upper = np.triu_indices(len(structures[0]), 1)
     return np.array([np.sort(atoms.get_all_distances(mic=bool(atoms.pbc.any()))[upper]) for atoms in structures])
-
-
-def _features(predictor: Predictor, structures: Sequence[Atoms]) -> np.ndarray | None:
-    told = getattr(predictor, "structure_features", None)
-    return None if told is None else np.asarray(told(structures))

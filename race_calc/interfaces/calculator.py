@@ -150,8 +150,10 @@ class RACECalculator(PredictingCalculator):
     def structure_features(self, structures: Iterable[Atoms], batch: int = BATCH) -> np.ndarray:
         """Where structures lie in last-layer features (B, L), for those who look for others unlike them.
 
-        Raises ValueError for a structure that cannot be evaluated.
+        Raises ValueError for no structures, and for one that cannot be evaluated.
         """
+        if not (structures := list(structures)):
+            raise ValueError("there are no structures: give at least one")
         trunk = self.posterior.each[0] if isinstance(self.posterior, SurfacesPosterior) else self.posterior
         graphs = (from_atoms(checked(atoms), trunk.model.plan.config.cutoff) for atoms in structures)
         return np.concatenate([trunk.structure_features(graph) for graph in batches(graphs, batch)])

@@ -70,10 +70,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Basis:
-    """What parameter sets are made from besides the weights. `shapes`: of the model that was trained; `seed`: of the draws; `models`: of
-    all surfaces, of which `model` is the first."""
+    """What parameter sets are made from besides the weights. `models`: of all surfaces, of most models one; `shapes`: of the model that was
+    trained; `seed`: of the draws."""
 
-    model: Race
+    models: tuple[Race, ...]
     shapes: Shapes
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
@@ -81,7 +81,11 @@ class Basis:
     members: int
     seed: int
     progress: Progress = lambda done, total: None
-    models: tuple[Race, ...] = ()
+
+    @property
+    def model(self) -> Race:
+        """Of the first surface."""
+        return self.models[0]
 
 
 @dataclass(frozen=True)

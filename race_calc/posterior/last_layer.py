@@ -63,7 +63,7 @@ def _of_values(models: Sequence[Race], one: Parameters, examples: Sequence[Examp
         leaves = [value for name, value in stack.items() if is_last_layer(name)]
         gradients = torch.autograd.grad(outputs.energy[0, 0], leaves, retain_graph=True)
         size = example.graph.n_atoms if model.kind in ADDITIVE else 1
-        rows.append(Rows(example.energy - float(outputs.energy[0, 0]), _packed(gradients, columns_of(model)).cpu(), size))
+        rows.append(Rows(example.energy - float(outputs.energy[0, 0].detach()), _packed(gradients, columns_of(model)).cpu(), size))
     return rows
 
 

@@ -154,9 +154,9 @@ class Llpr(PostHoc):
             errors = torch.tensor([rows.error for rows in known], dtype=torch.float64)
             fits.append(fit(mean, precision, PRIOR, torch.stack([rows.features for rows in known]), errors))
             parameters = with_last_layers(parameters, sample(fits[k], basis.members, basis.seed + APART * k), columns[k], k)
-        ratios = [_ratio(found, [rows[k] for rows in held]) for k, found in enumerate(fits)]
         if [model.kind for model in models] == ["energy"]:
-            record = {"calibration": fits[0].scale, "force_errors_over_variances": ratios[0], "seed": basis.seed}
+            ratio = _ratio(fits[0], [rows[0] for rows in held])
+            record = {"calibration": fits[0].scale, "force_errors_over_variances": ratio, "seed": basis.seed}
             return Fitted(parameters, record, last_layer=fits[0].covariance.cpu().numpy())
         return Fitted(parameters, {"calibration": [float(f"{found.scale:.4g}") for found in fits], "seed": basis.seed})
 
@@ -184,10 +184,8 @@ def _told(rows: Rows, noise: tuple[float, float]) -> Tensor:
 
 
 def _ratio(found: LastLayerFit, held: list[Rows]) -> float:
-    """Mean squared force error over its variance, NaN without forces."""
+    """Mean squared force error over its variance."""
     gradients = [rows.gradients for rows in held if rows.gradients is not None]
-    if not gradients:
-        return float("nan")
     variances = torch.cat([force_covariance(found, g).diagonal(dim1=-2, dim2=-1).flatten() for g in gradients]).numpy()
     return float(np.mean(np.concatenate([rows.force_errors.ravel() for rows in held if rows.force_errors is not None]) ** 2 / variances))
 

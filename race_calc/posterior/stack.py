@@ -114,8 +114,7 @@ class StackPosterior:
         `feature_distance` where the model has it."""
         features, species = self.features(graph), np.searchsorted(np.array(self.model.species), graph.numbers)
         if self.feature_distance is not None:
-            known = self.feature_distance
-            features = np.einsum("nk,nkl->nl", features - known.mean[species], known.whitening[species]) / features.shape[1] ** 0.5
+            features = self.feature_distance.whitened(features, species)
         sums = np.zeros((graph.n_structures, features.shape[1]))
         np.add.at(sums, graph.batch, features)
         return sums / np.sqrt(np.bincount(graph.batch))[:, None]

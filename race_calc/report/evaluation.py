@@ -58,8 +58,8 @@ def print_tables(
     console.print(elements(found))
     console.print(sizes(found))
     for name, a in found.items():
-        if a.beside:
-            console.print(errors_table(f"{name}, in the units of the labels", a.beside, calibrated))
+        if told := {what: one for what, one in a.beside.items() if one is not None}:
+            console.print(errors_table(f"{name}, in the units of the labels", told, calibrated))
     for name, one in detected.items():
         if one:  # a model without uncertainty has no score
             console.print(detection_table(known, name, one))

@@ -9,26 +9,24 @@ from rich.table import Table
 
 from race_calc.report.figure import BLUE, VERMILION
 from race_calc.report.tables import plain, plain_table, row
+from race_calc.uncertainty.acquisition import METHODS
 from race_calc.uncertainty.candidates import Chosen, Pool
 from race_calc.uncertainty.farthest import to_known
 
 GREY = "#BBBBBB"
-UNITS = {  # of a method's score
-    "random": "", "farthest-point": "Å", "farthest-features": "", "variance-energy": "eV²/atom", "variance-forces": "(eV/Å)²",
-    "bald-energy": "nat", "bald-forces": "nat", "bald": "nat", "batch": "nat", "lcmd": "",
-}  # fmt: skip
 
 
 def selection_table(pool: Pool, chosen: Chosen, method: str, frames: Sequence[int]) -> Table:
     """A line for each chosen structure; `frames`: its number in the file."""
-    unit = UNITS.get(method, "")
+    unit = METHODS[method].unit
     table = plain_table(
         f"{len(chosen.indices)} of {pool.size} by {method}",
         ["chosen", "frame", "score" + (f",\n{unit}" if unit else ""), "spread of forces,\nmeV/Å", "distance to\nthe known"],
     )
     spread, distance = pool.scores.get("variance-forces"), to_known(pool)
     for rank, (index, score) in enumerate(zip(chosen.indices, chosen.scores), 1):
-        cells = [f"{score:.3g}" if method != "random" else "–"]
+        kind = f"{chosen.by[rank - 1]} " if chosen.by else ""
+        cells = [kind + f"{score:.3g}" if method != "random" else "–"]
         cells.append("–" if spread is None else plain(1e3 * float(np.sqrt(spread[index]))))
         cells.append("–" if distance is None else plain(float(distance[index])))
         row(table, str(rank), str(frames[index]), *cells)
@@ -38,11 +36,11 @@ def selection_table(pool: Pool, chosen: Chosen, method: str, frames: Sequence[in
 def selection_figure(pool: Pool, chosen: Chosen, method: str) -> Figure:
     """Pool, known and chosen in the two directions in which the pool differs most.
 
-    Raises ValueError for a pool without places: single atoms, or structures of several sizes without features.
+    Raises ValueError for a pool without places: single atoms, or structures of several compositions without features.
     """
     name = next((name for name in ("features", "distances") if name in pool.places), None)
     if name is None:
-        raise ValueError("there is nothing to draw: the potential has no last-layer features, and the structures differ in size")
+        raise ValueError("there is nothing to draw: the potential has no last-layer features, and the structures differ in composition")
     places, known = pool.places[name], pool.known.get(name, pool.places[name][:0])
     usable = np.isfinite(places).all(axis=1)
     middle = places[usable].mean(axis=0)

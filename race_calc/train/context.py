@@ -85,7 +85,7 @@ class Context:
 
     def basis(self, members: int, seed: int, progress: Progress) -> Basis:
         """What the parameter sets of the posterior are made from."""
-        return Basis(self.model, self.shapes, self.train, self.validation, self.device, members, seed, progress, self.models)
+        return Basis(self.models, self.shapes, self.train, self.validation, self.device, members, seed, progress)
 
 
 def context_of(config: TrainConfig, prepared: Prepared, device: torch.device) -> Context:

@@ -75,6 +75,8 @@ def measure(context: Context, weights: Tensor) -> list[Measured]:
             having = [quantity for quantity in QUANTITIES if one.model.plan.output(quantity.spread) and quantity.count(known)]
             spreads = {quantity.spread: (next(values), quantity.count(known)) for quantity in having}
             own.append(_Batch(len(examples), energy, forces, stress, score, spreads))
+        if next(values, None) is not None:
+            raise RuntimeError("the quadratics of the posterior are not those of the spreads that have labels")
     return [_measured(own) for own in batches]
 
 

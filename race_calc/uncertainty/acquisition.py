@@ -22,6 +22,8 @@ Every method chooses one after the other; of equal scores the structure that com
 exploded structures, are never chosen.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from race_calc.uncertainty.candidates import Chosen, Method, Pool
@@ -37,7 +39,7 @@ def choose(pool: Pool, method: str, n: int, seed: int = 0) -> Chosen:
     check(method)
     if not 0 < n <= pool.size:
         raise ValueError(f"{n} structures cannot be chosen from a pool of {pool.size}: ask for 1 to {pool.size}")
-    return METHODS[method](pool, n, seed)
+    return METHODS[method].choose(pool, n, seed)
 
 
 def check(method: str) -> None:
@@ -50,7 +52,7 @@ def random(pool: Pool, n: int, seed: int) -> Chosen:
     return Chosen(np.random.default_rng(seed).permutation(pool.size)[:n], np.zeros(n))
 
 
-def largest(name: str) -> Method:
+def largest(name: str) -> Callable[[Pool, int, int], Chosen]:
     """Those with the largest score of that name."""
 
     def method(pool: Pool, n: int, seed: int) -> Chosen:
@@ -63,18 +65,17 @@ def largest(name: str) -> Method:
 
 def balanced(pool: Pool, n: int, seed: int) -> Chosen:
     """By turns the largest of both that is not taken yet, energies first."""
-    scores = [score_of(pool, f"bald-{name}") for name in ("energy", "forces")]
-    ranked = [iter(_ranked(one, int(np.isfinite(one).sum()))) for one in scores]
-    _enough(int((np.isfinite(scores[0]) | np.isfinite(scores[1])).sum()), n)
+    names = ("energy", "forces")
+    scores = [score_of(pool, f"bald-{name}") for name in names]
+    usable = np.isfinite(scores[0]) & np.isfinite(scores[1])
+    _enough(int(usable.sum()), n)
+    ranked = [iter(_ranked(np.where(usable, one, np.nan), int(usable.sum()))) for one in scores]
     found: dict[int, float] = {}
     while len(found) < n:
         turn = len(found) % 2
-        following = next((i for i in ranked[turn] if i not in found), None)
-        if following is None:  # the other has some left
-            turn = 1 - turn
-            following = next(i for i in ranked[turn] if i not in found)
+        following = next(i for i in ranked[turn] if i not in found)
         found[int(following)] = float(scores[turn][following])
-    return Chosen(np.array([*found]), np.array([*found.values()]))
+    return Chosen(np.array([*found]), np.array([*found.values()]), tuple(names[k % 2] for k in range(n)))
 
 
 def batch(pool: Pool, n: int, seed: int) -> Chosen:
@@ -96,16 +97,16 @@ def batch(pool: Pool, n: int, seed: int) -> Chosen:
 
 
 METHODS: dict[str, Method] = {
-    "random": random,
-    "farthest-point": farthest("distances"),
-    "farthest-features": farthest("features"),
-    "variance-energy": largest("variance-energy"),
-    "variance-forces": largest("variance-forces"),
-    "bald-energy": largest("bald-energy"),
-    "bald-forces": largest("bald-forces"),
-    "bald": balanced,
-    "batch": batch,
-    "lcmd": lcmd,
+    "random": Method(random),
+    "farthest-point": Method(farthest("distances"), "Å", "distances"),
+    "farthest-features": Method(farthest("features"), place="features"),
+    "variance-energy": Method(largest("variance-energy"), "eV²/atom"),
+    "variance-forces": Method(largest("variance-forces"), "(eV/Å)²"),
+    "bald-energy": Method(largest("bald-energy"), "nat"),
+    "bald-forces": Method(largest("bald-forces"), "nat/atom"),
+    "bald": Method(balanced, "nat, nat/atom"),
+    "batch": Method(batch, "nat"),
+    "lcmd": Method(lcmd, place="features"),
 }
 
 

@@ -30,10 +30,18 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """`indices` (n,) in the order of the choice; `scores` (n,): why, each when it was chosen."""
+    """`indices` (n,) in the order of the choice; `scores` (n,): why, each when it was chosen; `by`: of several kinds of scores,
+    which."""
 
     indices: np.ndarray
     scores: np.ndarray
+    by: tuple[str, ...] = ()
 
 
-Method = Callable[[Pool, int, int], Chosen]  # pool, how many, seed
+@dataclass(frozen=True)
+class Method:
+    """`choose`: pool, how many, seed → Chosen; the unit of its scores; the `Pool.places` that it needs."""
+
+    choose: Callable[[Pool, int, int], Chosen]
+    unit: str = ""
+    place: str | None = None

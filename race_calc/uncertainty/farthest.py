@@ -1,11 +1,13 @@
 """Choosing structures that are unlike those that are known, and one another. NumPy only."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from race_calc.uncertainty.candidates import Chosen, Method, Pool
+from race_calc.uncertainty.candidates import Chosen, Pool
 
 
-def farthest(name: str) -> Method:
+def farthest(name: str) -> Callable[[Pool, int, int], Chosen]:
     """The largest distance to the nearest of all that are known or chosen; without known ones the first is the nearest to the middle."""
 
     def method(pool: Pool, n: int, seed: int) -> Chosen:
@@ -60,12 +62,13 @@ def place_of(pool: Pool, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Of candidates (P, K) and known structures (Q, K). Raises ValueError where they have none."""
     if name not in pool.places:
         if name == "distances":
-            raise ValueError("farthest-point compares sorted distances, and the structures have different numbers of atoms: take lcmd")
+            raise ValueError("farthest-point compares sorted distances of structures of one composition, here they differ: take lcmd")
         raise ValueError("this potential has no last-layer features: take another method")
     places = pool.places[name]
     known = pool.known.get(name, places[:0])
-    if not np.isfinite(places).all():
-        raise ValueError(f"the {name} of some structures are not finite: leave broken structures out of the pool")
+    for what, values in (("pool", places), ("known structures", known)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"the {name} of some of the {what} are not finite: leave broken structures out")
     return places, known
 
 

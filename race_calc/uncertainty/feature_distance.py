@@ -42,6 +42,16 @@ class FeatureDistance:
                     found[own] = np.sqrt((((features[own] - self.mean[z]) @ self.whitening[z]) ** 2).mean(axis=1))
         return found
 
+    def whitened(self, features: np.ndarray, species: np.ndarray) -> np.ndarray:
+        """(φ − μ_z) W_z / √L (N, L), whose length is d; a species without training atoms is measured as the others are on average."""
+        told = self.whitening.any(axis=(1, 2))
+        mean, whitening = (np.where(told.reshape(-1, *[1] * (x.ndim - 1)), x, x[told].mean(axis=0)) for x in (self.mean, self.whitening))
+        found = np.empty_like(features)
+        for z in np.unique(species):
+            own = species == z
+            found[own] = (features[own] - mean[z]) @ whitening[z]
+        return np.asarray(found / features.shape[1] ** 0.5)
+
 
 @dataclass
 class _Moments:

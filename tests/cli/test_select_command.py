@@ -30,7 +30,7 @@ def pool(tmp_path):
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method(tiny_model, pool, tmp_path, method):
     code, output = run(tiny_model, pool, "--n", 4, "--method", method, "--out", tmp_path / "new" / "chosen.xyz")
-    assert code == 0 and f"4 of 12 by {method}" in output and "1 structures of the pool" in output, output
+    assert code == 0 and f"4 of 12 by {method}" in output and "there twice, left out: 1" in output, output
     chosen, every = read(tmp_path / "new" / "chosen.xyz", ":"), read(pool, ":")
     assert [atoms.info["selected_by"] for atoms in chosen] == [method] * 4
     for atoms in chosen:
@@ -62,18 +62,19 @@ def test_broken_structures_are_left_out(tiny_model, pool, tmp_path):
     structures[5].positions[1] = structures[5].positions[0]
     write(tmp_path / "broken.xyz", structures)
     code, output = run(tiny_model, tmp_path / "broken.xyz", "--n", 10, "--method", "random", "--out", tmp_path / "c.xyz")
-    assert code == 0 and "2 structures are broken" in output and "frame 2: " in output, output
+    assert code == 0 and "broken structures, left out: 2, the first frame 2: " in output, output
     assert not {2, 5} & {atoms.info["selected_from"] for atoms in read(tmp_path / "c.xyz", ":")}
 
 
 @pytest.mark.parametrize(
     "options, said",
     [
-        (["--n", "13"], "has 12 structures that have no labels yet, 13 are asked for"),
+        (["--n", "13"], "12 structures of"),
         (["--method", "magic"], "there is no method 'magic'"),
         (["--frames", "40"], "names no frames"),
         (["--frames", "x"], "names no frames"),
         (["--known", "missing.xyz"], "does not exist"),
+        (["--picture", "a.foo"], "ends in .png, .pdf, .svg"),
         (["--calculator", "a:b"], "in the place of the model"),
     ],
 )
@@ -87,4 +88,23 @@ def test_other_elements_and_the_pool_as_target(tiny_model, pool, tmp_path):
     write(tmp_path / "gold.xyz", [Atoms("Au2", [(0, 0, 0), (0, 0, 2.5)]), Atoms("Au2", [(0, 0, 0), (0, 0, 2.6)])])
     code, output = run(tiny_model, tmp_path / "gold.xyz", "--n", 1, "--out", tmp_path / "c.xyz")
     assert code == 1 and "does not know the element Au" in output
-    assert "is the pool itself" in run(tiny_model, pool, "--n", 1, "--out", pool)[1]
+
+
+def test_no_file_that_is_read_is_replaced(tiny_model, pool, tmp_path):
+    write(tmp_path / "known.xyz", read(pool, "8:12"))
+    before = {path: path.read_bytes() for path in (pool, tmp_path / "known.xyz")}
+    for options in (
+        ["--out", pool],
+        ["--known", tmp_path / "known.xyz", "--out", tmp_path / "known.xyz"],
+        ["--out", tmp_path / "a.png", "--picture", tmp_path / "a.png"],
+    ):
+        code, output = run(tiny_model, pool, "--n", 1, *options)
+        assert code == 1 and "would replace" in output, output
+    assert before == {path: path.read_bytes() for path in before}
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_pool_of_broken_structures_says_so(tiny_model, tmp_path):
+    write(tmp_path / "broken.xyz", [Atoms("O2", [(0, 0, 0), (0, 0, 0.01 * k)]) for k in range(3)])
+    code, output = run(tiny_model, tmp_path / "broken.xyz", "--n", 2, "--out", tmp_path / "c.xyz")
+    assert code == 1 and "0 structures" in output and "left out: 3" in output

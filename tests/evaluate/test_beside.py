@@ -90,6 +90,21 @@ def test_few_labels_and_none():
     assert errors_beside(predicted, {"gap": np.full(FRAMES, np.nan)}) == {"gap": None}
 
 
+def test_what_gives_no_scale_is_told_and_left_out():
+    predicted, dataset, labels = made()
+    labels["coupling"] = predicted.predictions[0].extra["coupling"].mean  # no error at all
+    with pytest.warns(UserWarning, match="coupling is not calibrated, the rest is: "):
+        assert set(calibrated_beside(predicted, dataset, labels)) == {"gap"}
+
+
+@pytest.mark.parametrize("value", ["n/a", [], None, [1.0, 2.0], float("inf")])
+def test_labels_that_are_no_numbers(value):
+    atoms = Atoms("H", info={"energy_A": 0.0, "energy_B": 2.0, "x": value})
+    dataset = Dataset((atoms,), np.zeros(1), (np.zeros((1, 3)),), (None,))
+    with pytest.raises(ValueError, match="frame 0 of the data set: x is .*, one finite number is needed"):
+        labels_beside(dataset, ("A", "B"), 0, ("x",))
+
+
 def test_the_gap_is_that_to_the_nearest_state():
     structures = (Atoms("H", info={"energy_A": 0.0, "energy_B": 2.0, "energy_C": 3.0, "x": 7.0}), Atoms("H", info={"energy_A": 1.0}))
     nothing = Dataset(structures, np.zeros(2), (np.zeros((1, 3)),) * 2, (None, None))

@@ -119,7 +119,14 @@ def test_predictions_need_one_trunk(properties, tmp_path):
 def test_the_states_of_a_trunk(tmp_path):
     config, prepared = test_states.run(tmp_path, posterior="mve", members=1, model__head="joint")
     finish(config, prepared, train(config, prepared, tmp_path / "out", CPU, False), tmp_path / "out", CPU)
-    made = fit_posterior(load_checkpoint(tmp_path / "out"), Request("llpr", members=6), tmp_path, tmp_path / "new", CPU)
+    made = fit_posterior(load_checkpoint(tmp_path / "out"), Request("llpr", members=256), tmp_path, tmp_path / "new", CPU)
+    whole = with_surfaces(load_stack(made, torch.float64, CPU), made, 0)
+    held = [test_states.labelled(seed) for seed in prepared.split.validation]
+    predictions = [whole.predict_each(from_atoms(atoms, config.model.cutoff)) for atoms in held]
+    for k, name in enumerate(config.model.states):  # α² of each; so many draws make the closed form
+        errors = [atoms.info[f"energy_{name}"] - one[k].energy[0] for atoms, one in zip(held, predictions)]
+        spread = [one[k].energy_epistemic[0] for one in predictions]
+        assert np.mean(np.square(errors) / spread) == pytest.approx(1.0, rel=1e-4)
     assert made.posterior == "llpr" and len(made.training["posterior"]["calibration"]) == 3
     atoms = test_states.labelled(77)
     for state in (0, 1):

@@ -43,9 +43,12 @@ def test_the_largest_come_first_and_of_equal_ones_the_first():
 
 
 def test_both_kinds_by_turns_without_a_structure_twice():
-    scores = {"bald-energy": np.array([9.0, 8.0, 7.0, 0.0, 1.0]), "bald-forces": np.array([9.0, 1.0, 8.0, 7.0, np.nan])}
-    assert choose(Pool(5, scores), "bald", 4).indices.tolist() == [0, 2, 1, 3]
-    assert choose(Pool(5, scores), "bald", 5).indices.tolist() == [0, 2, 1, 3, 4]  # forces of the last say nothing
+    scores = {"bald-energy": np.array([9.0, 8.0, 7.0, 0.0, np.nan]), "bald-forces": np.array([9.0, 1.0, 8.0, 7.0, 99.0])}
+    chosen = choose(Pool(5, scores), "bald", 4)
+    assert chosen.indices.tolist() == [0, 2, 1, 3] and chosen.by == ("energy", "forces") * 2
+    assert chosen.scores.tolist() == [9.0, 8.0, 8.0, 7.0]
+    with pytest.raises(ValueError, match="only 4 structures"):  # the energy of the last says nothing
+        choose(Pool(5, scores), "bald", 5)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -96,7 +99,7 @@ def test_the_largest_cluster_gives_its_farthest():
         ("bald", "members that predict variances"),
         ("variance-forces", "several members"),
         ("lcmd", "no last-layer features"),
-        ("farthest-point", "different numbers of atoms"),
+        ("farthest-point", "of one composition"),
     ],
 )
 def test_what_the_pool_does_not_tell(method, said):
@@ -109,5 +112,8 @@ def test_impossible_numbers():
         with pytest.raises(ValueError, match="ask for 1 to 3"):
             choose(Pool(3), "random", n)
     broken = Pool(2, places={"features": np.array([[np.nan], [1.0]])})
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="of the pool are not finite"):
         choose(broken, "lcmd", 1)
+    unknown = Pool(2, places={"features": np.ones((2, 1))}, known={"features": np.array([[np.nan]])})
+    with pytest.raises(ValueError, match="of the known structures are not finite"):
+        choose(unknown, "farthest-features", 1)
