@@ -30,18 +30,20 @@ TARGETS = {  # our name → column, factor to the unit of the published tables, 
     "G": ("GibbsFreeEnergy_298K_au", EV, "sum"),
     "Cv": ("Heatcapacity_Cv_cal_mol_K", NONE, "sum"),
 }
-PARTS = {"train": 10_000, "validation": 500, "calibration": 1_000, "test": 10_000}  # drawn at random, one after the other
+PARTS = {"train": 10_000, "validation": 500, "calibration": 1_000, "test": 10_000, "rest": 100_000}  # drawn one after the other
+REST = "rest"  # with "train", 110,000 molecules to train on
 SEED = 0
 
 
-def files(folder: Path) -> dict[str, Path]:
-    """The file of each part, written where it is not there yet."""
-    paths = {part: folder / f"{part}.xyz" for part in PARTS}
+def files(folder: Path, full: bool = False) -> dict[str, Path]:
+    """The file of each part, written where it is not there yet. `full`: also the rest."""
+    parts = {part: size for part, size in PARTS.items() if full or part != REST}
+    paths = {part: folder / f"{part}.xyz" for part in parts}
     if not all(path.is_file() for path in paths.values()):
         folder.mkdir(parents=True, exist_ok=True)
-        of_row = np.random.default_rng(SEED).permutation(COUNT)[: sum(PARTS.values())]
+        of_row = np.random.default_rng(SEED).permutation(COUNT)[: sum(parts.values())]
         found = {row: molecule for row, molecule in enumerate(_molecules(set(of_row.tolist()))) if molecule is not None}
-        for path, rows in zip(paths.values(), np.split(of_row, np.cumsum(list(PARTS.values()))[:-1])):
+        for path, rows in zip(paths.values(), np.split(of_row, np.cumsum(list(parts.values()))[:-1])):
             write(path, [found[row] for row in rows], format="extxyz")
     return paths
 

@@ -1,44 +1,63 @@
 """race-calc train: from a configuration and data to a model folder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from race_calc.cli.app import command
 from race_calc.cli.factory import BASELINE, baseline_from
 
+if TYPE_CHECKING:
+    from race_calc.train.config import TrainConfig
+
 
 @command("train")
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML configuration, see models/3bpa-de/train.yaml")],
-    out: Annotated[Path, typer.Option(help="folder of the run and of the finished model")],
+    config: Annotated[Path | None, typer.Argument(help="YAML configuration, see models/3bpa-de/train.yaml")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the run and of the finished model")] = ...,  # type: ignore[assignment]
     data: Annotated[Path | None, typer.Option(help="folder that data paths are relative to; default: that of CONFIG")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     baseline: Annotated[str | None, typer.Option(help=BASELINE)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    start: Annotated[Path | None, typer.Option("--from", help="in place of CONFIG: the folder of a model that is to learn more")] = None,
+    add: Annotated[list[Path] | None, typer.Option(help="with --from: a file of new labels; may be given several times")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="with --from; default: a quarter of those of the model")] = None,
 ) -> None:
-    """Train all members of a posterior in one run.
+    """Train all members of a posterior in one run, or let a finished model learn from more labels.
 
     The run can be killed at any moment; with --resume it ends with the same weights.
     """
+    from race_calc.train.config import load_config
+
+    if (config is None) == (start is None):
+        raise ValueError("give either CONFIG or --from MODEL with --add FILE")
+    if config is not None:
+        given = [name for name, value in (("--add", add), ("--epochs", epochs)) if value is not None]
+        if given:
+            raise ValueError(f"{' and '.join(given)} go with --from: leave them out")
+        _run(load_config(config), config.parent if data is None else data, out, device, baseline, resume)
+        return
+    settings = load_config(out / "train.yaml") if resume else _continued(start or Path(), add or [], data, out, epochs)
+    _run(settings, out, out, device, baseline, resume)
+    _calibrate_again(out, device)
+
+
+def _run(settings: "TrainConfig", folder: Path, out: Path, device: str, baseline: str | None, resume: bool) -> None:
     from rich.progress import Progress
 
     from race_calc.cli.progress import TrainingProgress
     from race_calc.model.hardware import keep_freed_memory, torch_device
     from race_calc.posterior.base import by_name
-    from race_calc.train.config import load_config
     from race_calc.train.finish import finish
     from race_calc.train.loop import train as run
     from race_calc.train.prepare import prepare
     from race_calc.uncertainty.thresholds import FEWEST
 
     keep_freed_memory()
-    settings = load_config(config)
     chosen = torch_device(device)
     with Progress(transient=True) as bar:
         task = bar.add_task("baseline", total=None, visible=settings.model.baseline not in ("zbl", "none"))
-        folder = config.parent if data is None else data
         prepared = prepare(settings, folder, baseline_from(baseline), lambda done, total: bar.update(task, completed=done, total=total))
     with TrainingProgress(settings, prepared) as progress:
         trained = run(settings, prepared, out, chosen, resume, progress)
@@ -51,3 +70,32 @@ def train(
     if not made.thresholds:
         print(f'No thresholds "auto" for the monitor: they take {FEWEST} validation structures, or race-calc calibrate {out} held_back.xyz')
     print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")
+
+
+def _continued(model: Path, added: list[Path], data: Path | None, out: Path, epochs: int | None) -> "TrainConfig":
+    """The configuration of a training that goes on; its data are written to `out`."""
+    from race_calc.posterior.checkpoint import load_checkpoint
+    from race_calc.train.continued import continued
+
+    if not added:
+        raise ValueError("--from needs new labels: give --add FILE")
+    made = continued(load_checkpoint(model, calibration=False), model, added, data, out, epochs)
+    again = f"; {made.again} known already, left out" if made.again else ""
+    parts = f"{made.trained_on} structures to train on, {made.validation} to validate, {made.calibration} to calibrate with"
+    print(f"{parts}{again}; all are in {out / 'data'}")
+    return made.config
+
+
+def _calibrate_again(out: Path, device: str) -> None:
+    """With what was held back of the new labels, and of those before."""
+    from race_calc.cli.calibrate import calibrate
+    from race_calc.data.dataset import read_dataset
+    from race_calc.evaluate.calibrate import FEWEST
+    from race_calc.train.continued import CALIBRATION, DATA
+
+    path = out / DATA / CALIBRATION
+    held = len(read_dataset(path)) if path.is_file() else 0
+    if held < FEWEST:
+        print(f"Not calibrated: {held} structures are held back for it, {FEWEST} are the fewest; race-calc calibrate {out} held_back.xyz")
+        return
+    calibrate(str(out), str(path), device=device)

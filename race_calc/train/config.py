@@ -80,6 +80,7 @@ class TrainingConfig(Settings):
     seed: int = Field(0, ge=0, lt=2**32, description="a whole number from 0 to 2**32 - 1")
     dtype: Literal["float32", "float64"] = Field("float32", description="float32 or float64")
     start_from: str | None = Field(None, min_length=1, description="the folder of a model, relative to the data folder, or null")
+    keep_references: bool = Field(False, description="true or false: reference energies of start_from, in place of those of the data")
 
     @field_validator("warmup_epochs")
     @classmethod
@@ -88,6 +89,13 @@ class TrainingConfig(Settings):
         if epochs is not None and warmup > epochs:
             raise ValueError(f"longer than the whole training (training.epochs = {epochs})")
         return warmup
+
+    @field_validator("keep_references")
+    @classmethod
+    def _of_a_model(cls, keep: bool, info: ValidationInfo) -> bool:
+        if keep and not info.data.get("start_from"):
+            raise ValueError("reference energies are kept of a model: give training.start_from")
+        return keep
 
     @field_validator("stress_weight")
     @classmethod

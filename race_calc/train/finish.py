@@ -126,7 +126,7 @@ def fit_posterior(
         )
     model = checkpoint.model.plan.config.to_dict()  # complete, also where an earlier release wrote the rest
     trained = checkpoint.training["config"]  # what the trunk was trained with besides is no part of the fit
-    data_of, training_of = trained["data"] | {"low_level": None}, trained["training"] | {"start_from": None}
+    data_of, training_of = trained["data"] | {"low_level": None}, trained["training"] | {"start_from": None, "keep_references": False}
     changes = {
         "data": data_of,
         "training": training_of,
@@ -153,7 +153,8 @@ def fit_posterior(
 
 def _data_of(checkpoint: Checkpoint, config: TrainConfig, data: Path, baseline: Any) -> Prepared:
     """The data of the training again, with the constants of the model. Raises ValueError for other data."""
-    prepared = prepare(config, data, baseline)
+    kept = checkpoint.references if checkpoint.training["config"]["training"].get("keep_references") else None
+    prepared = prepare(config, data, baseline, references=kept)
     if prepared.data_hash != checkpoint.data.get("sha256"):
         raise ValueError(f"the data in {data} are not those that the model was trained on: their SHA-256 differs")
     model, references = prepared.model, prepared.references

@@ -28,7 +28,7 @@ from race_calc.posterior.given import Progress
 from race_calc.train.config import DataConfig, TrainConfig
 from race_calc.train.labels import contributions, isolated_energies, label_names, less, read_labelled, read_low_level
 from race_calc.train.levels import with_levels
-from race_calc.train.start import first_weights, same_constants, start_of
+from race_calc.train.start import first_weights, kept_references, same_constants, start_of
 from race_calc.train.stress import stress_weight
 from race_calc.train.surface_labels import hash_of_labels
 from race_calc.train.surfaces import constants_of, datasets_of, first_offsets, less_known, with_surfaces
@@ -61,10 +61,17 @@ class Prepared:
         return tuple(plain(self.model, k, scale) for k, scale in enumerate(scales))
 
 
-def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: Progress = lambda done, total: None) -> Prepared:
+def prepare(
+    config: TrainConfig,
+    folder: Path,
+    baseline: Any = None,
+    progress: Progress = lambda done, total: None,
+    references: References | None = None,
+) -> Prepared:
     """Read the data (paths relative to `folder`), fit the references and draw the first weights.
 
     `baseline`: the calculator of `model.baseline: external`. `progress` is told for how many structures the baseline is computed.
+    `references`: in place of those of the configuration, of a model that has others.
 
     Raises FileNotFoundError or ValueError for data that is missing or cannot be used, and what the baseline raises.
     """
@@ -84,7 +91,8 @@ def prepare(config: TrainConfig, folder: Path, baseline: Any = None, progress: P
         own = [less_known(config, sets, each) for sets, each in zip(own, known)]
     isolated = isolated_energies(folder, config.data.isolated_atoms, train.elements, added, cutoff, label_names(config.data))
     surfaces = constants_of(config, own[0], isolated)
-    references = surfaces[0].references if surfaces else fit_references(train, isolated)
+    fitted = surfaces[0].references if surfaces else references or fit_references(train, isolated)
+    references = kept_references(config, folder, fitted)
     examples, checked = (
         with_surfaces(examples_of(part, references, cutoff, labels), sets, surfaces) for part, sets in zip((train, validation), own)
     )
@@ -149,6 +157,8 @@ def _told(config: TrainConfig) -> dict[str, Any]:
     content = config.to_dict()
     if content["data"]["keys"] == DataConfig.model_fields["keys"].default.to_dict():
         del content["data"]["keys"]
+    if not content["training"]["keep_references"]:
+        del content["training"]["keep_references"]
     for key in ("states", "scalars", "targets"):
         if not content["model"][key]:
             del content["model"][key]

@@ -39,6 +39,14 @@ def start_of(config: TrainConfig, folder: Path, model: Race, references: Referen
     return start, hash_weights(path)
 
 
+def kept_references(config: TrainConfig, folder: Path, fitted: References) -> References:
+    """Those of the model that it starts from where `training.keep_references` says so, and the elements are the same."""
+    if not config.training.keep_references:
+        return fitted
+    start = load_checkpoint(folder / str(config.training.start_from), calibration=False)
+    return start.references if start.references.species == fitted.species else fitted
+
+
 def same_constants(start: Checkpoint, model: Race, references: References) -> tuple[Race, References]:
     """With scale and neighbours of the model that was trained before: its weights mean nothing with others."""
     scale = start.references.scale

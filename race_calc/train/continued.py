@@ -1,0 +1,132 @@
+"""A training that goes on from a finished model with more labels: the data of both, written to the folder of the new run.
+
+Old structures stay in the part that they were in, so that what was held back once is never trained on. Of the new ones, sorted by the
+size of their forces, every tenth goes to the validation and every tenth to a calibration set, so that both see all sizes. The reference
+energies stay those of the model: with others its energies would be off at the start.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from race_calc.data.dataset import Dataset, check_same_elements, read_dataset
+from race_calc.data.files import write_atomically
+from race_calc.data.hashes import geometry_hash
+from race_calc.label.file import as_text
+from race_calc.posterior.base import by_name
+from race_calc.posterior.checkpoint import Checkpoint
+from race_calc.train.config import TrainConfig, load_config, parse_config
+from race_calc.train.labels import label_names, read_labelled
+
+DATA, CALIBRATION, CONFIG = "data", "calibration.xyz", "train.yaml"
+SHARE = 10  # of so many new structures one validates and one calibrates
+SHORTER = 4  # times fewer epochs than the training before
+
+
+@dataclass(frozen=True)
+class Continued:
+    """The configuration, and how many structures each part got, was there already, or occurred twice."""
+
+    config: TrainConfig
+    trained_on: int
+    validation: int
+    calibration: int
+    again: int
+
+
+def continued(
+    checkpoint: Checkpoint, model: Path, added: Sequence[Path], data: Path | None, out: Path, epochs: int | None = None
+) -> Continued:
+    """Write the data and the configuration of a training that goes on from `model`, the folder of the checkpoint, to `out`.
+
+    `data`: the folder that the paths of its training are relative to; None: its own, of a model that was continued before.
+
+    Raises FileExistsError where `out` holds a run, ValueError for a model that cannot go on, for data other than those of its training
+    and where nothing is new.
+    """
+    if (out / CONFIG).exists():
+        raise FileExistsError(f"{out} holds a run: add --resume to go on with it, or give another --out")
+    before = _configuration(checkpoint)
+    if data is None and not (model / DATA).is_dir():
+        raise ValueError(f"{model} does not hold the data of its training: give --data FOLDER, which its paths are relative to")
+    folder = data if data is not None else model
+    old = read_labelled(before, folder, [])
+    if old.hash != checkpoint.data.get("sha256"):
+        raise ValueError(f"the data in {folder} are not those that the model was trained on: their SHA-256 differs; give --data FOLDER")
+    held = _frames(read_dataset(model / DATA / CALIBRATION)) if (model / DATA / CALIBRATION).is_file() else []
+    train, validation = _frames(old.train), _frames(old.validation)
+    new = [frame for path in added for frame in _frames(read_dataset(path, names=label_names(before.data)))]
+    fresh = _not_known(new, [*train, *validation, *held])
+    if not fresh:
+        raise ValueError(f"all {len(new)} structures of {', '.join(map(str, added))} are known already: nothing to learn")
+    parts = {"train": train, "validation": validation, "calibration": held}
+    for rank, frame in enumerate(sorted(fresh, key=_size)):
+        parts[{4: "validation", 9: "calibration"}.get(rank % SHARE, "train")].append(frame)
+    (out / DATA).mkdir(parents=True, exist_ok=True)
+    for name, frames in parts.items():
+        if frames:
+            write_atomically(out / DATA / f"{name}.xyz", as_text(frames))
+    check_same_elements(old.train, read_dataset(out / DATA / "train.xyz"))
+    content = _content(before, os.path.relpath(model, out), epochs)
+    write_atomically(out / CONFIG, yaml.safe_dump(content, sort_keys=False).encode())  # last: without it there is no run
+    counts = {name: len(frames) for name, frames in parts.items()}
+    config = load_config(out / CONFIG)
+    return Continued(config, counts["train"], counts["validation"], counts["calibration"], len(new) - len(fresh))
+
+
+def _configuration(checkpoint: Checkpoint) -> TrainConfig:
+    """Of the training of the model. Raises ValueError where it cannot go on."""
+    if "config" not in checkpoint.training:
+        raise ValueError("the model does not say how it was trained: only models of `race-calc train` can go on")
+    config = parse_config(checkpoint.training["config"], "the model's configuration")
+    if not by_name(config.posterior).independent:
+        raise ValueError(f"the members of a {config.posterior} are no models of their own: continue the model that it was fitted to")
+    if config.model.has_surfaces or config.data.low_level is not None:
+        raise ValueError("models of several states, of properties and of two levels of labels cannot go on with more labels: train anew")
+    if config.model.baseline == "external":
+        raise ValueError("a model with an external baseline cannot go on with more labels: train anew")
+    return config
+
+
+def _content(before: TrainConfig, start: str, epochs: int | None) -> dict[str, Any]:
+    shorter = max(before.training.epochs // SHORTER, 1) if epochs is None else epochs
+    changes = {
+        "epochs": shorter,
+        "warmup_epochs": min(before.training.warmup_epochs, shorter),
+        "start_from": start,
+        "keep_references": True,
+    }
+    data = {"train": f"{DATA}/train.xyz", "validation": f"{DATA}/validation.xyz"}
+    return before.to_dict() | {"data": data, "training": before.to_dict()["training"] | changes}
+
+
+def _frames(dataset: Dataset) -> list[Atoms]:
+    """Structures with their labels as ASE has them."""
+    found = []
+    for atoms, energy, forces, stress in zip(dataset.structures, dataset.energy, dataset.forces, dataset.stress):
+        frame = atoms.copy()
+        results = {"energy": float(energy), "forces": forces} | ({} if stress is None else {"stress": stress})
+        frame.calc = SinglePointCalculator(frame, **results)
+        found.append(frame)
+    return found
+
+
+def _not_known(new: Sequence[Atoms], known: Sequence[Atoms]) -> list[Atoms]:
+    """Each once, by the hash of its geometry."""
+    taken, found = set(map(geometry_hash, known)), []
+    for frame in new:
+        if (told := geometry_hash(frame)) not in taken:
+            taken.add(told)
+            found.append(frame)
+    return found
+
+
+def _size(frame: Atoms) -> float:
+    return float(np.sqrt((frame.get_forces() ** 2).mean()))
