@@ -19,7 +19,8 @@ from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.files import STATE_FILE
-from race_calc.train.finish import Request, finish, fit_posterior
+from race_calc.train.finish import finish
+from race_calc.train.fit import Request, fit_posterior
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 

@@ -1,13 +1,20 @@
 """race-calc label: energies and forces of a reference method, and geometries to compute them at."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from race_calc.cli.app import command
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from race_calc.label.file import Labelled
+    from race_calc.label.methods import Method
+    from race_calc.label.sampling import Plan
 
 
 @command("label")
@@ -32,10 +39,8 @@ def label(
     It can be killed at any moment: the same command goes on where it was, and no frame is lost or computed twice. Frames that
     cannot be labelled go to OUT-failed.xyz with the reason.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from race_calc.data.dataset import read_structures
-    from race_calc.label.file import check_new, label_frames
+    from race_calc.label.file import check_new
     from race_calc.label.methods import Method, doubts
 
     elsewhere = {"--export": export, "--import": back}
@@ -43,11 +48,11 @@ def label(
     if len(given) + (method is not None) + (calculator is not None) != 1:
         raise ValueError("give one of --with METHOD, --calculator module:function, --export FOLDER and --import FOLDER")
     if given:
-        others = {"--sample": sample, "--processes": processes, "--dask": dask, "--out": out if export else None}
-        _refuse(given[0], others)
+        of_sampling = {"--sample": sample, "--temperatures": temperatures, "--frames": frames}
+        _refuse(given[0], of_sampling | {"--processes": processes, "--dask": dask, "--out": out if export else None})
         _exported(file, export) if export else _collected(file, back or Path(), out)
         return
-    _refuse("--dask", {"--processes": dask and processes})
+    _refuse("--dask", {"--processes": processes if dask else None})
     reference = Method(method or calculator or "")
     target = out or file.with_name(f"{file.stem}-{reference.name.replace(':', '-')}.xyz")
     check_new(target)
@@ -55,15 +60,28 @@ def label(
     structures = read_structures(file)
     for doubt in doubts(reference.name, structures):
         print(f"Warning: {doubt}.")
-    workers = processes or os.cpu_count() or 1
+    found = _labelled(structures, target, reference, plan, processes or os.cpu_count() or 1, dask)
+    print(f"{found.count} structures labelled with {reference.name} ({reference.code()}): {found.path}")
+    if found.failed:
+        print(f"{found.failed} could not be labelled, see {found.apart}; the first: {found.reason}")
+
+
+def _labelled(
+    structures: "Sequence[Atoms]", target: Path, reference: "Method", plan: "Plan | None", workers: int, dask: str | None
+) -> "Labelled":
+    """Geometries by MD where that is the plan, then labels."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from race_calc.label.file import label_frames
+
     journal = target.with_name(target.name + ".sampling")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn()
     with Progress(*columns) as bar:
         if plan is not None:
-            from race_calc.label.sampling import sample as run
+            from race_calc.label.sampling import sample
 
             making = bar.add_task("MD", total=plan.frames, note="")
-            structures = run(structures, plan, reference, journal, workers, lambda done, n: bar.update(making, completed=done))
+            structures = sample(structures, plan, reference, journal, workers, lambda done, n: bar.update(making, completed=done))
         task = bar.add_task("labels", total=len(structures), note="")
 
         def report(done: int, failed: int, of_all: int) -> None:
@@ -71,9 +89,7 @@ def label(
 
         found = label_frames(structures, target, reference, workers, report, dask)
     journal.unlink(missing_ok=True)
-    print(f"{found.count} structures labelled with {reference.name} ({reference.code()}): {found.path}")
-    if found.failed:
-        print(f"{found.failed} could not be labelled, see {found.apart}; the first: {found.reason}")
+    return found
 
 
 def _refuse(beside: str, options: Mapping[str, object]) -> None:
@@ -110,7 +126,7 @@ def _collected(file: Path, folder: Path, out: Path | None) -> None:
     print(f"{len(found.frames)} structures with labels: {target}; {len(found.failed)} refused, {found.missing} without a result yet")
 
 
-def _plan(sample: str | None, temperatures: str | None, frames: int | None, seed: int):
+def _plan(sample: str | None, temperatures: str | None, frames: int | None, seed: int) -> "Plan | None":
     """Of --sample md; None without it. Raises ValueError for options that are missing, or given without it."""
     from race_calc.label.sampling import Plan
 

@@ -40,7 +40,7 @@ def fit(
     from race_calc.model.hardware import keep_freed_memory, torch_device
     from race_calc.posterior.checkpoint import CARD, WEIGHTS, load_checkpoint
     from race_calc.train.files import STATE_FILE
-    from race_calc.train.finish import Request, fit_posterior
+    from race_calc.train.fit import Request, fit_posterior
 
     keep_freed_memory()
     checkpoint = load_checkpoint(model, calibration=False)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from race_calc.data.contribution import Baseline
+from race_calc.data.dataset import Dataset
 from race_calc.data.graph import average_neighbours
 from race_calc.data.hashes import geometry_hashes
 from race_calc.data.references import References, fit_references, read_isolated_atoms
@@ -78,17 +80,11 @@ def prepare(
     outputs = outputs_of_head(config.model.head, config.model.force_covariance)
     labels = [output.label for output in outputs if output.label]
     data = read_labelled(config, folder, labels)
-    train, validation = data.train, data.validation
     name, cutoff = config.model.baseline, config.model.cutoff
     added = baseline_of(name, cutoff, baseline, continues=False)
-    for doubt in doubts(name, train.structures):
+    for doubt in doubts(name, data.train.structures):
         warnings.warn(doubt, stacklevel=2)
-    own = [datasets_of(config, part) for part in (train, validation)]  # of each surface
-    labels_hash = "".join(map(hash_of_labels, own)) if own[0] else ""
-    if added is not None:
-        known = [contributions(part, added, cutoff, progress) for part in (train, validation)]
-        train, validation = (less(part, each) for part, each in zip((train, validation), known))
-        own = [less_known(config, sets, each) for sets, each in zip(own, known)]
+    (train, validation), own, labels_hash = _without_baseline(config, [data.train, data.validation], added, progress)
     isolated = isolated_energies(folder, config.data.isolated_atoms, train.elements, added, cutoff, label_names(config.data))
     surfaces = constants_of(config, own[0], isolated)
     fitted = surfaces[0].references if surfaces else references or fit_references(train, isolated)
@@ -133,6 +129,20 @@ def prepare(
         stress_weight=config.training.stress_weight or 0.0,
         surfaces=surfaces,
     )
+
+
+def _without_baseline(
+    config: TrainConfig, parts: list[Dataset], added: Baseline | None, progress: Progress
+) -> tuple[list[Dataset], list[list[Dataset]], str]:
+    """Training and validation set, and the labels of each surface in them, less the baseline; the hash of the latter as they are in the
+    files, "" of a model of one energy."""
+    own = [datasets_of(config, part) for part in parts]
+    labels_hash = "".join(map(hash_of_labels, own)) if own[0] else ""
+    if added is None:
+        return parts, own, labels_hash
+    known = [contributions(part, added, config.model.cutoff, progress) for part in parts]
+    rest = [less(part, each) for part, each in zip(parts, known)]
+    return rest, [less_known(config, sets, each) for sets, each in zip(own, known)], labels_hash
 
 
 def with_stress_weight(config: TrainConfig, weight: float) -> TrainConfig:

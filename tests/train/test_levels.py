@@ -19,7 +19,8 @@ from race_calc.posterior.state import flatten, unflatten
 from race_calc.train import loop
 from race_calc.train.config import ConfigError, load_config, parse_config
 from race_calc.train.context import context_of
-from race_calc.train.finish import Request, finish, fit_posterior
+from race_calc.train.finish import finish
+from race_calc.train.fit import Request, fit_posterior
 from race_calc.train.levels import HIGH, at_level
 from race_calc.train.loop import Part, gradients_of, train
 from race_calc.train.prepare import prepare

@@ -16,7 +16,8 @@ from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.last_layer import columns_of, last_layer_weights, last_layers, rows_of, with_last_layers
 from race_calc.posterior.stack import load_stack
 from race_calc.posterior.surfaces import with_surfaces
-from race_calc.train.finish import Request, finish, fit_posterior
+from race_calc.train.finish import finish
+from race_calc.train.fit import Request, fit_posterior
 from race_calc.train.loop import train
 
 

@@ -30,7 +30,8 @@ from race_calc.posterior.state import flatten, unflatten
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of
 from race_calc.train.files import load_state
-from race_calc.train.finish import Request, finish, fit_posterior
+from race_calc.train.finish import finish
+from race_calc.train.fit import Request, fit_posterior
 from race_calc.train.loop import Part, one_step, train
 from race_calc.train.prepare import prepare
 from race_calc.uncertainty.calibration_energy import energy_spread_of

@@ -8,7 +8,8 @@ from small_run import write_run
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of
-from race_calc.train.finish import Request, finish, fit_posterior
+from race_calc.train.finish import finish
+from race_calc.train.fit import Request, fit_posterior
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 from race_calc.train.validate import errors_of

@@ -20,7 +20,8 @@ from race_calc.posterior.given import Fitted
 from race_calc.posterior.state import unflatten
 from race_calc.train.config import ConfigError, load_config
 from race_calc.train.files import STATE_FILE
-from race_calc.train.finish import Request, finish, fit_posterior
+from race_calc.train.finish import finish
+from race_calc.train.fit import Request, fit_posterior
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 
