@@ -39,6 +39,10 @@ class Property(NamedTuple):
     epistemic: np.ndarray | None
     aleatoric: np.ndarray | None
 
+    def of(self, i: int) -> "Property":
+        """Of structure i alone."""
+        return Property(self.mean[i : i + 1], *(None if values is None else values[i : i + 1] for values in self[1:]))
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Prediction:

@@ -206,6 +206,20 @@ def test_predicted_to_a_table(model, tmp_path):
     assert header.startswith("structure,formula,U_,U__std,") and len(lines) == 3
 
 
+def test_many_molecules_are_predicted_together_and_a_bad_one_is_named(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("race_calc.cli.predict.TOGETHER", 4)
+    frames = [labelled(seed) for seed in range(10)]
+    write(tmp_path / "in.xyz", frames)
+    command = ["predict", str(model), str(tmp_path / "in.xyz"), "--out", str(tmp_path / "out.json")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    single = [PropertyModel(model, device="cpu").predict(atoms) for atoms in frames]
+    for row, one in zip(json.loads((tmp_path / "out.json").read_text()), single, strict=True):
+        assert row["U_"] == pytest.approx(one["U_"].mean[0]) and row["mu__std_epistemic"] == pytest.approx(one["mu_"].epistemic[0] ** 0.5)
+    write(tmp_path / "in.xyz", [*frames[:6], Atoms("Au"), *frames[6:]])
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1 and "frame 6: the model does not know the element Au" in done.output
+
+
 def test_calibrated_and_evaluated(model, tmp_path):
     shutil.copytree(model, folder := tmp_path / "model")
     frames = [labelled(seed) for seed in range(400, 480)]
