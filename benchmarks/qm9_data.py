@@ -44,7 +44,9 @@ def files(folder: Path, full: bool = False) -> dict[str, Path]:
         of_row = np.random.default_rng(SEED).permutation(COUNT)[: sum(parts.values())]
         found = {row: molecule for row, molecule in enumerate(_molecules(set(of_row.tolist()))) if molecule is not None}
         for path, rows in zip(paths.values(), np.split(of_row, np.cumsum(list(parts.values()))[:-1])):
-            write(path, [found[row] for row in rows], format="extxyz")
+            half = path.with_suffix(".part")
+            write(half, [found[row] for row in rows], format="extxyz")
+            half.replace(path)  # whole or not at all
     return paths
 
 

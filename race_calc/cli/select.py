@@ -83,6 +83,8 @@ def _check_paths(written: "Mapping[str, Path | None]", read: "Sequence[str]") ->
             continue
         if path.resolve() in taken:
             raise ValueError(f"{option} {path} would replace {taken[path.resolve()]}: give another file")
+        if option == "--out" and path.exists():
+            raise FileExistsError(f"{path} is there already, and may be labelled at this moment: give another --out, or delete it")
         taken[path.resolve()] = str(path)
         if option == "--picture" and path.suffix.lower() not in PICTURES:
             raise ValueError(f"--picture is {path}: give a file that ends in {', '.join(PICTURES)}")

@@ -38,8 +38,11 @@ def train(
             raise ValueError(f"{' and '.join(given)} go with --from: leave them out")
         _run(load_config(config), config.parent if data is None else data, out, device, baseline, resume)
         return
-    settings = load_config(out / "train.yaml") if resume else _continued(start or Path(), add or [], data, out, epochs)
-    _run(settings, out, out, device, baseline, resume)
+    from race_calc.train.continued import CONFIG, has_begun
+
+    begun = resume and has_begun(out)  # killed before that, it begins
+    settings = load_config(out / CONFIG) if begun else _continued(start or Path(), add or [], data, out, epochs, baseline)
+    _run(settings, out, out, device, baseline, begun)
     _calibrate_again(out, device)
 
 
@@ -72,8 +75,11 @@ def _run(settings: "TrainConfig", folder: Path, out: Path, device: str, baseline
     print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")
 
 
-def _continued(model: Path, added: list[Path], data: Path | None, out: Path, epochs: int | None) -> "TrainConfig":
-    """The configuration of a training that goes on; its data are written to `out`."""
+def _continued(model: Path, added: list[Path], data: Path | None, out: Path, epochs: int | None, baseline: str | None) -> "TrainConfig":
+    """The configuration of a training that goes on; its data are written to `out`. Warns of labels of another level."""
+    from race_calc.evaluate.predict import predict_dataset, residuals_of
+    from race_calc.evaluate.reference_level import other_level
+    from race_calc.interfaces.calculator import RACECalculator
     from race_calc.posterior.checkpoint import load_checkpoint
     from race_calc.train.continued import continued
 
@@ -81,8 +87,11 @@ def _continued(model: Path, added: list[Path], data: Path | None, out: Path, epo
         raise ValueError("--from needs new labels: give --add FILE")
     made = continued(load_checkpoint(model, calibration=False), model, added, data, out, epochs)
     again = f"; {made.again} known already, left out" if made.again else ""
-    parts = f"{made.trained_on} structures to train on, {made.validation} to validate, {made.calibration} to calibrate with"
+    parts = "{train} structures to train on, {validation} to validate, {calibration} to calibrate with".format(**made.parts)
     print(f"{parts}{again}; all are in {out / 'data'}")
+    predictor = RACECalculator(model, "cpu", calibrated=False, baseline=baseline_from(baseline))
+    for warning in other_level(residuals_of(predict_dataset(predictor, made.new), made.new)):
+        print(f"Warning: of the new labels {warning}.")
     return made.config
 
 

@@ -33,10 +33,10 @@ def geometry_hashes(dataset: Dataset) -> tuple[str, ...]:
 
 
 def geometry_hash(atoms: Atoms) -> str:
-    """Of one structure."""
+    """Of one structure; of eight decimals, which extended XYZ keeps: it stays the same when the structure is written and read."""
     cell = atoms.cell.array if atoms.pbc.any() else np.zeros((3, 3))
     digest = _of_atoms(atoms)
-    digest.update(np.rint(1e4 * np.concatenate([atoms.positions, cell])).astype("<i8").tobytes())
+    digest.update(np.rint(1e4 * np.round(np.concatenate([atoms.positions, cell]), 8)).astype("<i8").tobytes())
     return digest.hexdigest()[:16]
 
 

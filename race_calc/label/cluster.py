@@ -31,7 +31,10 @@ def over_cluster(work: Callable[[Any], Any], waiting: deque[Any], address: str) 
                 completed.add(future)
             future = next(completed)
             piece, _ = running.pop(future.key)
-            error = future.exception()
+            try:
+                error = future.exception()
+            except Exception as gone:  # of the cluster, not of the work
+                raise ValueError(f"the cluster at {address} is gone ({type(gone).__name__}): the same command goes on from here") from gone
             yield piece, future.result() if error is None else Failure(shortened(f"{type(error).__name__}: {error}"))
     finally:
         client.cancel([future for _, future in running.values()])

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read, write
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
-from race_calc.data.extxyz import storable
+from race_calc.data.dataset import read_structures
 from race_calc.data.files import shortened, write_atomically
-from race_calc.label.frame import computed
+from race_calc.label.frame import bare, computed
 
 TABLE = "table.csv"
 COLUMNS = ("frame", "structure", "result")
@@ -42,8 +43,7 @@ def export(frames: Sequence[Atoms], folder: Path) -> Path:
     rows = []
     for i, atoms in enumerate(frames):
         name = f"{i:05d}.xyz"
-        plain = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        write(folder / name, plain, format="extxyz")
+        write(folder / name, bare(atoms), format="extxyz")
         rows.append((i, name, ""))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
@@ -78,6 +78,8 @@ def _rows(path: Path, count: int) -> dict[int, str]:
         rows = {int(row["frame"]): (row["result"] or "").strip() for row in table}
     except ValueError as error:
         raise ValueError(f"{path}: a frame is no number ({error}): keep that column as --export wrote it") from error
+    if len(rows) < len(table):
+        raise ValueError(f"{path} names a frame twice: leave one row for each")
     outside = [i for i in rows if not 0 <= i < count]
     if outside:
         raise ValueError(f"{path} names frame {outside[0]}, the file has {count}: give the file that was exported")
@@ -86,20 +88,29 @@ def _rows(path: Path, count: int) -> dict[int, str]:
 
 def _with_labels(atoms: Atoms, path: Path, result: str) -> Atoms:
     """Raises ValueError where the result is of another structure, or has no energy or forces."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-
-    told = read(path, index=-1)
-    assert isinstance(told, Atoms)
+    (told,) = read_structures(path, -1)
     if len(told) != len(atoms) or (told.numbers != atoms.numbers).any():
         raise ValueError(f"{result} is {told.symbols}, the structure {atoms.symbols}: the atoms must be the same, in the same order")
-    shifts = told.positions - atoms.positions
-    if atoms.pbc.any():
-        shifts -= np.round(shifts @ np.linalg.pinv(atoms.cell.array)) @ atoms.cell.array
-    moved = shifts - shifts.mean(axis=0)  # some programs move the centre
-    if np.abs(moved).max() > SAME:
-        raise ValueError(f"an atom of {result} is {np.abs(moved).max():.2f} Å from where it was: label the structure as it is")
+    if atoms.pbc.any() and ((told.pbc != atoms.pbc).any() or not np.abs(told.cell.array - atoms.cell.array).max() <= SAME):
+        raise ValueError(f"{result} has another cell, or other periodic directions: label the structure as it is")
+    off = _furthest(told.positions - atoms.positions, atoms)
+    if not off <= SAME:
+        raise ValueError(f"an atom of {result} is {off:.2f} Å from where it was: label the structure as it is")
+    told.set_constraint()  # forces as they are
     found = atoms.copy()
     found.set_constraint()
-    found.info = storable(atoms.info | {"labels": LABELS, "labels_code": result})
-    found.calc = SinglePointCalculator(found, **computed(told))
+    found.info |= {"labels": LABELS, "labels_code": result}
+    results = computed(told)
+    if not atoms.pbc.any():
+        results.pop("stress", None)  # of a box around a molecule
+    found.calc = SinglePointCalculator(found, **results)
     return found
+
+
+def _furthest(shifts: np.ndarray, atoms: Atoms) -> float:
+    """Å, by which an atom moved against the others. Whole cell vectors do not count, nor does a shift of all: some programs centre."""
+    moved = shifts - shifts[0]
+    if atoms.pbc.any():
+        cell = atoms.cell.complete().array
+        moved = moved - (np.round(moved @ np.linalg.inv(cell)) * atoms.pbc) @ cell
+    return float(np.abs(moved - moved.mean(axis=0)).max())

@@ -3,6 +3,7 @@
 import io
 import os
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -25,6 +26,7 @@ from race_calc.label.methods import Method
 from race_calc.label.parallel import Failure, over_processes
 
 SUFFIXES = (".xyz", ".extxyz")
+_ONE_AT_A_TIME = threading.Lock()
 ERROR = "label_error"  # info of a frame without labels: why
 
 
@@ -111,18 +113,19 @@ def _results(
 
 
 def _entry(method: Method, scratch: Path | None, piece: tuple[int, Atoms]) -> dict[str, Any]:
-    """In a process of its own: the labels of a structure as plain numbers."""
-    with scratch_folder(scratch) as folder:
+    """The labels of a structure as plain numbers. One at a time: a process has one calculator, and workers of a cluster have threads."""
+    with _ONE_AT_A_TIME, scratch_folder(scratch) as folder:
         results = label(piece[1], folder, method).calc.results
     return {name: np.asarray(value).tolist() for name, value in results.items()}
 
 
 def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path, method: Method) -> Labelled:
-    good, bad = [], []
+    good, bad, reasons = [], [], []
     for i, atoms in enumerate(frames):
         if "failed" in done[i]:
+            reasons.append(done[i]["failed"])
             bad.append(atoms.copy())
-            bad[-1].info[ERROR] = done[i]["failed"]
+            bad[-1].info[ERROR] = reasons[-1]
         else:
             good.append(labelled(atoms, {name: np.array(value) for name, value in done[i].items()}, method))
     apart = failed_beside(out)
@@ -130,13 +133,15 @@ def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path
         write_atomically(apart, as_text(bad))
     if good:
         write_atomically(out, as_text(good))
-    return Labelled(out, len(good), len(bad), apart if bad else None, bad[0].info[ERROR] if bad else None)
+    return Labelled(out, len(good), len(bad), apart if bad else None, reasons[0] if bad else None)
 
 
 def as_text(frames: Sequence[Atoms]) -> bytes:
-    """Extended XYZ."""
+    """Extended XYZ, info in a form that comes back."""
     file = io.StringIO()
     for atoms in frames:
-        atoms.info = storable(atoms.info)
+        info = atoms.info
+        atoms.info = storable(info)
         write(file, atoms, format="extxyz")
+        atoms.info = info
     return file.getvalue().encode()

@@ -1,8 +1,8 @@
 """A training that goes on from a finished model with more labels: the data of both, written to the folder of the new run.
 
 Old structures stay in the part that they were in, so that what was held back once is never trained on. Of the new ones, sorted by the
-size of their forces, every tenth goes to the validation and every tenth to a calibration set, so that both see all sizes. The reference
-energies stay those of the model: with others its energies would be off at the start.
+size of their forces, one of every ten goes to the validation and one to a calibration set, drawn at random: both see all sizes. The
+reference energies stay those of the model: with others its energies would be off at the start.
 """
 
 import os
@@ -16,28 +16,28 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from race_calc.data.dataset import Dataset, check_same_elements, read_dataset
+from race_calc.data.dataset import Dataset, check_same_elements, dataset_from_atoms, read_dataset
 from race_calc.data.files import write_atomically
 from race_calc.data.hashes import geometry_hash
 from race_calc.label.file import as_text
 from race_calc.posterior.base import by_name
-from race_calc.posterior.checkpoint import Checkpoint
+from race_calc.posterior.checkpoint import WEIGHTS, Checkpoint
 from race_calc.train.config import TrainConfig, load_config, parse_config
+from race_calc.train.files import STATE_FILE
 from race_calc.train.labels import label_names, read_labelled
 
 DATA, CALIBRATION, CONFIG = "data", "calibration.xyz", "train.yaml"
 SHARE = 10  # of so many new structures one validates and one calibrates
-SHORTER = 4  # times fewer epochs than the training before
+SHORTER = 4  # times fewer epochs than a training from the start
 
 
 @dataclass(frozen=True)
 class Continued:
-    """The configuration, and how many structures each part got, was there already, or occurred twice."""
+    """The configuration; the structures that are new; how many each part has; how many were known already, or occurred twice."""
 
     config: TrainConfig
-    trained_on: int
-    validation: int
-    calibration: int
+    new: Dataset
+    parts: dict[str, int]
     again: int
 
 
@@ -46,12 +46,13 @@ def continued(
 ) -> Continued:
     """Write the data and the configuration of a training that goes on from `model`, the folder of the checkpoint, to `out`.
 
-    `data`: the folder that the paths of its training are relative to; None: its own, of a model that was continued before.
+    `data`: the folder that the paths of its training are relative to; None: its own, of a model that was continued before. A folder
+    in which no training has begun, as after a kill, is written anew.
 
-    Raises FileExistsError where `out` holds a run, ValueError for a model that cannot go on, for data other than those of its training
-    and where nothing is new.
+    Raises FileExistsError where `out` holds a run or a model, ValueError for a model that cannot go on, for data other than those of its
+    training and where nothing is new.
     """
-    if (out / CONFIG).exists():
+    if has_begun(out) or (out / WEIGHTS).exists():
         raise FileExistsError(f"{out} holds a run: add --resume to go on with it, or give another --out")
     before = _configuration(checkpoint)
     if data is None and not (model / DATA).is_dir():
@@ -60,25 +61,49 @@ def continued(
     old = read_labelled(before, folder, [])
     if old.hash != checkpoint.data.get("sha256"):
         raise ValueError(f"the data in {folder} are not those that the model was trained on: their SHA-256 differs; give --data FOLDER")
+    names = label_names(before.data)
     held = _frames(read_dataset(model / DATA / CALIBRATION)) if (model / DATA / CALIBRATION).is_file() else []
-    train, validation = _frames(old.train), _frames(old.validation)
-    new = [frame for path in added for frame in _frames(read_dataset(path, names=label_names(before.data)))]
-    fresh = _not_known(new, [*train, *validation, *held])
+    sets = {str(path): read_dataset(path, names=names) for path in added}
+    for source, dataset in sets.items():
+        check_same_elements(old.train, dataset, source)
+    new = [frame for dataset in sets.values() for frame in _frames(dataset)]
+    parts = {"train": _frames(old.train), "validation": _frames(old.validation), "calibration": held}
+    fresh = _not_known(new, [frame for frames in parts.values() for frame in frames])
     if not fresh:
-        raise ValueError(f"all {len(new)} structures of {', '.join(map(str, added))} are known already: nothing to learn")
-    parts = {"train": train, "validation": validation, "calibration": held}
-    for rank, frame in enumerate(sorted(fresh, key=_size)):
-        parts[{4: "validation", 9: "calibration"}.get(rank % SHARE, "train")].append(frame)
-    (out / DATA).mkdir(parents=True, exist_ok=True)
-    for name, frames in parts.items():
-        if frames:
-            write_atomically(out / DATA / f"{name}.xyz", as_text(frames))
-    check_same_elements(old.train, read_dataset(out / DATA / "train.xyz"))
-    content = _content(before, os.path.relpath(model, out), epochs)
-    write_atomically(out / CONFIG, yaml.safe_dump(content, sort_keys=False).encode())  # last: without it there is no run
+        raise ValueError(f"all {len(new)} structures of {', '.join(sets)} are known already: nothing to learn")
+    for frame, part in zip(sorted(fresh, key=_size), _shares(len(fresh), before.training.seed)):
+        parts[part].append(frame)
+    _write(out, parts, _content(before, os.path.relpath(model.resolve(), out.resolve()), epochs))
     counts = {name: len(frames) for name, frames in parts.items()}
-    config = load_config(out / CONFIG)
-    return Continued(config, counts["train"], counts["validation"], counts["calibration"], len(new) - len(fresh))
+    return Continued(load_config(out / CONFIG), dataset_from_atoms(fresh), counts, len(new) - len(fresh))
+
+
+def has_begun(out: Path) -> bool:
+    """Is there a training in the folder that can be resumed?"""
+    return (out / CONFIG).exists() and (out / STATE_FILE).exists()
+
+
+def _shares(n: int, seed: int) -> list[str]:
+    """Which part each of n sorted structures goes to."""
+    rng, found = np.random.default_rng([seed, n]), []
+    for _ in range(-(-n // SHARE)):
+        block = ["train"] * SHARE
+        held = rng.choice(SHARE, 2, replace=False)
+        block[held[0]], block[held[1]] = "validation", "calibration"
+        found += block
+    return found[:n]
+
+
+def _write(out: Path, parts: dict[str, list[Atoms]], content: dict[str, Any]) -> None:
+    """The configuration last: without it there is no run."""
+    (out / DATA).mkdir(parents=True, exist_ok=True)
+    (out / CONFIG).unlink(missing_ok=True)
+    for name, frames in parts.items():
+        path = out / DATA / f"{name}.xyz"
+        path.unlink(missing_ok=True)  # of an attempt before
+        if frames:
+            write_atomically(path, as_text(frames))
+    write_atomically(out / CONFIG, yaml.safe_dump(content, sort_keys=False).encode())
 
 
 def _configuration(checkpoint: Checkpoint) -> TrainConfig:
@@ -96,15 +121,13 @@ def _configuration(checkpoint: Checkpoint) -> TrainConfig:
 
 
 def _content(before: TrainConfig, start: str, epochs: int | None) -> dict[str, Any]:
-    shorter = max(before.training.epochs // SHORTER, 1) if epochs is None else epochs
-    changes = {
-        "epochs": shorter,
-        "warmup_epochs": min(before.training.warmup_epochs, shorter),
-        "start_from": start,
-        "keep_references": True,
-    }
-    data = {"train": f"{DATA}/train.xyz", "validation": f"{DATA}/validation.xyz"}
-    return before.to_dict() | {"data": data, "training": before.to_dict()["training"] | changes}
+    """By default as many epochs as a continued training had, a share of those of a training from the start."""
+    settings, content = before.training, before.to_dict()
+    usual = settings.epochs if settings.keep_references else max(settings.epochs // SHORTER, 1)
+    shorter = usual if epochs is None else epochs
+    changes = {"epochs": shorter, "warmup_epochs": min(settings.warmup_epochs, shorter // 2), "start_from": start, "keep_references": True}
+    data = {"train": f"{DATA}/train.xyz", "validation": f"{DATA}/validation.xyz", "keys": content["data"]["keys"]}
+    return content | {"data": data, "training": content["training"] | changes}
 
 
 def _frames(dataset: Dataset) -> list[Atoms]:

@@ -50,9 +50,10 @@ def test_known_structures_are_left_out_and_frames_keep_their_numbers(tiny_model,
 
 def test_a_run_on_top_of_another_gives_the_same(tiny_model, pool, tmp_path):
     found = []
-    for _ in range(2):
-        assert run(tiny_model, pool, "--n", 3, "--method", "random", "--seed", 5, "--out", tmp_path / "c.xyz")[0] == 0
-        found.append([atoms.info["selected_from"] for atoms in read(tmp_path / "c.xyz", ":")])
+    for name in ("a.xyz", "b.xyz"):
+        assert run(tiny_model, pool, "--n", 3, "--method", "random", "--seed", 5, "--out", tmp_path / name)[0] == 0
+        found.append([atoms.info["selected_from"] for atoms in read(tmp_path / name, ":")])
+    assert "is there already" in run(tiny_model, pool, "--n", 3, "--out", tmp_path / "a.xyz")[1]
     assert found[0] == found[1] and len(found[0]) == 3
 
 

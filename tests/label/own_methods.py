@@ -96,3 +96,16 @@ class Modern(BaseCalculator):
 
 def modern() -> Modern:
     return Modern()
+
+
+class Slow(EMT):
+    """EMT that lets others in before and after its work."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        time.sleep(0.02)
+        super().calculate(atoms, properties, system_changes)
+        time.sleep(0.02)
+
+
+def slow() -> Slow:
+    return Slow()

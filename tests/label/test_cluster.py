@@ -8,6 +8,8 @@ from ase.io import read
 from test_file import ODD, frames
 
 from race_calc.label.file import label_frames
+from race_calc.label.frame import label
+from race_calc.label.methods import Method
 
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
 
@@ -49,6 +51,17 @@ def test_work_that_was_stopped_goes_on_there(cluster, tmp_path):
     reports = []
     label_frames(frames(5), tmp_path / "out.xyz", ODD, 1, lambda *numbers: reports.append(numbers), cluster)
     assert reports[0] == (2, 0, 5) and reports[-1] == (5, 0, 5)
+
+
+def test_threads_of_a_worker_take_turns(tmp_path, monkeypatch):
+    """They share a calculator, which is in the middle of another structure otherwise."""
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))
+    options = {"n_workers": 1, "threads_per_worker": 4, "dashboard_address": None, "local_directory": tmp_path / "dask"}
+    with distributed.LocalCluster(**options) as made:
+        found = label_frames(frames(8), tmp_path / "out.xyz", Method("own_methods:slow"), 1, cluster=made.scheduler_address)
+    assert found.failed == 0
+    for one, atoms in zip(read(found.path, ":"), frames(8), strict=True):
+        assert one.get_potential_energy() == label(atoms, tmp_path, Method("own_methods:emt")).get_potential_energy()
 
 
 def test_nobody_answers(tmp_path):

@@ -1,15 +1,19 @@
 """Structures that go elsewhere for their labels, and what comes back."""
 
 import csv
+import io
 
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.io import read, write
 
 from race_calc.label.elsewhere import TABLE, collect, export
+from race_calc.label.file import as_text
 
 
 @pytest.fixture
@@ -17,7 +21,7 @@ def frames():
     crystal = bulk("Cu", cubic=True)
     crystal.rattle(0.1, seed=1)
     water = molecule("H2O")
-    water.info["number"] = 7
+    water.info |= {"number": 7, "said": 'it is "wet"\nand cold'}
     return [water, crystal, molecule("CH4")]
 
 
@@ -37,6 +41,7 @@ def computed(atoms: Atoms, path, **changes) -> None:
         setattr(made, name, value)
     made.calc = EMT()
     made.get_forces()
+    made.set_constraint(FixAtoms([0]))
     write(path, made, format="traj")
 
 
@@ -58,6 +63,59 @@ def test_there_and_back(frames, tmp_path):
     frames[1].calc = EMT()
     assert crystal.get_potential_energy() == pytest.approx(frames[1].get_potential_energy())
     np.testing.assert_allclose(crystal.get_stress(), frames[1].get_stress(), atol=1e-10)
+    np.testing.assert_allclose(crystal.get_forces(), frames[1].get_forces(), atol=1e-10)  # whatever was fixed there
+    text = io.StringIO(as_text(found.frames).decode())
+    assert read(text, index=0, format="extxyz").info["said"] == water.info["said"] == frames[0].info["said"]
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"pbc": False}, "other periodic directions"),
+        ({"cell": 1.01}, "another cell"),
+        ({"positions": 0.5}, None),  # all by half a cell, and a little noise
+        ({"positions": np.nan}, "from where it was"),
+    ],
+)
+def test_crystals(frames, tmp_path, changes, said):
+    crystal = frames[1]
+    export([crystal], tmp_path / "away")
+    found = crystal.copy()
+    if "pbc" in changes:
+        found.pbc = False
+    elif "cell" in changes:
+        found.set_cell(crystal.cell * changes["cell"], scale_atoms=True)
+    else:
+        found.positions += changes["positions"] * crystal.cell.lengths() + np.random.default_rng(0).normal(scale=1e-4, size=(4, 3))
+    found.calc = SinglePointCalculator(found, energy=1.0, forces=np.zeros((4, 3)))
+    write(tmp_path / "away" / "a.traj", found, format="traj")
+    fill(tmp_path / "away", {0: "a.traj"})
+    told = collect([crystal], tmp_path / "away")
+    assert len(told.frames) == (said is None) and (said is None or said in told.failed[0][1])
+
+
+def test_a_slab_is_no_crystal_along_its_normal(tmp_path):
+    slab = fcc111("Cu", (1, 1, 2), vacuum=5.0)
+    export([slab], tmp_path / "away")
+    slab.positions[0] += slab.cell.array[0]
+    computed(slab, tmp_path / "away" / "same.traj")
+    fill(tmp_path / "away", {0: "same.traj"})
+    slab.positions[0] -= slab.cell.array[0]
+    assert len(collect([slab], tmp_path / "away").frames) == 1
+    moved = slab.copy()
+    moved.positions[0] += moved.cell.array[2]
+    computed(moved, tmp_path / "away" / "same.traj")
+    assert "from where it was" in collect([slab], tmp_path / "away").failed[0][1]
+
+
+def test_the_box_of_a_molecule_gives_no_stress(frames, tmp_path):
+    export(frames[:1], tmp_path / "away")
+    boxed = frames[0].copy()
+    boxed.set_cell([9.0, 9.0, 9.0])
+    boxed.pbc = True
+    computed(boxed, tmp_path / "away" / "a.traj")
+    fill(tmp_path / "away", {0: "a.traj"})
+    assert "stress" not in collect(frames[:1], tmp_path / "away").frames[0].calc.results
 
 
 def test_results_that_cannot_be_used(frames, tmp_path):
@@ -72,7 +130,7 @@ def test_results_that_cannot_be_used(frames, tmp_path):
     reasons = dict(found.failed)
     assert "Å from where it was" in reasons[0] and "no calculator" in reasons[1] and "the atoms must be the same" in reasons[2]
     fill(folder, {0: "gone.traj", 1: "", 2: ""})
-    assert "FileNotFoundError" in collect(frames, folder).failed[0][1]
+    assert "does not exist" in collect(frames, folder).failed[0][1]
 
 
 def test_folders_and_tables_that_cannot_be(frames, tmp_path):
@@ -87,6 +145,9 @@ def test_folders_and_tables_that_cannot_be(frames, tmp_path):
         collect(frames, tmp_path)
     (folder / TABLE).write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="lacks the columns"):
+        collect(frames, folder)
+    (folder / TABLE).write_text("frame,structure,result\n0,a,b\n0,a,\n")
+    with pytest.raises(ValueError, match="names a frame twice"):
         collect(frames, folder)
     (folder / TABLE).write_text("frame,structure,result\nx,a,b\n")
     with pytest.raises(ValueError, match="is no number"):

@@ -4,13 +4,20 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from small_run import frame, write_run
 from typer.testing import CliRunner
 
 from race_calc.cli import app
+from race_calc.data.sources import read_sources
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.train.config import ConfigError, load_config
+from race_calc.train.continued import _shares, continued
+from race_calc.train.labels import label_names
+from race_calc.train.loop import train
+from race_calc.train.prepare import prepare
 
 
 def run(*arguments):
@@ -27,13 +34,14 @@ def before(tmp_path_factory):
     assert code == 0, output
     new = [frame(seed) for seed in range(100, 124)]
     write(folder / "new.xyz", [*new, new[3], frame(0), frame(5)])
+    write(folder / "other.xyz", [frame(seed) for seed in range(500, 520)])
     return folder
 
 
 @pytest.fixture(scope="module")
 def after(before):
     code, output = run("--from", before / "model", "--add", before / "new.xyz", "--data", before, "--out", before / "more")
-    assert code == 0 and "3 known already" in output and "Not calibrated: 2 structures" in output, output
+    assert code == 0 and "3 known already" in output and "are the fewest" in output, output
     return before / "more"
 
 
@@ -44,9 +52,8 @@ def hashes(model):
 def test_old_frames_stay_in_their_part_and_new_ones_are_shared_out(before, after):
     old, new = hashes(before / "model"), hashes(after)
     assert old["train"] < new["train"] and old["validation"] < new["validation"]
-    assert {part: len(read(after / "data" / f"{part}.xyz", ":")) for part in ("train", "validation", "calibration")} == {
-        "train": 8 + 20, "validation": 4 + 2, "calibration": 2,
-    }  # fmt: skip
+    counts = {part: len(read(after / "data" / f"{part}.xyz", ":")) for part in ("train", "validation", "calibration")}
+    assert sum(counts.values()) == 12 + 24 and 4 + 2 <= counts["validation"] <= 4 + 3 and 2 <= counts["calibration"] <= 3
     everything = read(after / "data" / "train.xyz", ":")
     for atoms in everything[:8]:
         original = min((frame(seed) for seed in range(12)), key=lambda one: np.abs(one.positions - atoms.positions).max())
@@ -61,7 +68,7 @@ def test_it_starts_where_the_model_was(before, after):
     assert (config["epochs"], config["keep_references"]) == (2, True)
     first = json.loads((after / "training_log.jsonl").read_text().splitlines()[0])
     errors = [json.loads(line)["mean_force_rmse_eV_per_A"] for line in (before / "model" / "training_log.jsonl").read_text().splitlines()]
-    assert first["mean_force_rmse_eV_per_A"] < 0.6 * errors[0]  # nearly as good as it was after eight epochs
+    assert first["mean_force_rmse_eV_per_A"] < 0.8 * errors[0]  # it does not begin anew
 
 
 def test_again_from_what_was_continued(before, after, tmp_path):
@@ -71,12 +78,79 @@ def test_again_from_what_was_continued(before, after, tmp_path):
     command = ["--from", after, "--add", tmp_path / "newer.xyz", "--add", tmp_path / "newest.xyz", "--out", tmp_path / "out", "--epochs", 1]
     code, output = run(*command)
     assert code == 0 and "The calibration is in" in output, output
-    assert load_checkpoint(tmp_path / "out").calibration.frames == 2 + 8
+    assert load_checkpoint(tmp_path / "out").calibration.frames == len(read(after / "data" / "calibration.xyz", ":")) + 8
     held = {tuple(atoms.positions.ravel().round(4)) for atoms in read(after / "data" / "calibration.xyz", ":")}
     assert held < {tuple(atoms.positions.ravel().round(4)) for atoms in read(tmp_path / "out" / "data" / "calibration.xyz", ":")}
     code, output = run(*command)
     assert code == 1 and "holds a run: add --resume" in output
     assert run(*command, "--resume")[0] == 0  # nothing is left to do
+    assert load_checkpoint(tmp_path / "out").training["config"]["training"]["epochs"] == 1
+    again = continued(load_checkpoint(tmp_path / "out"), tmp_path / "out", [before / "other.xyz"], None, tmp_path / "third")
+    assert (again.config.training.epochs, again.config.training.warmup_epochs) == (1, 0)  # not a quarter of a quarter
+
+
+def test_killed_before_it_began_and_in_the_middle(before, tmp_path):
+    """The same command begins, with --resume it ends with the same weights."""
+    out, command = tmp_path / "out", ["--from", before / "model", "--add", before / "new.xyz", "--data", before]
+    continued(load_checkpoint(before / "model"), before / "model", [before / "other.xyz"], before, out)  # killed after this
+    (out / "data" / "calibration.xyz").write_text("left over")
+    code, output = run(*command, "--out", out, "--resume", "--epochs", 3)
+    assert code == 0, output
+    straight = tmp_path / "straight"
+    made = continued(load_checkpoint(before / "model"), before / "model", [before / "new.xyz"], before, straight, 3)
+    prepared = prepare(made.config, straight)
+
+    def stop(record: dict) -> None:
+        if record["kind"] == "epoch" and record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(made.config, prepared, straight, torch.device("cpu"), False, stop)
+    code, output = run(*command, "--out", straight, "--resume")
+    assert code == 0, output
+    assert (out / "weights.safetensors").read_bytes() == (straight / "weights.safetensors").read_bytes()
+
+
+def test_all_sizes_are_held_back():
+    shares = [_shares(60, seed) for seed in range(200)]
+    for part in ("validation", "calibration"):
+        chosen = np.array([[own == part for own in one] for one in shares])
+        assert (chosen.sum(1) == 6).all() and abs((chosen @ np.arange(60)).mean() / 6 - 29.5) < 1.5
+        assert 0.02 < chosen[:, -1].mean() < 0.25  # the largest is sometimes held back, not always
+
+
+def test_labels_under_other_names_stay_so(tmp_path):
+    """And what is called energy in those files is not read in later rounds either."""
+
+    def named(seeds, path):
+        made = [frame(seed) for seed in seeds]
+        for atoms in made:
+            atoms.info["REF_energy"], atoms.arrays["REF_forces"] = atoms.get_potential_energy(), atoms.get_forces()
+            atoms.calc = SinglePointCalculator(atoms, energy=-77.0, forces=np.zeros((len(atoms), 3)))
+        write(path, made)
+
+    path = write_run(tmp_path, data__keys={"energy": "REF_energy", "forces": "REF_forces"})
+    named(range(12), tmp_path / "data.xyz")
+    assert run(path, "--out", tmp_path / "m0")[0] == 0
+    for k in (1, 2):
+        named(range(100 * k, 100 * k + 20), tmp_path / f"new{k}.xyz")
+        data = ["--data", tmp_path] if k == 1 else []
+        code, output = run("--from", tmp_path / f"m{k - 1}", "--add", tmp_path / f"new{k}.xyz", "--out", tmp_path / f"m{k}", *data)
+        assert code == 0, output
+        learned = load_config(tmp_path / f"m{k}" / "train.yaml")
+        energies = read_sources(tmp_path / f"m{k}", learned.data.train, label_names(learned.data)).energy
+        assert (energies > -70.0).all()
+
+
+def test_another_zero_of_the_energy_is_noticed(before, tmp_path):
+    shifted = [frame(seed) for seed in range(400, 420)]
+    for atoms in shifted:
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy() - 500.0, forces=atoms.get_forces())
+    write(tmp_path / "shifted.xyz", shifted)
+    code, output = run(
+        "--from", before / "model", "--add", tmp_path / "shifted.xyz", "--data", before, "--out", tmp_path / "o", "--epochs", 1
+    )
+    assert code == 0 and "Warning: of the new labels energies are off by about" in output, output
 
 
 def test_a_posterior_is_fitted_to_it(before, after, tmp_path):
