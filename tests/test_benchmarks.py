@@ -21,12 +21,11 @@ SMALL = {
     "conformal_coverage.py": ["--times", "3"],
     "gpu.py": ["--device", "cpu", "--rounds", "1", "--sizes", "27", "--members", "1"],
 }
-AT_NIGHT = ("float32.py", "tables.py", "llpr_draws.py", "size.py", "nve.py", "conformal_coverage.py")
 NEED_KERNELS = ("tables.py", "member_axis.py")  # what they measure is about them
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", [pytest.param(name, marks=pytest.mark.nightly) if name in AT_NIGHT else name for name in SMALL])
+@pytest.mark.nightly
+@pytest.mark.parametrize("script", SMALL)
 def test_runs(script, tmp_path):
     if script in NEED_KERNELS and problem():
         pytest.skip(problem())

@@ -86,7 +86,7 @@ def test_a_compression_beyond_the_data_is_flagged():
     assert scores[1.0] < 0.5 and scores[0.6] > 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_liquid_at_constant_pressure_is_not_halted():
     atoms = read(MODEL / "liquid.xyz")
     atoms.calc = silicon()

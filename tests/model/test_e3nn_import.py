@@ -48,6 +48,7 @@ def test_no_other_file_imports_e3nn():
             assert path == DOOR or "e3nn" not in {name.split(".")[0] for name in names}, path
 
 
+@pytest.mark.nightly
 @REFUSES
 def test_an_old_e3nn_is_imported_and_slices_are_refused_again(old_e3nn):
     assert "Unsupported global" in run(old_e3nn, "from e3nn import o3").stderr
