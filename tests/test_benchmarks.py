@@ -25,6 +25,7 @@ NEED_KERNELS = ("tables.py", "member_axis.py")  # what they measure is about the
 
 
 @pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SMALL)
 def test_runs(script, tmp_path):
     if script in NEED_KERNELS and problem():

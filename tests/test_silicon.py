@@ -87,6 +87,7 @@ def test_a_compression_beyond_the_data_is_flagged():
 
 
 @pytest.mark.nightly
+@pytest.mark.slow
 def test_a_liquid_at_constant_pressure_is_not_halted():
     atoms = read(MODEL / "liquid.xyz")
     atoms.calc = silicon()

@@ -49,6 +49,7 @@ def test_no_other_file_imports_e3nn():
 
 
 @pytest.mark.nightly
+@pytest.mark.slow
 @REFUSES
 def test_an_old_e3nn_is_imported_and_slices_are_refused_again(old_e3nn):
     assert "Unsupported global" in run(old_e3nn, "from e3nn import o3").stderr

@@ -119,6 +119,7 @@ def test_a_run_that_ended_in_its_first_epoch_starts_anew(tmp_path):
 
 
 @pytest.mark.nightly
+@pytest.mark.slow
 def test_killed_process_resumes_to_the_same_bits(tmp_path):
     """kill -9 at some moment of `race-calc train`, then --resume: bit-identical weights, no doubled log lines."""
     run(tmp_path, "whole", training__epochs=16)
