@@ -16,6 +16,11 @@ def baseline_from(spec: str | None) -> Any:
     return None if spec is None else made_by(spec, "--baseline")
 
 
+def given(options: Mapping[str, object]) -> str:
+    """Names of the options that are not None, for messages; "" for none."""
+    return " and ".join(name for name, value in options.items() if value is not None)
+
+
 def state_from(given: str | None) -> int | str:
     """The state as RACECalculator takes it."""
     return 0 if given is None else int(given) if given.isdigit() else given
@@ -47,9 +52,6 @@ def model_and_data(model: str, data: str | None, calculator: str | None, of_mode
         return Path(model), data
     if data is not None:
         raise ValueError("--calculator stands in the place of the model: give the data file only")
-    given = [name for name, value in of_model.items() if value is not None]
-    if given:
-        raise ValueError(
-            f"{' and '.join(given)} cannot be told to a --calculator: leave it out, set it in the function that makes the potential"
-        )
+    if told := given(of_model):
+        raise ValueError(f"{told} cannot be told to a --calculator: leave it out, set it in the function that makes the potential")
     return None, model

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from race_calc.cli.app import command
+from race_calc.cli.factory import given
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -44,12 +45,12 @@ def label(
     from race_calc.label.methods import Method, doubts
 
     elsewhere = {"--export": export, "--import": back}
-    given = [name for name, value in elsewhere.items() if value is not None]
-    if len(given) + (method is not None) + (calculator is not None) != 1:
+    ways = [name for name, value in {"--with": method, "--calculator": calculator, **elsewhere}.items() if value is not None]
+    if len(ways) != 1:
         raise ValueError("give one of --with METHOD, --calculator module:function, --export FOLDER and --import FOLDER")
-    if given:
+    if away := given(elsewhere):
         of_sampling = {"--sample": sample, "--temperatures": temperatures, "--frames": frames}
-        _refuse(given[0], of_sampling | {"--processes": processes, "--dask": dask, "--out": out if export else None})
+        _refuse(away, of_sampling | {"--processes": processes, "--dask": dask, "--out": out if export else None})
         _exported(file, export) if export else _collected(file, back or Path(), out)
         return
     _refuse("--dask", {"--processes": processes if dask else None})
@@ -94,9 +95,8 @@ def _labelled(
 
 def _refuse(beside: str, options: Mapping[str, object]) -> None:
     """Raises ValueError for options that do not go together."""
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise ValueError(f"{' and '.join(given)} cannot be told beside {beside}: leave it out")
+    if told := given(options):
+        raise ValueError(f"{told} cannot be told beside {beside}: leave it out")
 
 
 def _exported(file: Path, folder: Path) -> None:
@@ -131,9 +131,8 @@ def _plan(sample: str | None, temperatures: str | None, frames: int | None, seed
     from race_calc.label.sampling import Plan
 
     if sample is None:
-        given = [name for name, value in (("--temperatures", temperatures), ("--frames", frames)) if value is not None]
-        if given:
-            raise ValueError(f"{' and '.join(given)} belong to --sample md: add it, or leave them out")
+        if told := given({"--temperatures": temperatures, "--frames": frames}):
+            raise ValueError(f"{told} belong to --sample md: add it, or leave them out")
         return None
     if sample.lower() != "md":
         raise ValueError(f"--sample is {sample!r}: md is what there is")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from race_calc.cli.app import command
-from race_calc.cli.factory import BASELINE, baseline_from
+from race_calc.cli.factory import BASELINE, baseline_from, given
 
 if TYPE_CHECKING:
     from race_calc.train.config import TrainConfig
@@ -33,9 +33,8 @@ def train(
     if (config is None) == (start is None):
         raise ValueError("give either CONFIG or --from MODEL with --add FILE")
     if config is not None:
-        given = [name for name, value in (("--add", add), ("--epochs", epochs)) if value is not None]
-        if given:
-            raise ValueError(f"{' and '.join(given)} go with --from: leave them out")
+        if told := given({"--add": add, "--epochs": epochs}):
+            raise ValueError(f"{told} go with --from: leave them out")
         _run(load_config(config), config.parent if data is None else data, out, device, baseline, resume)
         return
     from race_calc.train.continued import CONFIG, has_begun

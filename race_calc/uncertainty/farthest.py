@@ -16,8 +16,7 @@ def farthest(name: str) -> Callable[[Pool, int, int], Chosen]:
         indices, distances = [], []
         for _ in range(n):
             if nearest is None:
-                middle = int(np.argmin(_length(places - places.mean(axis=0))))
-                best, distance, nearest = middle, 0.0, np.full(len(places), np.inf)
+                best, distance, nearest = _middle(places), 0.0, np.full(len(places), np.inf)
             else:
                 best = int(np.argmax(nearest))
                 distance = nearest[best]
@@ -40,7 +39,7 @@ def lcmd(pool: Pool, n: int, seed: int) -> Chosen:
         each = np.stack([_length(places - one) for one in known])  # (Q, P)
         nearest, cluster = each.min(axis=0), each.argmin(axis=0)
     else:
-        first = int(np.argmin(_length(places - places.mean(axis=0))))
+        first = _middle(places)
         indices, distances = [first], [0.0]
         nearest, cluster = _length(places - places[first]), np.zeros(len(places), dtype=np.int64)
     taken = np.zeros(len(places), dtype=bool)
@@ -70,6 +69,11 @@ def place_of(pool: Pool, name: str) -> tuple[np.ndarray, np.ndarray]:
         if not np.isfinite(values).all():
             raise ValueError(f"the {name} of some of the {what} are not finite: leave broken structures out")
     return places, known
+
+
+def _middle(places: np.ndarray) -> int:
+    """The one that is nearest to the mean of all."""
+    return int(np.argmin(_length(places - places.mean(axis=0))))
 
 
 def _to_nearest(places: np.ndarray, others: np.ndarray) -> np.ndarray:
