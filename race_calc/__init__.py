@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from race_calc.interfaces.committee import Committee
     from race_calc.interfaces.from_results import from_results
     from race_calc.interfaces.properties import PropertyModel
+    from race_calc.learning.continual import RACELearner
+    from race_calc.learning.on_the_fly import OnTheFly
     from race_calc.md.attach import UncertaintyMonitor
     from race_calc.md.log import read_log
     from race_calc.observables.difference import difference
@@ -26,9 +28,11 @@ __version__ = "0.2.0"
 _HOME = {
     "Committee": "interfaces.committee",
     "Criterion": "uncertainty.decisions",
+    "OnTheFly": "learning.on_the_fly",
     "Prediction": "uncertainty.prediction",
     "PropertyModel": "interfaces.properties",
     "RACECalculator": "interfaces.calculator",
+    "RACELearner": "learning.continual",
     "UncertaintyMonitor": "md.attach",
     "difference": "observables.difference",
     "elastic_constants": "observables.elastic",
@@ -39,9 +43,11 @@ _HOME = {
 __all__ = [
     "Committee",
     "Criterion",
+    "OnTheFly",
     "Prediction",
     "PropertyModel",
     "RACECalculator",
+    "RACELearner",
     "UncertaintyMonitor",
     "difference",
     "elastic_constants",

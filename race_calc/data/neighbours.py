@@ -43,8 +43,8 @@ class Images:
 def neighbour_pairs(atoms: Atoms, cutoff: float) -> Pairs:
     """All directed pairs within `cutoff` (Å), periodic images included, self pairs excluded.
 
-    Returns centre (E,), neighbour (E,) and integer cell shifts (E, 3), sorted by centre, and the number of the undirected pair (E,),
-    which i ← j and j ← i share. Raises ValueError as `race_calc.data.structure.checked` does, when two atoms are closer than 0.001 Å,
+    Returns centre (E,), neighbour (E,) and integer cell shifts (E, 3), sorted by all of them, and the undirected pair (E,), which
+    i ← j and j ← i share. Raises ValueError as `race_calc.data.structure.checked` does, when two atoms are closer than 0.001 Å,
     and when the pairs or the periodic images are too many: more than 12 million pairs or 4 million images (2 GiB), or more than 100,000
     pairs in a structure of over 1 atom per Å³.
     """
@@ -60,9 +60,12 @@ def neighbour_pairs(atoms: Atoms, cutoff: float) -> Pairs:
     check_distances(atoms, one, other, distance)
     shifts = images.shifts[image] + images.cells[one] - images.cells[other]
     centre, neighbour = np.concatenate([one, other]), np.concatenate([other, one])
-    order = np.argsort(centre, kind="stable")
+    shifts = np.concatenate([shifts, -shifts])
+    order = np.lexsort((*shifts.T, neighbour, centre))  # told by the structure, not by how it was searched
     pair = np.tile(np.arange(len(one)), 2)[order]
-    return centre[order], neighbour[order], np.concatenate([shifts, -shifts])[order], pair
+    numbers = np.empty(len(one), dtype=np.int64)
+    numbers[np.argsort(first_of_pairs(pair))] = np.arange(len(one))
+    return centre[order], neighbour[order], shifts[order], numbers[pair]
 
 
 def _images(atoms: Atoms, cutoff: float) -> Images:

@@ -35,8 +35,8 @@ class PredictingCalculator(Calculator):
     Threads may share one: each calculation, with what is read of it, is done alone (`get_property`, `prediction`, and all that ASE's
     `get_…` methods give). The attribute `results` is of whichever structure came last.
 
-    `thresholds`: what "auto" means for each criterion of the monitor, without a calibration. `calibration`: what is applied to
-    the uncertainties, the path of one that `race-calc calibrate` stored, or None; an attribute that can be set before the first
+    `thresholds`: what "auto" means for each criterion of the monitor, without a calibration; can be set. `calibration`: what is applied
+    to the uncertainties, the path of one that `race-calc calibrate` stored, or None; an attribute that can be set before the first
     calculation. `model_hash`: what tells this potential from others, or None.
     """
 
@@ -66,6 +66,12 @@ class PredictingCalculator(Calculator):
     def thresholds(self) -> dict[str, float]:
         """What "auto" means for each criterion of the monitor, from the calibration or else as given."""
         return dict(self._thresholds if self.calibration is None else self.calibration.thresholds)
+
+    @thresholds.setter
+    def thresholds(self, values: Mapping[str, float]) -> None:
+        self._thresholds = dict(values)
+        if self.calibration is not None:
+            self.calibration = replace(self.calibration, thresholds=dict(values))
 
     def prediction(self, atoms: Atoms | None = None) -> Prediction:
         """The whole Prediction for `atoms` (default: the last ones); evaluates the model only if it is not current.

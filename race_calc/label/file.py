@@ -21,9 +21,10 @@ from race_calc.data.files import write_atomically
 from race_calc.data.lock import locked
 from race_calc.label.cluster import over_cluster
 from race_calc.label.frame import label, labelled
+from race_calc.label.given import Given
 from race_calc.label.journal import Journal, hash_of
 from race_calc.label.methods import Method
-from race_calc.label.parallel import Failure, over_processes
+from race_calc.label.parallel import Failure, here, over_processes
 
 SUFFIXES = (".xyz", ".extxyz")
 _ONE_AT_A_TIME = threading.Lock()
@@ -45,7 +46,7 @@ class Labelled:
 def label_frames(
     frames: Sequence[Atoms],
     out: Path,
-    method: Method,
+    method: Method | Given,
     processes: int,
     report: Callable[[int, int, int], None] = lambda *_: None,
     cluster: str | None = None,
@@ -54,7 +55,8 @@ def label_frames(
 
     Until the end the labels are in `out` + ".journal". Called again with the same structures and method, it goes on from there; what
     failed is tried again. `report`: called with the numbers of frames that are done, that failed among them, and of all. `cluster`: the
-    address of a Dask cluster that does the work in place of `processes`; files of a calculator then lie where its workers run.
+    address of a Dask cluster that does the work in place of `processes`; files of a calculator then lie where its workers run. A `Given`
+    calculator works here, whatever `processes` says.
 
     Raises FileExistsError where `out` or the file beside it is there, RunningError where another process writes them, ValueError for
     no structures, a journal of other work, or if none could be labelled.
@@ -105,21 +107,23 @@ def scratch_folder(within: Path | None = None) -> Iterator[Path]:
 
 
 def _results(
-    method: Method, scratch: Path, waiting: deque[Any], processes: int, cluster: str | None
+    method: Method | Given, scratch: Path, waiting: deque[Any], processes: int, cluster: str | None
 ) -> Generator[tuple[Any, Any], None, None]:
+    if isinstance(method, Given):
+        return here(partial(_entry, method, scratch), waiting)
     if cluster is None:
         return over_processes(partial(_entry, method, scratch), waiting, processes)
     return over_cluster(partial(_entry, method, None), waiting, cluster)
 
 
-def _entry(method: Method, scratch: Path | None, piece: tuple[int, Atoms]) -> dict[str, Any]:
+def _entry(method: Method | Given, scratch: Path | None, piece: tuple[int, Atoms]) -> dict[str, Any]:
     """The labels of a structure as plain numbers. One at a time: a process has one calculator, and workers of a cluster have threads."""
     with _ONE_AT_A_TIME, scratch_folder(scratch) as folder:
         results = label(piece[1], folder, method).calc.results
     return {name: np.asarray(value).tolist() for name, value in results.items()}
 
 
-def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path, method: Method) -> Labelled:
+def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path, method: Method | Given) -> Labelled:
     good, bad, reasons = [], [], []
     for i, atoms in enumerate(frames):
         if "failed" in done[i]:

@@ -10,10 +10,11 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.data.structure import checked
+from race_calc.label.given import Given
 from race_calc.label.methods import Method, in_folder
 
 
-def label(atoms: Atoms, folder: Path, method: Method) -> Atoms:
+def label(atoms: Atoms, folder: Path, method: Method | Given) -> Atoms:
     """A copy of the structure with energy (eV), forces (eV/Å) and, in a periodic cell where the method has it, stress (eV/Å³, ASE sign).
 
     Nothing but the structure goes in: no constraint, no results, no density of a structure before. The energy is the free energy
@@ -57,7 +58,7 @@ def bare(atoms: Atoms) -> Atoms:
     return found
 
 
-def labelled(atoms: Atoms, results: dict[str, Any], method: Method) -> Atoms:
+def labelled(atoms: Atoms, results: dict[str, Any], method: Method | Given) -> Atoms:
     """A copy of the structure, without constraints, with these results and where they are from."""
     found: Atoms = atoms.copy()
     found.set_constraint()

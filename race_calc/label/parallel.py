@@ -51,8 +51,15 @@ def over_processes(work: Callable[[Any], Any], waiting: deque[Any], processes: i
                 _end(pool)
 
 
+def here(work: Callable[[Any], Any], waiting: deque[Any]) -> Generator[tuple[Any, Any], None, None]:
+    """The same in this process, for work that cannot go to another."""
+    while waiting:
+        piece = waiting.popleft()
+        yield piece, guarded(work, piece)
+
+
 def guarded(work: Callable[[Any], Any], piece: Any) -> Any:
-    """In a process of its own; not every exception finds its way back to the parent."""
+    """The result, or a Failure: not every exception finds its way back from another process."""
     try:
         return work(piece)
     except Exception as error:  # whatever the program meets

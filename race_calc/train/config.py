@@ -1,24 +1,18 @@
 """Training configuration: a YAML file, checked against a schema."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt, StrictStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, StrictInt, StrictStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from race_calc.model.channels import outputs_of_head
 from race_calc.model.config import ModelConfig, Settings
 from race_calc.model.likelihood import STRESSES
 from race_calc.posterior.base import DEFAULT, MOST_MEMBERS, by_name, names
-from race_calc.train.config_errors import describe
-from race_calc.train.yaml_file import read_yaml
+from race_calc.train.config_errors import ConfigError, load_settings, parse_settings
 
-MOST_LINES, LONGEST_LINE = 12, 500  # of a message; in characters
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message lists every problem with its key."""
+__all__ = ["ConfigError", "TrainConfig", "load_config", "parse_config"]
 
 
 class KeysConfig(Settings):
@@ -200,41 +194,10 @@ class TrainConfig(Settings):
 
 
 def load_config(path: str | Path) -> TrainConfig:
-    """Read and check a YAML file.
-
-    Raises :class:`ConfigError` for a missing file, text that is not YAML, a repeated key, an alias and
-    everything :func:`parse_config` refuses.
-    """
-    path = Path(path)
-    try:
-        content = read_yaml(path)
-    except FileNotFoundError:
-        raise ConfigError(f"configuration file {path} does not exist: check the path ({path.absolute()})") from None
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    return parse_config(content, source=str(path))
+    """Read and check a YAML file. Raises ConfigError as `race_calc.train.config_errors.load_settings` does."""
+    return load_settings(path, TrainConfig)
 
 
 def parse_config(content: Any, source: str = "the configuration") -> TrainConfig:
-    """Check a mapping of plain YAML or JSON types.
-
-    Raises :class:`ConfigError`; its message has one line per problem with the full key, the
-    value, the allowed values and, for a wrong key, the nearest right one.
-    """
-    if not isinstance(content, Mapping):
-        raise ConfigError(
-            f"{source} must hold a mapping with the keys {', '.join(TrainConfig.model_fields)}; "
-            f"found {'nothing' if content is None else type(content).__name__}"
-        )
-    try:
-        return TrainConfig.model_validate(content)
-    except ValidationError as error:
-        lines: dict[str, str] = {}  # one line per key: a union reports each of its branches
-        for problem in error.errors():
-            key, line = describe(problem, content, TrainConfig)
-            lines.setdefault(key, line)
-        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-        told = [line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " …" for line in lines.values()]
-        if len(told) > MOST_LINES:
-            told[MOST_LINES:] = [f"and {len(told) - MOST_LINES} more"]
-        raise ConfigError("\n  ".join([f"{source} has {count}:", *told])) from None
+    """Check a mapping of plain YAML or JSON types. Raises ConfigError as `race_calc.train.config_errors.parse_settings` does."""
+    return parse_settings(content, TrainConfig, source)

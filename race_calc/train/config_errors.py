@@ -3,10 +3,61 @@
 import difflib
 import reprlib
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
 
 from race_calc.data.files import shortened
 from race_calc.model.config import Settings
+from race_calc.train.yaml_file import read_yaml
+
+MOST_LINES, LONGEST_LINE = 12, 500  # of a message; in characters
+Kind = TypeVar("Kind", bound=Settings)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message lists every problem with its key."""
+
+
+def load_settings(path: str | Path, kind: type[Kind]) -> Kind:
+    """Read a YAML file and check it against a schema.
+
+    Raises ConfigError for a missing file, text that is not YAML, a repeated key, an alias and everything `parse_settings` refuses.
+    """
+    path = Path(path)
+    try:
+        content = read_yaml(path)
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {path} does not exist: check the path ({path.absolute()})") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return parse_settings(content, kind, str(path))
+
+
+def parse_settings(content: Any, kind: type[Kind], source: str) -> Kind:
+    """Check a mapping of plain YAML or JSON types against a schema.
+
+    Raises ConfigError; its message has one line per problem with the full key, the value, the allowed values and, for a wrong key, the
+    nearest right one.
+    """
+    if not isinstance(content, Mapping):
+        raise ConfigError(
+            f"{source} must hold a mapping with the keys {', '.join(kind.model_fields)}; "
+            f"found {'nothing' if content is None else type(content).__name__}"
+        )
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        lines: dict[str, str] = {}  # one line per key: a union reports each of its branches
+        for problem in error.errors():
+            key, line = describe(problem, content, kind)
+            lines.setdefault(key, line)
+        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        told = [line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " …" for line in lines.values()]
+        if len(told) > MOST_LINES:
+            told[MOST_LINES:] = [f"and {len(told) - MOST_LINES} more"]
+        raise ConfigError("\n  ".join([f"{source} has {count}:", *told])) from None
 
 
 def describe(problem: Mapping[str, Any], content: Mapping, root: type[Settings]) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import WEIGHTS, Checkpoint
 from race_calc.train.config import TrainConfig, load_config, parse_config
 from race_calc.train.files import STATE_FILE
-from race_calc.train.labels import label_names, read_labelled
+from race_calc.train.labels import LabelledData, label_names, read_labelled
 
 DATA, CALIBRATION, CONFIG = "data", "calibration.xyz", "train.yaml"
 SHARE = 10  # of so many new structures one validates and one calibrates
@@ -54,20 +54,14 @@ def continued(
     """
     if has_begun(out) or (out / WEIGHTS).exists():
         raise FileExistsError(f"{out} holds a run: add --resume to go on with it, or give another --out")
-    before = _configuration(checkpoint)
-    if data is None and not (model / DATA).is_dir():
-        raise ValueError(f"{model} does not hold the data of its training: give --data FOLDER, which its paths are relative to")
-    folder = data if data is not None else model
-    old = read_labelled(before, folder, [])
-    if old.hash != checkpoint.data.get("sha256"):
-        raise ValueError(f"the data in {folder} are not those that the model was trained on: their SHA-256 differs; give --data FOLDER")
+    before, old = training_data(checkpoint, model, data)
     names = label_names(before.data)
-    held = _frames(read_dataset(model / DATA / CALIBRATION)) if (model / DATA / CALIBRATION).is_file() else []
+    held = frames_of(read_dataset(model / DATA / CALIBRATION)) if (model / DATA / CALIBRATION).is_file() else []
     sets = {str(path): read_dataset(path, names=names) for path in added}
     for source, dataset in sets.items():
         check_same_elements(old.train, dataset, source)
-    new = [frame for dataset in sets.values() for frame in _frames(dataset)]
-    parts = {"train": _frames(old.train), "validation": _frames(old.validation), "calibration": held}
+    new = [frame for dataset in sets.values() for frame in frames_of(dataset)]
+    parts = {"train": frames_of(old.train), "validation": frames_of(old.validation), "calibration": held}
     fresh = _not_known(new, [frame for frames in parts.values() for frame in frames])
     if not fresh:
         raise ValueError(f"all {len(new)} structures of {', '.join(sets)} are known already: nothing to learn")
@@ -76,6 +70,21 @@ def continued(
     _write(out, parts, _content(before, os.path.relpath(model.resolve(), out.resolve()), epochs))
     counts = {name: len(frames) for name, frames in parts.items()}
     return Continued(load_config(out / CONFIG), dataset_from_atoms(fresh), counts, len(new) - len(fresh))
+
+
+def training_data(checkpoint: Checkpoint, model: Path, data: Path | None) -> tuple[TrainConfig, LabelledData]:
+    """The configuration of the training of a model that can go on, and what it was trained on; `data` as for `continued`.
+
+    Raises ValueError for a model that cannot go on, and for data other than those of its training.
+    """
+    before = _configuration(checkpoint)
+    if data is None and not (model / DATA).is_dir():
+        raise ValueError(f"{model} does not hold the data of its training: give --data FOLDER, which its paths are relative to")
+    folder = data if data is not None else model
+    found = read_labelled(before, folder, [])
+    if found.hash != checkpoint.data.get("sha256"):
+        raise ValueError(f"the data in {folder} are not those that the model was trained on: their SHA-256 differs; give --data FOLDER")
+    return before, found
 
 
 def has_begun(out: Path) -> bool:
@@ -130,7 +139,7 @@ def _content(before: TrainConfig, start: str, epochs: int | None) -> dict[str, A
     return content | {"data": data, "training": content["training"] | changes}
 
 
-def _frames(dataset: Dataset) -> list[Atoms]:
+def frames_of(dataset: Dataset) -> list[Atoms]:
     """Structures with their labels as ASE has them."""
     found = []
     for atoms, energy, forces, stress in zip(dataset.structures, dataset.energy, dataset.forces, dataset.stress):

@@ -1,0 +1,229 @@
+"""Runs that learn: the monitor halts, the run goes back, labels are bought, the potential learns, the run goes on. Uses ASE.
+
+A round: every replica makes a turn. One that its monitor halts goes back to its last safe frame and waits. When all have had their turn
+and one waits, a few of the frames that the monitors flagged are chosen, unlike each other and what is known; the reference labels them,
+the learner learns, and all go on with what it has learned and its thresholds. What makes the errors on held-back structures larger
+is kept out.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from race_calc.data.hashes import geometry_hash
+from race_calc.data.lock import locked
+from race_calc.learning.choice import chosen
+from race_calc.learning.learner import Learner
+from race_calc.learning.notebook import EXPLORE, LEARN, Notebook, read_notebook
+from race_calc.learning.reference import check_reference, reference_of
+from race_calc.learning.replica import Replica
+from race_calc.learning.round import Round
+from race_calc.uncertainty.checks import whole
+from race_calc.uncertainty.decisions import Criterion
+
+LABELS_A_ROUND = 10
+TURN = 1000  # steps
+WORSE = 2  # rounds in a row that taught nothing, and the run ends
+LOCK = "learning.lock"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run may use: labels, those of failed attempts among them; minutes, of all its processes together; rounds. Raises ValueError
+    for none of one of them."""
+
+    labels: int = 300
+    minutes: float = math.inf
+    rounds: int = 100
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"a budget of {value} {name} teaches nothing: give more, or take UncertaintyMonitor alone")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Why the run ended, in words; steps of each replica, labels bought, rounds, the last potential and its folder (None: as it began)."""
+
+    reason: str
+    steps: tuple[int, ...]
+    labels: int
+    rounds: int
+    potential: Any
+    folder: Path | None
+
+
+class OnTheFly:
+    """Let a potential learn where its runs no longer know.
+
+    >>> learner = RACELearner("runs/first", data="data")  # doctest: +SKIP
+    >>> learning = OnTheFly(dyn, "gfn2-xtb", learner, folder="runs/learned")  # doctest: +SKIP
+    >>> print(learning.run(100_000).reason)  # doctest: +SKIP
+
+    dynamics: one ASE molecular dynamics or several, each with its own atoms; their calculators are set here. reference: the method that
+    labelled the training data, an ASE calculator or a name (`race_calc.label.methods`). learner: see `race_calc.learning.learner`.
+    folder: all that the run does; where one has begun there, this one goes on with it, from dynamics made as they were made before,
+    and makes the same steps. criteria: of the monitors, None for the default. processes: that
+    label at once. `report`: called with (event, content) for each halt, each round and each turn.
+
+    The first label is of a structure of the training, to see whether the reference is the one that it is to be.
+
+    Raises ValueError for a budget of nothing, dynamics without molecular dynamics' momenta, and a folder of another run.
+    """
+
+    def __init__(
+        self,
+        dynamics: Any,
+        reference: Any,
+        learner: Learner,
+        folder: str | Path,
+        *,
+        criteria: Sequence[Criterion] | None = None,
+        budget: Budget = Budget(),
+        labels_a_round: int = LABELS_A_ROUND,
+        processes: int = 1,
+        report: Callable[[str, dict[str, Any]], None] = lambda *_: None,
+    ):
+        self._dynamics = list(dynamics) if isinstance(dynamics, (list, tuple)) else [dynamics]
+        if not self._dynamics or not all(hasattr(one, "get_time") and isinstance(one.atoms, Atoms) for one in self._dynamics):
+            raise TypeError("dynamics must be an ASE molecular dynamics (Langevin, ...), or a list of such, on atoms")
+        self.reference, self.learner, self.folder = reference_of(reference), learner, Path(folder)
+        self.budget, self._n, self._report = budget, whole("labels_a_round", labels_a_round), report
+        self._processes = whole("processes", processes)
+        self._criteria = criteria
+        self._book = read_notebook(self.folder) or Notebook()
+        if self._book.replicas and len(self._book.replicas) != len(self._dynamics):
+            raise ValueError(f"{self.folder} holds a run of {len(self._book.replicas)} replicas, {len(self._dynamics)} are given")
+        self._replicas: list[Replica] = []
+        self._since, self._told = 0.0, len(self._book.history)
+
+    @property
+    def history(self) -> tuple[dict[str, Any], ...]:
+        """A line for each halt and each round."""
+        return self._book.history
+
+    def run(self, steps: int, quiet: int | None = None) -> Outcome:
+        """Until every replica has made so many steps, or all together `quiet` steps since labels were last asked for, or a budget is
+        used up, or two lessons in a row made the potential worse. Killed at any moment, the same call goes on.
+
+        Raises ValueError for a reference that is another one than that of the training, or that fails on all structures of a round:
+        what was done is kept, and the next call tries again.
+        """
+        steps, limit = whole("steps", steps), math.inf if quiet is None else whole("quiet", quiet)
+        self._since = time.monotonic()
+        with locked(self.folder, LOCK):
+            self._begin()
+            while (reason := self._ended(steps, limit)) is None:
+                if self._book.phase == LEARN:
+                    self._learn()
+                else:
+                    self._explore(steps)
+        self._report("end", {"reason": reason})
+        book = self._book
+        return Outcome(reason, tuple(r.steps for r in self._replicas), book.labels, book.number - 1, self._potential, self._base)
+
+    def _begin(self) -> None:
+        """Replicas with the last potential, where they were."""
+        known = self.learner.known(None)
+        if not self._book.checked:
+            if known:
+                check_reference(known[0], self.reference, self.folder / "reference-check.xyz")
+            self._book = replace(self._book, checked=True, labels=int(bool(known)))
+        self._potential = self.learner.potential(self._base)
+        before = self._book.replicas or (None,) * len(self._dynamics)
+        self._replicas = []
+        for k, (dynamics, state) in enumerate(zip(self._dynamics, before)):
+            dynamics.atoms.calc = self._potential
+            self._replicas.append(Replica(k, dynamics, self._criteria, self.folder / f"monitor-{k}.jsonl", state))
+        self._save()
+
+    def _ended(self, steps: int, quiet: float) -> str | None:
+        book = self._book
+        if book.rejected >= WORSE:
+            return f"{WORSE} rounds in a row taught nothing: no new structures, or larger errors on held-back ones"
+        if self._seconds() > 60 * self.budget.minutes:
+            return f"the budget of {self.budget.minutes:g} minutes is used up"
+        if book.phase == LEARN:
+            if book.labels >= self.budget.labels and not self._round.labelled.exists():
+                return f"the budget of {self.budget.labels} labels is used up"
+            return f"the budget of {self.budget.rounds} rounds is used up" if book.number > self.budget.rounds else None
+        if all(replica.steps >= steps for replica in self._replicas):
+            return f"every replica has made {steps} steps"
+        return f"no label was asked for in {book.quiet} steps" if book.quiet >= quiet else None
+
+    def _explore(self, steps: int) -> None:
+        """A turn of a replica that is not at its end; after that of the last one a round, if one waits."""
+        k = self._book.turn % len(self._replicas)
+        replica, halt = self._replicas[k], None
+        before = replica.steps
+        if not replica.waiting and before < steps:
+            halt = replica.turn(min(TURN, steps - before))
+            self._round.collect(self._book.turn, replica.candidates)
+        made = (halt.step if halt else replica.steps) - before
+        self._book = replace(self._book, turn=self._book.turn + 1, quiet=0 if halt else self._book.quiet + made)
+        if halt is not None:
+            self._note("halt", **vars(halt))
+        if k == len(self._replicas) - 1 and any(r.waiting for r in self._replicas):
+            self._book = replace(self._book, phase=LEARN)
+        self._save()
+        self._report("turn", {"replica": k, "steps": replica.steps, "of": steps})
+
+    def _learn(self) -> None:
+        """Choose, label, learn: each is on the disk before the next begins."""
+        now, times = self._round, [time.monotonic()]
+        labels = len(now.choose(self._choice))
+        times.append(time.monotonic())
+        now.label(self.reference, self._processes)
+        times.append(time.monotonic())
+        bought = [path for number in range(1, now.number + 1) if (path := Round(self.folder, number).labelled).exists()]
+        lesson = self.learner.learn(bought, self._base, now.model) if labels else None
+        times.append(time.monotonic())
+        kept = lesson is not None and not lesson.worse
+        book = replace(self._book, number=now.number + 1, phase=EXPLORE, labels=self._book.labels + labels)
+        self._book = replace(book, rejected=0 if kept else book.rejected + 1)
+        if kept:
+            self._book = replace(self._book, model=str(now.model.relative_to(self.folder)))
+            self._potential = self.learner.potential(self._base)
+        for replica in self._replicas:
+            replica.learned(self._potential)
+        times.append(time.monotonic())
+        seconds = dict(zip(("choose", "label", "learn", "go_on"), np.diff(times).tolist()))
+        self._note("round", number=now.number, labels=labels, kept=kept, seconds=seconds, **({} if lesson is None else asdict(lesson)))
+        self._save()
+
+    def _choice(self) -> list[Atoms]:
+        candidates = self._round.candidates() or [replica.nearest() for replica in self._replicas if replica.waiting]
+        known = list(self.learner.known(self._base))
+        earlier = [atoms for number in range(1, self._book.number) for atoms in Round(self.folder, number).chosen() or []]
+        n = min(self._n, self.budget.labels - self._book.labels)
+        return chosen(self._potential, candidates, known, {*map(geometry_hash, [*known, *earlier])}, n)
+
+    @property
+    def _round(self) -> Round:
+        return Round(self.folder, self._book.number)
+
+    @property
+    def _base(self) -> Path | None:
+        return None if self._book.model is None else self.folder / self._book.model
+
+    def _seconds(self) -> float:
+        return self._book.seconds + time.monotonic() - self._since
+
+    def _note(self, event: str, **content: Any) -> None:
+        self._book = self._book.noted(event=event, **content)
+
+    def _save(self) -> None:
+        now = self._seconds()
+        self._since = time.monotonic()
+        self._book = replace(self._book, seconds=now, replicas=tuple(replica.state() for replica in self._replicas))
+        self._book.write(self.folder)
+        for line in self._book.history[self._told :]:
+            self._report(line["event"], line)
+        self._told = len(self._book.history)
