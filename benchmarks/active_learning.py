@@ -1,11 +1,13 @@
 """The paper's tables of active learning, at the level of GFN2-xTB: what n more labels at 600 and 1200 K are worth, by who chose them.
 
     python benchmarks/active_learning.py --data FOLDER_WITH_3BPA --runs runs/active [--counts 10,50] [--methods random,lcmd] [--seeds 5]
+                                         [--scratch lcmd-50-0]
 
 3BPA. Start: 450 + 50 frames at 300 K, four members. Pools of 2,000 frames at 600 and at 1200 K, tests of 500 at each temperature, all by MD
 with GFN2-xTB (needs the extra xtb). As in the paper n counts frames per temperature, and a tenth of the new ones validates. Every seed
-chooses from another half of each pool and goes on from the same starting ensemble. "Ours" is OURS, named before any run. Goes on where it
-was stopped; writes `results.json` and `table.md` into --runs.
+chooses from another half of each pool and goes on from the same starting ensemble. "Ours" is OURS, named before any run. Runs named in
+--scratch are trained a second time, from the start, with the epochs of the starting ensemble: does the warm start decide the order, and
+what does it save? Goes on where it was stopped; writes `results.json` and `table.md` into --runs.
 """
 
 import json
@@ -46,6 +48,7 @@ SAMPLES = {  # file → temperature in K, frames, seed of the MD
 HOT = ("600", "1200")
 METHODS = ("random", "farthest-point", "variance-forces", "bald-energy", "bald-forces", "bald", "batch", "lcmd")
 OURS = "lcmd"
+SCRATCH = "scratch-"
 EPOCHS = 12  # of a continued training; the start has 50
 
 
@@ -94,8 +97,8 @@ def chosen(pool: Pool, method: str, n: int, seed: int) -> list[int]:
     return taken
 
 
-def learned(name: str, frames: list[Atoms], start: Path, runs: Path, seed: int) -> Path:
-    """The model that goes on with these frames, a tenth of them in the validation."""
+def learned(name: str, frames: list[Atoms], start: Path | None, runs: Path, seed: int) -> Path:
+    """The model that goes on with these frames, a tenth of them in the validation; without `start` one that begins with them."""
     folder = runs / name
     if (folder / "weights.safetensors").exists():
         return folder
@@ -106,7 +109,9 @@ def learned(name: str, frames: list[Atoms], start: Path, runs: Path, seed: int) 
         write(runs / "data" / name / f"{part}.xyz", [frames[i] for i in indices])
     content = yaml.safe_load(BASE.read_text()) | {"members": 4}
     content["data"] = {"train": ["start.xyz@:450", f"{name}/train.xyz"], "validation": ["start.xyz@450:", f"{name}/validation.xyz"]}
-    going_on = {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True, "epochs": EPOCHS, "seed": seed}
+    going_on: dict[str, object] = {"seed": seed}
+    if start is not None:
+        going_on |= {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True, "epochs": EPOCHS}
     config = parse_config(content | {"training": content["training"] | going_on})
     counted(folder, lambda: trained(name, config, runs / "data", folder))
     return folder
@@ -136,6 +141,11 @@ def table(results: dict[str, dict[str, float]], counts: list[int], seeds: int) -
             both = [seed for seed in rows if f"random-{n}-{seed}" in results]
             ratio = _interval([rows[seed]["F 1200"] / results[f"random-{n}-{seed}"]["F 1200"] for seed in both], 3) if both else "–"
             lines.append(f"| {n} | {method}{' (ours)' if method == OURS else ''} | {len(rows)} | {cells[0]} | {cells[1]} | {ratio} |")
+    for name in (name for name in results if name.startswith(SCRATCH)):
+        warm, anew = results[name.removeprefix(SCRATCH)], results[name]
+        time, errors = warm["cpu_minutes"] / anew["cpu_minutes"], [warm[f"F {t}"] / anew[f"F {t}"] for t in ("300", *HOT)]
+        told = ", ".join(f"{ratio:.3f}" for ratio in errors)
+        lines.append(f"\n{name.removeprefix(SCRATCH)}, warm start over from scratch: time {time:.2f}, forces at 300, 600, 1200 K {told}")
     return "\n".join(lines)
 
 
@@ -148,7 +158,7 @@ def _interval(values: list[float], digits: int) -> str:
 
 
 if __name__ == "__main__":
-    given = arguments(__doc__, data=".", runs="runs/active", counts="10,50,200", methods=",".join(METHODS), seeds=5)
+    given = arguments(__doc__, data=".", runs="runs/active", counts="10,50,200", methods=",".join(METHODS), seeds=5, scratch="")
     keep_freed_memory()
     runs, counts = Path(given.runs), [int(n) for n in given.counts.split(",")]
     paths = files(Path(given.data), runs)
@@ -157,15 +167,14 @@ if __name__ == "__main__":
     frames = [atoms for temperature in HOT for atoms in read(paths[f"pool-{temperature}"], ":")]
     known = read(paths["start"], ":450")
     pool = pool_of(RACECalculator(start, "cpu", calibrated=False), [bare(atoms) for atoms in frames], known, ["features", "distances"])
-    for seed in range(given.seeds):
-        for n in counts:
-            for method in given.methods.split(","):
-                name = f"{method}-{n}-{seed}"
-                if name not in results:
-                    picked = [frames[i] for i in chosen(pool, method, n, seed)]
-                    results[name] = measured(learned(name, picked, start, runs, seed), paths)
-                    path.write_text(json.dumps(results, indent=2) + "\n")
-                    print(name, json.dumps(results[name]), flush=True)
+    names = [f"{method}-{n}-{seed}" for seed in range(given.seeds) for n in counts if n for method in given.methods.split(",")]
+    for name in [*names, *(SCRATCH + each for each in filter(None, given.scratch.split(",")))]:
+        if name not in results:
+            method, n, seed = name.removeprefix(SCRATCH).rsplit("-", 2)
+            picked = [frames[i] for i in chosen(pool, method, int(n), int(seed))]
+            results[name] = measured(learned(name, picked, None if name.startswith(SCRATCH) else start, runs, int(seed)), paths)
+            path.write_text(json.dumps(results, indent=2) + "\n")
+            print(name, json.dumps(results[name]), flush=True)
     told = table(results, counts, given.seeds)
     (runs / "table.md").write_text(told + "\n")
     print(told)

@@ -43,7 +43,7 @@ class LearnConfig(Settings):
 
     model: str = Field(min_length=1, description="the folder of a model of race-calc train")
     data: str | None = Field(None, description="the folder that paths of its training are relative to; null where it holds its data")
-    reference: str = Field(min_length=1, description="gfn2-xtb, gfn1-xtb, or module:function that makes an ASE calculator")
+    reference: str = Field(min_length=1, description="gfn2-xtb, gfn1-xtb, module:function that makes an ASE calculator, or elsewhere")
     structures: str = Field(min_length=1, description="a file of structures to begin at")
     exploration: ExplorationConfig
     processes: int = Field(1, ge=1, description="a whole number >= 1, of structures that are labelled at once")

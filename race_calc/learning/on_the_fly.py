@@ -23,7 +23,7 @@ from race_calc.learning.learner import Learner
 from race_calc.learning.notebook import EXPLORE, LEARN, Notebook, read_notebook
 from race_calc.learning.reference import check_reference, reference_of
 from race_calc.learning.replica import Replica
-from race_calc.learning.round import Round
+from race_calc.learning.round import CHOSEN, Round
 from race_calc.uncertainty.checks import whole
 from race_calc.uncertainty.decisions import Criterion
 
@@ -68,10 +68,10 @@ class OnTheFly:
     >>> print(learning.run(100_000).reason)  # doctest: +SKIP
 
     dynamics: one ASE molecular dynamics or several, each with its own atoms; their calculators are set here. reference: the method that
-    labelled the training data, an ASE calculator or a name (`race_calc.label.methods`). learner: see `race_calc.learning.learner`.
-    folder: all that the run does; where one has begun there, this one goes on with it, from dynamics made as they were made before,
-    and makes the same steps. criteria: of the monitors, None for the default. processes: that
-    label at once. `report`: called with (event, content) for each halt, each round and each turn.
+    labelled the training data, an ASE calculator, a name (`race_calc.label.methods`), or "elsewhere": then `run` ends where labels are
+    needed. learner: see `race_calc.learning.learner`. folder: all that the run does; where one has begun there, this one goes on with
+    it, from dynamics made as they were made before, and makes the same steps. criteria: of the monitors, None for the default.
+    processes: that label at once. `report`: called with (event, content) for each halt, each round and each turn.
 
     The first label is of a structure of the training, to see whether the reference is the one that it is to be.
 
@@ -133,9 +133,9 @@ class OnTheFly:
         """Replicas with the last potential, where they were."""
         known = self.learner.known(None)
         if not self._book.checked:
-            if known:
+            if known and self.reference is not None:
                 check_reference(known[0], self.reference, self.folder / "reference-check.xyz")
-            self._book = replace(self._book, checked=True, labels=int(bool(known)))
+            self._book = replace(self._book, checked=True, labels=int(bool(known) and self.reference is not None))
         self._potential = self.learner.potential(self._base)
         before = self._book.replicas or (None,) * len(self._dynamics)
         self._replicas = []
@@ -151,6 +151,8 @@ class OnTheFly:
         if self._seconds() > 60 * self.budget.minutes:
             return f"the budget of {self.budget.minutes:g} minutes is used up"
         if book.phase == LEARN:
+            if self.reference is None and self._round.choose(self._choice) and not self._round.labelled.exists():
+                return f"label {self._round.path / CHOSEN} as {self._round.labelled} and call this again"
             if book.labels >= self.budget.labels and not self._round.labelled.exists():
                 return f"the budget of {self.budget.labels} labels is used up"
             return f"the budget of {self.budget.rounds} rounds is used up" if book.number > self.budget.rounds else None
@@ -180,7 +182,8 @@ class OnTheFly:
         now, times = self._round, [time.monotonic()]
         labels = len(now.choose(self._choice))
         times.append(time.monotonic())
-        now.label(self.reference, self._processes)
+        if self.reference is not None:
+            now.label(self.reference, self._processes)
         times.append(time.monotonic())
         bought = [path for number in range(1, now.number + 1) if (path := Round(self.folder, number).labelled).exists()]
         lesson = self.learner.learn(bought, self._base, now.model) if labels else None

@@ -12,11 +12,14 @@ from race_calc.label.frame import bare
 from race_calc.label.given import Given
 from race_calc.label.methods import Method
 
+ELSEWHERE = "elsewhere"  # the user labels, between two calls
 ENERGY, FORCES = 2e-3, 2e-2  # eV/atom and eV/Å: two runs of one method on one structure differ by less
 
 
-def reference_of(source: Any) -> Method | Given:
-    """A `Method` by its name, or the calculator. Raises ValueError for an unknown name, TypeError for what is neither."""
+def reference_of(source: Any) -> Method | Given | None:
+    """A `Method` by its name, the calculator, None for ELSEWHERE. Raises ValueError for an unknown name, TypeError for other things."""
+    if source == ELSEWHERE:
+        return None
     if isinstance(source, (Method, Given)):
         return source
     return Method(source) if isinstance(source, str) else Given(source)

@@ -12,6 +12,8 @@ from race_calc.label.file import as_text, failed_beside, label_frames
 from race_calc.label.given import Given
 from race_calc.label.methods import Method
 
+CHOSEN = "chosen.xyz"
+
 
 @dataclass(frozen=True)
 class Round:
@@ -43,7 +45,7 @@ class Round:
 
     def chosen(self) -> list[Atoms] | None:
         """None where nobody has chosen yet."""
-        path = self.path / "chosen.xyz"
+        path = self.path / CHOSEN
         if not path.exists():
             return None
         return list(read(path, ":")) if path.stat().st_size else []
@@ -52,7 +54,7 @@ class Round:
         """What was chosen before, else the choice, which is kept."""
         if self.chosen() is None:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / "chosen.xyz", as_text(choice()))
+            write_atomically(self.path / CHOSEN, as_text(choice()))
         return self.chosen() or []
 
     def label(self, reference: Method | Given, processes: int) -> None:

@@ -7,6 +7,8 @@ import pytest
 from ase.io import read
 from spring_learner import START, WATER, K, Members, Spring, Teacher, hot_water
 
+from race_calc.label.file import label_frames
+from race_calc.label.given import Given
 from race_calc.learning import on_the_fly
 from race_calc.learning.on_the_fly import Budget, OnTheFly
 
@@ -140,6 +142,20 @@ def test_another_reference_is_recognised(tmp_path):
     with pytest.raises(ValueError, match="did not label the training data"):
         learning(tmp_path, reference=Other()).run(10)
     assert learning(tmp_path).run(10).labels == 1
+
+
+def test_labels_from_elsewhere(tmp_path):
+    def call():
+        return learning(tmp_path, reference="elsewhere", labels_a_round=3).run(600)
+
+    done, calls = call(), 1
+    assert done.reason.startswith("label ") and done.labels == 0
+    assert call().reason == done.reason  # nothing is lost by calling too early
+    while done.reason.startswith("label "):
+        folder = tmp_path / "rounds" / f"{calls:03d}"
+        label_frames(read(folder / "chosen.xyz", ":"), folder / "labelled.xyz", Given(Spring()), 1)
+        done, calls = call(), calls + 1
+    assert done.reason == "every replica has made 600 steps" and done.labels > 0
 
 
 def test_bad_arguments(tmp_path):
