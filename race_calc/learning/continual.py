@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from ase import Atoms
 
 from race_calc.data.dataset import Dataset, dataset_from_atoms, read_dataset
 from race_calc.data.files import read_json, write_atomically
-from race_calc.evaluate.calibrate import FEWEST, calibrate, thresholds_from
+from race_calc.evaluate.calibrate import calibrate, thresholds_from
 from race_calc.evaluate.predict import predict_dataset, residuals_of, scores_of
 from race_calc.interfaces.calculator import RACECalculator
 from race_calc.learning.learner import Lesson
@@ -22,6 +22,7 @@ from race_calc.train.continued import CALIBRATION, CONFIG, DATA, continued, fram
 from race_calc.train.finish import finish
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
+from race_calc.uncertainty.thresholds import FEWEST
 
 KIND, VERSION, LESSON = "race_calc lesson", 1, "lesson.json"
 FEW = 1.5  # times the largest score of a few held-back structures: the threshold where they are too few to tell a rate of false alarms
@@ -43,7 +44,7 @@ class RACELearner:
     report: Callable[[dict], None] = lambda record: None
 
     def potential(self, folder: Path | None) -> RACECalculator:
-        """The calculator that was learned in `folder`, calibrated where enough is held back, with thresholds in any case."""
+        """The calculator that was learned in `folder`, calibrated where FEWEST structures are held back, with thresholds in any case."""
         path = Path(self.model if folder is None else folder)
         made = RACECalculator(path, self.device)
         if not made.thresholds:
@@ -83,15 +84,11 @@ class RACELearner:
         return notes
 
     def _calibrated(self, folder: Path, held: Dataset) -> tuple[str, ...]:
-        """Calibrate with what is held back for it; thresholds from all that is held back."""
-        path = folder / DATA / CALIBRATION
-        kept = read_dataset(path) if path.is_file() else None
-        if kept is None or len(kept) < FEWEST:
-            return (f"not calibrated: {len(kept or [])} structures are held back for it, {FEWEST} are the fewest",)
-        raw = RACECalculator(folder, self.device, calibrated=False)
-        found, _ = calibrate(raw, kept)
-        thresholds = thresholds_from(predict_dataset(raw, held).calibrated(found))
-        save_calibration(folder, replace(found, thresholds=thresholds))
+        """Calibrate, thresholds too, with all that is held back."""
+        if len(held) < FEWEST:
+            return (f"not calibrated: {len(held)} structures are held back, {FEWEST} are the fewest",)
+        found, _ = calibrate(RACECalculator(folder, self.device, calibrated=False), held)
+        save_calibration(folder, found)
         return ()
 
     def _data(self, folder: Path | None) -> tuple[Dataset, Dataset]:

@@ -18,6 +18,7 @@ from ase.optimize import BFGS, FIRE
 from ase.units import fs
 
 from race_calc import RACECalculator
+from race_calc.uncertainty.calibration import Calibration
 
 
 @pytest.fixture
@@ -88,6 +89,19 @@ def test_mean_of_members_and_one_evaluation(tiny_model, ethanol, monkeypatch):
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("name", ["ethanol", "crystal"])
+def test_what_was_predicted_before_changes_no_bit(tiny_model, name, request):
+    """A run that goes on in another process makes the same steps only then."""
+    atoms, random = request.getfixturevalue(name), np.random.default_rng(0)
+    used = RACECalculator(tiny_model)
+    for _ in range(20):  # through the skin several times
+        atoms.positions += random.normal(scale=0.05, size=atoms.positions.shape)
+        before = used.get_property("forces", atoms)
+    new = RACECalculator(tiny_model)
+    np.testing.assert_array_equal(new.get_property("forces", atoms), before)
+    assert new.get_potential_energy(atoms) == used.get_potential_energy(atoms)
+
+
 def test_custom_names_do_not_disturb_ase(tiny_model, ethanol, tmp_path):
     ethanol.calc = RACECalculator(tiny_model)
     properties = ethanol.get_properties(["energy", "forces"])
@@ -101,6 +115,15 @@ def test_lists_are_per_instance(tiny_model):
     first, second = RACECalculator(tiny_model), RACECalculator(tiny_model, members=True)
     assert "forces_members" not in first.implemented_properties
     assert set(first.implemented_properties) < set(second.implemented_properties)
+
+
+def test_thresholds_can_be_set(tiny_model):
+    calculator = RACECalculator(tiny_model)
+    calculator.thresholds = {"forces_uncertainty_max": 0.1}
+    assert calculator.thresholds == {"forces_uncertainty_max": 0.1}
+    calculator.calibration = Calibration("", 50, None, None)
+    calculator.thresholds = {"forces_uncertainty_max": 0.2}
+    assert calculator.thresholds == calculator.calibration.thresholds == {"forces_uncertainty_max": 0.2}
 
 
 def test_shared_copied_and_pickled(tiny_model, ethanol):

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.io import read, write
 
 from race_calc.data.lock import RunningError
 from race_calc.label.file import label_frames
 from race_calc.label.frame import label
+from race_calc.label.given import Given
 from race_calc.label.journal import hash_of
 from race_calc.label.methods import Method
 
@@ -49,6 +51,18 @@ def test_order_labels_and_info_are_kept(tmp_path):
         assert one.info["labels"] == "own_methods:odd"
     assert reports[0] == (0, 0, 5) and reports[-1] == (5, 0, 5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.xyz"]
+
+
+def test_a_calculator_labels_here_as_a_method_does_elsewhere(tmp_path):
+    found = label_frames(frames(4), tmp_path / "given.xyz", Given(EMT()), 2)
+    label_frames(frames(4), tmp_path / "method.xyz", Method("own_methods:emt"), 1)
+    given, method = (read(tmp_path / f"{name}.xyz", ":") for name in ("given", "method"))
+    for one, other in zip(given, method, strict=True):
+        np.testing.assert_allclose(one.get_forces(), other.get_forces(), atol=1e-10)
+        assert one.info["labels"] == "EMT" and one.info["labels_code"].startswith("ase ")
+    assert found.count == 4
+    with pytest.raises(TypeError, match="an ASE calculator or the name of a method"):
+        Given("gfn2-xtb")
 
 
 def test_failures_are_kept_apart_and_a_crash_takes_only_its_own_frame(tmp_path):
