@@ -17,11 +17,12 @@ def pool_of(
     known: Sequence[Atoms] = (),
     places: Collection[str] = ("features",),
     progress: Progress = silent,
+    scored: bool = True,
 ) -> Pool:
     """Scores and information of the structures. Predictions are not calibrated.
 
     `places`: which of theirs are wanted as well, and of those that are known; "distances" take every pair of atoms: for molecules and
-    small cells.
+    small cells. `scored`: False for methods that only ask where structures lie: nothing else is predicted.
 
     Raises ValueError for no structures, and what the predictor raises.
     """
@@ -30,7 +31,7 @@ def pool_of(
     scores: dict[str, list[np.ndarray]] = {}
     told: list[tuple[np.ndarray, np.ndarray] | None] = []
     done = 0
-    for prediction in raw_predictions(predictor, structures, BATCH):
+    for prediction in raw_predictions(predictor, structures if scored else [], BATCH):
         for name, values in _scores(prediction).items():
             scores.setdefault(name, []).append(values)
         told.append(_information(prediction))
@@ -39,7 +40,7 @@ def pool_of(
     whole = {name: np.concatenate(values) for name, values in scores.items() if len(values) == len(told)}
     lie = {name: values for name, values in (_places(name, predictor, structures, known) for name in places) if values is not None}
     of_pool, of_known = ({name: values[k] for name, values in lie.items()} for k in (0, 1))
-    return Pool(len(structures), whole, _joined(told, whole), of_pool, of_known)
+    return Pool(len(structures), whole, _joined(told, whole) if scored else None, of_pool, of_known)
 
 
 def _places(
