@@ -31,7 +31,7 @@ def pool_of(
     scores: dict[str, list[np.ndarray]] = {}
     told: list[tuple[np.ndarray, np.ndarray] | None] = []
     done = 0
-    for prediction in raw_predictions(predictor, structures if scored else [], BATCH):
+    for prediction in raw_predictions(predictor, structures, BATCH) if scored else ():
         for name, values in _scores(prediction).items():
             scores.setdefault(name, []).append(values)
         told.append(_information(prediction))

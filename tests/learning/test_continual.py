@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 
 from race_calc import OnTheFly, RACECalculator, RACELearner, read_log
 from race_calc.cli import app
+from race_calc.data.hashes import geometry_hash
 from race_calc.learning import continual, on_the_fly
+from race_calc.learning.choice import chosen
 from race_calc.learning.config import ExplorationConfig, load_learning
 from race_calc.learning.exploration import replicas, temperature_at
 from race_calc.report.learning import learning_figure
@@ -51,6 +53,20 @@ def test_a_lesson_and_the_same_again(first, tmp_path):
     potential = learner.potential(tmp_path / "two")
     assert potential.calibration is not None
     assert potential.thresholds == RACECalculator(tmp_path / "two").thresholds != {}  # what a user of the folder finds
+
+
+def test_the_choice_is_by_features_and_takes_no_near_duplicates(first):
+    potential = RACECalculator(first / "model")
+    known, new = [frame(seed) for seed in range(3)], [frame(seed) for seed in range(40, 45)]
+    near = []
+    for atoms in new:
+        near.append(atoms.copy())
+        near[-1].rattle(1e-4, seed=1)
+    found = chosen(potential, [*new, *near, *known], known, {geometry_hash(atoms) for atoms in known}, 5)
+    assert len(found) == 5
+    taken = {min(range(5), key=lambda k: np.abs(new[k].positions - atoms.positions).max()) for atoms in found}
+    assert taken == set(range(5))  # one of each pair
+    assert len(chosen(potential, new, known, set(), 20)) == 5 and chosen(potential, known, known, {*map(geometry_hash, known)}, 5) == []
 
 
 def test_what_is_held_back_before_and_after(first, tmp_path):
