@@ -25,6 +25,7 @@ MAKERS = {
     "langevin": lambda a, r: Langevin(a, FS, temperature_K=500, friction=0.02 / FS, fixcm=False, rng=r),
     "langevin, shared random numbers": lambda a, r: Langevin(a, FS, temperature_K=500, friction=0.02 / FS, fixcm=False),
     "baoab": lambda a, r: LangevinBAOAB(a, FS, temperature_K=500, T_tau=50 * FS, rng=r),
+    "baoab, pressure": lambda a, r: LangevinBAOAB(a, FS, temperature_K=500, externalstress=0.0, T_tau=50 * FS, P_tau=500 * FS, rng=r),
     "andersen": lambda a, r: Andersen(a, FS, temperature_K=500, andersen_prob=0.1, fixcm=False, rng=np.random.RandomState(3)),
     "bussi": lambda a, r: Bussi(a, FS, 500, 50 * FS, rng=r),
     "berendsen": lambda a, r: NVTBerendsen(a, FS, 500, taut=50 * FS, fixcm=False),
