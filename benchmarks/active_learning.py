@@ -168,6 +168,8 @@ if __name__ == "__main__":
     known = read(paths["start"], ":450")
     pool = pool_of(RACECalculator(start, "cpu", calibrated=False), [bare(atoms) for atoms in frames], known, ["features", "distances"])
     names = [f"{method}-{n}-{seed}" for seed in range(given.seeds) for n in counts if n for method in given.methods.split(",")]
+    if lacking := [each for each in filter(None, given.scratch.split(",")) if each not in {*names, *results}]:
+        raise SystemExit(f"--scratch asks for {', '.join(lacking)}, which neither --methods, --counts and --seeds nor an earlier run has")
     for name in [*names, *(SCRATCH + each for each in filter(None, given.scratch.split(",")))]:
         if name not in results:
             method, n, seed = name.removeprefix(SCRATCH).rsplit("-", 2)

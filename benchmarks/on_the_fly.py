@@ -25,10 +25,11 @@ from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.label.file import label_frames
 from race_calc.label.methods import Method
 from race_calc.label.sampling import Plan, sample
+from race_calc.learning.budget import Budget
 from race_calc.learning.config import ExplorationConfig
 from race_calc.learning.continual import RACELearner
 from race_calc.learning.exploration import replicas
-from race_calc.learning.on_the_fly import Budget, OnTheFly
+from race_calc.learning.on_the_fly import OnTheFly
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.train.config import parse_config
 
@@ -43,7 +44,7 @@ SAMPLES = {  # file → temperatures in K, frames, seed
 }
 EVERY = 100  # steps from one frame of the MD afterwards to the next that is labelled
 BOND = 0.5  # share of its length by which a bond may change
-RANDOM = (1, 2, 3, 5)  # times the labels that were bought
+RANDOM = (1, 2, 3)  # times the labels that were bought
 
 
 def made(name: str, runs: Path) -> Path:
@@ -122,7 +123,7 @@ def stable(model: Path, runs: Path, name: str, exploration: ExplorationConfig, k
             kelvins.append(dynamics.atoms.get_temperature())
             lengths = dynamics.atoms.get_all_distances()[bonds]
             broken = dynamics.nsteps if (np.abs(lengths / MOLECULE.get_all_distances()[bonds] - 1) > BOND).any() else 0
-        path = runs / "data" / f"after-{name}-{temperature:.0f}.xyz"
+        path = runs / "data" / f"after-{name}-{temperature:.0f}-{steps}-{potential.model_hash[:8]}.xyz"
         if not path.exists():
             label_frames(frames, path, METHOD, 1)
         data = read_dataset(path)

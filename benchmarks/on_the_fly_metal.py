@@ -34,12 +34,13 @@ SPACING, SETTLED = 50, 500  # steps between frames, and before the first
 SAMPLES = {"start": (COLD, 20, 0), "test-300": (COLD, 200, 10), "test-1200": (HOT, 200, 11)}  # file → K, frames, seed
 
 
-def heated(seed: int, kelvin: float, temperature: Callable[[int], float] | None = None) -> LangevinBAOAB:
+def heated(seed: int, kelvin: float, calculator: object, temperature: Callable[[int], float] | None = None) -> LangevinBAOAB:
     """Copper at 0 GPa; `temperature`: of the thermostat by step."""
     atoms, random = bulk("Cu", a=3.61, cubic=True) * 2, np.random.default_rng(seed)
     width = np.sqrt(atoms.get_masses() * units.kB * kelvin)[:, None]
     momenta = width * random.standard_normal((len(atoms), 3))
     atoms.set_momenta(momenta - momenta.mean(axis=0))
+    atoms.calc = calculator  # it is asked when the dynamics is made
     step = TIMESTEP * units.fs
     dynamics = LangevinBAOAB(
         atoms, step, temperature_K=kelvin, externalstress=0.0, T_tau=50 * step, P_tau=500 * step, hydrostatic=True, rng=random
@@ -63,9 +64,7 @@ def made(name: str, runs: Path) -> Path:
     path, (kelvin, count, seed) = runs / "data" / f"{name}.xyz", SAMPLES[name]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        dynamics = heated(seed, kelvin)
-        dynamics.atoms.calc = EMT()
-        label_frames(frames_of(dynamics, count), path, Given(EMT()), 1)
+        label_frames(frames_of(heated(seed, kelvin, EMT()), count), path, Given(EMT()), 1)
     return path
 
 
@@ -88,9 +87,7 @@ def errors(model: Path, runs: Path) -> dict[str, float]:
 
 def volume(calculator: object) -> float:
     """Mean volume per atom (Å³) of MD at 1200 K."""
-    dynamics = heated(20, HOT)
-    dynamics.atoms.calc = calculator
-    return float(np.mean([atoms.cell.volume / len(atoms) for atoms in frames_of(dynamics, 100)]))
+    return float(np.mean([atoms.cell.volume / len(atoms) for atoms in frames_of(heated(20, HOT, calculator), 100)]))
 
 
 if __name__ == "__main__":
@@ -99,10 +96,11 @@ if __name__ == "__main__":
     runs, steps = Path(given.runs), round(1000 * given.picoseconds / given.replicas / TIMESTEP)
     ramp = lambda step: float(np.interp(step, (0, steps / 2), (COLD, HOT)))  # noqa: E731
     start = started(runs)
+    learner = RACELearner(start, runs / "data")
     run = OnTheFly(
-        [heated(100 + k, COLD, ramp) for k in range(given.replicas)],
+        [heated(100 + k, COLD, learner.potential(None), ramp) for k in range(given.replicas)],
         EMT(),
-        RACELearner(start, runs / "data"),
+        learner,
         runs / "learned",
         report=lambda event, content: event == "turn" or print(event, json.dumps(content), flush=True),
     )

@@ -57,9 +57,10 @@ def learn(
 
 def _made(settings: "LearnConfig", folder: Path, out: Path, device: str, report: Any) -> "OnTheFly":
     from race_calc.data.dataset import read_structures
+    from race_calc.learning.budget import Budget
     from race_calc.learning.continual import RACELearner
     from race_calc.learning.exploration import replicas
-    from race_calc.learning.on_the_fly import Budget, OnTheFly
+    from race_calc.learning.on_the_fly import OnTheFly
     from race_calc.model.hardware import keep_freed_memory
 
     keep_freed_memory()
@@ -79,19 +80,21 @@ def _made(settings: "LearnConfig", folder: Path, out: Path, device: str, report:
 
 
 def _errors(content: dict[str, Any]) -> str:
+    from race_calc.report.tables import milli
+
     if "after" not in content:
         return "nothing new to label"
-    before, after = 1000 * content["before"], 1000 * content["after"]
     kept = "" if content["kept"] else ", kept out"
-    return f"force RMSE on what is held back {before:.3g} -> {after:.3g} meV/Å{kept}"
+    return f"force RMSE on what is held back {milli(content['before'])} -> {milli(content['after'])} meV/Å{kept}"
 
 
 def _draw(run: "OnTheFly", settings: "LearnConfig", out: Path) -> None:
     from race_calc.md.log import read_log
     from race_calc.report.learning import learning_figure
 
+    files = (out / f"monitor-{k}.jsonl" for k in range(settings.exploration.replicas))
     try:
-        logs = [read_log(out / f"monitor-{k}.jsonl") for k in range(settings.exploration.replicas)]
+        logs = [read_log(file) for file in files if file.exists()]
         learning_figure(logs, run.history, settings.exploration.timestep).savefig(out / FIGURE, dpi=200)
     except ValueError as error:
         print(f"No figure: {error}")

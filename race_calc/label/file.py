@@ -28,6 +28,7 @@ from race_calc.label.parallel import Failure, here, over_processes
 
 SUFFIXES = (".xyz", ".extxyz")
 _ONE_AT_A_TIME = threading.Lock()
+IN_THIS_PROCESS = 0  # in the place of a number of processes
 ERROR = "label_error"  # info of a frame without labels: why
 
 
@@ -55,8 +56,8 @@ def label_frames(
 
     Until the end the labels are in `out` + ".journal". Called again with the same structures and method, it goes on from there; what
     failed is tried again. `report`: called with the numbers of frames that are done, that failed among them, and of all. `cluster`: the
-    address of a Dask cluster that does the work in place of `processes`; files of a calculator then lie where its workers run. A `Given`
-    calculator works here, whatever `processes` says.
+    address of a Dask cluster that does the work in place of `processes`; files of a calculator then lie where its workers run. With
+    IN_THIS_PROCESS, and of a `Given` calculator always, the work is done here: no script is imported again, and a crash ends it.
 
     Raises FileExistsError where `out` or the file beside it is there, RunningError where another process writes them, ValueError for
     no structures, a journal of other work, or if none could be labelled.
@@ -109,7 +110,7 @@ def scratch_folder(within: Path | None = None) -> Iterator[Path]:
 def _results(
     method: Method | Given, scratch: Path, waiting: deque[Any], processes: int, cluster: str | None
 ) -> Generator[tuple[Any, Any], None, None]:
-    if isinstance(method, Given):
+    if isinstance(method, Given) or (processes == IN_THIS_PROCESS and cluster is None):
         return here(partial(_entry, method, scratch), waiting)
     if cluster is None:
         return over_processes(partial(_entry, method, scratch), waiting, processes)

@@ -24,11 +24,16 @@ def label(atoms: Atoms, folder: Path, method: Method | Given) -> Atoms:
     Raises ValueError for a structure that no method can label, and for results that are not finite; and what the calculator raises.
     """
     method.check(atoms)
-    calculator = in_folder(method.calculator(), folder)
     checked(atoms)
+    calculator = method.calculator()
+    before = getattr(calculator, "directory", None)
     asked = bare(atoms)
-    asked.calc = calculator
-    return labelled(atoms, computed(asked), method)
+    asked.calc = in_folder(calculator, folder)
+    try:
+        return labelled(atoms, computed(asked), method)
+    finally:
+        if before is not None:
+            calculator.directory = before  # the folder will be gone
 
 
 def computed(atoms: Atoms) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Configuration of `race-calc learn`: a YAML file, checked against a schema."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
@@ -14,7 +15,7 @@ class ExplorationConfig(Settings):
 
     replicas: int = Field(4, ge=1, description="a whole number >= 1")
     picoseconds: float = Field(50.0, gt=0.0, description="a number > 0, of each replica")
-    temperatures: list[float] = Field(min_length=1, description="numbers > 0 in K, such as [300, 600]")
+    temperatures: list[Annotated[float, Field(gt=0.0)]] = Field(min_length=1, description="numbers > 0 in K, such as [300, 600]")
     timestep: float = Field(0.5, gt=0.0, description="a number > 0, in fs")
     friction: float = Field(0.02, gt=0.0, description="a number > 0, in 1/fs")
     quiet: float | None = Field(None, gt=0.0, description="a number > 0 of ps, of all replicas together, without a label, or null")

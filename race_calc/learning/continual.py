@@ -52,8 +52,8 @@ class RACELearner:
         return made
 
     def known(self, folder: Path | None) -> Sequence[Atoms]:
-        """The structures of the training, the first of the start first."""
-        return frames_of(self._data(folder)[0])
+        """The structures of the training, and then those that are held back."""
+        return [*frames_of(self._data(folder)[0]), *frames_of(self._held_back(folder))]
 
     def learn(self, labelled: Sequence[Path], before: Path | None, folder: Path) -> Lesson:
         """A lesson; its `before` and `after` are on validation and calibration structures, of which the first chose the epochs."""

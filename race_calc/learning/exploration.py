@@ -6,12 +6,11 @@ import numpy as np
 from ase import Atoms, units
 from ase.md.langevin import Langevin
 
-from race_calc.label.frame import bare
 from race_calc.learning.config import ExplorationConfig
 
 
 def replicas(structures: Sequence[Atoms], config: ExplorationConfig) -> list[Langevin]:
-    """Dynamics with momenta of the first temperature; replica k begins at structure k, counted round."""
+    """Dynamics with momenta of the first temperature; replica k begins at structure k, counted round. Constraints and masses stay."""
     return [_replica(structures[k % len(structures)], config, k) for k in range(config.replicas)]
 
 
@@ -21,7 +20,8 @@ def temperature_at(step: int, config: ExplorationConfig) -> float:
 
 
 def _replica(start: Atoms, config: ExplorationConfig, k: int) -> Langevin:
-    atoms, random, first = bare(start), np.random.default_rng([config.seed, k]), config.temperatures[0]
+    atoms, random, first = start.copy(), np.random.default_rng([config.seed, k]), config.temperatures[0]
+    atoms.calc = None
     width = np.sqrt(atoms.get_masses() * units.kB * first)[:, None]
     atoms.set_momenta(width * random.standard_normal((len(atoms), 3)))  # Maxwell and Boltzmann
     friction = config.friction / units.fs

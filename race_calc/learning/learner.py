@@ -29,10 +29,11 @@ class Learner(Protocol):
         """The ASE calculator with predictions and thresholds that was learned in `folder`; None: the one to begin with."""
 
     def known(self, folder: Path | None) -> Sequence[Atoms]:
-        """Structures with labels that it was trained on."""
+        """Structures with labels that it was trained on, or that it holds back; one of the training first."""
 
     def learn(self, labelled: Sequence[Path], before: Path | None, folder: Path) -> Lesson:
         """Train what was learned in `before` further with all these files, old ones among them, and keep it in `folder`.
 
-        Called again with the same arguments, as after a kill, it goes on; when it is done it gives back the same lesson.
+        Raises ValueError where nothing in the files is new. Called again with the same arguments, as after a kill, it goes on; when it is
+        done it gives back the same lesson.
         """

@@ -1,7 +1,7 @@
 """What a learning run has done, on the disk at any moment: one file, replaced as a whole."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ EXPLORE, LEARN = "explore", "learn"  # phases of a round
 class Notebook:
     """number: of the round, from 1. labels: bought, those that failed among them. quiet: steps of all replicas since the last request
     for labels. rejected: lessons in a row that were kept out. model: folder of the last accepted lesson, relative to that of the
-    run, None before there is one. history: a line for each halt and each round."""
+    run, None before there is one. reference: name and code of the method that was checked. history: a line for each halt and each round."""
 
     number: int = 1
     phase: str = EXPLORE
@@ -26,7 +26,7 @@ class Notebook:
     rejected: int = 0
     seconds: float = 0.0
     model: str | None = None
-    checked: bool = False
+    reference: str | None = None
     replicas: tuple[dict[str, Any], ...] = ()
     history: tuple[dict[str, Any], ...] = field(default=())
 
@@ -35,7 +35,7 @@ class Notebook:
         return replace(self, history=(*self.history, json.loads(json.dumps(entry))))
 
     def write(self, folder: Path) -> None:
-        write_atomically(folder / FILE, json.dumps({"format": KIND, "version": VERSION, **asdict(self)}).encode())
+        write_atomically(folder / FILE, json.dumps({"format": KIND, "version": VERSION, **vars(self)}).encode())
 
 
 def read_notebook(folder: Path) -> Notebook | None:

@@ -9,7 +9,7 @@ is kept out.
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,21 @@ from ase import Atoms
 
 from race_calc.data.hashes import geometry_hash
 from race_calc.data.lock import locked
+from race_calc.label.file import IN_THIS_PROCESS
+from race_calc.learning.budget import WORSE, Budget, used_up
 from race_calc.learning.choice import chosen
 from race_calc.learning.learner import Learner
 from race_calc.learning.notebook import EXPLORE, LEARN, Notebook, read_notebook
 from race_calc.learning.reference import check_reference, reference_of
 from race_calc.learning.replica import Replica
 from race_calc.learning.round import CHOSEN, Round
+from race_calc.md.snapshot import share_random_numbers
 from race_calc.uncertainty.checks import whole
 from race_calc.uncertainty.decisions import Criterion
 
 LABELS_A_ROUND = 10
 TURN = 1000  # steps
-WORSE = 2  # rounds in a row that taught nothing, and the run ends
 LOCK = "learning.lock"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a run may use: labels, those of failed attempts among them; minutes, of all its processes together; rounds. Raises ValueError
-    for none of one of them."""
-
-    labels: int = 300
-    minutes: float = math.inf
-    rounds: int = 100
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(f"a budget of {value} {name} teaches nothing: give more, or take UncertaintyMonitor alone")
 
 
 @dataclass(frozen=True)
@@ -71,11 +58,13 @@ class OnTheFly:
     labelled the training data, an ASE calculator, a name (`race_calc.label.methods`), or "elsewhere": then `run` ends where labels are
     needed. learner: see `race_calc.learning.learner`. folder: all that the run does; where one has begun there, this one goes on with
     it, from dynamics made as they were made before, and makes the same steps. criteria: of the monitors, None for the default.
-    processes: that label at once. `report`: called with (event, content) for each halt, each round and each turn.
+    processes: that label at once; one labels in this process, several need a script with a guard `if __name__ == "__main__":`.
+    `report`: called with (event, content) for each halt, each round and each turn.
 
     The first label is of a structure of the training, to see whether the reference is the one that it is to be.
 
-    Raises ValueError for a budget of nothing, dynamics without molecular dynamics' momenta, and a folder of another run.
+    Raises TypeError for what is no molecular dynamics, ValueError for dynamics that share atoms or random numbers (give each an `rng`),
+    and for an unknown reference.
     """
 
     def __init__(
@@ -86,7 +75,7 @@ class OnTheFly:
         folder: str | Path,
         *,
         criteria: Sequence[Criterion] | None = None,
-        budget: Budget = Budget(),
+        budget: Budget = Budget(),  # noqa: B008  (frozen)
         labels_a_round: int = LABELS_A_ROUND,
         processes: int = 1,
         report: Callable[[str, dict[str, Any]], None] = lambda *_: None,
@@ -94,13 +83,13 @@ class OnTheFly:
         self._dynamics = list(dynamics) if isinstance(dynamics, (list, tuple)) else [dynamics]
         if not self._dynamics or not all(hasattr(one, "get_time") and isinstance(one.atoms, Atoms) for one in self._dynamics):
             raise TypeError("dynamics must be an ASE molecular dynamics (Langevin, ...), or a list of such, on atoms")
+        if len({id(one.atoms) for one in self._dynamics}) < len(self._dynamics) or share_random_numbers(self._dynamics):
+            raise ValueError("several dynamics need atoms and random numbers of their own: give each its copy of the atoms and rng=")
         self.reference, self.learner, self.folder = reference_of(reference), learner, Path(folder)
         self.budget, self._n, self._report = budget, whole("labels_a_round", labels_a_round), report
-        self._processes = whole("processes", processes)
-        self._criteria = criteria
+        self._processes = IN_THIS_PROCESS if whole("processes", processes) == 1 else processes
+        self._criteria, self._used = criteria, False  # used: the dynamics are no longer as they were made
         self._book = read_notebook(self.folder) or Notebook()
-        if self._book.replicas and len(self._book.replicas) != len(self._dynamics):
-            raise ValueError(f"{self.folder} holds a run of {len(self._book.replicas)} replicas, {len(self._dynamics)} are given")
         self._replicas: list[Replica] = []
         self._since, self._told = 0.0, len(self._book.history)
 
@@ -111,54 +100,66 @@ class OnTheFly:
 
     def run(self, steps: int, quiet: int | None = None) -> Outcome:
         """Until every replica has made so many steps, or all together `quiet` steps since labels were last asked for, or a budget is
-        used up, or two lessons in a row made the potential worse. Killed at any moment, the same call goes on.
+        used up, or two rounds in a row taught nothing. Killed at any moment, the same call goes on; after an end it begins to count
+        quiet steps and such rounds anew.
 
         Raises ValueError for a reference that is another one than that of the training, or that fails on all structures of a round:
-        what was done is kept, and the next call tries again.
+        what was done is kept, and the next call tries again. ValueError also for a folder whose run had other dynamics.
         """
         steps, limit = whole("steps", steps), math.inf if quiet is None else whole("quiet", quiet)
         self._since = time.monotonic()
         with locked(self.folder, LOCK):
-            self._begin()
-            while (reason := self._ended(steps, limit)) is None:
-                if self._book.phase == LEARN:
-                    self._learn()
-                else:
-                    self._explore(steps)
+            try:
+                self._begin(limit)
+                while (reason := self._ended(steps, limit)) is None:
+                    if self._book.phase == LEARN:
+                        self._learn()
+                    else:
+                        self._explore(steps)
+            finally:
+                for replica in self._replicas:
+                    replica.leave()
         self._report("end", {"reason": reason})
         book = self._book
         return Outcome(reason, tuple(r.steps for r in self._replicas), book.labels, book.number - 1, self._potential, self._base)
 
-    def _begin(self) -> None:
+    def _begin(self, quiet: float) -> None:
         """Replicas with the last potential, where they were."""
-        known = self.learner.known(None)
-        if not self._book.checked:
-            if known and self.reference is not None:
-                check_reference(known[0], self.reference, self.folder / "reference-check.xyz")
-            self._book = replace(self._book, checked=True, labels=int(bool(known) and self.reference is not None))
+        book = read_notebook(self.folder) or Notebook()  # another process may have gone on
+        if book.replicas and len(book.replicas) != len(self._dynamics):
+            raise ValueError(f"{self.folder} holds a run of {len(book.replicas)} replicas, {len(self._dynamics)} are given")
+        if book.rejected >= WORSE or book.quiet >= quiet:
+            book = replace(book, rejected=0, quiet=0)
+        self._book = self._checked(book)
         self._potential = self.learner.potential(self._base)
-        before = self._book.replicas or (None,) * len(self._dynamics)
         self._replicas = []
-        for k, (dynamics, state) in enumerate(zip(self._dynamics, before)):
+        for k, (dynamics, state) in enumerate(zip(self._dynamics, book.replicas or (None,) * len(self._dynamics))):
             dynamics.atoms.calc = self._potential
-            self._replicas.append(Replica(k, dynamics, self._criteria, self.folder / f"monitor-{k}.jsonl", state))
+            logfile = self.folder / f"monitor-{k}.jsonl"
+            self._replicas.append(Replica(k, dynamics, self._criteria, logfile, state, as_made=not self._used))
+        self._used = True
         self._save()
 
+    def _checked(self, book: Notebook) -> Notebook:
+        """After a label of a structure of the training, where this reference has not made one yet."""
+        known = self.learner.known(None)
+        told = None if self.reference is None else f"{self.reference.name} ({self.reference.code()})"
+        if self.reference is None or not known or told == book.reference:
+            return book
+        check_reference(known[0], self.reference, self.folder / "reference-check.xyz")
+        return replace(book, reference=told, labels=book.labels + 1)
+
     def _ended(self, steps: int, quiet: float) -> str | None:
-        book = self._book
-        if book.rejected >= WORSE:
-            return f"{WORSE} rounds in a row taught nothing: no new structures, or larger errors on held-back ones"
-        if self._seconds() > 60 * self.budget.minutes:
-            return f"the budget of {self.budget.minutes:g} minutes is used up"
+        book, now = self._book, self._round
+        if reason := used_up(book, self.budget, self._seconds(), now.labelled.exists()):
+            return reason
         if book.phase == LEARN:
-            if self.reference is None and self._round.choose(self._choice) and not self._round.labelled.exists():
-                return f"label {self._round.path / CHOSEN} as {self._round.labelled} and call this again"
-            if book.labels >= self.budget.labels and not self._round.labelled.exists():
-                return f"the budget of {self.budget.labels} labels is used up"
-            return f"the budget of {self.budget.rounds} rounds is used up" if book.number > self.budget.rounds else None
+            asks = self.reference is None and not now.labelled.exists() and now.choose(self._choice)
+            return f"label {now.path / CHOSEN} as {now.labelled} and call this again" if asks else None
         if all(replica.steps >= steps for replica in self._replicas):
             return f"every replica has made {steps} steps"
-        return f"no label was asked for in {book.quiet} steps" if book.quiet >= quiet else None
+        waiting = any(replica.waiting for replica in self._replicas)
+        return f"no label was asked for in {book.quiet} steps" if book.quiet >= quiet and not waiting else None
 
     def _explore(self, steps: int) -> None:
         """A turn of a replica that is not at its end; after that of the last one a round, if one waits."""
@@ -182,8 +183,7 @@ class OnTheFly:
         now, times = self._round, [time.monotonic()]
         labels = len(now.choose(self._choice))
         times.append(time.monotonic())
-        if self.reference is not None:
-            now.label(self.reference, self._processes)
+        self._label(now, labels)
         times.append(time.monotonic())
         bought = [path for number in range(1, now.number + 1) if (path := Round(self.folder, number).labelled).exists()]
         lesson = self.learner.learn(bought, self._base, now.model) if labels else None
@@ -198,8 +198,19 @@ class OnTheFly:
             replica.learned(self._potential)
         times.append(time.monotonic())
         seconds = dict(zip(("choose", "label", "learn", "go_on"), np.diff(times).tolist()))
-        self._note("round", number=now.number, labels=labels, kept=kept, seconds=seconds, **({} if lesson is None else asdict(lesson)))
+        told = {} if lesson is None else {"before": _finite(lesson.before), "after": _finite(lesson.after), "notes": lesson.notes}
+        self._note("round", number=now.number, labels=labels, kept=kept, seconds=seconds, **told)
         self._save()
+
+    def _label(self, now: Round, labels: int) -> None:
+        if self.reference is None:
+            return
+        try:
+            now.label(self.reference, self._processes)
+        except ValueError:  # of all structures: they were bought, too
+            self._book = replace(self._book, labels=self._book.labels + labels)
+            self._save()
+            raise
 
     def _choice(self) -> list[Atoms]:
         candidates = self._round.candidates() or [replica.nearest() for replica in self._replicas if replica.waiting]
@@ -230,3 +241,8 @@ class OnTheFly:
         for line in self._book.history[self._told :]:
             self._report(line["event"], line)
         self._told = len(self._book.history)
+
+
+def _finite(value: float) -> float | None:
+    """As JSON has it."""
+    return value if math.isfinite(value) else None

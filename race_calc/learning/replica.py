@@ -9,14 +9,15 @@ from ase import Atoms
 
 from race_calc.label.frame import bare
 from race_calc.md.attach import UncertaintyMonitor
+from race_calc.md.counts import counts_of, put_counts
 from race_calc.md.judge import STRUCTURE
 from race_calc.md.record import MonitorRecord
 from race_calc.md.saving import SavedFrames, Spacing
-from race_calc.md.snapshot import Snapshot, draw, put, steps_of, take
+from race_calc.md.snapshot import Snapshot, draw, other_settings, plain, put, steps_of, take
 from race_calc.uncertainty.decisions import Criterion, MonitorState, Violation
 
 APART = 100  # steps between the safe frames that are kept behind the last one
-KEPT = 20  # of them: a run that always fails goes back by 2,000 steps at most, then to its start
+KEPT = 10  # of them: a run that always fails goes back by 1,000 steps at most, then to its start
 QUIET = 50  # each so many checks without a violation have a line in the log
 TOO_FAR = 20.0  # times its threshold: a score above it is of a structure that no label should be bought for
 
@@ -35,13 +36,26 @@ class Replica:
     """A dynamics with its monitor. `candidates`: frames of this turn on which the monitor acted, as far apart as `Spacing` says."""
 
     def __init__(
-        self, number: int, dynamics: Any, criteria: Sequence[Criterion] | None, logfile: Path, before: dict[str, Any] | None = None
+        self,
+        number: int,
+        dynamics: Any,
+        criteria: Sequence[Criterion] | None,
+        logfile: Path,
+        before: dict[str, Any] | None = None,
+        as_made: bool = True,
     ):
-        """`before`: `state` of the replica in an earlier process. Raises ValueError where it is that of another dynamics."""
+        """`before`: `state` of the replica in an earlier run; as_made: the dynamics has not moved since it was made.
+
+        Raises ValueError where that state is of another dynamics.
+        """
         self.number, self.dynamics = number, dynamics
         self.candidates: list[Atoms] = []
         self._saved = SavedFrames(Spacing())
         if before is not None:
+            if as_made and (changed := other_settings(dynamics, before["safe"][0])):
+                raise ValueError(
+                    f"replica {number} was made with another {' and '.join(changed)}: make it as before, or take another folder"
+                )
             put(dynamics, before["now"])
         self.safe: list[Snapshot] = [take(dynamics)] if before is None else before["safe"]
         self.waiting = False if before is None else bool(before["waiting"])
@@ -49,18 +63,22 @@ class Replica:
         self._tries = 0 if before is None else int(before["tries"])
         self.monitor = UncertaintyMonitor(dynamics, criteria, logfile=logfile, flagged=None, callback=self._seen, quiet=QUIET)
         if before is not None:
-            self.monitor.state = MonitorState(tuple(before["counts"]))
+            put_counts(self.monitor, before["counts"])
 
     def state(self) -> dict[str, Any]:
         """All that another process needs to go on from here, as plain values."""
         return {
-            "now": take(self.dynamics),
-            "safe": self.safe,
+            "now": plain(take(self.dynamics)),
+            "safe": [plain(snapshot) for snapshot in self.safe],
             "waiting": self.waiting,
             "halted": self._halted,
             "tries": self._tries,
-            "counts": list(self.monitor.state.in_a_row),
+            "counts": counts_of(self.monitor),
         }
+
+    def leave(self) -> None:
+        """The monitor lets go of the dynamics."""
+        self.monitor.detach()
 
     @property
     def steps(self) -> int:
@@ -75,8 +93,8 @@ class Replica:
         self.monitor.halt_reason = None
         try:
             self.dynamics.run(steps)
-        except ValueError:
-            if self.monitor.halt_reason is None:  # else it was the structure
+        except Exception:  # whatever a potential raises; it tells the monitor of structures that it refuses
+            if self.monitor.halt_reason is None:
                 raise
         reason = self.monitor.halt_reason
         return None if reason is None else self._back(reason)

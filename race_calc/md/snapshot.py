@@ -4,12 +4,13 @@ What is taken: positions, momenta and cell of the atoms, all numbers and arrays 
 of its random numbers. A dynamics that is made in the same way and `put` to it makes the same steps, bit by bit.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 
-Snapshot = dict[str, Any]  # can be written as JSON
+Snapshot = dict[str, Any]  # numbers, arrays and random states by name; `plain` makes JSON of it
 KIND, ATOMS = "kind", "atoms"
 _LEFT_OUT = ("atoms", "observers", "max_steps", "optimizable", "masses")  # not a part of the state
 _NUMBERS = (bool, int, float, np.generic)
@@ -18,19 +19,31 @@ _NUMBERS = (bool, int, float, np.generic)
 def take(dynamics: Any) -> Snapshot:
     """What there is now; nothing of it changes when the dynamics goes on."""
     atoms = dynamics.atoms
-    found: Snapshot = {KIND: type(dynamics).__name__, f"{ATOMS}.positions": atoms.positions.tolist()}
-    found[f"{ATOMS}.cell"] = atoms.cell.array.tolist()
+    found: Snapshot = {
+        KIND: type(dynamics).__name__,
+        f"{ATOMS}.numbers": atoms.numbers.copy(),
+        f"{ATOMS}.positions": atoms.positions.copy(),
+    }
+    found[f"{ATOMS}.cell"] = atoms.cell.array.copy()
     if atoms.has("momenta"):
-        found[f"{ATOMS}.momenta"] = atoms.get_momenta().tolist()
+        found[f"{ATOMS}.momenta"] = atoms.get_momenta()
     for path, value, _ in _parts(dynamics, ""):
-        found[path] = _plain(value)
+        found[path] = deepcopy(value)
     return found
 
 
+def plain(snapshot: Snapshot) -> Snapshot:
+    """The same in Python's own types."""
+    return {name: _plain(value) for name, value in snapshot.items()}
+
+
 def put(dynamics: Any, snapshot: Snapshot) -> None:
-    """Bring the dynamics to the state of a snapshot of its kind. Raises ValueError, and changes nothing, for that of another kind."""
-    atoms = dynamics.atoms
-    kind, same_atoms = type(dynamics).__name__, np.shape(snapshot.get(f"{ATOMS}.positions", ())) == atoms.positions.shape
+    """Bring the dynamics to the state of a snapshot of its kind, as it was taken or `plain`.
+
+    Raises ValueError, and changes nothing, for that of another kind or of other atoms.
+    """
+    atoms, kind = dynamics.atoms, type(dynamics).__name__
+    same_atoms = np.array_equal(snapshot.get(f"{ATOMS}.numbers", ()), atoms.numbers)
     if snapshot.get(KIND) != kind or not same_atoms:
         what = f"it is one of a {snapshot.get(KIND)}" if same_atoms else "it has other atoms"
         raise ValueError(f"the state is not that of this {kind} ({what}): make the dynamics as it was made before")
@@ -39,12 +52,24 @@ def put(dynamics: Any, snapshot: Snapshot) -> None:
     if f"{ATOMS}.momenta" in snapshot:
         atoms.set_momenta(np.array(snapshot[f"{ATOMS}.momenta"]), apply_constraint=False)
     parts = {path: (value, give) for path, value, give in _parts(dynamics, "")}
-    for path, plain in snapshot.items():
+    for path, value in snapshot.items():
         if path in parts:
-            value, give = parts[path]
-            give(_like(value, plain))
+            now, give = parts[path]
+            give(_like(now, value))
         elif path != KIND and "." not in path:  # what it has from its first step on
-            setattr(dynamics, path, _like(None, plain))
+            setattr(dynamics, path, _like(None, value))
+
+
+def other_settings(dynamics: Any, begin: Snapshot) -> list[str]:
+    """Names of the single numbers, such as the time step, that a new dynamics has otherwise than one at whose begin this was taken."""
+    own = take(dynamics)
+    return [name for name, value in begin.items() if np.ndim(value) == 0 and not isinstance(value, dict) and own.get(name, value) != value]
+
+
+def share_random_numbers(dynamics: Sequence[Any]) -> bool:
+    """Whether some of these dynamics draw from one source, such as NumPy's shared one, which ASE takes where none is given."""
+    sources = [id(value) for one in dynamics for value in vars(one).values() if _random(value) is not None]
+    return len(set(sources)) < len(sources)
 
 
 def draw(dynamics: Any, count: int) -> None:
@@ -111,8 +136,8 @@ def _like(value: Any, plain: Any) -> Any:
     """The plain value in the type of the one that it replaces."""
     if isinstance(value, dict) and isinstance(plain, dict):
         return {name: _like(value.get(name), one) for name, one in plain.items()}
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and np.ndim(plain) == value.ndim:  # some are numbers until the first step
         return np.array(plain, dtype=value.dtype)
     if isinstance(value, (list, tuple)):
         return type(value)(_like(old, one) for old, one in zip(value, plain)) if len(value) == len(plain) else type(value)(plain)
-    return np.array(plain) if isinstance(plain, list) else plain
+    return np.array(plain) if isinstance(plain, (list, np.ndarray)) else plain

@@ -21,7 +21,7 @@ def rounds_table(history: History) -> Table:
     table = plain_table("Rounds", ["round", "labels", "forces before", "after, meV/Å", "kept", "label, s", "learn, s", "rest, s"])
     for line in _of("round", history):
         seconds = line["seconds"]
-        errors = (milli(line["before"]), milli(line["after"])) if "after" in line else ("–", "–")
+        errors = milli(line.get("before")), milli(line.get("after"))
         rest = seconds["choose"] + seconds["go_on"]
         times = (f"{each:.1f}" for each in (seconds["label"], seconds["learn"], rest))
         row(table, str(line["number"]), str(line["labels"]), *errors, "yes" if line["kept"] else "no", *times)
@@ -34,7 +34,7 @@ def learning_figure(logs: Sequence[Sequence[LoggedRun]], history: History, times
     logs: of each replica's monitor (`race_calc.read_log`); what it went through again after a halt is drawn again. timestep: fs.
     Raises ValueError where there is nothing to draw.
     """
-    watched = [c["name"] for c in logs[0][0].criteria if all(c["name"] in run.scores for runs in logs for run in runs)]
+    watched = [c["name"] for c in (logs[0][0].criteria if logs else ()) if all(c["name"] in run.scores for runs in logs for run in runs)]
     if not watched:
         raise ValueError("the logs of the monitors have no score in common")
     score = SCORES[watched[0]]

@@ -16,7 +16,7 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from race_calc.data.dataset import Dataset, check_same_elements, dataset_from_atoms, read_dataset
+from race_calc.data.dataset import LABELS, Dataset, LabelNames, check_same_elements, dataset_from_atoms, read_dataset, read_structures
 from race_calc.data.files import write_atomically
 from race_calc.data.hashes import geometry_hash
 from race_calc.label.file import as_text
@@ -57,7 +57,7 @@ def continued(
     before, old = training_data(checkpoint, model, data)
     names = label_names(before.data)
     held = frames_of(read_dataset(model / DATA / CALIBRATION)) if (model / DATA / CALIBRATION).is_file() else []
-    sets = {str(path): read_dataset(path, names=names) for path in added}
+    sets = {str(path): _read(path, names) for path in added}
     for source, dataset in sets.items():
         check_same_elements(old.train, dataset, source)
     new = [frame for dataset in sets.values() for frame in frames_of(dataset)]
@@ -65,8 +65,10 @@ def continued(
     fresh = _not_known(new, [frame for frames in parts.values() for frame in frames])
     if not fresh:
         raise ValueError(f"all {len(new)} structures of {', '.join(sets)} are known already: nothing to learn")
-    for frame, part in zip(sorted(fresh, key=_size), _shares(len(fresh), before.training.seed)):
+    for frame, part in zip(sorted(fresh, key=_size), _shares(len(fresh), before.training.seed, len(old.train))):
         parts[part].append(frame)
+    for frame in (frame for frames in parts.values() for frame in frames):
+        _name(frame, names)
     _write(out, parts, _content(before, os.path.relpath(model.resolve(), out.resolve()), epochs))
     counts = {name: len(frames) for name, frames in parts.items()}
     return Continued(load_config(out / CONFIG), dataset_from_atoms(fresh), counts, len(new) - len(fresh))
@@ -92,9 +94,9 @@ def has_begun(out: Path) -> bool:
     return (out / CONFIG).exists() and (out / STATE_FILE).exists()
 
 
-def _shares(n: int, seed: int) -> list[str]:
-    """Which part each of n sorted structures goes to."""
-    rng, found = np.random.default_rng([seed, n]), []
+def _shares(n: int, seed: int, known: int = 0) -> list[str]:
+    """Which part each of n sorted structures goes to; drawn anew for each number of known ones."""
+    rng, found = np.random.default_rng([seed, n, known]), []
     for _ in range(-(-n // SHARE)):
         block = ["train"] * SHARE
         held = rng.choice(SHARE, 2, replace=False)
@@ -148,6 +150,19 @@ def frames_of(dataset: Dataset) -> list[Atoms]:
         frame.calc = SinglePointCalculator(frame, **results)
         found.append(frame)
     return found
+
+
+def _read(path: Path, names: LabelNames) -> Dataset:
+    """Labels under the names of the model's data or, as `race-calc label` writes them, under ASE's."""
+    own = names == LABELS or ".npz" in path.name or names.of(read_structures(path, 0)[0])["energy"] is not None
+    return read_dataset(path, names=names if own else LABELS)
+
+
+def _name(frame: Atoms, names: LabelNames) -> None:
+    """Its labels also under the names that the training reads, where these are not ASE's."""
+    for label, name in vars(names).items():
+        if name != label and label in frame.calc.results:
+            (frame.arrays if label == "forces" else frame.info)[name] = frame.calc.results[label]
 
 
 def _not_known(new: Sequence[Atoms], known: Sequence[Atoms]) -> list[Atoms]:

@@ -10,6 +10,7 @@ from ase import units
 from ase.calculators.emt import EMT
 from ase.io import read, write
 from ase.md.langevin import Langevin
+from ase.md.langevinbaoab import LangevinBAOAB
 from small_run import frame, write_run
 from typer.testing import CliRunner
 
@@ -17,6 +18,7 @@ from race_calc import OnTheFly, RACECalculator, RACELearner, read_log
 from race_calc.cli import app
 from race_calc.data.hashes import geometry_hash
 from race_calc.learning import continual, on_the_fly
+from race_calc.learning.budget import Budget
 from race_calc.learning.choice import chosen
 from race_calc.learning.config import ExplorationConfig, load_learning
 from race_calc.learning.exploration import replicas, temperature_at
@@ -38,7 +40,7 @@ def first(tmp_path_factory):
 
 def test_a_lesson_and_the_same_again(first, tmp_path):
     learner = RACELearner(first / "model", first, epochs=3)
-    assert len(learner.known(None)) == 8
+    assert len(learner.known(None)) == 8 + 4
     lesson = learner.learn([first / "new.xyz"], None, tmp_path / "one")
     assert np.isfinite([lesson.before, lesson.after]).all() and any(
         "8 structures are held back, 20 are the fewest" in note for note in lesson.notes
@@ -46,10 +48,10 @@ def test_a_lesson_and_the_same_again(first, tmp_path):
     written = (tmp_path / "one" / "weights.safetensors").read_bytes()
     assert learner.learn([first / "new.xyz"], None, tmp_path / "one") == lesson
     assert (tmp_path / "one" / "weights.safetensors").read_bytes() == written
-    assert len(learner.known(tmp_path / "one")) == 8 + 16
+    assert len(learner.known(tmp_path / "one")) == 12 + 20
 
     second = learner.learn([first / "new.xyz", first / "many.xyz"], tmp_path / "one", tmp_path / "two")
-    assert len(learner.known(tmp_path / "two")) == 8 + 16 + 96 and not any("fewest" in note for note in second.notes)
+    assert len(learner.known(tmp_path / "two")) == 12 + 20 + 120 and not any("fewest" in note for note in second.notes)
     potential = learner.potential(tmp_path / "two")
     assert potential.calibration is not None
     assert potential.thresholds == RACECalculator(tmp_path / "two").thresholds != {}  # what a user of the folder finds
@@ -115,12 +117,57 @@ def test_a_run_that_learns(first, tmp_path, monkeypatch):
     monkeypatch.setattr(on_the_fly, "TURN", 50)
     monkeypatch.setattr(continual, "FEW", 0.5)
     learner = RACELearner(first / "model", first, epochs=2)
-    run = OnTheFly([moving(0, 900), moving(1, 900)], EMT(), learner, tmp_path / "run", budget=on_the_fly.Budget(rounds=2))
+    run = OnTheFly([moving(0, 900), moving(1, 900)], EMT(), learner, tmp_path / "run", budget=Budget(rounds=2))
     done = run.run(400)
     rounds = [line for line in run.history if line["event"] == "round"]
     assert rounds and done.labels > 1 and all(np.isfinite([line["before"], line["after"]]).all() for line in rounds)
     logs = [read_log(tmp_path / "run" / f"monitor-{k}.jsonl") for k in (0, 1)]
     learning_figure(logs, run.history, 2.0).savefig(tmp_path / "figure.png")
+
+
+def test_a_crystal_that_learns_at_constant_pressure_and_is_killed(tmp_path, monkeypatch):
+    """Stresses are learned, and the limit of the pressure is that of the run that was not killed."""
+    monkeypatch.setattr(on_the_fly, "TURN", 20)
+    monkeypatch.setattr(continual, "FEW", 0.5)
+    path = write_run(tmp_path, periodic=True, training__epochs=10)
+    done = CliRunner().invoke(app, ["train", str(path), "--out", str(tmp_path / "model")])
+    assert done.exit_code == 0, done.output
+    learner = RACELearner(tmp_path / "model", tmp_path, epochs=2)
+
+    def made():
+        dynamics = moving(0, 600)
+        atoms, random = dynamics.atoms, dynamics.rng
+        atoms.pbc, atoms.calc = True, learner.potential(None)
+        fs = units.fs
+        options = {"externalstress": 0.0, "T_tau": 50 * fs, "P_tau": 500 * fs, "P_mass": 1e4, "rng": random}
+        return LangevinBAOAB(atoms, fs, temperature_K=600, **options)
+
+    budget = Budget(rounds=1)
+    whole = OnTheFly(made(), EMT(), learner, tmp_path / "whole", budget=budget)
+    whole.run(100)
+    for steps in (20, 40, 60, 100):  # a new process each
+        parts = OnTheFly(made(), EMT(), learner, tmp_path / "parts", budget=budget)
+        parts.run(steps)
+    np.testing.assert_array_equal(parts._dynamics[0].atoms.cell.array, whole._dynamics[0].atoms.cell.array)
+    assert [line["event"] for line in parts.history] == [line["event"] for line in whole.history]
+    labelled = list((tmp_path / "whole" / "rounds").glob("*/labelled.xyz"))
+    assert labelled, whole.history
+    assert all("stress" in atoms.calc.results for path in labelled for atoms in read(path, ":"))
+
+
+def test_a_replica_without_a_log_spoils_no_end(first, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "begin.xyz", [frame(3)])
+    (tmp_path / "own_emt2.py").write_text(OWN)
+    content = {"model": str(first / "model"), "data": str(first), "reference": "own_emt2:emt", "structures": "begin.xyz"}
+    content |= {"exploration": {"replicas": 2, "temperatures": [300]}, "budget": {"minutes": 1e-9}}
+    (tmp_path / "learn.yaml").write_text(yaml.safe_dump(content))
+    done = CliRunner().invoke(app, ["learn", "learn.yaml", "--out", "run"])
+    assert done.exit_code == 0 and "minutes is used up" in done.output and "No figure" in done.output, done.output
+    content["exploration"]["temperatures"] = [-300]
+    (tmp_path / "learn.yaml").write_text(yaml.safe_dump(content))
+    done = CliRunner().invoke(app, ["learn", "learn.yaml", "--out", "run"])
+    assert done.exit_code == 1 and "temperatures" in done.output
 
 
 OWN = "from ase.calculators.emt import EMT\n\ndef emt():\n    return EMT()\n"

@@ -4,13 +4,17 @@ import json
 
 import numpy as np
 import pytest
+from ase import units
 from ase.io import read
 from spring_learner import START, WATER, K, Members, Spring, Teacher, hot_water
 
+from race_calc import Criterion
 from race_calc.label.file import label_frames
 from race_calc.label.given import Given
 from race_calc.learning import on_the_fly
-from race_calc.learning.on_the_fly import Budget, OnTheFly
+from race_calc.learning.budget import Budget
+from race_calc.learning.learner import Lesson
+from race_calc.learning.on_the_fly import OnTheFly
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +130,7 @@ def test_a_reference_that_fails_everywhere_stops_it_and_nothing_is_lost(tmp_path
     with pytest.raises(ValueError, match=r"none of \d+ structures could be labelled.*SCF did not converge"):
         learning(tmp_path, reference=Failing()).run(600)
     before = json.loads((tmp_path / "learning.json").read_text())
-    assert before["phase"] == "learn" and before["number"] == 1 and before["labels"] == 1
+    assert before["phase"] == "learn" and before["number"] == 1 and before["labels"] > 1  # what failed was asked for, too
     assert learning(tmp_path).run(600).reason == "every replica has made 600 steps"
 
 
@@ -158,6 +162,102 @@ def test_labels_from_elsewhere(tmp_path):
     assert done.reason == "every replica has made 600 steps" and done.labels > 0
 
 
+def test_budgets_hold_where_labels_come_from_elsewhere(tmp_path):
+    def call(**budget):
+        return learning(tmp_path, reference="elsewhere", labels_a_round=2, budget=Budget(**budget)).run(600)
+
+    assert call(labels=2).reason.startswith("label ")
+    label_frames(read(tmp_path / "rounds" / "001" / "chosen.xyz", ":"), tmp_path / "rounds" / "001" / "labelled.xyz", Given(Spring()), 1)
+    assert call(labels=2, rounds=1).reason in ("the budget of 1 rounds is used up", "every replica has made 600 steps")
+    assert call(labels=2).reason in ("the budget of 2 labels is used up", "every replica has made 600 steps")
+    assert not (tmp_path / "rounds" / "002" / "chosen.xyz").exists()
+
+
+def test_a_first_check_that_failed_is_made_again(tmp_path):
+    class Down(Spring):
+        def calculate(self, *arguments, **kwargs):
+            raise RuntimeError("no licence")
+
+    with pytest.raises(ValueError, match="no licence"):
+        learning(tmp_path, reference=Down()).run(10)
+    assert learning(tmp_path).run(10).labels == 1
+
+
+def test_another_reference_is_checked_when_the_run_goes_on(tmp_path):
+    learning(tmp_path).run(10)
+
+    class Other(Spring):
+        def calculate(self, *arguments, **kwargs):
+            super().calculate(*arguments, **kwargs)
+            self.results["forces"] = 1.5 * self.results["forces"]
+
+    with pytest.raises(ValueError, match="did not label the training data"):
+        learning(tmp_path, reference=Other()).run(100)
+
+
+def test_quiet_does_not_end_a_run_in_which_a_replica_waits(tmp_path):
+    still = hot_water(5, temperature=1.0)
+    still.atoms.set_momenta(np.zeros((3, 3)))
+    done = learning(tmp_path, dynamics=[hot_water(0), still], labels_a_round=4).run(300, quiet=20)
+    assert done.rounds > 0 or done.steps[0] < 60
+
+
+def test_run_again_on_one_object_and_more_steps(tmp_path):
+    twice, once = (learning(tmp_path / name, dynamics=[hot_water(0), hot_water(1)]) for name in ("twice", "once"))
+    twice.run(120)
+    assert not any(len(dynamics.observers) for dynamics in twice._dynamics)  # the monitors have let go
+    done, whole = twice.run(300), once.run(300)
+    assert done.steps == whole.steps == (300, 300) and done.labels == whole.labels
+
+
+def test_an_interrupted_turn_is_made_again_by_the_same_object(tmp_path):
+    run, whole = learning(tmp_path / "run"), learning(tmp_path / "whole")
+    calls = [0]
+
+    def interrupt():
+        calls[0] += 1
+        if calls[0] == 100:
+            raise KeyboardInterrupt
+
+    run._dynamics[0].attach(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(300)
+    assert run.run(300).labels == whole.run(300).labels
+    np.testing.assert_array_equal(run._dynamics[0].atoms.positions, whole._dynamics[0].atoms.positions)
+
+
+def test_lessons_without_a_number_are_kept_out(tmp_path):
+    class Blind(Teacher):
+        def learn(self, *arguments):
+            super().learn(*arguments)
+            return Lesson(0.1, float("nan"))
+
+    done = learning(tmp_path, learner=Blind(), labels_a_round=2).run(600)
+    assert done.reason.startswith("2 rounds in a row taught nothing")
+    assert learning(tmp_path, labels_a_round=2).run(600).reason == "every replica has made 600 steps"  # counted anew, with a good teacher
+
+
+def test_other_dynamics_are_refused_when_the_run_goes_on(tmp_path):
+    learning(tmp_path).run(60)
+    slow = hot_water()
+    slow.set_timestep(2 * units.fs)
+    with pytest.raises(ValueError, match="replica 0 was made with another dt"):
+        learning(tmp_path, dynamics=slow).run(120)
+    sulphide = hot_water()
+    sulphide.atoms.numbers[0] = 16
+    with pytest.raises(ValueError, match="other atoms"):
+        learning(tmp_path, dynamics=sulphide).run(120)
+    with pytest.raises(ValueError, match="1 replicas, 2 are given"):
+        learning(tmp_path, dynamics=[hot_water(), hot_water(1)]).run(120)
+    assert learning(tmp_path).run(120).steps == (120,)
+
+
+def test_other_criteria_begin_to_count_anew(tmp_path):
+    learning(tmp_path).run(60)
+    criteria = [Criterion("forces_uncertainty_max_epistemic", 10.0)]
+    assert learning(tmp_path, criteria=criteria).run(200).steps == (200,)
+
+
 def test_bad_arguments(tmp_path):
     with pytest.raises(TypeError, match="ASE calculator or the name"):
         learning(tmp_path, reference=3)
@@ -165,8 +265,10 @@ def test_bad_arguments(tmp_path):
         learning(tmp_path, reference="dft")
     with pytest.raises(TypeError, match="molecular dynamics"):
         learning(tmp_path, dynamics=[WATER])
-    learning(tmp_path).run(10)
-    with pytest.raises(ValueError, match="1 replicas, 2 are given"):
-        learning(tmp_path, dynamics=[hot_water(), hot_water(1)])
+    one = hot_water()
+    with pytest.raises(ValueError, match="atoms and random numbers of their own"):
+        learning(tmp_path, dynamics=[one, one])
     with pytest.raises(ValueError, match="must be at least 1"):
         learning(tmp_path).run(0)
+    with pytest.raises(TypeError, match="the budget of labels must be a whole number"):
+        Budget(labels=2.5)

@@ -17,7 +17,7 @@ from ase.md.nptberendsen import NPTBerendsen
 from ase.md.nvtberendsen import NVTBerendsen
 from ase.md.verlet import VelocityVerlet
 
-from race_calc.md.snapshot import put, steps_of, take
+from race_calc.md.snapshot import draw, other_settings, plain, put, share_random_numbers, steps_of, take
 
 FS = units.fs
 MAKERS = {
@@ -55,7 +55,7 @@ def test_the_same_steps_again(name):
     np.random.seed(5)  # noqa: NPY002  (what ASE takes without a generator)
     dynamics = made(name)
     dynamics.run(7)
-    told = json.loads(json.dumps(take(dynamics)))
+    told = json.loads(json.dumps(plain(take(dynamics))))
     dynamics.atoms.calc = EMT()  # a list of neighbours, kept from before, changes the order of sums
     dynamics.run(8)
     after = state(dynamics)
@@ -92,6 +92,56 @@ def test_states_of_another_dynamics_are_refused():
 def test_a_snapshot_does_not_follow_the_run():
     dynamics = made("langevin")
     told = take(dynamics)
-    copy = json.dumps(told)
+    copy = json.dumps(plain(told))
     dynamics.run(5)
-    assert json.dumps(told) == copy
+    assert json.dumps(plain(told)) == copy
+
+
+def test_a_snapshot_in_memory_is_put_back_twice():
+    dynamics = made("npt-melchionna")
+    dynamics.run(5)
+    told = take(dynamics)
+    runs = []
+    for _ in range(2):
+        put(dynamics, told)
+        dynamics.atoms.calc = EMT()
+        dynamics.run(6)
+        runs.append(state(dynamics))
+    np.testing.assert_array_equal(*runs)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_back_to_the_very_begin(name):
+    np.random.seed(5)  # noqa: NPY002
+    dynamics = made(name)
+    told = take(dynamics)
+    runs = []
+    for _ in range(2):
+        dynamics.atoms.calc = EMT()
+        dynamics.run(5)
+        runs.append(state(dynamics))
+        put(dynamics, told)
+    np.testing.assert_allclose(*runs, atol=1e-12)
+
+
+def test_other_atoms_are_refused_and_other_settings_are_named():
+    dynamics = made("langevin")
+    begin = take(dynamics)
+    assert other_settings(made("langevin"), begin) == []
+    dynamics.set_timestep(2 * FS)
+    assert "dt" in other_settings(dynamics, begin)
+    silver = made("langevin")
+    silver.atoms.numbers[:] = 47
+    with pytest.raises(ValueError, match="other atoms"):
+        put(silver, begin)
+
+
+def test_random_numbers_are_drawn_and_shared_ones_are_seen():
+    one, other = made("langevin"), made("langevin")
+    draw(one, 3)
+    for dynamics in (one, other):
+        dynamics.run(2)
+    assert not np.allclose(state(one), state(other))
+    assert not share_random_numbers([one, other])
+    shared = "langevin, shared random numbers"
+    assert share_random_numbers([made(shared), made(shared)]) and not share_random_numbers([made(shared), made("verlet")])

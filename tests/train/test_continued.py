@@ -185,3 +185,31 @@ def test_what_cannot_be(before, monkeypatch, tmp_path, arguments, said):
 def test_references_are_kept_of_a_model_only(tmp_path):
     with pytest.raises(ConfigError, match="kept of a model: give training.start_from"):
         load_config(write_run(tmp_path, training__keep_references=True))
+
+
+def test_names_of_labels_of_your_own_and_labels_of_race_calc(tmp_path):
+    """A model that reads REF_energy goes on with files of `race-calc label`, which have ASE's names, and again with its own."""
+    frames = [named(seed) for seed in range(12)]
+    keys = {"energy": "REF_energy", "forces": "REF_forces"}
+    path = write_run(tmp_path, data__keys=keys, training__epochs=4)
+    write(tmp_path / "data.xyz", frames)
+    code, output = run(path, "--out", tmp_path / "model")
+    assert code == 0, output
+    write(tmp_path / "new.xyz", [frame(seed) for seed in range(100, 112)])
+    write(tmp_path / "newer.xyz", [named(seed) for seed in range(200, 212)])
+    code, output = run("--from", tmp_path / "model", "--add", tmp_path / "new.xyz", "--data", tmp_path, "--out", tmp_path / "more")
+    assert code == 0, output
+    code, output = run("--from", tmp_path / "more", "--add", tmp_path / "newer.xyz", "--out", tmp_path / "most")
+    assert code == 0, output
+    config = load_config(tmp_path / "most" / "train.yaml")
+    assert config.data.keys.energy == "REF_energy"
+    labels = {f"{atoms.info['REF_energy']:.6f}" for atoms in read(tmp_path / "most" / "data" / "train.xyz", ":")}
+    assert f"{frame(100).get_potential_energy():.6f}" in labels or len(labels) > 20
+
+
+def named(seed):
+    atoms = frame(seed)
+    atoms.info["REF_energy"] = atoms.get_potential_energy()
+    atoms.arrays["REF_forces"] = atoms.get_forces()
+    atoms.calc = None
+    return atoms
