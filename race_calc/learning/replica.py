@@ -129,7 +129,7 @@ class Replica:
         if not acting or any(not v.value <= TOO_FAR * v.threshold for v in violations):
             return
         atoms = self.dynamics.atoms
-        if self._saved.admit(None, atoms, record.time):
+        if self._saved.admit(None, atoms, record.time, always=record.decision.halting is not None):
             frame = bare(atoms)
             told = {"replica": self.number, "step": record.step, "time_fs": record.time, "temperature": record.temperature}
             frame.info |= {name: value for name, value in told.items() if value is not None}
