@@ -4,7 +4,7 @@
     python benchmarks/bad_regions.py --runs runs/active [--count 100]
 
 3BPA, four members that know 450 frames at 300 K, thresholds of the 50 validation frames. Half of the runs are heated from 300 to 2000 K in
-1 ps, half are pulled apart at a bond between heavy atoms by 3 to 8 eV/Å; each begins at another test frame at 300 K and has 0.5 fs a
+1 ps, half are pulled apart at a bond between heavy atoms, by 0 to 10 eV/Å in 1 ps; each begins at another test frame at 300 K and has 0.5 fs a
 step. Bad is the first step whose force RMSE is more than five times that on the test frames at 300 K, searched in every fifth step and then
 between. Flagged: the default monitor flags (or halts at) that step or an earlier one. Halts are told apart. Needs the extra xtb.
 """
@@ -28,7 +28,7 @@ from race_calc.model.hardware import keep_freed_memory
 
 STEPS, TIMESTEP, FRICTION = 2000, 0.5, 0.02  # fs, 1/fs
 HOT = 2000.0  # K
-PULL = 3.0, 8.0  # eV/Å; a C-C bond holds about 6
+PULL = 10.0  # eV/Å at the end; a C-C bond holds about 6
 BAD = 5.0  # times the RMSE on known structures
 STRIDE = 5  # steps
 
@@ -44,8 +44,9 @@ def run(number: int, start: Atoms, potential: RACECalculator) -> tuple[list[np.n
     """Positions of every step, and the steps of the first flag and of the first halt; it goes on after both."""
     atoms, random = start.copy(), np.random.default_rng(number)
     atoms.set_momenta(np.sqrt(atoms.get_masses() * units.kB * 300)[:, None] * random.standard_normal((len(atoms), 3)))
+    pull = Pull(*_bond(atoms, random), 0.0)
     if number % 2:
-        atoms.set_constraint(Pull(*_bond(atoms, random), random.uniform(*PULL)))
+        atoms.set_constraint(pull)
     atoms.calc = potential
     dynamics = Langevin(atoms, TIMESTEP * units.fs, temperature_K=300, friction=FRICTION / units.fs, fixcm=False, rng=random)
     first: dict[str, int] = {}
@@ -59,8 +60,14 @@ def run(number: int, start: Atoms, potential: RACECalculator) -> tuple[list[np.n
         monitor.halt_reason = None  # it goes on, to see when it becomes bad
 
     monitor = UncertaintyMonitor(dynamics, flagged=None, callback=seen)
-    if not number % 2:
-        dynamics.attach(lambda: dynamics.set_temperature(temperature_K=300 + (HOT - 300) * dynamics.nsteps / STEPS))
+
+    def harder() -> None:
+        if number % 2:
+            pull.external_force = PULL * dynamics.nsteps / STEPS
+        else:
+            dynamics.set_temperature(temperature_K=300 + (HOT - 300) * dynamics.nsteps / STEPS)
+
+    dynamics.attach(harder)
     with suppress(ValueError):  # two atoms on one place: the end of this run
         dynamics.run(STEPS)
     return path, first.get("flag"), first.get("halt")

@@ -14,7 +14,11 @@ MODELS = {"committee": None, "silicon": "silicon", "excited_state": "fulvene"}  
 STEPS = {"silicon": []}  # the others take a number
 
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+NIGHTLY = [pytest.mark.slow, pytest.mark.nightly]  # .ci/run has them too
+EACH = [script if script.stem in ("monitored_md", "committee") else pytest.param(script, marks=NIGHTLY) for script in EXAMPLES]
+
+
+@pytest.mark.parametrize("script", EACH, ids=lambda path: path.stem)
 def test_example_runs(script, tmp_path):
     name = MODELS.get(script.stem, "3bpa-de")
     model = [] if name is None else [ROOT / "models" / name]

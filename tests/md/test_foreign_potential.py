@@ -113,7 +113,7 @@ def labelled(n, noise, first=0):
     return dataset_from_atoms(found)
 
 
-@pytest.mark.parametrize("potential", [Committee, Claimed])
+@pytest.mark.parametrize("potential", [Committee, pytest.param(Claimed, marks=[pytest.mark.slow, pytest.mark.nightly])])
 def test_calibration_statistics_and_monitor(potential, tmp_path, capsys):
     calculator, epistemic = potential(), potential is Committee
     calibration, raw = calibrate(calculator, labelled(20, 0.1))

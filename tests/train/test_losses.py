@@ -209,7 +209,7 @@ def test_detached_recipe_trains_the_mean_as_the_mse_does(case):
     mean, heads = split_heads(gradients(case, "detached", "joint"))
     assert mse.keys() == mean.keys() and len(mean) > 20
     for name in mse:
-        torch.testing.assert_close(mean[name], mse[name], rtol=1e-13, atol=1e-15, msg=name)
+        torch.testing.assert_close(mean[name], mse[name], rtol=1e-11, atol=1e-14, msg=name)
     assert all(value.count_nonzero() == 0 for value in unused.values())
     assert all(value.abs().max() > 1e-9 for value in heads.values())
 
