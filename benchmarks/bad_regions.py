@@ -4,12 +4,14 @@
     python benchmarks/bad_regions.py --runs runs/active [--count 100]
 
 3BPA, four members that know 450 frames at 300 K, thresholds of the 50 validation frames. Half of the runs are heated from 300 to 2000 K in
-1 ps, half are pulled apart at a bond between heavy atoms, by 0 to 10 eV/Å in 1 ps; each begins at another test frame at 300 K and has 0.5 fs a
-step. Bad is the first step whose force RMSE is more than five times that on the test frames at 300 K, searched in every fifth step and then
-between. Flagged: the default monitor flags (or halts at) that step or an earlier one. Halts are told apart. Needs the extra xtb.
+1 ps, half are pulled apart at a bond between heavy atoms, by 0 to 10 eV/Å in 1 ps; each begins at another test frame at 300 K and has
+0.5 fs a step. Bad is the first step whose force RMSE is more than five times that on the test frames at 300 K, looked for in every fifth step
+and then between; there the run ends. Flagged: the default monitor flags (or halts at) that step or an earlier one. Halts are told apart.
+Needs the extra xtb.
 """
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +42,21 @@ class Pull(ExternalForce):
         pass
 
 
-def run(number: int, start: Atoms, potential: RACECalculator) -> tuple[list[np.ndarray], int | None, int | None]:
-    """Positions of every step, and the steps of the first flag and of the first halt; it goes on after both."""
+@dataclass(frozen=True)
+class Outcome:
+    """Steps of the first bad forces, flag and halt, None where there was none; force RMSE at the flag over the known one."""
+
+    bad: int | None
+    flag: int | None
+    halt: int | None
+    at_flag: float | None
+
+
+def run(number: int, start: Atoms, potential: RACECalculator, known: float) -> Outcome:
+    """One run, to its first bad forces; a halt does not end it."""
     atoms, random = start.copy(), np.random.default_rng(number)
     atoms.set_momenta(np.sqrt(atoms.get_masses() * units.kB * 300)[:, None] * random.standard_normal((len(atoms), 3)))
-    pull = Pull(*_bond(atoms, random), 0.0)
+    pull, truth = Pull(*_bond(atoms, random), 0.0), Truth(start, potential)
     if number % 2:
         atoms.set_constraint(pull)
     atoms.calc = potential
@@ -58,6 +70,8 @@ def run(number: int, start: Atoms, potential: RACECalculator) -> tuple[list[np.n
             first.setdefault("flag", record.step)
             first.setdefault(str(violation.action), record.step)
         monitor.halt_reason = None  # it goes on, to see when it becomes bad
+        if record.step % STRIDE == 0 and truth.error(path[-1]) > BAD * known:
+            dynamics.max_steps = 0
 
     monitor = UncertaintyMonitor(dynamics, flagged=None, callback=seen)
 
@@ -70,7 +84,10 @@ def run(number: int, start: Atoms, potential: RACECalculator) -> tuple[list[np.n
     dynamics.attach(harder)
     with suppress(ValueError):  # two atoms on one place: the end of this run
         dynamics.run(STEPS)
-    return path, first.get("flag"), first.get("halt")
+    last = range(max(len(path) - STRIDE, 0), len(path))
+    bad = next((k for k in last if truth.error(path[k]) > BAD * known), None)
+    flag = first.get("flag")
+    return Outcome(bad, flag, first.get("halt"), None if flag is None else truth.error(path[flag]) / known)
 
 
 def _bond(atoms: Atoms, random: np.random.Generator) -> tuple[int, int]:
@@ -99,12 +116,6 @@ class Truth:
         model = self.atoms.copy()
         return float(np.sqrt(np.mean((self.potential.get_property("forces", model) - forces) ** 2)))
 
-    def first_bad(self, path: list[np.ndarray], limit: float) -> int | None:
-        for k in range(0, len(path), STRIDE):
-            if self.error(path[k]) > limit:
-                return next(j for j in range(max(k - STRIDE + 1, 0), k + 1) if j == k or self.error(path[j]) > limit)
-        return None
-
 
 def _median(values: list[float]) -> float:
     return float(np.median(values)) if values else float("nan")
@@ -117,20 +128,17 @@ if __name__ == "__main__":
     potential = RACECalculator(runs / "start", "cpu")
     known = evaluate_dataset(potential, read_dataset(runs / "data" / "test-300.xyz")).forces.rmse
     starts = read(runs / "data" / "test-300.xyz", ":")
-    truth = Truth(starts[0], potential)
-    outcome: dict[str, list] = {"heated": [], "pulled": []}
+    outcomes: dict[str, list[Outcome]] = {"heated": [], "pulled": []}
     for number in range(given.count):
-        path, flag, halt = run(number, starts[number * len(starts) // given.count], potential)
-        bad = truth.first_bad(path, BAD * known)
-        at_flag = None if flag is None else truth.error(path[flag]) / known
-        outcome["pulled" if number % 2 else "heated"].append((bad, flag, halt, at_flag))
-        print(f"{number}: bad {bad}, flag {flag}, halt {halt}, error at the flag over the known {at_flag}", flush=True)
+        found = run(number, starts[number * len(starts) // given.count], potential, known)
+        outcomes["pulled" if number % 2 else "heated"].append(found)
+        print(number, found, flush=True)
     told: dict[str, object] = {"force RMSE on known structures (meV/Å)": 1e3 * known}
-    for kind, rows in outcome.items():
-        wrong = [row for row in rows if row[0] is not None]
-        told[f"{kind}: runs that become bad"] = f"{len(wrong)} of {len(rows)}"
-        told[f"{kind}: flagged at or before that"] = sum(flag is not None and flag <= bad for bad, flag, *_ in wrong)
-        told[f"{kind}: halted at or before that"] = sum(halt is not None and halt <= bad for bad, _, halt, _ in wrong)
-        told[f"{kind}: steps from the flag to bad (median)"] = _median([bad - flag for bad, flag, *_ in wrong if flag is not None])
-        told[f"{kind}: error at the first flag over the known (median)"] = _median([row[3] for row in rows if row[3] is not None])
+    for kind, rows in outcomes.items():
+        pairs = [(row, row.bad) for row in rows if row.bad is not None]
+        told[f"{kind}: runs that become bad"] = f"{len(pairs)} of {len(rows)}"
+        told[f"{kind}: flagged at or before that"] = sum(row.flag is not None and row.flag <= bad for row, bad in pairs)
+        told[f"{kind}: halted at or before that"] = sum(row.halt is not None and row.halt <= bad for row, bad in pairs)
+        told[f"{kind}: steps from the flag to bad (median)"] = _median([bad - row.flag for row, bad in pairs if row.flag is not None])
+        told[f"{kind}: error at the first flag over the known (median)"] = _median([r.at_flag for r in rows if r.at_flag is not None])
     report(given, told)
