@@ -50,6 +50,7 @@ def test_every_format_has_a_folder():
         "version-6-external",
         "version-7-ensemble",
         "version-8-states",
+        "version-9-ensemble",
         "shipped/3bpa-de",
         "shipped/3bpa-llpr",
     ),

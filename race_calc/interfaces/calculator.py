@@ -51,6 +51,7 @@ class RACECalculator(PredictingCalculator):
     bald_energy                   float     nat     mutual information of prediction and parameters
     bald_forces                   (N,)      nat     the same, per atom
     feature_distance              (N,)      -       from the atoms of the training, in last-layer features
+    distance_gap                  (N,)      Å       its distances to others, outside of those of the training
     gap                           float     eV      of models of several states: to the nearest other one, ≥ 0
     gap_uncertainty, …_epistemic  float     eV      its standard deviation, and parts as above
     energies_states               (S,)      eV      mean energies of all states
@@ -218,6 +219,7 @@ def offered(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> fr
     """All that the posterior can give; members and head decide. The stress needs a volume besides."""
     plan, noise, several = checkpoint.model.plan, checkpoint.noise is not None, checkpoint.members > 1
     given = {"energies", "stress"} | ({"feature_distance"} if checkpoint.feature_distance else set())
+    given |= {"distance_gap"} if checkpoint.known_distances else set()
     given |= {"energy_epistemic"} if several else set()
     given |= {"energy_aleatoric"} if plan.output("energy_var") or noise else set()
     given |= {"forces_covariance_epistemic", "stress_covariance_epistemic"} if several and forces_epistemic else set()

@@ -60,6 +60,7 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     arrays forces_covariance      (N, 9)   (eV/Å)²  total 3×3 covariance, row by row
     arrays bald_forces            (N,)     nat
     arrays feature_distance       (N,)              from the atoms of the training
+    arrays distance_gap           (N,)     Å        outside of the distances of the training
     info energy_uncertainty       float    eV       std of the total energy
     info bald_energy              float    nat
     info calibrated               bool              whether these uncertainties are calibrated
@@ -87,7 +88,7 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     if covariance is not None:
         frame.set_array(SIGMA, principal_std(covariance))
         frame.set_array("forces_covariance", covariance.reshape(-1, 9))
-    for name in ("bald_forces", "feature_distance"):
+    for name in ("bald_forces", "feature_distance", "distance_gap"):
         if name in prediction.available:
             frame.set_array(name, prediction.value(name))
     for name in prediction.available & {"energy_uncertainty", "bald_energy"}:

@@ -43,9 +43,10 @@ from race_calc.posterior.values import flag, number, told, whole
 from race_calc.posterior.weights import CENTER, DISTANCE, LAST_LAYER_COVARIANCE, Parts, read_weights
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.feature_distance import FeatureDistance
+from race_calc.uncertainty.known_distances import KnownDistances
 
 FORMAT = "race_calc checkpoint"
-FORMAT_VERSION = 8  # 2: repulsion; 3: shared trunks, label noise; 4: a manifest; 5: products; 6: other baselines; 7: distances; 8: states
+FORMAT_VERSION = 9  # 3: shared trunks, noise; 4: manifest; 5: products; 6: baselines; 7: feature distances; 8: states; 9: gaps
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
 MOST_NEIGHBOURS = 100_000.0
 
@@ -70,6 +71,7 @@ class Checkpoint:
     calibration      what `race-calc calibrate` found, or None
     baseline         what tells the baseline of the training (`race_calc.model.baseline.record`)
     feature_distance how far an atom is from those of the training, or None
+    known_distances  which distances between atoms the training has, or None
     surfaces         constants of each surface of a model of several, () of one energy; references are those of the
                      first, and thresholds of the others have `surfaces.k.` before their names
     state            which electronic state the calibration is of
@@ -89,6 +91,7 @@ class Checkpoint:
     calibration: Calibration | None = None
     baseline: dict = field(default_factory=dict)
     feature_distance: FeatureDistance | None = None
+    known_distances: KnownDistances | None = None
     surfaces: tuple[Constants, ...] = ()
     state: int = 0
 
@@ -117,6 +120,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
         "noise": None if checkpoint.noise is None else asdict(checkpoint.noise),
         "baseline": checkpoint.baseline,
         "feature_distance": checkpoint.feature_distance is not None,
+        "known_distances": checkpoint.known_distances and checkpoint.known_distances.to_dict(),
         "surfaces": [known.to_dict() for known in checkpoint.surfaces],
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
@@ -165,6 +169,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
             number(extra["thresholds"], name)
         baseline = {} if config["version"] < 6 else dict(config["baseline"])
         has_distance = config["version"] >= 7 and flag(config, "feature_distance")
+        known_distances = KnownDistances.from_dict(None if config["version"] < 9 else config["known_distances"])
         surfaces = () if config["version"] < 8 else tuple(Constants.from_dict(one) for one in config["surfaces"])
         if len(surfaces) != (len(settings.kinds) if settings.has_surfaces else 0):
             raise ValueError(f"there are constants of {len(surfaces)} surfaces, {len(settings.kinds)} are named")
@@ -189,6 +194,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
         calibration=calibration_of(folder / CALIBRATIONS[state], sha256(content), state) if calibration else None,
         baseline=baseline,
         feature_distance=weights.feature_distance,
+        known_distances=known_distances,
         surfaces=surfaces,
         state=state,
     )

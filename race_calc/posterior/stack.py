@@ -27,6 +27,7 @@ from race_calc.posterior.evaluated import evaluated
 from race_calc.posterior.pairs import foldable, folded, is_closed_form, unfolded
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate, aggregate_around
 from race_calc.uncertainty.feature_distance import FeatureDistance
+from race_calc.uncertainty.known_distances import KnownDistances
 from race_calc.uncertainty.prediction import Prediction
 from race_calc.uncertainty.surroundings import with_surroundings
 
@@ -43,7 +44,8 @@ class StackPosterior:
     `folded`: `parameters` has the mean of the sets and one set of each pair (`race_calc.posterior.pairs`). `forces_closed_form`: the
     spread of the sets is that of `last_layer`, not of a sample of it. `baseline`: what is added to the network, or None.
     `forces_optional`: the posterior can be loaded without the forces of every member, and what is calibrated must hold either way.
-    `feature_distance`: how far an atom is from those of the training, or None. `alone`: where the model is one surface of several.
+    `feature_distance`, `known_distances`: how far an atom, and its distances, are from those of the training, or None. `alone`: where the
+    model is one surface of several.
     """
 
     model: Race
@@ -60,6 +62,7 @@ class StackPosterior:
     baseline: Baseline | None = None
     forces_optional: bool = False
     feature_distance: FeatureDistance | None = None
+    known_distances: KnownDistances | None = None
     alone: Constants | None = None
 
     @property
@@ -97,6 +100,7 @@ class StackPosterior:
         """What the outputs of the network say; without `whole` only what belongs to the structure can be read of it."""
         found = self._prediction(unfolded(outputs) if self.folded else outputs, graph, known)
         found = replace(found, forces_optional=self.forces_optional, feature_distance=distance)
+        found = replace(found, distance_gap=self.known_distances(graph) if self.known_distances else None)
         return with_surroundings(found, graph, self.model.plan.config.cutoff) if whole else found
 
     @torch.inference_mode(False)
@@ -235,6 +239,7 @@ def load_stack(
         added,
         shares_trunk(checkpoint.parameters),
         checkpoint.feature_distance,
+        checkpoint.known_distances,
         checkpoint.surfaces[0] if checkpoint.surfaces else None,
     )
 

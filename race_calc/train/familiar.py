@@ -1,12 +1,14 @@
-"""What the training knows, as last-layer features of its atoms, for the distance of others to it."""
+"""What the training knows: last-layer features of its atoms, and distances between them."""
 
 from collections.abc import Iterable
 
 import numpy as np
+from ase.data import covalent_radii
 
 from race_calc.data.graph import Graph, batches
 from race_calc.posterior.stack import StackPosterior
 from race_calc.uncertainty.feature_distance import FeatureDistance, fit_feature_distance
+from race_calc.uncertainty.known_distances import KnownDistances, fit_known_distances
 from race_calc.uncertainty.predictor import BATCH
 
 
@@ -15,3 +17,8 @@ def feature_distance_of(stack: StackPosterior, train: Iterable[Graph]) -> Featur
     species = np.array(stack.model.species)
     told = ((stack.features(graph), np.searchsorted(species, graph.numbers)) for graph in batches(train, BATCH))
     return fit_feature_distance(told, len(species))
+
+
+def known_distances_of(train: Iterable[Graph], cutoff: float) -> KnownDistances:
+    """Of the neighbours within the cutoff (Å)."""
+    return fit_known_distances(train, cutoff, covalent_radii)

@@ -11,7 +11,7 @@ from race_calc.uncertainty.thresholds import FEWEST
 ACTIONS = ("log", "flag", "halt")  # from mild to severe
 HALT_AFTER = 200  # checks: if each step of 0.5 fs is checked 100 fs, longer than scores remember (`docs/calibration.md`)
 SEVERE, SEVERE_LOCAL = 2.0, 10.0  # times the threshold: of a mean over the atoms; of the worst atom and the energy, which scatter more
-ENERGY, PRESSURE = "energy_uncertainty_per_atom_epistemic", "pressure_uncertainty_epistemic"
+ENERGY, PRESSURE, GAP = "energy_uncertainty_per_atom_epistemic", "pressure_uncertainty_epistemic", "distance_gap_max"
 
 
 @dataclass(frozen=True)
@@ -164,13 +164,14 @@ def default_criteria(available: Collection[str], thresholds: Mapping[str, float]
 
     Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole structure,
     and `forces_uncertainty_max`, that of the worst atom; `energy_uncertainty_per_atom_epistemic` (a new phase may have right forces and
-    wrong energies); and in a periodic cell `pressure_uncertainty_epistemic`, which moves a barostat. A frame with one of them above its
-    threshold is flagged. The run is halted when one of the forces stays above for HALT_AFTER checks, or one of them all passes its
-    threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times (the others). The score of the energy changes slowly and may
-    stay above at 300 K. Where members tell no spread of forces the same with `feature_distance_max`, which one model can tell and which
-    follows its error better than the spread that it predicts; or else with the total of the forces, or a score of the energy. Scores
-    without a stored threshold (models made before there were such scores) are left out if another one has one. Raises ValueError when
-    the posterior gives no uncertainty at all.
+    wrong energies); in a periodic cell `pressure_uncertainty_epistemic`, which moves a barostat; and `distance_gap_max`, as members that
+    know the same bonds err alike where a bond is shorter than these: it flags, at a rate of false alarms of its own, and never halts, as a
+    bond swings back. A frame with one of them above its threshold is flagged. The run is halted when one of the forces stays above for
+    HALT_AFTER checks, or one of the others passes its threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times. The score of
+    the energy changes slowly and may stay above at 300 K. Where members tell no spread of forces the same with `feature_distance_max`,
+    which one model can tell and which follows its error better than the spread that it predicts; or else with the total of the forces,
+    or a score of the energy. Scores without a stored threshold (models made before there were such scores) are left out if another one
+    has one. Raises ValueError when the posterior gives no uncertainty at all.
     """
     names = watched(available, thresholds)
     if not names:
@@ -178,7 +179,8 @@ def default_criteria(available: Collection[str], thresholds: Mapping[str, float]
             "this model gives no uncertainty to monitor (one member and no variance head); "
             "use an ensemble or a model with the 'energy' or 'joint' head"
         )
-    criteria = [Criterion(name, "auto", "flag") for name in names]
+    gap = [GAP] if GAP in available and (not thresholds or GAP in thresholds) else []
+    criteria = [Criterion(name, "auto", "flag") for name in names + gap]
     criteria += [Criterion(name, "auto", "halt", HALT_AFTER) for name in default_scores(available, thresholds)]
     return tuple(criteria + [Criterion(n, _severe(n) * thresholds[n], "halt") for n in names if n in thresholds])
 

@@ -19,7 +19,8 @@ SPREADS = {
 QUANTITIES = {  # all that can be given, by the names of the ASE results and in their order → axis of the structures, or None
     "energy": 0, "free_energy": 0, "energies": None, "forces": None, "stress": 0, "calibrated": None,
     **{name + part: None if name.startswith("forces") else 0 for name in SPREADS for part in ("", "_epistemic", "_aleatoric")},
-    "bald_energy": 0, "bald_forces": None, "feature_distance": None, "energies_members": 1, "forces_members": None, "gap": 0,
+    "bald_energy": 0, "bald_forces": None, "feature_distance": None, "distance_gap": None,
+    "energies_members": 1, "forces_members": None, "gap": 0,
 }  # fmt: skip
 
 
@@ -69,6 +70,7 @@ class Prediction:
     bald_energy                   (B,) or None    nat          mutual information
     bald_forces                   (N,) or None    nat          the same, per atom
     feature_distance              (N,) or None    -            from the atoms of the training, in last-layer features
+    distance_gap                  (N,) or None    Å            how far its distances to others are outside of those of the training
     batch                         (N,)            -            structure of each atom
     n_members                     int             -            M
     paired                        bool            -            members are draws in antithetic pairs
@@ -107,6 +109,7 @@ class Prediction:
     bald_energy: np.ndarray | None = None
     bald_forces: np.ndarray | None = None
     feature_distance: np.ndarray | None = None
+    distance_gap: np.ndarray | None = None
     n_members: int = 1
     paired: bool = False
     closed_form: frozenset[str] = frozenset()
@@ -212,7 +215,7 @@ def quantities(given: Collection[str], members: int) -> frozenset[str]:
     what is given unsplit.
     """
     found = {"energy", "free_energy", "forces", "calibrated"}
-    found |= {"energies", "stress", "feature_distance", "energies_members", "forces_members", "gap"}.intersection(given)
+    found |= {"energies", "stress", "feature_distance", "distance_gap", "energies_members", "forces_members", "gap"}.intersection(given)
     if members > 1:
         found |= {"bald_energy", "bald_forces"}.intersection(given)
     for name, start in SPREADS.items():

@@ -1,6 +1,7 @@
 """A trained model tells how far an atom is from those that it was trained on: stored, predicted, watched."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -81,10 +82,10 @@ def test_a_single_model_without_a_spread_is_watched_by_it(tmp_path):
     atoms = frame(50)
     atoms.calc = RACECalculator(tmp_path / "model", "cpu")
     monitor = UncertaintyMonitor(VelocityVerlet(atoms, units.fs), flagged=None)
-    assert {criterion.name for criterion in monitor.criteria} == {"feature_distance_max"}
+    assert {criterion.name for criterion in monitor.criteria} == {"feature_distance_max", "distance_gap_max"}
     atoms.positions *= 0.8
     monitor.dynamics.run(1)
-    assert {violation.criterion for violation in monitor.record.decision.violations} == {"feature_distance_max"}
+    assert "feature_distance_max" in {violation.criterion for violation in monitor.record.decision.violations}
 
 
 def changed(model, tmp_path, key=None, value=None, tensor=None):
@@ -114,3 +115,26 @@ def test_folders_that_do_not_fit_are_refused(run, tmp_path):
         (tmp_path / str(number)).mkdir()
         with pytest.raises(CheckpointError, match=match):
             load_checkpoint(changed(run[1], tmp_path / str(number), **change))
+
+
+def test_distances_are_known_after_training(run, tmp_path):
+    """Stored with the model, told by the calculator, of the training structures only."""
+    checkpoint = load_checkpoint(run[1])
+    calculator = RACECalculator(run[1], "cpu")
+    trained = [frame(seed) for seed in range(40)]
+    gaps = np.array([calculator.get_property("distance_gap", atoms).max() for atoms in trained])
+    assert (gaps < 2e-4).sum() >= 20 and gaps.max() > 1e-3  # twenty trained on, twenty that only validate
+    squeezed = frame(0)
+    squeezed.positions *= 0.8
+    gaps = calculator.get_property("distance_gap", squeezed)
+    assert gaps.shape == (3,) and gaps.max() > 0.02
+    assert checkpoint.known_distances is not None and checkpoint.known_distances.cutoff == 4.0
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(run[1], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["known_distances"]["pairs"]["29-47"]["intervals"] = [[3.0, 2.0]]
+    (folder / "config.json").write_text(json.dumps(config))
+    write_manifest(folder)
+    with pytest.raises(CheckpointError, match="known distances of 29-47 are no ascending intervals"):
+        load_checkpoint(folder)

@@ -116,7 +116,7 @@ def test_without_the_forces_of_every_member(made, posterior):
     absent = {"bald_forces", "forces_covariance_epistemic", "forces_covariance", "forces_uncertainty"}
     assert not absent & (set(found) | set(fast.calc.implemented_properties))
     monitor = UncertaintyMonitor(VelocityVerlet(fast, units.fs), flagged=None)
-    assert {c.name for c in monitor.criteria} == {"feature_distance_max", "energy_uncertainty_per_atom_epistemic"}
+    assert {c.name for c in monitor.criteria} == {"feature_distance_max", "energy_uncertainty_per_atom_epistemic", "distance_gap_max"}
     for criterion in monitor.criteria[:2]:
         assert criterion.threshold == atoms.calc.thresholds[criterion.name]
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from race_calc.uncertainty.decisions import (
+    GAP,
     HALT_AFTER,
     PRESSURE,
     Criterion,
@@ -119,7 +120,7 @@ def flag_and_halt(*names, **severe):
     return tuple(found + [Criterion(name, threshold, "halt") for name, threshold in severe.items()])
 
 
-MOLECULE = tuple(name for name in CRITERIA if not any(of in name for of in ("stress", "pressure", "volume")))
+MOLECULE = tuple(name for name in CRITERIA if name != GAP and not any(of in name for of in ("stress", "pressure", "volume")))
 
 
 def test_defaults():
@@ -128,13 +129,22 @@ def test_defaults():
     assert default_criteria(MOLECULE, everything) == flag_and_halt(*EPISTEMIC, **dict(zip(EPISTEMIC, (2.0, 10.0, 10.0))))
     cell = default_criteria(CRITERIA, everything)
     more = set(cell) - set(default_criteria(MOLECULE, everything))
-    assert more == {Criterion(PRESSURE, "auto", "flag"), Criterion(PRESSURE, 10.0, "halt")}
+    assert more == {Criterion(PRESSURE, "auto", "flag"), Criterion(PRESSURE, 10.0, "halt"), Criterion(GAP, "auto", "flag")}
     assert default_criteria((PER_ATOM, RMS, WORST), everything) == flag_and_halt(RMS, WORST, **{RMS: 2.0, WORST: 10.0})
     energies = (PER_ATOM, "bald_energy", EPISTEMIC[2])
     assert default_criteria(energies, everything) == flag_and_halt(EPISTEMIC[2], **{EPISTEMIC[2]: 10.0})
     assert default_criteria(energies[:2], everything) == flag_and_halt(PER_ATOM, **{PER_ATOM: 10.0})
     with pytest.raises(ValueError, match="no uncertainty to monitor"):
         default_criteria((), {})
+
+
+def test_gaps_of_distances_are_flagged_and_never_halt():
+    known = dict.fromkeys((*EPISTEMIC, GAP), 1.0)
+    with_gap, without = default_criteria((*EPISTEMIC, GAP), known), default_criteria(EPISTEMIC, known)
+    assert set(with_gap) - set(without) == {Criterion(GAP, "auto", "flag")} and set(without) <= set(with_gap)
+    assert default_criteria((*EPISTEMIC, GAP), dict.fromkeys(EPISTEMIC, 1.0)) == without  # a model that stores no threshold of it
+    with pytest.raises(ValueError, match="no uncertainty to monitor"):
+        default_criteria((GAP,), {})
 
 
 def test_defaults_of_models_that_store_fewer_thresholds():
@@ -147,7 +157,8 @@ def test_what_is_watched_together_is_what_the_default_watches():
     for available in (CRITERIA, (PER_ATOM, RMS, WORST), (PER_ATOM, EPISTEMIC[2]), (PER_ATOM,), ()):
         found = watched(available, {})
         assert found == watched(available, dict.fromkeys(available, 1.0))
-        assert not found or found == list(dict.fromkeys(c.name for c in default_criteria(available, {})))
+        names = list(dict.fromkeys(c.name for c in default_criteria(available, {}) if c.name != GAP)) if found else []
+        assert found == names  # a gap of distances has a rate of its own
 
 
 def test_energies_halt_too():
