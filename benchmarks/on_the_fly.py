@@ -17,7 +17,7 @@ import yaml
 from ase import Atoms
 from ase.build import molecule
 from common import arguments
-from runs import counted, minutes, trained
+from runs import counted, finished, minutes, trained
 
 from race_calc import RACECalculator
 from race_calc.data.dataset import read_dataset
@@ -61,10 +61,7 @@ def made(name: str, runs: Path) -> Path:
 
 
 def started(runs: Path) -> Path:
-    folder = runs / "start"
-    if not (folder / "weights.safetensors").exists():
-        counted(folder, lambda: trained("start", parse_config(yaml.safe_load(BASE.read_text())), made("start", runs).parent, folder))
-    return folder
+    return finished("start", BASE, made("start", runs).parent, runs)
 
 
 def learned(runs: Path, exploration: ExplorationConfig) -> dict:

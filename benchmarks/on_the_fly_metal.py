@@ -12,13 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import yaml
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.md.langevinbaoab import LangevinBAOAB
 from common import arguments, report
-from runs import counted, minutes, trained
+from runs import counted, finished, minutes
 
 from race_calc import OnTheFly, RACECalculator, RACELearner
 from race_calc.data.dataset import read_dataset
@@ -26,7 +25,6 @@ from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.label.file import label_frames
 from race_calc.label.given import Given
 from race_calc.model.hardware import keep_freed_memory
-from race_calc.train.config import parse_config
 
 BASE = Path(__file__).parent / "configs" / "copper_learning.yaml"
 TIMESTEP, COLD, HOT = 2.0, 300.0, 1200.0  # fs, K
@@ -69,10 +67,7 @@ def made(name: str, runs: Path) -> Path:
 
 
 def started(runs: Path) -> Path:
-    folder = runs / "start"
-    if not (folder / "weights.safetensors").exists():
-        counted(folder, lambda: trained("start", parse_config(yaml.safe_load(BASE.read_text())), made("start", runs).parent, folder))
-    return folder
+    return finished("start", BASE, made("start", runs).parent, runs)
 
 
 def errors(model: Path, runs: Path) -> dict[str, float]:

@@ -107,6 +107,14 @@ def trained(name: str, config: TrainConfig, data: Path, folder: Path) -> None:
     finish(config, prepared, train(config, prepared, folder, CPU, (folder / STATE_FILE).exists(), tell), folder, CPU)
 
 
+def finished(name: str, base: Path, data: Path, runs: Path) -> Path:
+    """The folder of a model that the configuration `base` makes of the files in `data`, trained where it is not there yet."""
+    folder = runs / name
+    if not (folder / "weights.safetensors").exists():
+        counted(folder, lambda: trained(name, parse_config(yaml.safe_load(base.read_text())), data, folder))
+    return folder
+
+
 if __name__ == "__main__":
     given = arguments(__doc__, config=str(MODEL / "train.yaml"), data=".", runs="runs/posteriors", only="")
     keep_freed_memory()

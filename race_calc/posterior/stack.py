@@ -220,8 +220,7 @@ def load_stack(
     posterior = by_name(checkpoint.posterior)
     fold = forces_epistemic and posterior.paired and checkpoint.center is None and not checkpoint.surfaces and foldable(parameters)
     parameters = folded(parameters) if fold else parameters
-    if kernels and tables:
-        parameters = tabulated(parameters, config)
+    parameters = tabulated(parameters, config) if kernels and tables else parameters
     parameters = ready({name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}, checkpoint.model.plan)
     model = plain(checkpoint.model) if checkpoint.surfaces else checkpoint.model
     return StackPosterior(

@@ -59,6 +59,14 @@ def test_replicas_in_turn_share_what_is_learned(tmp_path):
     assert len({id(dynamics.atoms.calc) for dynamics in run._dynamics}) == 1
 
 
+class Other(Spring):
+    """Another method: other forces."""
+
+    def calculate(self, *arguments, **kwargs):
+        super().calculate(*arguments, **kwargs)
+        self.results["forces"] = 1.5 * self.results["forces"]
+
+
 class Killed(BaseException):
     pass
 
@@ -138,11 +146,6 @@ def test_another_reference_is_recognised(tmp_path):
     with pytest.raises(ValueError, match=r"another zero.*\+1 eV per atom"):
         learning(tmp_path, learner=Teacher(offset=-3.0)).run(10)
 
-    class Other(Spring):
-        def calculate(self, *arguments, **kwargs):
-            super().calculate(*arguments, **kwargs)
-            self.results["forces"] = 1.5 * self.results["forces"]
-
     with pytest.raises(ValueError, match="did not label the training data"):
         learning(tmp_path, reference=Other()).run(10)
     assert learning(tmp_path).run(10).labels == 1
@@ -185,11 +188,6 @@ def test_a_first_check_that_failed_is_made_again(tmp_path):
 
 def test_another_reference_is_checked_when_the_run_goes_on(tmp_path):
     learning(tmp_path).run(10)
-
-    class Other(Spring):
-        def calculate(self, *arguments, **kwargs):
-            super().calculate(*arguments, **kwargs)
-            self.results["forces"] = 1.5 * self.results["forces"]
 
     with pytest.raises(ValueError, match="did not label the training data"):
         learning(tmp_path, reference=Other()).run(100)
