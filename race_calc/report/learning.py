@@ -48,13 +48,12 @@ def learning_figure(logs: Sequence[Sequence[LoggedRun]], history: History, times
         kelvin.plot(*_broken(time, temperature, back), lw=0.4, color=BLUE, alpha=0.5)
         spread.plot(*_broken(time, values, back), lw=0.4, color=BLUE, alpha=0.5)
         halts = [line["step"] * timestep / 1000 for line in _of("halt", history) if line["replica"] == k]
-        spread.plot(halts, np.full(len(halts), 1.0), "v", color=VERMILION, ms=4, transform=spread.get_xaxis_transform(), clip_on=False)
-    bought = _bought(history)
-    if bought:
-        when, counts = zip(*bought)
-        labels.step(np.array(when) * timestep / 1000, np.cumsum(counts), where="post", color=ORANGE)
+        spread.plot(halts, np.full(len(halts), 0.95), "v", color=VERMILION, ms=4, transform=spread.get_xaxis_transform())
+    end = max(int(run.step.max(initial=0)) for runs in logs for run in runs)
+    when, counts = zip((0, 0), *_bought(history), (end, 0))
+    labels.step(np.array(when) * timestep / 1000, np.cumsum(counts), where="post", color=ORANGE)
     kelvin.set_ylabel("temperature, K", fontsize=8)
-    spread.set_ylabel(f"{score.label}, {score.unit}", fontsize=7, wrap=True)
+    spread.set_ylabel(f"{score.label}, {score.unit}".replace(", ", ",\n"), fontsize=8)
     spread.set_yscale("log")
     spread.set_title("▼ halts: back to a safe frame, labels, a lesson", fontsize=7, color=VERMILION, loc="left", pad=8)
     labels.set_ylabel("labels bought", fontsize=8)
