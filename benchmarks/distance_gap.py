@@ -21,6 +21,8 @@ given = arguments(__doc__, runs="runs/active")
 potential = RACECalculator(Path(given.runs) / "start", "cpu", calibrated=False)
 errors, above = {}, dict[str, dict[str, np.ndarray]]()
 names = [*watched(potential.thresholds, potential.thresholds), GAP]
+if GAP not in potential.thresholds:
+    raise SystemExit("the model tells no gap of distances: train it again")
 for kelvin in ("300", "600", "1200"):
     dataset = read_dataset(Path(given.runs) / "data" / f"test-{kelvin}.xyz")
     predicted = predict_dataset(potential, dataset)

@@ -61,27 +61,25 @@ class RACELearner:
         if told.exists():
             found = read_json(told, KIND, VERSION)
             return Lesson(found["before"], found["after"], tuple(found["notes"]))
-        notes = self._trained(labelled, before, folder)
+        self._trained(labelled, before, folder)
         held = self._held_back(folder)
         old, new = (_rmse(RACECalculator(path, self.device, calibrated=False), held) for path in (before or Path(self.model), folder))
-        lesson = Lesson(old, new, (*notes, *self._calibrated(folder, held)))
+        lesson = Lesson(old, new, self._calibrated(folder, held))
         write_atomically(told, json.dumps({"format": KIND, "version": VERSION, **asdict(lesson)}).encode())
         return lesson
 
-    def _trained(self, labelled: Sequence[Path], before: Path | None, folder: Path) -> tuple[str, ...]:
+    def _trained(self, labelled: Sequence[Path], before: Path | None, folder: Path) -> None:
         """Go on with a training that has begun there, or begin it."""
-        begun, notes = has_begun(folder), tuple[str, ...]()
+        begun = has_begun(folder)
         if begun:
             config = load_config(folder / CONFIG)
         else:
             start = before or Path(self.model)
             data = None if before or self.data is None else Path(self.data)
-            made = continued(load_checkpoint(start, calibration=False), start, labelled, data, folder, self.epochs)
-            config, notes = made.config, (f"{len(made.new)} structures are new",)
+            config = continued(load_checkpoint(start, calibration=False), start, labelled, data, folder, self.epochs).config
         device = torch_device(self.device)
         prepared = prepare(config, folder)
         finish(config, prepared, train(config, prepared, folder, device, begun, self.report), folder, device)
-        return notes
 
     def _calibrated(self, folder: Path, held: Dataset) -> tuple[str, ...]:
         """Calibrate, thresholds too, with all that is held back."""

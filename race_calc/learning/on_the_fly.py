@@ -104,7 +104,8 @@ class OnTheFly:
         quiet steps and such rounds anew.
 
         Raises ValueError for a reference that is another one than that of the training, or that fails on all structures of a round:
-        what was done is kept, and the next call tries again. ValueError also for a folder whose run had other dynamics.
+        what was done is kept, and the next call tries again. ValueError also for a folder whose run had other dynamics, and
+        for files of labels from elsewhere in which nothing is new.
         """
         steps, limit = whole("steps", steps), math.inf if quiet is None else whole("quiet", quiet)
         self._since = time.monotonic()
@@ -132,12 +133,11 @@ class OnTheFly:
             book = replace(book, rejected=0, quiet=0)
         self._book = self._checked(book)
         self._potential = self.learner.potential(self._base)
-        self._replicas = []
+        self._replicas, as_made, self._used = [], not self._used, True
         for k, (dynamics, state) in enumerate(zip(self._dynamics, book.replicas or (None,) * len(self._dynamics))):
             dynamics.atoms.calc = self._potential
             logfile = self.folder / f"monitor-{k}.jsonl"
-            self._replicas.append(Replica(k, dynamics, self._criteria, logfile, state, as_made=not self._used))
-        self._used = True
+            self._replicas.append(Replica(k, dynamics, self._criteria, logfile, state, as_made))
         self._save()
 
     def _checked(self, book: Notebook) -> Notebook:
@@ -146,8 +146,10 @@ class OnTheFly:
         told = None if self.reference is None else f"{self.reference.name} ({self.reference.code()})"
         if self.reference is None or not known or told == book.reference:
             return book
+        book = replace(book, labels=book.labels + 1)
+        book.write(self.folder)  # it is bought, whatever it shows
         check_reference(known[0], self.reference, self.folder / "reference-check.xyz")
-        return replace(book, reference=told, labels=book.labels + 1)
+        return replace(book, reference=told)
 
     def _ended(self, steps: int, quiet: float) -> str | None:
         book, now = self._book, self._round

@@ -32,7 +32,7 @@ def check_reference(known: Atoms, reference: Method | Given, path: Path) -> None
     Raises ValueError where the labels differ by more than ENERGY, FORCES or STRESS: the training then has labels of another method, or of
     the same with another zero of energies; and where it cannot be labelled.
     """
-    for old in (path, failed_beside(path)):
+    for old in (path, failed_beside(path), path.with_name(path.name + ".journal")):
         old.unlink(missing_ok=True)
     label_frames([bare(known)], path, reference, IN_THIS_PROCESS)
     again: Any = read(path)

@@ -14,12 +14,12 @@ from race_calc.md.judge import STRUCTURE
 from race_calc.md.record import MonitorRecord
 from race_calc.md.saving import SavedFrames, Spacing
 from race_calc.md.snapshot import Snapshot, draw, other_settings, plain, put, steps_of, take
-from race_calc.uncertainty.decisions import Criterion, MonitorState, Violation
+from race_calc.uncertainty.decisions import GAP, Criterion, MonitorState, Violation
 
 APART = 100  # steps between the safe frames that are kept behind the last one
 KEPT = 10  # of them: a run that always fails goes back by 1,000 steps at most, then to its start
 QUIET = 50  # each so many checks without a violation have a line in the log
-TOO_FAR = 20.0  # times its threshold: a score above it is of a structure that no label should be bought for
+TOO_FAR = 20.0  # times its threshold: an uncertainty above it is of a structure that no label should be bought for
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Replica:
             self._keep(take(self.dynamics))
         names = {v.criterion for v in violations}
         acting = bool(record.decision.acting) and STRUCTURE not in names
-        if not acting or any(not v.value <= TOO_FAR * v.threshold for v in violations):
+        if not acting or any(not v.value <= TOO_FAR * v.threshold for v in violations if v.criterion != GAP):
             return
         atoms = self.dynamics.atoms
         if self._saved.admit(None, atoms, record.time, always=record.decision.halting is not None):

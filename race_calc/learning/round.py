@@ -36,9 +36,12 @@ class Round:
 
     def collect(self, turn: int, frames: Sequence[Atoms]) -> None:
         """The candidates of a turn; done again after a kill they replace those that were there."""
+        path = self.path / f"candidates-{turn:08d}.xyz"
         if frames:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / f"candidates-{turn:08d}.xyz", as_text(frames))
+            write_atomically(path, as_text(frames))
+        else:
+            path.unlink(missing_ok=True)
 
     def candidates(self) -> list[Atoms]:
         return [atoms for path in sorted(self.path.glob("candidates-*.xyz")) for atoms in read(path, ":")]

@@ -120,7 +120,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
         "noise": None if checkpoint.noise is None else asdict(checkpoint.noise),
         "baseline": checkpoint.baseline,
         "feature_distance": checkpoint.feature_distance is not None,
-        "known_distances": checkpoint.known_distances and checkpoint.known_distances.to_dict(),
+        "known_distances": None if checkpoint.known_distances is None else checkpoint.known_distances.to_dict(),
         "surfaces": [known.to_dict() for known in checkpoint.surfaces],
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
@@ -169,7 +169,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
             number(extra["thresholds"], name)
         baseline = {} if config["version"] < 6 else dict(config["baseline"])
         has_distance = config["version"] >= 7 and flag(config, "feature_distance")
-        known_distances = KnownDistances.from_dict(None if config["version"] < 9 else config["known_distances"])
+        known_distances = KnownDistances.from_dict(None if config["version"] < 9 else config["known_distances"], settings.cutoff)
         surfaces = () if config["version"] < 8 else tuple(Constants.from_dict(one) for one in config["surfaces"])
         if len(surfaces) != (len(settings.kinds) if settings.has_surfaces else 0):
             raise ValueError(f"there are constants of {len(surfaces)} surfaces, {len(settings.kinds)} are named")

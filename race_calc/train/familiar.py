@@ -20,5 +20,5 @@ def feature_distance_of(stack: StackPosterior, train: Iterable[Graph]) -> Featur
 
 
 def known_distances_of(train: Iterable[Graph], cutoff: float) -> KnownDistances:
-    """Of the neighbours within the cutoff (Å)."""
+    """Of neighbours within the cutoff (Å) in the structures that have labels of the level that is predicted."""
     return fit_known_distances(train, cutoff, covalent_radii)

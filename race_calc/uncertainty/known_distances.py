@@ -7,7 +7,8 @@ I_zz'        intervals (K, 2)          distances of atoms of elements z and z' i
                                        without a hole wider than HOLE; and all beyond the cutoff
 g(r)                                   how far r is from I_zz', Å; 0 inside
 R_zz'        bonds                     sum of the covalent radii, Å
-w(r)                                   min(1, R_zz'/r)³: the energy changes less with a distance, the longer it is
+w(r)                                   min(1, R_zz'/r)³: the energy changes less with a distance, the longer it is; 1 for
+                                       elements that never met in the training, of which I_zz' begins at the cutoff
 gap          `KnownDistances.__call__` max over the neighbours j of an atom i of w(r_ij) g(r_ij), Å
 ============ ========================= ==================================================================================
 
@@ -25,14 +26,15 @@ import numpy as np
 if TYPE_CHECKING:
     from race_calc.data.graph import Graph
 
-HOLE = 0.01  # Å; a hole of another kind between distances that occur is much wider
+HOLE = 0.01  # Å; holes between kinds of distances are much wider, smaller ones are chance
+DIGITS = 1e-4  # Å, to which the ends of intervals are stored, outward
 POWER = 3  # 2 and 4 find about as many
 APART = 1e3  # Å between the scales of pairs of elements: more than any cutoff
 
 
 @dataclass(frozen=True, eq=False)
 class KnownDistances:
-    """intervals: (z, z') with z ≤ z' → (K, 2) Å, ascending, all below the cutoff (Å); bonds: for the same pairs the length of a bond, Å."""
+    """intervals: (z, z') with z ≤ z' → (K, 2) Å, ascending, at most the cutoff (Å); bonds: for the same pairs the length of a bond, Å."""
 
     intervals: dict[tuple[int, int], np.ndarray]
     bonds: dict[tuple[int, int], float]
@@ -76,20 +78,24 @@ class KnownDistances:
         return {"cutoff": self.cutoff, "pairs": pairs}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any] | None) -> "KnownDistances | None":
-        """None of None. Raises ValueError, KeyError or TypeError for what `to_dict` did not write."""
+    def from_dict(cls, content: dict[str, Any] | None, cutoff: float) -> "KnownDistances | None":
+        """Of a model with this cutoff; None of None. Raises ValueError, KeyError or TypeError for what `to_dict` did not write."""
         if content is None:
             return None
         intervals, bonds = {}, {}
-        for name, pair in content["pairs"].items():
+        for name, pair in dict(content["pairs"]).items():
             first, other = (int(z) for z in name.split("-"))
             values, bond = np.array(pair["intervals"], dtype=np.float64), float(pair["bond"])
-            if values.ndim != 2 or values.shape[1:] != (2,) or first > other or not (_ascending(values.ravel()) and bond > 0):
+            if (
+                values.ndim != 2
+                or values.shape[1:] != (2,)
+                or not 0 <= first <= other < 1000
+                or not (_ascending(values.ravel()) and 0 < bond < APART)
+            ):
                 raise ValueError(f"known distances of {name} are no ascending intervals with a bond")
             intervals[first, other], bonds[first, other] = values, bond
-        cutoff = float(content["cutoff"])
-        if not 0.0 < cutoff < APART / 2 or any(rows[-1, 1] > cutoff for rows in intervals.values()):
-            raise ValueError(f"known distances have the cutoff {cutoff}, or go beyond it")
+        if content["cutoff"] != cutoff or any(rows[-1, 1] > cutoff for rows in intervals.values()):
+            raise ValueError(f"known distances have the cutoff {content['cutoff']}, the model {cutoff}, or they go beyond it")
         return cls(intervals, bonds, cutoff)
 
 
@@ -99,12 +105,13 @@ def fit_known_distances(graphs: Iterable["Graph"], cutoff: float, radii: np.ndar
     for graph in graphs:
         keys, distance = _key(*graph.numbers[graph.edge_index]), np.linalg.norm(graph.edge_vectors, axis=1)
         for key in np.unique(keys):
-            seen.setdefault(int(key), []).append(np.unique(distance[keys == key].round(4)))
+            seen.setdefault(int(key), []).append(np.unique(np.floor(distance[keys == key] / DIGITS)))
     intervals = {}
     for key, parts in seen.items():
-        values = np.unique(np.minimum(np.concatenate(parts), cutoff))
-        holes = np.flatnonzero(np.diff(values) > HOLE)
-        intervals[divmod(key, 1000)] = np.stack([values[[0, *(holes + 1)]], values[[*holes, -1]]], axis=1)
+        steps = np.unique(np.concatenate(parts))  # a distance lies between its step and the next
+        holes = np.flatnonzero(np.diff(steps) > HOLE / DIGITS)
+        ends = np.stack([steps[[0, *(holes + 1)]], steps[[*holes, -1]] + 1], axis=1) * DIGITS
+        intervals[divmod(key, 1000)] = np.minimum(ends.round(4), cutoff)
     return KnownDistances(intervals, {pair: float(radii[[*pair]].sum()) for pair in intervals}, cutoff)
 
 

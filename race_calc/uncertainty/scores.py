@@ -57,6 +57,7 @@ class Score:
 
 
 SCORES: dict[str, Score] = {}  # in the order of tables and files
+NO_GAP = 5e-3  # Å: a distance so near to what is known is known
 CRITERIA = SCORES.keys()  # their names, of all that are registered at the moment
 
 
@@ -171,9 +172,14 @@ def _forces_rms(part: str) -> Callable[[Prediction, Structures], Values]:
     return values
 
 
-def _of_atoms(name: str) -> Callable[[Prediction, Structures], Values]:
-    """The largest value of an atom."""
-    return lambda p, _: largest_atom(_told(p, name), p)
+def _distance(p: Prediction, _: Structures) -> Values:
+    return largest_atom(_told(p, "feature_distance"), p)
+
+
+def _gap_max(p: Prediction, _: Structures) -> Values:
+    """Of the worst atom; NO_GAP for all that is below it, so that zeros make no tail of their own."""
+    values, atoms = largest_atom(_told(p, "distance_gap"), p)
+    return np.maximum(values, NO_GAP), atoms
 
 
 def _stress_max(part: str) -> Callable[[Prediction, Structures], Values]:
@@ -213,7 +219,7 @@ def _with_epistemic(row: Score, values: Callable[[str], Callable[[Prediction, St
 
 
 _E, _F, _BALD = ("energy_uncertainty",), ("forces_covariance",), ("bald_forces",)
-_D, _G, _S = ("feature_distance",), ("distance_gap",), ("stress_covariance",)
+_D, _S = ("feature_distance",), ("stress_covariance",)
 for _row in (
     Score("bald_energy", "BALD of the energy", "nat", ("bald_energy",), lambda p, _: (_told(p, "bald_energy"), None), "energy"),
     Score("bald_forces_max", "largest force BALD", "nat", _BALD, lambda p, _: largest_atom(_told(p, *_BALD), p), worst_atom=True),
@@ -223,8 +229,8 @@ for _row in (
         Score("forces_uncertainty_max", "largest force σ", "eV/Å", _F, _forces_max(""), worst_atom=True, short="largest"), _forces_max
     ),
     *_with_epistemic(Score("forces_uncertainty_rms", "force σ of all atoms", "eV/Å", _F, _forces_rms(""), short="force σ"), _forces_rms),
-    Score("feature_distance_max", "largest feature distance", "", _D, _of_atoms(*_D), worst_atom=True, short="distance"),
-    Score("distance_gap_max", "largest gap of distances", "Å", _G, _of_atoms(*_G), worst_atom=True),
+    Score("feature_distance_max", "largest feature distance", "", _D, _distance, worst_atom=True, short="distance"),
+    Score("distance_gap_max", "largest gap of distances", "Å", ("distance_gap",), _gap_max, worst_atom=True),
     *_with_epistemic(Score("stress_uncertainty_max", "largest stress σ", "eV/Å³", _S, _stress_max(""), "stress"), _stress_max),
     *_with_epistemic(Score("pressure_uncertainty", "pressure σ", "eV/Å³", _S, _pressure(""), "stress"), _pressure),
     *_with_epistemic(Score("gap_uncertainty", "gap σ", "eV", ("gap_uncertainty",), _gap(""), "gap"), _gap),

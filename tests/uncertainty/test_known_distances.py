@@ -10,6 +10,9 @@ from ase.data import covalent_radii
 
 from race_calc.data.graph import collate, from_atoms
 from race_calc.uncertainty.known_distances import HOLE, KnownDistances, fit_known_distances
+from race_calc.uncertainty.prediction import Prediction
+from race_calc.uncertainty.scores import NO_GAP, all_scores
+from race_calc.uncertainty.thresholds import auto_thresholds
 
 CUTOFF = 4.0
 
@@ -28,7 +31,7 @@ def fitted(graphs):
 
 def test_intervals_end_at_holes():
     known = fitted(dimer(1.0, 1.005, 1.012, 1.1, 1.105))
-    np.testing.assert_allclose(known.intervals[1, 6], [[1.0, 1.012], [1.1, 1.105]])
+    np.testing.assert_allclose(known.intervals[1, 6], [[1.0, 1.012], [1.1, 1.105]], atol=2e-4)
     assert known.intervals.keys() == {(1, 6)} and known.bonds[1, 6] == pytest.approx(covalent_radii[[1, 6]].sum())
     assert HOLE < 1.1 - 1.012
 
@@ -40,7 +43,7 @@ def test_the_gap_of_a_distance(r, gap):
     """Known: 1.0 to 1.1, 3.0, and all beyond 4 Å; the weight is (R/r)³ beyond a bond."""
     known = fitted(dimer(*np.arange(1.0, 1.1001, 0.005), 3.0))
     weight = min(1.0, covalent_radii[[1, 6]].sum() / r) ** 3
-    np.testing.assert_allclose(known(dimer(r)[0]), 2 * [gap * weight], atol=1e-9)
+    np.testing.assert_allclose(known(dimer(r)[0]), 2 * [gap * weight], atol=2e-4)
 
 
 def test_a_pair_of_elements_that_never_met_is_known_beyond_the_cutoff_only():
@@ -58,11 +61,13 @@ def test_the_training_has_no_gaps_and_the_worst_atoms_are_named():
         atoms.positions += random.normal(scale=0.03, size=atoms.positions.shape)
         frames.append(atoms)
     known = fitted([graph(atoms) for atoms in frames])
-    assert max(known(graph(atoms)).max() for atoms in frames) < 1e-4  # stored to 0.1 mÅ
+    assert max(known(graph(atoms)).max() for atoms in frames) == 0.0
     stretched = molecule("CH3CH2OH")
-    bond = stretched.get_distance(0, 1)
-    stretched.set_distance(0, 1, bond + 0.3, fix=0)
-    assert set(np.argsort(-known(graph(stretched)))[:2]) <= {0, 1, 2, 3, 4, 5, 6, 7, 8} and known(graph(stretched)).max() > 0.05
+    hydrogen = 3  # of the OH group
+    oxygen = int(np.flatnonzero(stretched.numbers == 8)[0])
+    stretched.set_distance(oxygen, hydrogen, stretched.get_distance(oxygen, hydrogen) - 0.2, fix=0)
+    gaps = known(graph(stretched))
+    assert set(np.argsort(-gaps)[:2]) == {oxygen, hydrogen} and gaps.max() > 0.05
 
 
 def test_rotations_permutations_cells_and_batches():
@@ -80,7 +85,7 @@ def test_rotations_permutations_cells_and_batches():
 
     crystal = bulk("Cu", cubic=True)
     of_crystal = fitted([graph(crystal)])
-    assert of_crystal(graph(crystal)).max() < 1e-4
+    assert of_crystal(graph(crystal)).max() == 0.0
     crystal.set_cell(crystal.cell * 1.02, scale_atoms=True)
     assert 2 * covalent_radii[29] > 1.02 * 3.61 / np.sqrt(2)  # a bond counts fully
     assert of_crystal(graph(crystal)).max() == pytest.approx(0.02 * 3.61 / np.sqrt(2), rel=2e-3)
@@ -88,15 +93,43 @@ def test_rotations_permutations_cells_and_batches():
 
 def test_through_json_and_damaged():
     known = fitted([graph(molecule("CH3CH2OH"))])
-    again = KnownDistances.from_dict(json.loads(json.dumps(known.to_dict())))
+    again = KnownDistances.from_dict(json.loads(json.dumps(known.to_dict())), CUTOFF)
     atoms = molecule("CH3CH2OH")
     atoms.rattle(0.1, seed=1)
     np.testing.assert_array_equal(again(graph(atoms)), known(graph(atoms)))
-    assert KnownDistances.from_dict(None) is None
+    assert KnownDistances.from_dict(None, CUTOFF) is None
     for spoil in ([[1.2, 1.0]], [[1.0, 5.0]], [], [[1.0, float("nan")]], [1.0, 2.0], [[-1.0, 1.0]]):
         content = known.to_dict()
         content["pairs"]["1-6"]["intervals"] = spoil
         with pytest.raises(ValueError):
-            KnownDistances.from_dict(content)
+            KnownDistances.from_dict(content, CUTOFF)
+    for key, value in (("bond", float("inf")), ("bond", 0.0)):
+        content = known.to_dict()
+        content["pairs"]["1-6"][key] = value
+        with pytest.raises(ValueError, match="with a bond"):
+            KnownDistances.from_dict(content, CUTOFF)
     with pytest.raises(ValueError, match="cutoff"):
-        KnownDistances.from_dict(known.to_dict() | {"cutoff": 0.0})
+        KnownDistances.from_dict(known.to_dict(), 5.0)
+    with pytest.raises(ValueError):
+        KnownDistances.from_dict(known.to_dict() | {"pairs": ["1-6"]}, CUTOFF)
+
+
+def test_a_cell_of_one_atom_and_heavy_elements():
+    crystal = bulk("Cu")
+    known = fitted([graph(crystal)])
+    assert known(graph(crystal)).max() == 0.0
+    crystal.set_cell(crystal.cell * 1.02, scale_atoms=True)
+    assert known(graph(crystal)).max() == pytest.approx(0.02 * 3.61 / np.sqrt(2), rel=2e-3)
+    heavy = fitted(dimer(1.5, 1.505, symbols=[100, 6]))
+    assert heavy(dimer(1.5, symbols=[100, 6])[0]).max() == 0.0 < heavy(dimer(1.4, symbols=[100, 6])[0]).max()
+
+
+def test_thresholds_where_nothing_or_little_is_new():
+    """Zeros make no tail of their own, and none is no threshold of 0: below NO_GAP all is known."""
+    random = np.random.default_rng(0)
+    for n, share in ((20, 0.0), (20, 0.3), (50, 0.0), (50, 0.1), (50, 0.3), (100, 0.5)):
+        gaps = np.where(random.uniform(size=n) < share, random.exponential(0.01, size=n), 0.0)
+        told = Prediction(energy=np.zeros(n), forces=np.zeros((n, 3)), batch=np.arange(n), distance_gap=gaps)
+        values, _ = all_scores(told)["distance_gap_max"]
+        threshold = auto_thresholds({"distance_gap_max": values})["distance_gap_max"]
+        assert values.min() == NO_GAP <= threshold < 0.5
