@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-FALSE_ALARM_RATE = 1e-2  # of the default monitor but its gap of distances, and of every other criterion alone, per independent structure: what 100 structures can
+FALSE_ALARM_RATE = 1e-2  # per independent structure, of the default monitor but its gap, and of every other criterion alone: what 100 can
 # count. 10⁻⁴ is beyond them: where it was measured it was 20 times as much, and its thresholds let one bad frame in eight pass
 FEWEST = 20  # structures; fewer tell no tail, and the assumed one of 5 asks for energies of 10⁵ times the usual σ
 FAR, LOW = 10.0, 4.0  # standard deviations of the logs, from median distances: another kind of structure; what is low tells nothing
