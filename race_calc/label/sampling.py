@@ -17,6 +17,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.md.langevin import Langevin
 
+from race_calc.data.momenta import thermal_momenta
 from race_calc.data.structure import checked
 from race_calc.label.file import scratch_folder
 from race_calc.label.frame import bare
@@ -148,8 +149,7 @@ def _run(plan: Plan, method: Method, scratch: Path, segment: Segment) -> dict[st
     method.check(atoms)
     random = np.random.default_rng([plan.seed, segment.chain, segment.number, segment.attempt])
     if segment.first:
-        width = np.sqrt(atoms.get_masses() * units.kB * temperature)[:, None]
-        atoms.set_momenta(width * random.standard_normal((len(atoms), 3)))  # Maxwell and Boltzmann
+        atoms.set_momenta(thermal_momenta(atoms, temperature, random))
     with scratch_folder(scratch) as folder:
         atoms.calc = in_folder(method.calculator(), folder)
         dynamics = Langevin(atoms, TIMESTEP * units.fs, temperature_K=temperature, friction=FRICTION / units.fs, fixcm=False, rng=random)

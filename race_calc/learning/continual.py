@@ -22,6 +22,7 @@ from race_calc.train.continued import CALIBRATION, CONFIG, DATA, continued, fram
 from race_calc.train.finish import finish
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
+from race_calc.uncertainty.metrics import rmse
 from race_calc.uncertainty.thresholds import FEWEST
 
 KIND, VERSION, LESSON = "race_calc lesson", 1, "lesson.json"
@@ -48,12 +49,13 @@ class RACELearner:
         path = Path(self.model if folder is None else folder)
         made = RACECalculator(path, self.device)
         if not made.thresholds:
-            made.thresholds = _thresholds(made, self._held_back(folder))
+            made.thresholds = _thresholds(made, self._data(folder)[1])
         return made
 
     def known(self, folder: Path | None) -> Sequence[Atoms]:
         """The structures of the training, and then those that are held back."""
-        return [*frames_of(self._data(folder)[0]), *frames_of(self._held_back(folder))]
+        train, held = self._data(folder)
+        return [*frames_of(train), *frames_of(held)]
 
     def learn(self, labelled: Sequence[Path], before: Path | None, folder: Path) -> Lesson:
         """A lesson; its `before` and `after` are on validation and calibration structures, of which the first chose the epochs."""
@@ -62,9 +64,9 @@ class RACELearner:
             found = read_json(told, KIND, VERSION)
             return Lesson(found["before"], found["after"], tuple(found["notes"]))
         self._trained(labelled, before, folder)
-        held = self._held_back(folder)
-        old, new = (_rmse(RACECalculator(path, self.device, calibrated=False), held) for path in (before or Path(self.model), folder))
-        lesson = Lesson(old, new, self._calibrated(folder, held))
+        held = self._data(folder)[1]
+        old, new = (RACECalculator(path, self.device, calibrated=False) for path in (before or Path(self.model), folder))
+        lesson = Lesson(_rmse(old, held), _rmse(new, held), _calibrated(folder, new, held))
         write_atomically(told, json.dumps({"format": KIND, "version": VERSION, **asdict(lesson)}).encode())
         return lesson
 
@@ -81,27 +83,27 @@ class RACELearner:
         prepared = prepare(config, folder)
         finish(config, prepared, train(config, prepared, folder, device, begun, self.report), folder, device)
 
-    def _calibrated(self, folder: Path, held: Dataset) -> tuple[str, ...]:
-        """Calibrate, thresholds too, with all that is held back."""
-        if len(held) < FEWEST:
-            return (f"not calibrated: {len(held)} structures are held back, {FEWEST} are the fewest",)
-        found, _ = calibrate(RACECalculator(folder, self.device, calibrated=False), held)
-        save_calibration(folder, found)
-        return ()
-
     def _data(self, folder: Path | None) -> tuple[Dataset, Dataset]:
-        """Training and validation structures."""
-        if folder is not None:
-            return read_dataset(folder / DATA / "train.xyz"), read_dataset(folder / DATA / "validation.xyz")
-        path = Path(self.model)
-        _, found = training_data(load_checkpoint(path, calibration=False), path, None if self.data is None else Path(self.data))
-        return found.train, found.validation
+        """Structures that are trained on, and that are held back: those of the validation, and those that calibrate."""
+        path = Path(self.model if folder is None else folder)
+        if folder is None:
+            data = None if self.data is None else Path(self.data)
+            _, found = training_data(load_checkpoint(path, calibration=False), path, data)
+            train, validation = found.train, found.validation
+        else:
+            train, validation = (read_dataset(path / DATA / f"{name}.xyz") for name in ("train", "validation"))
+        kept = path / DATA / CALIBRATION
+        more = frames_of(read_dataset(kept)) if kept.is_file() else []
+        return train, dataset_from_atoms([*frames_of(validation), *more])
 
-    def _held_back(self, folder: Path | None) -> Dataset:
-        """Validation structures, and those that calibrate."""
-        path = Path(self.model if folder is None else folder) / DATA / CALIBRATION
-        more = frames_of(read_dataset(path)) if path.is_file() else []
-        return dataset_from_atoms([*frames_of(self._data(folder)[1]), *more])
+
+def _calibrated(folder: Path, raw: RACECalculator, held: Dataset) -> tuple[str, ...]:
+    """Calibrate the model in the folder, thresholds too, with all that is held back."""
+    if len(held) < FEWEST:
+        return (f"not calibrated: {len(held)} structures are held back, {FEWEST} are the fewest",)
+    found, _ = calibrate(raw, held)
+    save_calibration(folder, found)
+    return ()
 
 
 def _thresholds(potential: RACECalculator, held: Dataset) -> dict[str, float]:
@@ -113,5 +115,4 @@ def _thresholds(potential: RACECalculator, held: Dataset) -> dict[str, float]:
 
 
 def _rmse(potential: RACECalculator, dataset: Dataset) -> float:
-    residuals = residuals_of(predict_dataset(potential, dataset), dataset)
-    return float(np.sqrt((residuals.forces**2).mean()))
+    return rmse(residuals_of(predict_dataset(potential, dataset), dataset).forces)

@@ -6,6 +6,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.md.langevin import Langevin
 
+from race_calc.data.momenta import thermal_momenta
 from race_calc.learning.config import ExplorationConfig
 
 
@@ -22,8 +23,7 @@ def temperature_at(step: int, config: ExplorationConfig) -> float:
 def _replica(start: Atoms, config: ExplorationConfig, k: int) -> Langevin:
     atoms, random, first = start.copy(), np.random.default_rng([config.seed, k]), config.temperatures[0]
     atoms.calc = None
-    width = np.sqrt(atoms.get_masses() * units.kB * first)[:, None]
-    atoms.set_momenta(width * random.standard_normal((len(atoms), 3)))  # Maxwell and Boltzmann
+    atoms.set_momenta(thermal_momenta(atoms, first, random))
     friction = config.friction / units.fs
     dynamics = Langevin(atoms, config.timestep * units.fs, temperature_K=first, friction=friction, fixcm=False, rng=random)
     dynamics.attach(lambda: dynamics.set_temperature(temperature_K=temperature_at(dynamics.nsteps + 1, config)))

@@ -142,9 +142,8 @@ class OnTheFly:
 
     def _checked(self, book: Notebook) -> Notebook:
         """After a label of a structure of the training, where this reference has not made one yet."""
-        known = self.learner.known(None)
         told = None if self.reference is None else f"{self.reference.name} ({self.reference.code()})"
-        if self.reference is None or not known or told == book.reference:
+        if self.reference is None or told == book.reference or not (known := self.learner.known(None)):
             return book
         book = replace(book, labels=book.labels + 1)
         book.write(self.folder)  # it is bought, whatever it shows

@@ -55,9 +55,10 @@ class Round:
 
     def choose(self, choice: Callable[[], Sequence[Atoms]]) -> list[Atoms]:
         """What was chosen before, else the choice, which is kept."""
-        if self.chosen() is None:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / CHOSEN, as_text(choice()))
+        if (before := self.chosen()) is not None:
+            return before
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / CHOSEN, as_text(choice()))
         return self.chosen() or []
 
     def label(self, reference: Method | Given, processes: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.md.langevin import Langevin
 
+from race_calc.data.momenta import thermal_momenta
 from race_calc.md.attach import UncertaintyMonitor
 from race_calc.md.record import MonitorRecord, annotate, append_frame, record_uncertainties
 from race_calc.uncertainty.decisions import Violation
@@ -73,8 +74,7 @@ def run_demo(atoms: Atoms, plan: DemoPlan, out: str | Path, seed: int, callback:
     for name in OUTPUTS:
         (out / name).unlink(missing_ok=True)
     random = np.random.default_rng(seed)
-    width = np.sqrt(atoms.get_masses() * units.kB * COLD)[:, None]
-    atoms.set_momenta(width * random.standard_normal((len(atoms), 3)))  # Maxwell and Boltzmann
+    atoms.set_momenta(thermal_momenta(atoms, COLD, random))
     dyn = Langevin(atoms, TIMESTEP * units.fs, temperature_K=COLD, friction=FRICTION / units.fs, fixcm=False, rng=random)
     alarms: list[Violation] = []
 

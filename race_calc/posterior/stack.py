@@ -99,8 +99,8 @@ class StackPosterior:
     ) -> Prediction:
         """What the outputs of the network say; without `whole` only what belongs to the structure can be read of it."""
         found = self._prediction(unfolded(outputs) if self.folded else outputs, graph, known)
-        found = replace(found, forces_optional=self.forces_optional, feature_distance=distance)
-        found = replace(found, distance_gap=self.known_distances(graph) if self.known_distances else None)
+        gap = self.known_distances(graph) if whole and self.known_distances else None
+        found = replace(found, forces_optional=self.forces_optional, feature_distance=distance, distance_gap=gap)
         return with_surroundings(found, graph, self.model.plan.config.cutoff) if whole else found
 
     @torch.inference_mode(False)
