@@ -15,7 +15,17 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 FOLDER = Path("race_calc/model/kernels")
-KERNELS = ["messages.c", "products.c"]  # compiled for each type of number and kind of processor
+# compiled for each type of number and kind of processor
+KERNELS = ["messages.c", "products.c", "linear.c", "geometry.c", "layer.c", "readout.c", "model.c", "step.c"]
+    "messages.c",
+    "products.c",
+    "linear.c",
+    "geometry.c",
+    "layer.c",
+    "readout.c",
+    "model.c",
+    "step.c",
+]  # compiled for each type of number and kind of processor
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]
 HASWELL, SKYLAKE = "-mtune=haswell", "-mtune=skylake-avx512"  # run elsewhere too; without them `backward` takes up to 1.24 times as long
@@ -49,10 +59,11 @@ class BuildKernels(build_ext):
 build = runpy.run_path(str(FOLDER / "build.py"))
 library = Extension(
     f"race_calc.model.kernels.{build['NAME']}",
-    sources=[str(FOLDER / "library.c")],
+    sources=[str(FOLDER / "library.c"), str(FOLDER / "arrays.c")],
     depends=["setup.py", *(str(path) for path in sorted(FOLDER.glob("*.[ch]")))],
     define_macros=[("SOURCE", f'"{build["source_hash"](FOLDER)}"')] + [("VARIANTS", "1")] * (len(VARIANTS) > 1),
     extra_compile_args=FLAGS,
+    extra_link_args=["-pthread"],
     optional=True,
 )
 setup(ext_modules=[library], cmdclass={"build_ext": BuildKernels})

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from race_calc.model.e3nn_import import o3
 
+SMALLEST = 1e-12  # of a coefficient that counts
+
 
 @cache
 def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
@@ -43,6 +45,18 @@ def _raise_factor(l: int) -> float:
     product = np.einsum("a,b,abc->c", lower, y, clebsch_gordan(l, 1, l + 1))
     reference = o3.spherical_harmonics(l + 1, torch.tensor(axis), normalize=True, normalization="component").numpy()
     return float(reference @ product / (product @ product))
+
+
+@cache
+def harmonic_terms(l_max: int) -> tuple[list[tuple[int, int, int]], list[float]]:
+    """(a, b, c) and values with Y[c] = Σ value · Y[a] · Y_1[b], degree by degree: what `harmonics` sums, term by term."""
+    terms, values = [], []
+    for l in range(l_max):
+        for (a, b, c), value in np.ndenumerate(clebsch_gordan(l, 1, l + 1) * _raise_factor(l)):
+            if abs(value) > SMALLEST:
+                terms.append((l**2 + a, b, (l + 1) ** 2 + c))
+                values.append(float(value))
+    return terms, values
 
 
 def harmonics(directions: np.ndarray, l_max: int) -> tuple[np.ndarray, np.ndarray]:

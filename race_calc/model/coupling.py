@@ -8,10 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from race_calc.model.angular import clebsch_gordan
+from race_calc.model.angular import SMALLEST, clebsch_gordan
 from race_calc.model.plan import Irrep, Product
-
-SMALLEST = 1e-12  # of a coefficient that counts
 
 
 @dataclass(frozen=True)

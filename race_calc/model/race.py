@@ -39,18 +39,23 @@ class Race:
     kind: str = "energy"
 
 
-def layout_of(model: Race, graph: Graph, numerics: Numerics) -> Layout:
-    """The graph in the model's order. Raises ValueError for an element that the model does not know."""
-    table = np.full(max(model.species + (int(graph.numbers.max()),)) + 1, -1)
+def species_of(model: Race, numbers: np.ndarray) -> np.ndarray:
+    """Species index of every atomic number. Raises ValueError for an element that the model does not know."""
+    table = np.full(max(model.species + (int(numbers.max()),)) + 1, -1)
     table[list(model.species)] = np.arange(len(model.species))
-    species = table[graph.numbers]
+    species = table[numbers]
     if (species < 0).any():
         from ase.data import chemical_symbols as symbols
 
-        unknown = sorted({symbols[z] for z in graph.numbers[species < 0]})
+        unknown = sorted({symbols[z] for z in numbers[species < 0]})
         known = ", ".join(symbols[z] for z in model.species)
         raise ValueError(f"the model does not know the element {', '.join(unknown)}; it was trained on {known}: use another model")
-    config = model.plan.config
+    return species
+
+
+def layout_of(model: Race, graph: Graph, numerics: Numerics) -> Layout:
+    """The graph in the model's order. Raises ValueError for an element that the model does not know."""
+    species, config = species_of(model, graph.numbers), model.plan.config
 
     def basis(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if numerics.table_knots:

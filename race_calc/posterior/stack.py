@@ -13,11 +13,12 @@ from race_calc.model.baseline import baseline_of, check
 from race_calc.model.channels import Spread
 from race_calc.model.compiled import Evaluate, compiled_evaluate
 from race_calc.model.kernels.messages import kernels_usable, why_not
+from race_calc.model.kernels.step import CompiledStep
 from race_calc.model.kinds import ADDITIVE
 from race_calc.model.layout import MAX_BLOCKS, Layout, Numerics
 from race_calc.model.outputs import Outputs
 from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
-from race_calc.model.race import Race, energies_of, geometry, layout_of
+from race_calc.model.race import Race, energies_of, geometry, layout_of, species_of
 from race_calc.model.surfaces import Constants, plain
 from race_calc.model.table import table_knots, tabulated
 from race_calc.model.weights import ready
@@ -36,9 +37,9 @@ from race_calc.uncertainty.surroundings import with_surroundings
 class StackPosterior:
     """M parameter sets on a device, ready to predict; M = 1 is a plain or MVE model.
 
-    `kernels`: by the compiled kernels, the members shared out to threads. `parameters` may hold tables then; where the
-    members share their trunk, the forces of each are not computed. `compiled`: the model as one function compiled by torch,
-    for a GPU, or None. `noise`: variances of the labels, for heads without an aleatoric part, or None. `last_layer`:
+    `kernels`: by the compiled kernels. `parameters` may hold tables then; where the members share their trunk, the forces of each are not
+    computed. `step`: the whole prediction as one compiled call; None: torch calls kernel by kernel. `compiled`: the model as one
+    function compiled by torch, for a GPU, or None. `noise`: variances of the labels, for heads without an aleatoric part, or None. `last_layer`:
     covariance (L, L) of the last-layer weights, which gives the epistemic variance of energies in closed form, or None.
     `paired`: the sets are draws in antithetic pairs. `centered`: `parameters` has one row more, the first, which gives the means.
     `folded`: `parameters` has the mean of the sets and one set of each pair (`race_calc.posterior.pairs`). `forces_closed_form`: the
@@ -64,6 +65,7 @@ class StackPosterior:
     feature_distance: FeatureDistance | None = None
     known_distances: KnownDistances | None = None
     alone: Constants | None = None
+    step: CompiledStep | None = None
 
     @property
     def members(self) -> int:
@@ -76,23 +78,24 @@ class StackPosterior:
 
         Raises ValueError for an element that the model does not know.
         """
-        layout = self.layout(graph)
         with torch.no_grad():
-            if self.compiled is not None:
-                outputs = self.compiled(self.parameters, layout)
+            if self.step is not None:
+                outputs = self.step(graph, torch.get_num_threads())
+            elif self.compiled is not None:
+                outputs = self.compiled(self.parameters, self.layout(graph))
             else:
-                (outputs,) = evaluated([self.model], self.parameters, layout)
-        return self.told(outputs, graph, self.known(graph), self.distance(outputs, layout))
+                (outputs,) = evaluated([self.model], self.parameters, self.layout(graph))
+        return self.told(outputs, graph, self.known(graph), self.distance(outputs, graph))
 
     def known(self, graph: Graph) -> Contribution | None:
         """What is added to the network."""
         return None if self.baseline is None else self.baseline(graph)
 
-    def distance(self, outputs: Outputs, layout: Layout) -> np.ndarray | None:
+    def distance(self, outputs: Outputs, graph: Graph) -> np.ndarray | None:
         """Of every atom from those of the training (N,)."""
         if self.feature_distance is None:
             return None
-        return self.feature_distance(array(outputs.features[0]), layout.species[layout.rank].cpu().numpy())
+        return self.feature_distance(array(outputs.features[0]), species_of(self.model, graph.numbers))
 
     def told(
         self, outputs: Outputs, graph: Graph, known: Contribution | None, distance: np.ndarray | None, whole: bool = True
@@ -192,10 +195,10 @@ def load_stack(
 ) -> StackPosterior:
     """The stack of a checkpoint, cast to `dtype` on `device`.
 
-    `compile`: on a CPU, use the compiled kernels; None: where the package has them. On a GPU, True: let torch compile the
-    model. `tables`: with the kernels, radial functions from tables. `forces_epistemic`: False leaves out the forces of
-    every member where they share their trunk, which makes a step nearly as cheap as that of one model. `baseline`: the
-    calculator of a model whose baseline is `external`.
+    `compile`: on a CPU, use the compiled library; None: where the package has it. On a GPU, True: let torch compile the
+    model. `tables`: with the library, radial functions from tables, and all in one call but for models of several surfaces.
+    `forces_epistemic`: False leaves out the forces of every member where they share their trunk, which makes a step nearly as cheap as
+    that of one model. `baseline`: the calculator of a model whose baseline is `external`.
 
     Raises RuntimeError when `compile` is True and there are no compiled kernels (CPU) or torch is too old to compile (GPU),
     ValueError when `forces_epistemic` is False and the members share nothing, and where the baseline is not that of the
@@ -223,6 +226,7 @@ def load_stack(
     parameters = tabulated(parameters, config) if kernels and tables else parameters
     parameters = ready({name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}, checkpoint.model.plan)
     model = plain(checkpoint.model) if checkpoint.surfaces else checkpoint.model
+    in_one_call = kernels and tables and not checkpoint.surfaces
     return StackPosterior(
         model,
         checkpoint.references,
@@ -240,6 +244,7 @@ def load_stack(
         checkpoint.feature_distance,
         checkpoint.known_distances,
         checkpoint.surfaces[0] if checkpoint.surfaces else None,
+        CompiledStep(model, parameters, forces_epistemic) if in_one_call else None,
     )
 
 

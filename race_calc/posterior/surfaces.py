@@ -48,7 +48,7 @@ class SurfacesPosterior:
         layout, known = first.layout(graph), first.known(graph)
         with torch.no_grad():
             outputs = evaluated([one.model for one in self.each], self.parameters, layout, with_forces)
-        distance = first.distance(outputs[0], layout)  # of the trunk
+        distance = first.distance(outputs[0], graph)  # of the trunk
         return tuple(
             one.told(own, graph, known if surface.is_state else None, distance, whole)
             for one, own, surface, whole in zip(self.each, outputs, self.surfaces, with_forces)

@@ -12,38 +12,7 @@
  * R comes either as an array (M, E / 2, W) or from a table of coefficients of quintic B-splines (M, rows, W) on knots one
  * apart; `place` says where a pair is, row k belongs to the spline of the knots k - 5 to k + 1.
  */
-#include "vectors.h"
-
-typedef struct { int32_t l1, l3, source, target, channels, r, o, k, again; } Path; /* again: an earlier path has this k */
-typedef struct { int32_t k, y; REAL value; } Coupling;  /* K[k] += value Y[y]; sorted by y */
-
-typedef struct {
-    int64_t members, atoms;               /* M, N */
-    int64_t edges, pairs;                 /* E, sorted by centre; E / 2 rows of radial weights */
-    int64_t n_paths, n_couplings, n_k, n_y, n_targets, radial_width, rows;
-    int64_t table_member;                 /* stride of a member in the table, 0 if shared */
-    const Path *paths;
-    const Coupling *couplings;
-    const int64_t *first_coupling;        /* (n_y + 1,) of each y */
-    const int64_t *first, *neighbour, *pair; /* (N + 1,) first edge of each centre, (E,), row of R (E,) */
-    const int32_t *source_width, *target_width; /* (2 l + 1) * channels of a row of u and g */
-    const int32_t *target_channels;
-    const REAL *y; int64_t y_member;      /* (1 or M, E, n_y) and the stride of a member, 0 if shared */
-    const REAL *radial;                   /* (M, E / 2, W) or NULL */
-    const REAL *table;                    /* (M, rows, W) or NULL */
-    const double *place;                  /* (E / 2,) with a table */
-    const REAL *const *u;                 /* per source (M, N, 2 l1 + 1, C) */
-    REAL *const *g;                       /* per target (M, N, 2 l3 + 1, channels) */
-    /* gradients: written by `backward` */
-    REAL *d_y;                            /* (M, E, n_y) or NULL */
-    REAL *d_radial;                       /* (M, E / 2, W), added to; NULL with a table */
-    double *d_place;                      /* (M, E / 2), added to; with a table */
-    REAL *const *d_u;
-    /* directions: read by `twice`, which writes d_radial, d_u and d_g */
-    const REAL *h_y, *h_radial;           /* (M, E, n_y), (M, E / 2, W) */
-    const REAL *const *h_u;
-    REAL *const *d_g;
-} Task;
+#include "messages.h"
 
 /* one edge of the block in work: its coupling matrices, radial weights and their slopes */
 typedef struct { const REAL *K, *R, *slope; int64_t e, neighbour, pair; } Edge;
@@ -233,9 +202,10 @@ static void look_up(const Task *t, int64_t m, int64_t pair, REAL *restrict R, RE
 }
 
 /* what differs between members: radial weights, and K where the harmonics are a member's own */
-static void fill_member(const Task *t, Room *b, int64_t m, int with_slope)
+static void fill_member(const Task *t, Room *b, int64_t m, int again, int with_slope)
 {
     const int64_t W = t->radial_width;
+    if (again && t->one_trunk && !t->y_member) return; /* as for the member before */
     for (int64_t k = 0; k < b->pairs; k++) look_up(t, m, b->pair[k], b->R + k * W, with_slope ? b->slope + k * W : NULL);
     for (int64_t k = 0; k < b->edges; k++) {
         Edge *edge = b->edge + k;
@@ -245,15 +215,17 @@ static void fill_member(const Task *t, Room *b, int64_t m, int with_slope)
     }
 }
 
-/* ---- the three kernels, `forward_float_avx2` and so on: members first..last, centres from..to; d_u, d_radial and d_place
- * are added to. Each returns 0, or 1 when there is no memory ---- */
+/* ---- the three kernels, `forward_float_avx2` and so on: members first..last, centres from..to; d_y, d_u, d_radial and
+ * d_place are added to. Each returns 0, or 1 when there is no memory ---- */
 
 #define ROW(list, index, m, row, widths) ((list)[index] + ((m) * t->atoms + (row)) * (int64_t)(widths)[index])
+#define TRUNK(m) (t->one_trunk ? 0 : (m))
+#define G_ROW(p, m, i) (t->g[(p)->target] + ((m) * t->g_atoms + (i) - t->g_from) * t->target_width[(p)->target] + (p)->o)
 #define BLOCKS_AND_MEMBERS(with_slope) \
     for (int64_t centre = from; centre < to; centre += b.centres) { \
         fill_block(t, &b, centre, to); \
         for (int64_t m = first; m < last; m++) { \
-            fill_member(t, &b, m, with_slope); \
+            fill_member(t, &b, m, m > first, with_slope); \
             for (int64_t i = centre; i < centre + b.centres; i++) {
 #define END_BLOCKS_AND_MEMBERS } } }
 #define EDGES(i) (b.edge + (t->first[i] - t->first[centre]))
@@ -266,8 +238,8 @@ KERNEL(forward)(const Task *t, int64_t first, int64_t last, int64_t from, int64_
         const Edge *edge = EDGES(i), *end = EDGES(i + 1);
         for (int64_t q = 0; q < t->n_paths; q++) {
             const Path *p = t->paths + q;
-            REAL *g = ROW(t->g, p->target, m, i, t->target_width) + p->o;
-            const REAL *u = ROW(t->u, p->source, m, 0, t->source_width);
+            REAL *g = G_ROW(p, m, i);
+            const REAL *u = ROW(t->u, p->source, TRUNK(m), 0, t->source_width);
             DISPATCH(path_forward, p, p->channels, edge, end, p, u, t->source_width[p->source], g, t->target_channels[p->target])
         }
     END_BLOCKS_AND_MEMBERS
@@ -288,7 +260,7 @@ static void finish_edge(const Task *t, const Room *b, int64_t m, const Edge *edg
                 two += c[1].value * b->dK[c[1].k];
             }
             if (c < end) one += c->value * b->dK[c->k];
-            d_y[y] = total(one + two);
+            d_y[y] += total(one + two);
         }
     }
     if (t->table) {
@@ -308,9 +280,9 @@ KERNEL(backward)(const Task *t, int64_t first, int64_t last, int64_t from, int64
         for (const Edge *e = EDGES(i); e < EDGES(i + 1); e++) {
             for (int64_t q = 0; q < t->n_paths; q++) {
                 const Path *p = t->paths + q;
-                const REAL *u = ROW(t->u, p->source, m, e->neighbour, t->source_width);
+                const REAL *u = ROW(t->u, p->source, TRUNK(m), e->neighbour, t->source_width);
                 REAL *du = ROW(t->d_u, p->source, m, e->neighbour, t->source_width);
-                const REAL *g = ROW(t->g, p->target, m, i, t->target_width) + p->o;
+                const REAL *g = G_ROW(p, m, i);
                 vec *dK = t->d_y ? b.dK + p->k : NULL;
                 DISPATCH(path_backward, p, p->channels, e->K + p->k, e->R + p->r, u, g, t->target_channels[p->target], dK,
                          p->again, b.dR + p->r, du)
@@ -338,7 +310,7 @@ KERNEL(twice)(const Task *t, int64_t first, int64_t last, int64_t from, int64_t 
                 const REAL *u = ROW(t->u, p->source, m, e->neighbour, t->source_width);
                 const REAL *hu = ROW(t->h_u, p->source, m, e->neighbour, t->source_width);
                 REAL *du = ROW(t->d_u, p->source, m, e->neighbour, t->source_width);
-                const REAL *g = ROW(t->g, p->target, m, i, t->target_width) + p->o;
+                const REAL *g = G_ROW(p, m, i);
                 REAL *dg = ROW(t->d_g, p->target, m, i, t->target_width) + p->o;
                 DISPATCH(path_twice, p, p->channels, e->K + p->k, b.hK + p->k, e->R + p->r, hR + p->r, u, hu, g,
                          t->target_channels[p->target], b.dR + p->r, du, dg)

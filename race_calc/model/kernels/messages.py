@@ -81,7 +81,7 @@ class _Gradients(torch.autograd.Function):
     def forward(ctx, recipe, at, table, geometry, count, *arguments):
         sums = tuple(g.contiguous() for g in arguments[:count])
         harmonics, radial, *features = arguments[count:]
-        d_harmonics = harmonics.new_empty(harmonics.shape) if geometry else None
+        d_harmonics = harmonics.new_zeros(harmonics.shape) if geometry else None
         d_radial = radial.new_zeros(radial.shape)
         d_features = [torch.zeros_like(x) for x in features]
         run(

@@ -9,24 +9,7 @@
  * <hx, dT/dx> + <hy, dT/dy> to (x, y, g). Where both factors are one tensor (`same`), y, dy and hy are not read, and dx is the
  * sum of both gradients.
  */
-#include "vectors.h"
-
-#define MOST 32 /* components of a factor: l <= 3, both parities */
-
-typedef struct { int32_t tensor, at, stride; } Place; /* of channel 0 of a component: (m N + i) * stride + at */
-typedef struct { int32_t k1, k2; REAL value; } Term;
-
-typedef struct {
-    int64_t atoms, channels, same;
-    int64_t n_x, n_y, n_rows;
-    const Place *x_at, *y_at, *g_at;
-    const Term *terms;
-    const int32_t *first_term;            /* (n_rows + 1,) of each row */
-    const REAL *const *x, *const *y;      /* per irrep (M, N, 2 l + 1, C) */
-    REAL *const *g;                       /* per target (M, N, 2 l + 1, couplings * C) */
-    REAL *const *d_x, *const *d_y, *const *d_g;
-    const REAL *const *h_x, *const *h_y;
-} Product;
+#include "products.h"
 
 INLINE void load_all(const REAL *const *list, const Place *at, int64_t count, int64_t atom, int c, int n, vec *out)
 {

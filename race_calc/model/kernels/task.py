@@ -29,6 +29,9 @@ _COUNTS = (
     "radial_width",
     "rows",
     "table_member",
+    "one_trunk",
+    "g_atoms",
+    "g_from",
 )
 _TABLES = ("paths", "couplings", "first_coupling", "first", "neighbour", "pair", "source_width", "target_width", "target_channels", "y")
 _TENSORS = ("radial", "table", "place", "u", "g", "d_y", "d_radial", "d_place", "d_u", "h_y", "h_radial", "h_u", "d_g")
@@ -86,6 +89,7 @@ def run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
         n_targets=len(tensors["g"]),
         radial_width=recipe.radial_width,
         rows=0 if table is None else table.shape[1],
+        g_atoms=atoms,
         table_member=0 if table is None else table.stride(0),
         y_member=0 if len(y) == 1 else y[0].numel(),
         **{key: value.ctypes.data for key, value in arrays.items()},

@@ -1,5 +1,7 @@
 /* Numbers in vectors, for every kernel. setup.py compiles each file for every REAL (float, double) and VARIANT of processor
  * (baseline, avx2, avx512), whose vectors have VECTOR bytes. */
+#ifndef VECTORS_H
+#define VECTORS_H
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,3 +45,4 @@ INLINE REAL total(vec v)
 
 /* body(n) for the channels c … c + n - 1, whole vectors and a rest */
 #define CHUNKS(body) { int c = 0; for (; c + LANES <= C; c += LANES) body(LANES) if (c < C) body(C - c) }
+#endif

@@ -1,0 +1,159 @@
+"""A model for the compiled step: its plan and its parameters as arrays, by the names that model.c asks for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from race_calc.model.angular import harmonic_terms
+from race_calc.model.channels import READ
+from race_calc.model.kernels.live import Live, live_of
+from race_calc.model.kernels.product_recipe import ProductRecipe, product_recipe
+from race_calc.model.kernels.recipe import Recipe, recipe
+from race_calc.model.parameters import Parameters, gate_names, n_members
+from race_calc.model.plan import READOUT_HIDDEN, Irrep, LayerPlan, Product
+from race_calc.model.race import Race
+from race_calc.model.table import SOFTENING, table_knots
+from race_calc.model.weights import matrices, sources
+
+Arrays = dict[str, np.ndarray]
+KINDS = {"product": 0, "skip": 1, "power2": 2, "power3": 3}  # SUM, SKIP, POWER and POWER + 1 of step.h
+
+
+def arrays_of(model: Race, parameters: Parameters, each: bool) -> Arrays:
+    """The arrays of a stack with tables. Members that share their trunk have one, with all their last layers.
+
+    `each`: forces of every member, else of the mean energy where they share their trunk.
+    """
+    plan, trunks, members = model.plan, len(parameters["embedding"]), n_members(parameters)
+    last = members // trunks
+    rows = last if each else 1
+    columns, widths = plan.columns("0e"), [plan.columns(irrep) for irrep in READ]
+    sizes = [trunks, last, rows, plan.n_species, len(plan.layers), plan.config.l_max, plan.config.features_dim, table_knots(parameters)]
+    terms, values = harmonic_terms(plan.config.l_max)
+    found: Arrays = {
+        "sizes": _integers([*sizes, last * columns, *widths]),
+        "constants": np.array([model.scale, plan.config.cutoff, SOFTENING]),
+        "energy_column": _integers(range(0, last * columns, columns)),
+        "embedding": _numbers(parameters["embedding"]) / plan.n_species**0.5,
+        "harmonic": _integers(terms),
+        "harmonic_value": np.array(values),
+    }
+    real = "float" if parameters["embedding"].dtype == torch.float32 else "double"
+    for i, (layer, live) in enumerate(zip(plan.layers, live_of(plan))):
+        of_layer = _plan(layer, live, plan.config.l_max, real) | _weights(layer, f"layers.{i}", parameters, model)
+        of_layer |= _readout(layer, f"layers.{i}", parameters, model.scale, trunks, rows)
+        found |= {f"{i}.{name}": value for name, value in of_layer.items()}
+    dtype = np.float32 if real == "float" else np.float64
+    kept = ("constants", "harmonic_value")
+    return {name: value.astype(dtype) if value.dtype.kind == "f" and name not in kept else value for name, value in found.items()}
+
+
+def _plan(layer: LayerPlan, live: Live, l_max: int, real: str) -> Arrays:
+    parts = [[(KINDS[name], *_place(layer, name, ir)) for name in sources(layer, ir.key)] for ir in layer.outputs]
+    sums = [ir.key for ir in layer.sums]
+    found = {
+        "in": _irreps(layer.inputs, live.inputs, layer.up),
+        "sum": _irreps(layer.sums, live.sums, [layer.collected(t) for t in range(len(layer.sums))]),
+        "out": _irreps(layer.outputs, live.outputs, [len(of_output) for of_output in parts]),
+        "parts": _integers([part for of_output in parts for part in of_output]),
+        "scalar": _integers([[ir.key for ir in layer.outputs].index((0, 1))]),
+        "radial_width": _integers([layer.radial_width]),
+        "orders": _integers([len(layer.products)]),
+        "factor": _integers([sums.index(ir.key) for ir in layer.factor]),
+    }
+    into_live = tuple(t for t, ir in enumerate(layer.sums) if ir.key in live.sums)
+    found |= _messages("forward", recipe(layer, l_max, real))
+    found |= _messages("backward", recipe(layer, l_max, real, into_live))
+    for o, (product, targets) in enumerate(zip(layer.products, live.targets)):
+        before = layer.products[o - 1].targets if o else product.left
+        found |= {f"order{o}.{name}": value for name, value in _product(layer, product, before, targets, real).items()}
+    return found
+
+
+def _product(layer: LayerPlan, product: Product, before: Sequence[Irrep], live: frozenset[tuple[int, int]], real: str) -> Arrays:
+    whole = product_recipe(product, real)
+    part = product_recipe(product, real, tuple(t for t, ir in enumerate(product.targets) if ir.key in live))
+    keys, factors = [ir.key for ir in before], [ir.key for ir in layer.factor]
+    return {
+        "left": _integers([keys.index(ir.key) for ir in product.left]),
+        "right": _integers([factors.index(ir.key) for ir in product.right]),
+        "target": _irreps(product.targets, live, [0] * len(product.targets)),
+        "channels": _integers([product.left[0].mul]),
+        "x_at": whole.x_at,
+        "y_at": whole.y_at,
+        **_terms("forward", whole),
+        **_terms("backward", part),
+    }
+
+
+def _weights(layer: LayerPlan, at: str, parameters: Parameters, model: Race) -> Arrays:
+    """The matrices of a layer as they are multiplied."""
+    ready = {name: _numbers(value) for name, value in matrices(layer, at, parameters, model.plan.n_species).items()}
+    found = {"table": _numbers(parameters[f"{at}.table"])}
+    found |= {f"up.{s}": ready[f"up.{ir.name}"] for s, ir in enumerate(layer.inputs)}
+    found |= {f"down.{s}": ready[f"down.{ir.name}"] / model.neighbours for s, ir in enumerate(layer.sums)}
+    found |= {f"into_factor.{f}": ready[f"factor.{ir.name}"] for f, ir in enumerate(layer.factor)}
+    found |= {f"mix.{o}": ready[f"mix.{ir.name}"] for o, ir in enumerate(layer.outputs)}
+    for o, product in enumerate(layer.products):
+        if product.order > 2:
+            found |= {f"order{o}.from_before.{f}": ready[f"left{product.order}.{ir.name}"] for f, ir in enumerate(product.left)}
+    return found
+
+
+def _readout(layer: LayerPlan, at: str, parameters: Parameters, scale: float, trunks: int, rows: int) -> Arrays:
+    """Last layers of one trunk side by side; the energies of which forces are wanted."""
+    out = _scaled(parameters[f"{at}.readout.out"])  # (members, 64, columns)
+    out = out.reshape(trunks, -1, *out.shape[1:])  # (trunks, last, 64, columns)
+    energy = out[..., 0] * scale
+    found = {
+        "hidden": _scaled(parameters[f"{at}.readout.hidden"]),
+        "read_out": out.transpose(0, 2, 1, 3).reshape(trunks, READOUT_HIDDEN, -1),
+        "energy": energy if rows == energy.shape[1] else energy.mean(1, keepdims=True),
+    }
+    keys, read_from = [(ir.l, ir.p) for ir in layer.outputs], []
+    for irrep, name in READ.items():
+        weight = parameters.get(f"{at}.readout.{name}")
+        read_from.append(-1 if weight is None else keys.index((int(irrep[0]), 1 if irrep[1] == "e" else -1)))
+        if weight is not None:
+            gates, gated = gate_names(name)
+            found |= {
+                f"{name}.gates": _scaled(parameters[f"{at}.readout.{gates}"]),
+                f"{name}.gated": _scaled(parameters[f"{at}.readout.{gated}"]),
+            }
+            found[name] = _scaled(weight)
+    return found | {"read_from": _integers(read_from)}
+
+
+def _place(layer: LayerPlan, name: str, ir: Irrep) -> tuple[int, int]:
+    """Which of its kind a part of an output is, and how many channels it has."""
+    irreps = {"product": layer.sums, "skip": layer.inputs, **{f"power{product.order}": product.targets for product in layer.products}}[name]
+    index = [other.key for other in irreps].index(ir.key)
+    return index, irreps[index].mul
+
+
+def _irreps(irreps: Sequence[Irrep], live: frozenset[tuple[int, int]], more: Sequence[int]) -> np.ndarray:
+    """Components, channels, whether they are live, and one number more, of each."""
+    return _integers([(2 * ir.l + 1, ir.mul, ir.key in live, number) for ir, number in zip(irreps, more)])
+
+
+def _messages(name: str, of: Recipe) -> Arrays:
+    fields = ("paths", "couplings", "first_coupling", "source_width", "target_width", "target_channels")
+    return {f"{name}.{field}": getattr(of, field) for field in fields} | {f"{name}.n_k": _integers([of.n_k])}
+
+
+def _terms(name: str, of: ProductRecipe) -> Arrays:
+    return {f"{name}.{field}": getattr(of, field) for field in ("g_at", "terms", "first_term")}
+
+
+def _integers(values) -> np.ndarray:
+    return np.array(list(values), dtype=np.int64)
+
+
+def _numbers(value: torch.Tensor) -> np.ndarray:
+    return value.detach().double().cpu().numpy()
+
+
+def _scaled(weight: torch.Tensor) -> np.ndarray:
+    """As `race_calc.model.linear.dense` multiplies by it."""
+    return _numbers(weight) / weight.shape[-2] ** 0.5

@@ -1,0 +1,305 @@
+/* One call: memory, threads, and the order of the stages. */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include "step.h"
+
+/* ---- threads that wait for each other ---- */
+
+struct Meeting { atomic_int here, round, begun; int all; }; /* begun: 1 when all threads are there, -1 when one could not be made */
+
+void NAME(meet)(Meeting *meeting)
+{
+    if (!meeting || meeting->all < 2) return;
+    const int round = atomic_load(&meeting->round);
+    if (atomic_fetch_add(&meeting->here, 1) + 1 == meeting->all) {
+        atomic_store(&meeting->here, 0);
+        atomic_fetch_add(&meeting->round, 1);
+        return;
+    }
+    for (int turns = 0; atomic_load(&meeting->round) == round; turns++)
+        if (turns > 2000) sched_yield();
+}
+
+/* ---- memory: counted first, with a block at NULL, then handed out ---- */
+
+typedef struct { char *block; size_t used; } Arena;
+
+static void *take(Arena *arena, int64_t count, size_t size)
+{
+    void *found = arena->block ? arena->block + arena->used : NULL;
+    arena->used += ((size_t)count * size + 63) / 64 * 64 + 64;
+    return found;
+}
+
+#define REALS(count) take(arena, count, sizeof(REAL))
+#define DOUBLES(count) take(arena, count, sizeof(double))
+
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static void take_geometry(Arena *arena, const Model *model, const Call *call, Geometry *g)
+{
+    g->y = REALS(call->edges * (model->l_max + 1) * (model->l_max + 1));
+    g->unit = DOUBLES(call->edges * 3);
+    g->distance = DOUBLES(call->edges);
+    g->place = DOUBLES(call->pairs);
+    g->slope = DOUBLES(call->pairs);
+    g->first_of_pair = take(arena, call->pairs, sizeof(int64_t));
+}
+
+static void take_trunk(Arena *arena, const Model *model, const Call *call, Trunk *trunk)
+{
+    const int64_t n = call->atoms;
+    int64_t d_h[2][IRREPS] = {{0}};
+    for (int64_t i = 0; i < model->layers; i++) {
+        const Layer *layer = model->layer + i;
+        for (int64_t s = 0; s < layer->n_in; s++) {
+            const int64_t size = n * layer->in[s].k * layer->in[s].c;
+            if (!i) trunk->h[0][s] = REALS(size);
+            trunk->u[i][s] = REALS(n * layer->in[s].k * layer->up[s].columns);
+            d_h[i % 2][s] = most(d_h[i % 2][s], size);
+        }
+        for (int64_t f = 0; f < layer->n_factor; f++)
+            trunk->factor[i][f] = REALS(n * layer->sum[layer->factor[f]].k * layer->into_factor[f].columns);
+        if (layer->n_order > 1)
+            for (int64_t f = 0; f < layer->order[1].n_left; f++)
+                trunk->left[i][f] = REALS(n * layer->order[0].target[layer->order[1].left[f]].k * layer->order[1].channels);
+        for (int64_t o = 0; o < layer->n_out; o++) {
+            const int64_t size = n * layer->out[o].k * layer->out[o].c;
+            trunk->h[i + 1][o] = REALS(size);
+            d_h[(i + 1) % 2][o] = most(d_h[(i + 1) % 2][o], size);
+        }
+        trunk->hidden[i] = REALS(n * HIDDEN);
+    }
+    for (int q = 0; q < 2; q++)
+        for (int s = 0; s < IRREPS; s++) trunk->d_h[q][s] = REALS(model->rows * d_h[q][s]);
+    trunk->d_y = REALS(model->rows * call->edges * (model->l_max + 1) * (model->l_max + 1));
+}
+
+/* of a few atoms, for the layer that needs most */
+static void take_own(Arena *arena, const Model *model, const Call *call, Own *own)
+{
+    const int64_t n = call->atoms < ATOMS_AT_ONCE ? call->atoms : ATOMS_AT_ONCE, rows = model->rows;
+    int64_t collected[IRREPS] = {0}, sum[IRREPS] = {0}, power[ORDERS][IRREPS] = {{0}}, factor[IRREPS] = {0}, left[IRREPS] = {0}, u[IRREPS] = {0};
+    for (int64_t i = 0; i < model->layers; i++) {
+        const Layer *layer = model->layer + i;
+        for (int64_t s = 0; s < layer->n_sum; s++) {
+            collected[s] = most(collected[s], layer->sum[s].k * layer->collected[s]);
+            sum[s] = most(sum[s], layer->sum[s].k * layer->sum[s].c);
+        }
+        for (int64_t f = 0; f < layer->n_factor; f++)
+            factor[f] = most(factor[f], layer->sum[layer->factor[f]].k * layer->into_factor[f].columns);
+        for (int64_t o = 0; o < layer->n_order; o++)
+            for (int64_t f = 0; f < layer->order[o].n_targets; f++)
+                power[o][f] = most(power[o][f], layer->order[o].target[f].k * layer->order[o].target[f].c);
+        for (int64_t s = 0; s < layer->n_in; s++) u[s] = most(u[s], layer->in[s].k * layer->up[s].columns);
+    }
+    int64_t largest = 0;
+    for (int s = 0; s < IRREPS; s++) largest = most(largest, factor[s]);
+    for (int o = 0; o < ORDERS; o++)
+        for (int s = 0; s < IRREPS; s++) left[s] = most(left[s], most(power[o][s], largest));
+    for (int s = 0; s < IRREPS; s++) {
+        own->collected[s] = REALS(n * collected[s]);
+        own->sum[s] = REALS(n * sum[s]);
+        own->d_collected[s] = REALS(rows * n * collected[s]);
+        own->d_sum[s] = REALS(rows * n * sum[s]);
+        own->d_factor[s] = REALS(n * factor[s]);
+        own->d_left[s] = REALS(n * left[s]);
+        own->d_right[s] = REALS(n * left[s]);
+        own->d_u[s] = REALS(rows * call->atoms * u[s]);
+        for (int o = 0; o < ORDERS; o++) {
+            own->power[o][s] = REALS(n * power[o][s]);
+            own->d_power[o][s] = REALS(rows * n * power[o][s]);
+        }
+    }
+    int64_t width = model->columns;
+    for (int r = 0; r < READ; r++) width = most(width, 5 * model->read_columns[r]);
+    own->read = REALS(n * width);
+    own->activated = REALS(n * HIDDEN);
+    own->gate = REALS(n * GATED);
+    own->inner = REALS(n * 5 * GATED);
+    own->d_hidden = REALS(n * HIDDEN);
+    own->d_place = DOUBLES(rows * call->pairs);
+    own->forces = DOUBLES(rows * call->atoms * 3);
+    own->virial = DOUBLES(rows * call->structures * 9);
+    own->by_species = take(arena, n, sizeof(int64_t));
+    own->first_of_species = take(arena, model->species + 1, sizeof(int64_t));
+}
+
+/* ---- one trunk ---- */
+
+void NAME(sort_species)(Work *work, int64_t from, int64_t to)
+{
+    Own *own = work->own;
+    int64_t at = 0;
+    for (int64_t z = 0; z < work->model->species; z++) {
+        own->first_of_species[z] = at;
+        for (int64_t a = from; a < to; a++)
+            if (work->call->species[a] == z) own->by_species[at++] = a;
+    }
+    own->first_of_species[work->model->species] = at;
+}
+
+#define BLOCKS(work, from, stop) \
+    for (int64_t from = (work)->from, stop; from < (work)->to && (stop = from + ATOMS_AT_ONCE < (work)->to ? from + ATOMS_AT_ONCE : (work)->to, 1); from = stop)
+
+static int forward_pass(Work *work)
+{
+    const Model *model = work->model;
+    const int64_t c = model->channels;
+    for (int64_t a = work->from; a < work->to; a++)
+        memcpy(work->trunk->h[0][0] + a * c, model->embedding + (work->t * model->species + work->call->species[a]) * c, c * sizeof(REAL));
+    int failed = 0;
+    for (int64_t i = 0; i < model->layers; i++) {
+        NAME(layer_up)(work, i);
+        NAME(meet)(work->team.ours); /* u of the neighbours */
+        BLOCKS(work, from, stop) {
+            NAME(sort_species)(work, from, stop);
+            failed |= NAME(layer_forward)(work, i, from, stop);
+            NAME(readout_forward)(work, i, from, stop);
+        }
+    }
+    return failed;
+}
+
+static void clear(REAL *at, int64_t rows, int64_t all, int64_t width, int64_t from, int64_t to)
+{
+    for (int64_t row = 0; row < rows; row++) memset(at + (row * all + from) * width, 0, (to - from) * width * sizeof(REAL));
+}
+
+static int backward_pass(Work *work)
+{
+    const Model *model = work->model;
+    const Call *call = work->call;
+    const int64_t rows = model->rows, all = call->atoms, last = model->layers;
+    int failed = 0;
+    clear(work->trunk->d_y, rows, call->edges, (model->l_max + 1) * (model->l_max + 1), call->first[work->from], call->first[work->to]);
+    memset(work->own->d_place, 0, rows * call->pairs * sizeof(double));
+    for (int64_t o = 0; o < model->layer[last - 1].n_out; o++)
+        clear(work->trunk->d_h[last % 2][o], rows, all, model->layer[last - 1].out[o].k * model->layer[last - 1].out[o].c, work->from, work->to);
+    for (int64_t i = last - 1; i >= 0; i--) {
+        const Layer *layer = model->layer + i;
+        for (int64_t s = 0; s < layer->n_in; s++) {
+            clear(work->trunk->d_h[i % 2][s], rows, all, layer->in[s].k * layer->in[s].c, work->from, work->to);
+            memset(work->own->d_u[s], 0, rows * all * layer->in[s].k * layer->up[s].columns * sizeof(REAL));
+        }
+        BLOCKS(work, from, stop) {
+            NAME(sort_species)(work, from, stop);
+            NAME(readout_backward)(work, i, from, stop);
+            failed |= NAME(layer_backward)(work, i, from, stop);
+        }
+        NAME(meet)(work->team.ours); /* d_u that the others added */
+        if (i) NAME(layer_down)(work, i);
+        NAME(meet)(work->team.ours); /* before d_u is cleared */
+    }
+    return failed;
+}
+
+/* forces of all threads added up, in the order of the threads */
+static void gather(Work *work)
+{
+    const Model *model = work->model;
+    const Call *call = work->call;
+    NAME(finish_forces)(work);
+    NAME(meet)(work->team.ours);
+    for (int64_t row = 0; row < model->rows; row++) {
+        double *forces = call->forces + (work->t * model->rows + row) * call->atoms * 3;
+        double *virial = call->virial + (work->t * model->rows + row) * call->structures * 9;
+        for (int64_t k = 3 * work->from; k < 3 * work->to; k++) {
+            forces[k] = 0;
+            for (int64_t q = 0; q < work->team.parts; q++) forces[k] += work->others[q].forces[row * call->atoms * 3 + k];
+        }
+        for (int64_t k = 0; !work->team.part && k < call->structures * 9; k++) {
+            virial[k] = 0;
+            for (int64_t q = 0; q < work->team.parts; q++) virial[k] += work->others[q].virial[row * call->structures * 9 + k];
+        }
+    }
+    NAME(meet)(work->team.ours);
+}
+
+/* ---- all trunks, shared out to threads: trunks where there are enough of them, else atoms ---- */
+
+typedef struct { Work work; int64_t first_trunk, step, geometry_from, geometry_to; int failed; } Thread;
+
+static void *run(void *argument)
+{
+    Thread *thread = argument;
+    Work *work = &thread->work;
+    const Model *model = work->model;
+    while (!atomic_load(&work->team.all->begun)) sched_yield();
+    if (atomic_load(&work->team.all->begun) < 0) return NULL;
+    NAME(place_edges)(model, work->call, &work->geometry, thread->geometry_from, thread->geometry_to);
+    NAME(meet)(work->team.all);
+    for (work->t = thread->first_trunk; work->t < model->trunks; work->t += thread->step) {
+        thread->failed |= forward_pass(work);
+        if (!model->rows) continue;
+        thread->failed |= backward_pass(work);
+        NAME(meet)(work->team.ours);
+        gather(work);
+    }
+    return NULL;
+}
+
+/* the first atom of part `part`: as many edges and atoms for each */
+static int64_t cut(const Call *call, int64_t part, int64_t parts)
+{
+    const int64_t share = (call->edges + 16 * call->atoms) * part / parts;
+    int64_t low = 0, high = call->atoms;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (call->first[middle] + 16 * middle < share) low = middle + 1;
+        else high = middle;
+    }
+    return part == parts ? call->atoms : low;
+}
+
+#define THREADS 256
+
+/* Outputs that are added to must be zero. Returns 0; 1 where there is no memory or no thread. */
+int NAME(step)(const Model *model, const Call *call, int64_t threads)
+{
+    const int by_trunk = model->trunks >= threads;
+    int64_t parts = threads < 1 ? 1 : threads > THREADS ? THREADS : threads;
+    if (!by_trunk && parts > call->atoms) parts = call->atoms;
+    Trunk *trunks = calloc(parts, sizeof(Trunk));
+    Own *owns = calloc(parts, sizeof(Own));
+    Thread *thread = calloc(parts, sizeof(Thread));
+    Arena arena = {NULL, 0};
+    Geometry geometry;
+    int failed = !trunks || !owns || !thread;
+    for (int pass = 0; !failed && pass < 2; pass++) {
+        arena.used = 0;
+        take_geometry(&arena, model, call, &geometry);
+        for (int64_t p = 0; p < parts; p++) {
+            if (by_trunk || !p) take_trunk(&arena, model, call, trunks + p);
+            take_own(&arena, model, call, owns + p);
+        }
+        if (!pass && posix_memalign((void **)&arena.block, 64, arena.used)) { arena.block = NULL; failed = 1; }
+    }
+    if (!failed) {
+        for (int64_t e = call->edges - 1; e >= 0; e--) geometry.first_of_pair[call->pair[e]] = e;
+        Meeting all = {.all = (int)parts}, *ours = by_trunk ? NULL : &all;
+        pthread_t id[THREADS];
+        int64_t started = 1;
+        for (int64_t p = 0; p < parts; p++)
+            thread[p] = (Thread){
+                .work = {model, call, geometry, trunks + (by_trunk ? p : 0), owns + p, by_trunk ? owns + p : owns,
+                         {by_trunk ? 0 : (int)p, by_trunk ? 1 : (int)parts, &all, ours}, 0,
+                         by_trunk ? 0 : cut(call, p, parts), by_trunk ? call->atoms : cut(call, p + 1, parts)},
+                .first_trunk = by_trunk ? p : 0, .step = by_trunk ? parts : 1,
+                .geometry_from = cut(call, p, parts), .geometry_to = cut(call, p + 1, parts),
+            };
+        for (; started < parts && !pthread_create(id + started, NULL, run, thread + started); started++) {}
+        failed = started < parts;
+        atomic_store(&all.begun, failed ? -1 : 1);
+        run(thread);
+        for (int64_t p = 1; p < started; p++) pthread_join(id[p], NULL);
+        for (int64_t p = 0; p < parts; p++) failed |= thread[p].failed;
+    }
+    free(arena.block);
+    free(trunks);
+    free(owns);
+    free(thread);
+    return failed;
+}
