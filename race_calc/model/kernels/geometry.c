@@ -47,6 +47,11 @@ void NAME(place_edges)(const Model *model, const Call *call, Geometry *geometry,
         geometry->distance[e] = distance;
         harmonics(model, geometry->unit + 3 * e, y);
         for (int64_t k = 0; k < n_y; k++) geometry->y[e * n_y + k] = (REAL)y[k];
+        for (int64_t i = 0; i < model->layers; i++) {
+            const Messages *m = &model->layer[i].forward;
+            if (geometry->coupled[i] && model->layer[i].couples_as == i)
+                NAME(couple)(m->couplings, m->n_couplings, m->n_k, geometry->y + e * n_y, geometry->coupled[i] + e * m->n_k);
+        }
         if (geometry->first_of_pair[call->pair[e]] == e) {
             const int inside = distance < model->cutoff;
             geometry->place[call->pair[e]] = inside ? scale * log1p(distance / model->softening) : model->knots - 1;

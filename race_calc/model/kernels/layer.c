@@ -14,11 +14,12 @@ static void backwards(const Matrix *m, int64_t t, Rows rows, int64_t k, int64_t 
     NAME(times)(rows, k, NULL, from, to, TRANSPOSED(m, t), m->rows, m->columns, m->rows, add);
 }
 
-static Task task_of(const Work *work, const Layer *layer, const Messages *messages, const REAL *const *u, REAL *const *g, int64_t from,
+static Task task_of(const Work *work, int64_t i, const Messages *messages, const REAL *const *u, REAL *const *g, int64_t from,
                     int64_t count)
 {
     const Model *model = work->model;
     const Call *call = work->call;
+    const Layer *layer = model->layer + i;
     return (Task){
         .members = model->rows, .atoms = call->atoms, .edges = call->edges, .pairs = call->pairs,
         .n_paths = messages->n_paths, .n_couplings = messages->n_couplings, .n_k = messages->n_k,
@@ -28,7 +29,7 @@ static Task task_of(const Work *work, const Layer *layer, const Messages *messag
         .first = call->first, .neighbour = call->neighbour, .pair = call->pair,
         .source_width = messages->source_width, .target_width = messages->target_width, .target_channels = messages->target_channels,
         .y = work->geometry.y, .table = layer->table + work->t * (model->knots + 4) * layer->radial_width,
-        .place = work->geometry.place, .u = u, .g = g,
+        .place = work->geometry.place, .coupled = work->geometry.coupled[i], .kept = work->trunk->kept[i], .u = u, .g = g,
     };
 }
 
@@ -56,9 +57,16 @@ static int matters(const Layer *layer, int64_t i, const Part *part)
     return layer->order[part->kind - POWER].target[part->index].live != 0;
 }
 
+/* u of own atoms, radial weights of own pairs */
 void NAME(layer_up)(Work *work, int64_t i)
 {
     const Layer *layer = work->model->layer + i;
+    const int64_t pairs = work->call->pairs, part = work->team.part, parts = work->team.parts, width = layer->radial_width;
+    const REAL *table = layer->table + work->t * (work->model->knots + 4) * width;
+    for (int64_t p = pairs * part / parts; work->trunk->kept[i] && p < pairs * (part + 1) / parts; p++) {
+        REAL *at = work->trunk->kept[i] + p * 2 * width;
+        NAME(look_up)(table, work->model->knots + 4, width, work->geometry.place[p], at, at + width);
+    }
     for (int64_t s = 0; s < layer->n_in; s++) {
         const Matrix *up = layer->up + s;
         forwards(up, work->t, (Rows){work->trunk->h[i][s], 0, up->rows, work->trunk->u[i][s], 0, up->columns}, layer->in[s].k, work->from,
@@ -104,7 +112,7 @@ int NAME(layer_forward)(Work *work, int64_t i, int64_t from, int64_t to)
     const int64_t t = work->t, count = to - from;
     const REAL *u[IRREPS];
     for (int64_t s = 0; s < layer->n_in; s++) u[s] = work->trunk->u[i][s];
-    const Task task = task_of(work, layer, &layer->forward, u, own->collected, from, count);
+    const Task task = task_of(work, i, &layer->forward, u, own->collected, from, count);
     if (NAME(forward)(&task, 0, 1, from, to)) return 1;
     for (int64_t s = 0; s < layer->n_sum; s++)
         forwards(layer->down + s, t, (Rows){own->collected[s], from, layer->collected[s], own->sum[s], from, layer->sum[s].c},
@@ -221,7 +229,7 @@ int NAME(layer_backward)(Work *work, int64_t i, int64_t from, int64_t to)
     }
     if (!live) return 0;
     for (int64_t s = 0; s < layer->n_in; s++) u[s] = work->trunk->u[i][s];
-    Task task = task_of(work, layer, &layer->backward, u, g, from, count);
+    Task task = task_of(work, i, &layer->backward, u, g, from, count);
     task.d_y = work->trunk->d_y;
     task.d_place = own->d_place;
     task.d_u = own->d_u;

@@ -129,11 +129,11 @@ static int make_room(const Task *t, Room *room)
     for (int64_t i = 0; i < t->atoms; i++)
         if (t->first[i + 1] - t->first[i] > most) most = t->first[i + 1] - t->first[i];
     if (most > t->edges) most = t->edges + 1;
-    const size_t W = t->radial_width, rows = t->table ? most : 0;
-    size_t size[] = {padded((t->n_k + 1) * LANES), padded(most * t->n_k + 1), padded(t->n_k + 1),
+    const size_t W = t->radial_width, rows = t->table && !t->kept ? most : 0;
+    size_t size[] = {padded((t->n_k + 1) * LANES), padded(t->coupled ? 1 : most * t->n_k + 1), padded(t->n_k + 1),
                      padded(rows * W), padded(rows * W), padded(W), (most * sizeof(Edge) + 63) / 64 * 64,
                      (most * sizeof(int64_t) + 63) / 64 * 64, (most * sizeof(int32_t) + 63) / 64 * 64,
-                     (t->pairs + 1) * sizeof(int32_t)};
+                     ((t->kept ? 0 : t->pairs) + 1) * sizeof(int32_t)};
     size_t bytes = 0;
     for (size_t k = 0; k < sizeof(size) / sizeof(*size); k++) bytes += size[k];
     if (posix_memalign(&room->all, 64, bytes)) return 1;
@@ -142,16 +142,18 @@ static int make_room(const Task *t, Room *room)
                       (void **)&room->slope, (void **)&room->dR, (void **)&room->edge, (void **)&room->pair,
                       (void **)&room->slot, (void **)&room->slot_of};
     for (size_t k = 0; k < sizeof(size) / sizeof(*size); k++) { *place[k] = at; at += size[k]; }
-    for (int64_t k = 0; k < t->pairs; k++) room->slot_of[k] = -1;
+    for (int64_t k = 0; !t->kept && k < t->pairs; k++) room->slot_of[k] = -1;
     memset(room->dR, 0, W * sizeof(REAL)); /* of channels that no path here uses */
     return 0;
 }
 
-static void couple(const Task *t, const REAL *y, REAL *K)
+void NAME(couple)(const Coupling *couplings, int64_t n_couplings, int64_t n_k, const REAL *y, REAL *K)
 {
-    memset(K, 0, t->n_k * sizeof(REAL));
-    for (int64_t q = 0; q < t->n_couplings; q++) K[t->couplings[q].k] += t->couplings[q].value * y[t->couplings[q].y];
+    memset(K, 0, n_k * sizeof(REAL));
+    for (int64_t q = 0; q < n_couplings; q++) K[couplings[q].k] += couplings[q].value * y[couplings[q].y];
 }
+
+static void couple(const Task *t, const REAL *y, REAL *K) { NAME(couple)(t->couplings, t->n_couplings, t->n_k, y, K); }
 
 /* gather centres from `centre` on, up to `to`, into a block */
 static void fill_block(const Task *t, Room *b, int64_t centre, int64_t to)
@@ -168,9 +170,12 @@ static void fill_block(const Task *t, Room *b, int64_t centre, int64_t to)
         edge->e = e0 + k;
         edge->neighbour = t->neighbour[e0 + k];
         edge->pair = t->pair[e0 + k];
-        edge->K = b->K + k * t->n_k;
-        if (!t->y_member) couple(t, t->y + (e0 + k) * t->n_y, b->K + k * t->n_k);
-        if (t->table) {
+        edge->K = t->coupled ? t->coupled + edge->e * t->n_k : b->K + k * t->n_k;
+        if (!t->coupled && !t->y_member) couple(t, t->y + (e0 + k) * t->n_y, b->K + k * t->n_k);
+        if (t->kept) {
+            edge->R = t->kept + edge->pair * 2 * t->radial_width;
+            edge->slope = edge->R + t->radial_width;
+        } else if (t->table) {
             int32_t *slot = b->slot_of + edge->pair;
             if (*slot < 0) { *slot = (int32_t)b->pairs; b->pair[b->pairs++] = edge->pair; }
             b->slot[k] = *slot;
@@ -181,19 +186,18 @@ static void fill_block(const Task *t, Room *b, int64_t centre, int64_t to)
 
 /* radial weights of one pair from the table, and their slopes to `place`; as differences to one coefficient, which are
  * exact in float32 where neighbours are alike */
-static void look_up(const Task *t, int64_t m, int64_t pair, REAL *restrict R, REAL *restrict slope)
+void NAME(look_up)(const REAL *table, int64_t rows, int64_t W, double place, REAL *restrict R, REAL *restrict slope)
 {
-    const int64_t W = t->radial_width;
-    int64_t k = t->place[pair] < (double)(t->rows - 6) ? (int64_t)t->place[pair] : t->rows - 6;
+    int64_t k = place < (double)(rows - 6) ? (int64_t)place : rows - 6;
     if (k < 0) k = 0;
-    const double x = t->place[pair] - (double)k, x2 = x * x, x3 = x2 * x, x4 = x2 * x2, x5 = x4 * x, y2 = (1 - x) * (1 - x);
+    const double x = place - (double)k, x2 = x * x, x3 = x2 * x, x4 = x2 * x2, x5 = x4 * x, y2 = (1 - x) * (1 - x);
     const REAL b0 = y2 * y2 * (1 - x) / 120, b1 = (26 - 50 * x + 20 * x2 + 20 * x3 - 20 * x4 + 5 * x5) / 120;
     const REAL b3 = (26 + 50 * x + 20 * x2 - 20 * x3 - 20 * x4 + 10 * x5) / 120;
     const REAL b4 = (1 + 5 * x + 10 * x2 + 10 * x3 + 5 * x4 - 5 * x5) / 120, b5 = x5 / 120;
     const REAL d0 = -y2 * y2 / 24, d1 = (-10 + 8 * x + 12 * x2 - 16 * x3 + 5 * x4) / 24;
     const REAL d3 = (10 + 8 * x - 12 * x2 - 16 * x3 + 10 * x4) / 24;
     const REAL d4 = (1 + 4 * x + 6 * x2 + 4 * x3 - 5 * x4) / 24, d5 = x4 / 24;
-    const REAL *c0 = t->table + m * t->table_member + k * W, *c1 = c0 + W, *c2 = c1 + W, *c3 = c2 + W, *c4 = c3 + W, *c5 = c4 + W;
+    const REAL *c0 = table + k * W, *c1 = c0 + W, *c2 = c1 + W, *c3 = c2 + W, *c4 = c3 + W, *c5 = c4 + W;
     for (int64_t w = 0; w < W; w++) {
         const REAL c = c2[w], v0 = c0[w] - c, v1 = c1[w] - c, v3 = c3[w] - c, v4 = c4[w] - c, v5 = c5[w] - c;
         R[w] = c + (b0 * v0 + b1 * v1 + b3 * v3 + b4 * v4 + b5 * v5);
@@ -205,8 +209,9 @@ static void look_up(const Task *t, int64_t m, int64_t pair, REAL *restrict R, RE
 static void fill_member(const Task *t, Room *b, int64_t m, int again, int with_slope)
 {
     const int64_t W = t->radial_width;
-    if (again && t->one_trunk && !t->y_member) return; /* as for the member before */
-    for (int64_t k = 0; k < b->pairs; k++) look_up(t, m, b->pair[k], b->R + k * W, with_slope ? b->slope + k * W : NULL);
+    if (t->kept || (again && t->one_trunk)) return; /* all is there */
+    for (int64_t k = 0; k < b->pairs; k++)
+        NAME(look_up)(t->table + m * t->table_member, t->rows, W, t->place[b->pair[k]], b->R + k * W, with_slope ? b->slope + k * W : NULL);
     for (int64_t k = 0; k < b->edges; k++) {
         Edge *edge = b->edge + k;
         if (t->y_member) couple(t, t->y + m * t->y_member + edge->e * t->n_y, b->K + k * t->n_k);

@@ -14,6 +14,8 @@ typedef struct {
     const Path *paths;
     const Coupling *couplings;
     const int64_t *first_coupling;        /* (n_y + 1,) of each y */
+    const REAL *coupled;                  /* (E, n_k): K of every edge, or NULL: made here, from y */
+    const REAL *kept;                     /* (E / 2, 2, W): radial weights and slopes of every pair, or NULL: from radial or table */
     const int64_t *first, *neighbour, *pair; /* (N + 1,) first edge of each centre, (E,), row of R (E,) */
     const int32_t *source_width, *target_width; /* (2 l + 1) * channels of a row of u and g */
     const int32_t *target_channels;
@@ -34,5 +36,7 @@ typedef struct {
     REAL *const *d_g;
 } Task;
 
+void NAME(couple)(const Coupling *couplings, int64_t n_couplings, int64_t n_k, const REAL *y, REAL *K);
+void NAME(look_up)(const REAL *table, int64_t rows, int64_t width, double place, REAL *R, REAL *slope); /* slope may be NULL */
 KERNEL(forward)(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to);
 KERNEL(backward)(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to);

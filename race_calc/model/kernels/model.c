@@ -146,6 +146,11 @@ static void layer_of(Reader *r, int64_t i)
     for (int64_t s = 0; s < layer->n_sum; s++) matrix(r, "down", s, layer->collected[s], layer->sum[s].c, t, layer->down + s);
     messages(r, "forward", layer, &layer->forward);
     messages(r, "backward", layer, &layer->backward);
+    for (layer->couples_as = 0; layer->couples_as < i; layer->couples_as++) {
+        const Messages *mine = &layer->forward, *other = &r->model->layer[layer->couples_as].forward;
+        if (mine->n_k == other->n_k && mine->n_couplings == other->n_couplings &&
+            !memcmp(mine->couplings, other->couplings, mine->n_couplings * sizeof(Coupling))) break;
+    }
     for (int64_t o = 0; o < layer->n_order; o++) product(r, layer, o);
     for (int64_t f = 0; f < layer->n_factor; f++)
         matrix(r, "into_factor", f, layer->sum[layer->factor[f]].c, layer->order[0].channels, t, layer->into_factor + f);

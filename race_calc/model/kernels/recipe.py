@@ -6,7 +6,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from race_calc.model.angular import clebsch_gordan
+from race_calc.model.angular import SMALLEST, clebsch_gordan
 from race_calc.model.plan import LayerPlan
 
 PATH = np.dtype([(name, np.int32) for name in ("l1", "l3", "source", "target", "channels", "r", "o", "k", "again")])
@@ -38,19 +38,22 @@ def recipe(layer: LayerPlan, l_max: int, real: str, live: tuple[int, ...] | None
     live = tuple(range(len(layer.sums))) if live is None else live
     coupling = np.dtype([("k", np.int32), ("y", np.int32), ("value", np.float32 if real == "float" else np.float64)])
     paths, couplings, at, channels, r = [], [], {}, [0] * len(layer.sums), 0
+    coupled: set[int] = set()
     n_k = 0
     for path in layer.paths:
         l1, l3, width = layer.inputs[path.source].l, layer.sums[path.target].l, layer.up[path.source]
         k, again = -1, False
-        if path.l2 and path.target in live:
-            again = (l1, path.l2, l3) in at
-            if not again:
+        if path.l2:
+            if (l1, path.l2, l3) not in at:  # numbered alike whatever is live
                 at[l1, path.l2, l3] = n_k
-                for (a, y, b), value in np.ndenumerate(clebsch_gordan(l1, path.l2, l3)):
-                    if abs(value) > 1e-12:
-                        couplings.append((n_k + a * (2 * l3 + 1) + b, path.l2**2 + y, value))
                 n_k += (2 * l1 + 1) * (2 * l3 + 1)
             k = at[l1, path.l2, l3]
+            again = k in coupled
+        if k >= 0 and path.target in live and not again:
+            coupled.add(k)
+            for (a, y, b), value in np.ndenumerate(clebsch_gordan(l1, path.l2, l3)):
+                if abs(value) > SMALLEST:
+                    couplings.append((k + a * (2 * l3 + 1) + b, path.l2**2 + y, value))
         if path.target in live:
             paths.append((l1, l3, path.source, live.index(path.target), width, r, channels[path.target], k, again))
         channels[path.target] += width

@@ -46,6 +46,10 @@ static void take_geometry(Arena *arena, const Model *model, const Call *call, Ge
     g->place = DOUBLES(call->pairs);
     g->slope = DOUBLES(call->pairs);
     g->first_of_pair = take(arena, call->pairs, sizeof(int64_t));
+    for (int64_t i = 0; i < model->layers; i++) {
+        const int64_t size = call->edges * model->layer[i].forward.n_k, as = model->layer[i].couples_as;
+        g->coupled[i] = as < i ? g->coupled[as] : size * (int64_t)sizeof(REAL) > MOST_KEPT ? NULL : REALS(size);
+    }
 }
 
 static void take_trunk(Arena *arena, const Model *model, const Call *call, Trunk *trunk)
@@ -74,6 +78,11 @@ static void take_trunk(Arena *arena, const Model *model, const Call *call, Trunk
     }
     for (int q = 0; q < 2; q++)
         for (int s = 0; s < IRREPS; s++) trunk->d_h[q][s] = REALS(model->rows * d_h[q][s]);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < model->layers; i++) {
+        kept += call->pairs * 2 * model->layer[i].radial_width;
+        if (kept * (int64_t)sizeof(REAL) <= MOST_KEPT) trunk->kept[i] = REALS(call->pairs * 2 * model->layer[i].radial_width);
+    }
     trunk->d_y = REALS(model->rows * call->edges * (model->l_max + 1) * (model->l_max + 1));
 }
 
@@ -266,7 +275,7 @@ int NAME(step)(const Model *model, const Call *call, int64_t threads)
     Own *owns = calloc(parts, sizeof(Own));
     Thread *thread = calloc(parts, sizeof(Thread));
     Arena arena = {NULL, 0};
-    Geometry geometry;
+    Geometry geometry = {0};
     int failed = !trunks || !owns || !thread;
     for (int pass = 0; !failed && pass < 2; pass++) {
         arena.used = 0;

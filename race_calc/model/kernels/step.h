@@ -24,7 +24,6 @@
 #define HIDDEN 64     /* READOUT_HIDDEN and READOUT_GATED of plan.py */
 #define GATED 16
 #define READ 2        /* irreps that are read through gates: 1o and 2e */
-#define NAME(name) EXPAND(name, REAL, VARIANT)
 
 /* a matrix (rows, columns) of every trunk, and its transpose */
 typedef struct { int64_t rows, columns; const REAL *w; REAL *transposed; } Matrix;
@@ -36,7 +35,7 @@ typedef struct { int64_t kind, index, width, from; } Part; /* its first row in t
 
 typedef struct {
     int64_t n_paths, n_couplings, n_k, n_targets;
-    const Path *paths;
+    const Path *paths;                             /* K is numbered alike in both directions */
     const Coupling *couplings;
     const int64_t *first_coupling;
     const int32_t *source_width, *target_width, *target_channels;
@@ -62,6 +61,7 @@ typedef struct {
     int64_t n_in, n_sum, n_factor, n_order, n_out, radial_width;
     Irrep in[IRREPS], sum[IRREPS], out[IRREPS];
     int64_t scalar;                                /* which output is 0e */
+    int64_t couples_as;                            /* the first layer with the same K */
     int64_t collected[IRREPS];                     /* channels that the paths bring into each sum */
     const int64_t *factor;                         /* the sum that each factor of the products is made of */
     Matrix up[IRREPS], down[IRREPS], into_factor[IRREPS];
@@ -114,6 +114,7 @@ typedef struct {
     double *unit, *distance;                       /* (E, 3), (E,) */
     double *place, *slope;                         /* (E / 2,): on the tables, and its derivative to the distance */
     int64_t *first_of_pair;                        /* (E / 2,) */
+    REAL *coupled[LAYERS];                         /* (E, n_k) of each layer, or NULL where that is too much to keep */
 } Geometry;
 
 /* what is kept of one trunk, for all atoms */
@@ -123,6 +124,7 @@ typedef struct {
     REAL *hidden[LAYERS];                          /* of the readout, before SiLU */
     REAL *d_h[2][IRREPS];                          /* (rows, …); of even and odd layers */
     REAL *d_y;                                     /* (rows, E, …) */
+    REAL *kept[LAYERS];                            /* (E / 2, 2, W): radial weights and their slopes, or NULL as above */
 } Trunk;
 
 /* a thread's own: of the few atoms at work, and what it adds to atoms and pairs that others add to as well */
@@ -135,6 +137,7 @@ typedef struct {
     int64_t *by_species, *first_of_species;
 } Own;
 
+#define MOST_KEPT (16 << 20) /* bytes of one trunk that are kept from one stage to the next rather than made again: they fit in a cache */
 #define ATOMS_AT_ONCE 32 /* so that what lies between two stages stays in the cache */
 
 typedef struct {

@@ -13,7 +13,8 @@
 #endif
 #define JOIN(name, real, variant) name##_##real##_##variant
 #define EXPAND(name, real, variant) JOIN(name, real, variant)
-#define KERNEL(name) int EXPAND(name, REAL, VARIANT)
+#define NAME(name) EXPAND(name, REAL, VARIANT)
+#define KERNEL(name) int NAME(name)
 #define LANES (VECTOR / (int)sizeof(REAL))
 #define INLINE static inline __attribute__((always_inline))
 
