@@ -25,7 +25,7 @@ from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.model.parameters import select_members
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.uncertainty.calibration import fit_calibration
 from race_calc.uncertainty.conformal import coverage_band
 from race_calc.uncertainty.metrics import calibration_floor, gaussian_nll, level_error, mahalanobis, rmse, vector_nll

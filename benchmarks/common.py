@@ -22,7 +22,8 @@ from race_calc.model.parameters import initialise, select_members
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
 from race_calc.posterior.checkpoint import Checkpoint, save_checkpoint
-from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.load import load_stack
+from race_calc.posterior.stack import StackPosterior
 from race_calc.train.config import parse_config
 from race_calc.train.finish import finish
 from race_calc.train.loop import train

@@ -34,7 +34,8 @@ from race_calc.interfaces.calculator import StackPredictor
 from race_calc.label.methods import Method
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.base import register, unregister
-from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.load import load_stack
+from race_calc.posterior.stack import StackPosterior
 from race_calc.train.config import parse_config
 from race_calc.train.prepare import prepare
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate

@@ -22,7 +22,7 @@ from race_calc.data.graph import from_atoms
 from race_calc.evaluate.predict import predict_dataset, residuals_of
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.train.familiar import feature_distance_of
 from race_calc.uncertainty.detection import auroc
 from race_calc.uncertainty.thresholds import auto_thresholds

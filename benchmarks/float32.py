@@ -6,7 +6,7 @@ from common import MODEL, arguments, report, start
 
 from race_calc.data.graph import collate, from_atoms
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 
 given = arguments(__doc__, model=str(MODEL), frames=50, rattle=0.05)
 checkpoint = load_checkpoint(given.model)

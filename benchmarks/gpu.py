@@ -12,7 +12,7 @@ from common import arguments, interleaved, report, start, untrained
 
 from race_calc.data.graph import from_atoms
 from race_calc.model.hardware import torch_device
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 
 CRYSTALS = {216: (3, 3, 3), 1000: (5, 5, 5), 4000: (5, 10, 10)}
 

@@ -12,7 +12,7 @@ from common import arguments, interleaved, report, start, untrained
 
 from race_calc.data.graph import from_atoms
 from race_calc.model.hardware import keep_freed_memory
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "model"))
 from literal_race import make_literal, run_literal

@@ -13,7 +13,7 @@ from race_calc.model.parameters import is_last_layer
 from race_calc.posterior import llpr
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.last_layer import with_last_layers
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 
 given = arguments(
     __doc__,

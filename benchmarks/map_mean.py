@@ -10,7 +10,7 @@ from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.predict import predict_dataset
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.uncertainty.metrics import gaussian_nll, mahalanobis, rmse, vector_nll
 
 given = arguments(__doc__, model="", train="", every=1)

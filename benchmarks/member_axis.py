@@ -9,7 +9,7 @@ from race_calc.data.graph import from_atoms
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.model.parameters import select_members
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 
 given = arguments(__doc__, model=str(MODEL), rounds=20, dtype="float64", compile="yes")
 keep_freed_memory()

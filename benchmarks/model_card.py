@@ -20,7 +20,7 @@ from race_calc.evaluate.assessment import Assessment, assess
 from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.uncertainty.bootstrap import mean_interval
 from race_calc.uncertainty.decisions import default_scores
 from race_calc.uncertainty.detection import auroc

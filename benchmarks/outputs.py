@@ -5,7 +5,7 @@ from common import arguments, interleaved, report, start, untrained
 
 from race_calc.data.graph import from_atoms
 from race_calc.model.hardware import keep_freed_memory
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 
 given = arguments(__doc__, rounds=100, dtype="float64", members=1, cutoff=6.0)
 keep_freed_memory()

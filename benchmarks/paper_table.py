@@ -22,7 +22,7 @@ from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 
 BASE = Path(__file__).parent / "configs" / "3bpa.yaml"
 PAPER = {"hidden_irreps": "+".join(f"8x{l}{p}" for l in range(4) for p in "eo"), "l_max": 3, "product_channels": 8}

@@ -28,7 +28,7 @@ from race_calc.evaluate.unified_score import Errors, mean_term, unified_terms
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.train.config import TrainConfig, parse_config
 from race_calc.train.fit import Request, fit_posterior
 from race_calc.train.labels import read_labelled

@@ -25,7 +25,7 @@ from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.model.parameters import select_members, shares_trunk
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.uncertainty.detection import auroc
 
 SETS = ("id_300K", "ood_600K", "ood_1200K")

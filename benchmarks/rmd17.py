@@ -23,7 +23,7 @@ from race_calc.interfaces.calculator import StackPredictor
 from race_calc.label.sampling import Plan
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 
 BASE = Path(__file__).parent / "configs" / "rmd17.yaml"
 TWO = "two levels"

@@ -25,7 +25,7 @@ from race_calc.label.methods import Method
 from race_calc.label.sampling import Plan, sample
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.train.config import parse_config
 from race_calc.train.files import STATE_FILE
 from race_calc.train.finish import finish

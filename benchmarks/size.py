@@ -15,7 +15,7 @@ from common import arguments, report, untrained
 
 from race_calc.data.graph import from_atoms
 from race_calc.model.hardware import keep_freed_memory
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 
 SIZES = {64: 2, 216: 3, 512: 4, 1000: 5, 4096: 8}
 

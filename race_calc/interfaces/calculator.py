@@ -22,8 +22,9 @@ from race_calc.label.calculated import Calculated, check_neutral
 from race_calc.model.channels import Spread
 from race_calc.model.hardware import keep_freed_memory, torch_device
 from race_calc.posterior.checkpoint import Checkpoint, load_checkpoint
+from race_calc.posterior.load import load_stack
 from race_calc.posterior.manifest import hash_weights
-from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.stack import StackPosterior
 from race_calc.posterior.surfaces import SurfacesPosterior, thresholds_of, with_surfaces
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction, quantities
 from race_calc.uncertainty.predictor import BATCH

@@ -13,7 +13,7 @@ from race_calc.model.hardware import keep_freed_memory, torch_device
 from race_calc.model.parameters import shares_trunk
 from race_calc.posterior.calibrations import calibrations_of
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.posterior.surfaces import with_surfaces
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import Prediction, Property

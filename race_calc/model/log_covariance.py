@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from race_calc.model.channels import Spread
+from race_calc.model.kernels.symmetric import symmetric_exponential
 
 
 class LogCovariance(Spread):
@@ -26,10 +27,7 @@ class LogCovariance(Spread):
 
     def members(self, value: np.ndarray) -> np.ndarray:
         """NaN where an entry is not finite."""
-        finite = np.isfinite(value).all(axis=(-2, -1), keepdims=True)
-        values, axes = np.linalg.eigh(np.where(finite, value, 0.0))  # eigh may raise on NaN
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.where(finite, (axes * np.exp(values)[..., None, :]) @ axes.swapaxes(-1, -2), np.nan)
+        return symmetric_exponential(value)
 
 
 def _trace(matrix: Tensor) -> Tensor:

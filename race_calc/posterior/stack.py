@@ -1,7 +1,6 @@
 """A posterior as a stack of parameter sets: graph → members' outputs → Prediction."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,23 +8,19 @@ import torch
 from race_calc.data.contribution import Baseline, Contribution
 from race_calc.data.graph import Graph
 from race_calc.data.references import References
-from race_calc.model.baseline import baseline_of, check
-from race_calc.model.channels import Spread
-from race_calc.model.compiled import Evaluate, compiled_evaluate
-from race_calc.model.kernels.messages import kernels_usable, why_not
+from race_calc.model.channels import Output, Spread
+from race_calc.model.compiled import Evaluate
 from race_calc.model.kernels.step import CompiledStep
 from race_calc.model.kinds import ADDITIVE
 from race_calc.model.layout import MAX_BLOCKS, Layout, Numerics
 from race_calc.model.outputs import Outputs
-from race_calc.model.parameters import Parameters, expanded, n_members, shares_trunk
+from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.race import Race, energies_of, geometry, layout_of, species_of
-from race_calc.model.surfaces import Constants, plain
-from race_calc.model.table import table_knots, tabulated
-from race_calc.model.weights import ready
-from race_calc.posterior.base import by_name
-from race_calc.posterior.checkpoint import Checkpoint, Noise
+from race_calc.model.surfaces import Constants
+from race_calc.model.table import table_knots
+from race_calc.posterior.checkpoint import Noise
 from race_calc.posterior.evaluated import evaluated
-from race_calc.posterior.pairs import foldable, folded, is_closed_form, unfolded
+from race_calc.posterior.pairs import unfolded
 from race_calc.uncertainty.aggregate import MemberOutputs, aggregate, aggregate_around
 from race_calc.uncertainty.feature_distance import FeatureDistance
 from race_calc.uncertainty.known_distances import KnownDistances
@@ -39,8 +34,8 @@ class StackPosterior:
 
     `kernels`: by the compiled kernels. `parameters` may hold tables then; where the members share their trunk, the forces of each are not
     computed. `step`: the whole prediction as one compiled call; None: torch calls kernel by kernel. `compiled`: the model as one
-    function compiled by torch, for a GPU, or None. `noise`: variances of the labels, for heads without an aleatoric part, or None. `last_layer`:
-    covariance (L, L) of the last-layer weights, which gives the epistemic variance of energies in closed form, or None.
+    function compiled by torch, for a GPU, or None. `noise`: variances of the labels, for heads without an aleatoric part, or None.
+    `last_layer`: covariance (L, L) of the last-layer weights, which gives the epistemic variance of energies in closed form, or None.
     `paired`: the sets are draws in antithetic pairs. `centered`: `parameters` has one row more, the first, which gives the means.
     `folded`: `parameters` has the mean of the sets and one set of each pair (`race_calc.posterior.pairs`). `forces_closed_form`: the
     spread of the sets is that of `last_layer`, not of a sample of it. `baseline`: what is added to the network, or None.
@@ -148,7 +143,7 @@ class StackPosterior:
             if known is not None and np.isnan(known.virial).any():  # of a calculator without a stress
                 stress = None
         members, atoms = outputs.atom_energy.shape
-        heads = {output.name: output.members(array(outputs.heads[output.name])) for output in self.model.plan.outputs}
+        heads = {output.name: _members(output, array(outputs.heads[output.name])) for output in self.model.plan.outputs}
         if self.alone:
             spreads = {output.name for output in self.model.plan.outputs if isinstance(output, Spread)}
             heads = {name: unit**2 * value if name in spreads else value for name, value in heads.items()}
@@ -183,69 +178,12 @@ class StackPosterior:
         return aggregate(everything)
 
 
-@torch.inference_mode(False)
-def load_stack(
-    checkpoint: Checkpoint,
-    dtype: torch.dtype,
-    device: torch.device,
-    compile: bool | None = None,
-    tables: bool = True,
-    forces_epistemic: bool = True,
-    baseline: Any = None,
-) -> StackPosterior:
-    """The stack of a checkpoint, cast to `dtype` on `device`.
-
-    `compile`: on a CPU, use the compiled library; None: where the package has it. On a GPU, True: let torch compile the
-    model. `tables`: with the library, radial functions from tables, and all in one call but for models of several surfaces.
-    `forces_epistemic`: False leaves out the forces of every member where they share their trunk, which makes a step nearly as cheap as
-    that of one model. `baseline`: the calculator of a model whose baseline is `external`.
-
-    Raises RuntimeError when `compile` is True and there are no compiled kernels (CPU) or torch is too old to compile (GPU),
-    ValueError when `forces_epistemic` is False and the members share nothing, and where the baseline is not that of the
-    training (`race_calc.model.baseline`).
-    """
-    parameters = checkpoint.parameters
-    if checkpoint.center is not None:
-        parameters = {name: torch.cat([checkpoint.center[name], value]) for name, value in expanded(parameters).items()}
-    if not forces_epistemic and not shares_trunk(parameters):
-        raise ValueError(
-            f"forces_epistemic=False is for posteriors whose members share their trunk (shallow-ensemble, llpr); "
-            f"those of this {checkpoint.posterior} share nothing: leave it out"
-        )
-    kernels = compile is not False and kernels_usable(device)
-    if compile and not kernels and checkpoint.surfaces:
-        raise ValueError("torch does not compile models of several states or properties: leave out compile=True")
-    if compile and not kernels and device.type == "cpu":
-        raise RuntimeError(why_not(device))
-    config = checkpoint.model.plan.config
-    added = baseline_of(config.baseline, config.cutoff, baseline)
-    check(config.baseline, added, checkpoint.baseline)
-    posterior = by_name(checkpoint.posterior)
-    fold = forces_epistemic and posterior.paired and checkpoint.center is None and not checkpoint.surfaces and foldable(parameters)
-    parameters = folded(parameters) if fold else parameters
-    parameters = tabulated(parameters, config) if kernels and tables else parameters
-    parameters = ready({name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}, checkpoint.model.plan)
-    model = plain(checkpoint.model) if checkpoint.surfaces else checkpoint.model
-    in_one_call = kernels and tables and not checkpoint.surfaces
-    return StackPosterior(
-        model,
-        checkpoint.references,
-        expanded(parameters) if forces_epistemic else parameters,
-        kernels,
-        compiled_evaluate(model) if compile and not kernels else None,
-        checkpoint.noise,
-        checkpoint.last_layer,
-        posterior.paired,
-        checkpoint.center is not None,
-        fold,
-        forces_epistemic and is_closed_form(checkpoint.parameters, checkpoint.last_layer),
-        added,
-        shares_trunk(checkpoint.parameters),
-        checkpoint.feature_distance,
-        checkpoint.known_distances,
-        checkpoint.surfaces[0] if checkpoint.surfaces else None,
-        CompiledStep(model, parameters, forces_epistemic) if in_one_call else None,
-    )
+def _members(output: Output, values: np.ndarray) -> np.ndarray:
+    """What every member predicts; once where all say the same, as draws of the energy's last layer do."""
+    if len(values) == 1 or not (values == values[:1]).all():
+        return output.members(values)
+    one = output.members(values[:1])
+    return np.broadcast_to(one, (len(values), *one.shape[1:]))
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:

@@ -17,7 +17,8 @@ from race_calc.model.surfaces import surfaces_of
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import CARD, Checkpoint, save_checkpoint
 from race_calc.posterior.given import Fitted, Progress
-from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.load import load_stack
+from race_calc.posterior.stack import StackPosterior
 from race_calc.posterior.state import Trained, flatten, unflatten
 from race_calc.posterior.surfaces import SurfacesPosterior, with_surfaces
 from race_calc.posterior.validation import errors_text

@@ -18,7 +18,8 @@ from race_calc.evaluate.errors import Quality
 from race_calc.evaluate.reliability import calibrated_levels, inside, nominal_levels
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.load import load_stack
+from race_calc.posterior.stack import StackPosterior
 from race_calc.report.calibration import floor_line
 from race_calc.report.evaluation import floors
 from race_calc.report.evaluation_figures import _bars, draw

@@ -16,7 +16,8 @@ from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.interfaces.calculator import StackPredictor
 from race_calc.model.parameters import select_members
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.load import load_stack
+from race_calc.posterior.stack import StackPosterior
 from race_calc.uncertainty.metrics import vector_nll
 from race_calc.uncertainty.scores import all_scores
 

@@ -18,7 +18,7 @@ from race_calc.model.channels import Channel, Output, outputs_of_head, register_
 from race_calc.model.heads import ENERGY_VARIANCE, FORCE_COVARIANCE
 from race_calc.model.likelihood import squared
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.train.config import load_config
 from race_calc.train.finish import finish
 from race_calc.train.loop import train

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from race_calc.data.graph import from_atoms
 from race_calc.posterior.checkpoint import FORMAT_VERSION, CheckpointError, Noise, load_checkpoint, save_checkpoint, write_atomically
+from race_calc.posterior.load import load_stack
 from race_calc.posterior.manifest import write_manifest
-from race_calc.posterior.stack import load_stack
 
 
 @pytest.fixture

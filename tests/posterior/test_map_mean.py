@@ -18,8 +18,8 @@ from race_calc.model.race import Race
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from race_calc.posterior.given import Noise
+from race_calc.posterior.load import load_stack
 from race_calc.posterior.manifest import write_manifest
-from race_calc.posterior.stack import load_stack
 
 CPU = torch.device("cpu")
 MEANS, SPREADS = (

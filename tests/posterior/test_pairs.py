@@ -20,8 +20,9 @@ from race_calc.model.race import Race, evaluate, layout_of
 from race_calc.posterior import llpr
 from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.posterior.last_layer import with_last_layers
+from race_calc.posterior.load import load_stack
 from race_calc.posterior.pairs import foldable
-from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.stack import StackPosterior
 
 CPU = torch.device("cpu")
 SIZE = 128  # last-layer weights of two layers

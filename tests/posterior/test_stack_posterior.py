@@ -18,7 +18,8 @@ from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, evaluate
 from race_calc.posterior.checkpoint import Checkpoint, load_checkpoint
-from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.load import load_stack
+from race_calc.posterior.stack import StackPosterior
 
 VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 

@@ -23,8 +23,8 @@ from race_calc.data.graph import from_atoms
 from race_calc.label.calculated import Calculated
 from race_calc.model.baseline import check, record
 from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.posterior.load import load_stack
 from race_calc.posterior.manifest import write_manifest
-from race_calc.posterior.stack import load_stack
 from race_calc.train.config import load_config
 from race_calc.train.finish import finish
 from race_calc.train.loop import train

@@ -14,8 +14,8 @@ from small_run import frame, write_run
 from race_calc import RACECalculator, UncertaintyMonitor
 from race_calc.data.graph import collate, from_atoms
 from race_calc.posterior.checkpoint import CheckpointError, load_checkpoint
+from race_calc.posterior.load import load_stack
 from race_calc.posterior.manifest import write_manifest
-from race_calc.posterior.stack import load_stack
 from race_calc.train import familiar
 from race_calc.train.config import load_config
 from race_calc.train.finish import finish

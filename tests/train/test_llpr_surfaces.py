@@ -14,7 +14,7 @@ from race_calc.data.graph import from_atoms
 from race_calc.model.parameters import expanded, n_members
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.last_layer import columns_of, last_layer_weights, last_layers, rows_of, with_last_layers
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.posterior.surfaces import with_surfaces
 from race_calc.train.finish import finish
 from race_calc.train.fit import Request, fit_posterior

@@ -22,7 +22,8 @@ from race_calc.posterior.base import Posterior, by_name, names
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.given import Fitted, Noise
 from race_calc.posterior.last_layer import last_layer_features
-from race_calc.posterior.stack import StackPosterior, load_stack
+from race_calc.posterior.load import load_stack
+from race_calc.posterior.stack import StackPosterior
 from race_calc.posterior.state import Trained, flatten, unflatten
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of

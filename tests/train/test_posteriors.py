@@ -25,7 +25,7 @@ from race_calc.posterior.batch import batch_of
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.laplace import Observations, squared_jacobian
 from race_calc.posterior.last_layer import last_layer_features
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.posterior.state import flatten, unflatten
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of

@@ -7,7 +7,7 @@ from small_run import write_run
 from test_validate import prepared_run
 
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.stack import load_stack
+from race_calc.posterior.load import load_stack
 from race_calc.posterior.state import flatten, unflatten
 from race_calc.train.config import load_config
 from race_calc.train.finish import finish

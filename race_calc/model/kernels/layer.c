@@ -65,6 +65,11 @@ void NAME(layer_up)(Work *work, int64_t i)
     const REAL *table = layer->table + work->t * (work->model->knots + 4) * width;
     for (int64_t p = pairs * part / parts; work->trunk->kept[i] && p < pairs * (part + 1) / parts; p++) {
         REAL *at = work->trunk->kept[i] + p * 2 * width;
+        if (p + 1 < pairs) {
+            const double place = work->geometry.place[p + 1];
+            const REAL *next = table + (place > 0 && place < (double)(work->model->knots - 2) ? (int64_t)place : work->model->knots - 2) * width;
+            for (int64_t w = 0; w < 6 * width; w += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(next + w);
+        }
         NAME(look_up)(table, work->model->knots + 4, width, work->geometry.place[p], at, at + width);
     }
     for (int64_t s = 0; s < layer->n_in; s++) {

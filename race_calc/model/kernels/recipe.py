@@ -49,11 +49,9 @@ def recipe(layer: LayerPlan, l_max: int, real: str, live: tuple[int, ...] | None
                 n_k += (2 * l1 + 1) * (2 * l3 + 1)
             k = at[l1, path.l2, l3]
             again = k in coupled
-        if k >= 0 and path.target in live and not again:
-            coupled.add(k)
-            for (a, y, b), value in np.ndenumerate(clebsch_gordan(l1, path.l2, l3)):
-                if abs(value) > SMALLEST:
-                    couplings.append((k + a * (2 * l3 + 1) + b, path.l2**2 + y, value))
+            if path.target in live and not again:
+                coupled.add(k)
+                couplings += _coefficients(l1, path.l2, l3, k)
         if path.target in live:
             paths.append((l1, l3, path.source, live.index(path.target), width, r, channels[path.target], k, again))
         channels[path.target] += width
@@ -75,3 +73,9 @@ def recipe(layer: LayerPlan, l_max: int, real: str, live: tuple[int, ...] | None
         r,
         partial(recipe, layer, l_max, real),
     )
+
+
+def _coefficients(l1: int, l2: int, l3: int, k: int) -> list[tuple[int, int, float]]:
+    """Of K_p, whose first component is k: which component, which harmonic, and the value."""
+    values = np.ndenumerate(clebsch_gordan(l1, l2, l3))
+    return [(k + a * (2 * l3 + 1) + b, l2**2 + y, value) for (a, y, b), value in values if abs(value) > SMALLEST]

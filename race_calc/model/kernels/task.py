@@ -33,7 +33,20 @@ _COUNTS = (
     "g_atoms",
     "g_from",
 )
-_TABLES = ("paths", "couplings", "first_coupling", "coupled", "kept", "first", "neighbour", "pair", "source_width", "target_width", "target_channels", "y")
+_TABLES = (
+    "paths",
+    "couplings",
+    "first_coupling",
+    "coupled",
+    "kept",
+    "first",
+    "neighbour",
+    "pair",
+    "source_width",
+    "target_width",
+    "target_channels",
+    "y",
+)
 _TENSORS = ("radial", "table", "place", "u", "g", "d_y", "d_radial", "d_place", "d_u", "h_y", "h_radial", "h_u", "d_g")
 
 
