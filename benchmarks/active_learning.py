@@ -36,6 +36,7 @@ from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.train.config import parse_config
+from race_calc.train.continued import pace_of, repeats_of
 from race_calc.uncertainty.acquisition import choose
 from race_calc.uncertainty.candidates import Pool
 
@@ -49,7 +50,6 @@ HOT = ("600", "1200")
 METHODS = ("random", "farthest-point", "variance-forces", "bald-energy", "bald-forces", "bald", "batch", "lcmd")
 OURS = "lcmd"
 SCRATCH = "scratch-"
-EPOCHS = 12  # of a continued training; the start has 50
 
 
 def files(data: Path, runs: Path) -> dict[str, Path]:
@@ -97,21 +97,35 @@ def chosen(pool: Pool, method: str, n: int, seed: int) -> list[int]:
     return taken
 
 
+def learned_data(name: str, frames: list[Atoms] | None = None, seed: int = 0, runs: Path = Path()) -> dict[str, list[str]]:
+    """`data` of a configuration for a choice; its files are written from `frames` where these are given."""
+    if frames is not None:
+        order, held = np.random.default_rng(seed).permutation(len(frames)), len(frames) // 10
+        (runs / "data" / name).mkdir(parents=True, exist_ok=True)
+        for part, indices in (("validation", order[:held]), ("train", order[held:])):
+            write(runs / "data" / name / f"{part}.xyz", [frames[i] for i in indices])
+    return {"train": ["start.xyz@:450", f"{name}/train.xyz"], "validation": ["start.xyz@450:", f"{name}/validation.xyz"]}
+
+
+def pool_over(paths: dict[str, Path], start: Path) -> tuple[Pool, list[Atoms]]:
+    """The candidates as the starting ensemble sees them, and their labelled frames."""
+    frames = [atoms for temperature in HOT for atoms in read(paths[f"pool-{temperature}"], ":")]
+    known = read(paths["start"], ":450")
+    predictor = RACECalculator(start, "cpu", calibrated=False)
+    return pool_of(predictor, [bare(atoms) for atoms in frames], known, ["features", "distances"]), frames
+
+
 def learned(name: str, frames: list[Atoms], start: Path | None, runs: Path, seed: int) -> Path:
     """The model that goes on with these frames, a tenth of them in the validation; without `start` one that begins with them."""
     folder = runs / name
     if (folder / "weights.safetensors").exists():
         return folder
-    order = np.random.default_rng(seed).permutation(len(frames))
-    held = len(frames) // 10
-    (runs / "data" / name).mkdir(parents=True, exist_ok=True)
-    for part, indices in (("validation", order[:held]), ("train", order[held:])):
-        write(runs / "data" / name / f"{part}.xyz", [frames[i] for i in indices])
-    content = yaml.safe_load(BASE.read_text()) | {"members": 4}
-    content["data"] = {"train": ["start.xyz@:450", f"{name}/train.xyz"], "validation": ["start.xyz@450:", f"{name}/validation.xyz"]}
+    content = yaml.safe_load(BASE.read_text()) | {"members": 4, "data": learned_data(name, frames, seed, runs)}
     going_on: dict[str, object] = {"seed": seed}
     if start is not None:
-        going_on |= {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True, "epochs": EPOCHS}
+        content["data"] |= {"repeats": [1, repeats_of(450, len(frames) - len(frames) // 10)]}
+        going_on |= {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True}
+        going_on |= pace_of(parse_config(content).training)
     config = parse_config(content | {"training": content["training"] | going_on})
     counted(folder, lambda: trained(name, config, runs / "data", folder))
     return folder
@@ -164,17 +178,16 @@ if __name__ == "__main__":
     paths = files(Path(given.data), runs)
     start, path = start_of(paths, runs), runs / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {"start": measured(start, paths)}
-    frames = [atoms for temperature in HOT for atoms in read(paths[f"pool-{temperature}"], ":")]
-    known = read(paths["start"], ":450")
-    pool = pool_of(RACECalculator(start, "cpu", calibrated=False), [bare(atoms) for atoms in frames], known, ["features", "distances"])
+    pool, frames = pool_over(paths, start)
     names = [f"{method}-{n}-{seed}" for seed in range(given.seeds) for n in counts if n for method in given.methods.split(",")]
     if lacking := [each for each in filter(None, given.scratch.split(",")) if each not in {*names, *results}]:
         raise SystemExit(f"--scratch asks for {', '.join(lacking)}, which neither --methods, --counts and --seeds nor an earlier run has")
     for name in [*names, *(SCRATCH + each for each in filter(None, given.scratch.split(",")))]:
-        if name not in results:
+        if name not in (results := json.loads(path.read_text()) if path.exists() else results):  # others may run beside this
             method, n, seed = name.removeprefix(SCRATCH).rsplit("-", 2)
             picked = [frames[i] for i in chosen(pool, method, int(n), int(seed))]
-            results[name] = measured(learned(name, picked, None if name.startswith(SCRATCH) else start, runs, int(seed)), paths)
+            found = measured(learned(name, picked, None if name.startswith(SCRATCH) else start, runs, int(seed)), paths)
+            results = (json.loads(path.read_text()) if path.exists() else results) | {name: found}
             path.write_text(json.dumps(results, indent=2) + "\n")
             print(name, json.dumps(results[name]), flush=True)
     told = table(results, counts, given.seeds)

@@ -107,6 +107,7 @@ _MOVED_NAMES = {  # names that left a module of version 0.1 which is still there
     "data.dataset": dict.fromkeys(("data_hash", "geometry_hashes", "structure_hashes"), "data.hashes"),
     "md.record": dict.fromkeys(("append_line", "json_line"), "md.log"),
     "model.heads": {"readout": "model.interaction"},
+    "posterior.stack": {"load_stack": "posterior.load"},
 }
 
 

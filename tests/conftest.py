@@ -35,7 +35,7 @@ def tiny_model(tmp_path_factory) -> Path:
     from race_calc.model.plan import make_plan
     from race_calc.model.race import Race
     from race_calc.posterior.checkpoint import Checkpoint, save_checkpoint
-    from race_calc.posterior.stack import load_stack
+    from race_calc.posterior.load import load_stack
     from race_calc.uncertainty.scores import all_scores
     from race_calc.uncertainty.thresholds import auto_thresholds
 

@@ -20,6 +20,7 @@ from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.train.config import load_config
 from race_calc.train.continued import CALIBRATION, CONFIG, DATA, continued, frames_of, has_begun, training_data
 from race_calc.train.finish import finish
+from race_calc.train.labels import read_labelled
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 from race_calc.uncertainty.metrics import rmse
@@ -89,12 +90,11 @@ class RACELearner:
         if folder is None:
             data = None if self.data is None else Path(self.data)
             _, found = training_data(load_checkpoint(path, calibration=False), path, data)
-            train, validation = found.train, found.validation
         else:
-            train, validation = (read_dataset(path / DATA / f"{name}.xyz") for name in ("train", "validation"))
+            found = read_labelled(load_config(path / CONFIG), path, [])
         kept = path / DATA / CALIBRATION
         more = frames_of(read_dataset(kept)) if kept.is_file() else []
-        return train, dataset_from_atoms([*frames_of(validation), *more])
+        return found.train, dataset_from_atoms([*frames_of(found.validation), *more])
 
 
 def _calibrated(folder: Path, raw: RACECalculator, held: Dataset) -> tuple[str, ...]:

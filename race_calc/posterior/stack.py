@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from race_calc import moved_names
 from race_calc.data.contribution import Baseline, Contribution
 from race_calc.data.graph import Graph
 from race_calc.data.references import References
@@ -188,3 +189,6 @@ def _members(output: Output, values: np.ndarray) -> np.ndarray:
 
 def array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.double().cpu().numpy()
+
+
+__getattr__ = moved_names(__name__)

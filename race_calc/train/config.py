@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictInt, StrictStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from race_calc.data.sources import as_list
 from race_calc.model.channels import outputs_of_head
 from race_calc.model.config import ModelConfig, Settings
 from race_calc.model.likelihood import STRESSES
@@ -24,6 +25,7 @@ class KeysConfig(Settings):
 
 
 Files = StrictStr | list[Annotated[StrictStr, Field(min_length=1)]]
+MOST_REPEATS = 100
 FILES = "a path relative to the data folder, path@frames such as a.xyz@0:450, or a list of them"
 
 
@@ -43,6 +45,11 @@ class DataConfig(Settings):
     validation_from: Literal["last", "random"] = Field("last", description="last or random")
     isolated_atoms: str | None = Field(None, min_length=1, description="a path relative to the data folder, or null")
     low_level: LowLevelConfig | None = Field(None, description="a mapping with file, or null")
+    repeats: tuple[Annotated[int, Field(ge=1, le=MOST_REPEATS)], ...] = Field(
+        (),
+        strict=False,
+        description=f"how often each source of train is seen in an epoch (each 1 to {MOST_REPEATS}), such as [1, 5], or []",
+    )
     keys: KeysConfig = KeysConfig()
 
     @field_validator("validation")
@@ -51,6 +58,14 @@ class DataConfig(Settings):
         if not value or (isinstance(value, int) and value < 1):
             raise ValueError("training needs validation data to choose the best weights")
         return value
+
+    @field_validator("repeats")
+    @classmethod
+    def _of_each(cls, repeats: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        train = info.data.get("train")  # absent when it failed its own check
+        if repeats and train is not None and len(repeats) != len(as_list(train)):
+            raise ValueError(f"data.train has {len(as_list(train))} sources, data.repeats {len(repeats)} numbers: give one for each")
+        return repeats
 
 
 STRESS_WEIGHT = 10.0  # docs/crystals.md

@@ -35,6 +35,7 @@ class Context:
     models       those of all surfaces
     surface      which of them `model` is
     train        structures to learn from
+    repeats      how often each of them is seen in an epoch; () for once
     low          structures with labels of the low level, and
     low_weight   the weight of their loss
     validation   structures to choose the best weights on
@@ -56,6 +57,7 @@ class Context:
     low_weight: float = 1.0
     models: tuple[Race, ...] = ()
     surface: int = 0
+    repeats: tuple[int, ...] = ()
 
     def stack(self, parameters: Parameters, high: bool = True) -> Parameters:
         """The stack that is evaluated for the parameters in training, at a level of the labels; gradients pass through."""
@@ -100,5 +102,6 @@ def context_of(config: TrainConfig, prepared: Prepared, device: torch.device) ->
         device=device,
         over_members=member_map(config.trained, device),
         low=prepared.low,
+        repeats=prepared.repeats,
         low_weight=config.data.low_level.weight if config.data.low_level else 1.0,
     )

@@ -3,6 +3,9 @@
 Old structures stay in the part that they were in, so that what was held back once is never trained on. Of the new ones, sorted by the
 size of their forces, one of every ten goes to the validation and one to a calibration set, drawn at random: both see all sizes. The
 reference energies stay those of the model: with others its energies would be off at the start.
+
+A training from the start ends at a small learning rate; at its first rate the model would forget. How much slower a training goes on, and
+how often it sees the new structures where they are few, was chosen by benchmarks/continued_recipe.py (docs/selection.md).
 """
 
 import os
@@ -22,13 +25,16 @@ from race_calc.data.hashes import geometry_hash
 from race_calc.label.file import as_text
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import WEIGHTS, Checkpoint
-from race_calc.train.config import TrainConfig, load_config, parse_config
+from race_calc.train.config import TrainConfig, TrainingConfig, load_config, parse_config
 from race_calc.train.files import STATE_FILE
 from race_calc.train.labels import LabelledData, label_names, read_labelled
 
 DATA, CALIBRATION, CONFIG = "data", "calibration.xyz", "train.yaml"
 SHARE = 10  # of so many new structures one validates and one calibrates
-SHORTER = 4  # times fewer epochs than a training from the start
+SHORTER = 5  # times fewer epochs than a training from the start
+SLOWER = 8  # times smaller is the learning rate
+FEW = 5  # new structures are seen so often in an epoch that they are one of so many, where they are fewer
+MOST_REPEATS = 10  # but not more often
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ def continued(
     for source, dataset in sets.items():
         check_same_elements(old.train, dataset, source)
     new = [frame for dataset in sets.values() for frame in frames_of(dataset)]
-    parts = {"train": frames_of(old.train), "validation": frames_of(old.validation), "calibration": held}
+    parts = {"train": frames_of(old.train), "new": [], "validation": frames_of(old.validation), "calibration": held}
     fresh = _not_known(new, [frame for frames in parts.values() for frame in frames])
     if not fresh:
         raise ValueError(f"all {len(new)} structures of {', '.join(sets)} are known already: nothing to learn")
@@ -69,8 +75,10 @@ def continued(
         parts[part].append(frame)
     for frame in (frame for frames in parts.values() for frame in frames):
         _name(frame, names)
-    _write(out, parts, _content(before, os.path.relpath(model.resolve(), out.resolve()), epochs))
+    repeats = {"train": 1, "new": repeats_of(len(parts["train"]), len(parts["new"]))} if parts["new"] else {"train": 1}
+    _write(out, parts, _content(before, os.path.relpath(model.resolve(), out.resolve()), epochs, repeats))
     counts = {name: len(frames) for name, frames in parts.items()}
+    counts["train"] += counts.pop("new")
     return Continued(load_config(out / CONFIG), dataset_from_atoms(fresh), counts, len(new) - len(fresh))
 
 
@@ -95,14 +103,27 @@ def has_begun(out: Path) -> bool:
 
 
 def _shares(n: int, seed: int, known: int = 0) -> list[str]:
-    """Which part each of n sorted structures goes to; drawn anew for each number of known ones."""
+    """Which part each of n sorted structures goes to: new ones are those to train on; drawn anew for each number of known ones."""
     rng, found = np.random.default_rng([seed, n, known]), []
     for _ in range(-(-n // SHARE)):
-        block = ["train"] * SHARE
+        block = ["new"] * SHARE
         held = rng.choice(SHARE, 2, replace=False)
         block[held[0]], block[held[1]] = "validation", "calibration"
         found += block
     return found[:n]
+
+
+def repeats_of(old: int, new: int) -> int:
+    """How often each new structure is seen in an epoch."""
+    return min(max(round(old / (FEW * new)), 1), MOST_REPEATS) if new else 1
+
+
+def pace_of(settings: TrainingConfig, epochs: int | None = None) -> dict[str, Any]:
+    """The changes of the settings of a training that goes on; `epochs`: in place of its default. One that went on before keeps its pace."""
+    again = settings.keep_references
+    number = epochs or (settings.epochs if again else max(settings.epochs // SHORTER, 1))
+    rate = settings.learning_rate if again else settings.learning_rate / SLOWER
+    return {"epochs": number, "warmup_epochs": min(settings.warmup_epochs, number // 2), "learning_rate": rate}
 
 
 def _write(out: Path, parts: dict[str, list[Atoms]], content: dict[str, Any]) -> None:
@@ -131,13 +152,12 @@ def _configuration(checkpoint: Checkpoint) -> TrainConfig:
     return config
 
 
-def _content(before: TrainConfig, start: str, epochs: int | None) -> dict[str, Any]:
-    """By default as many epochs as a continued training had, a share of those of a training from the start."""
-    settings, content = before.training, before.to_dict()
-    usual = settings.epochs if settings.keep_references else max(settings.epochs // SHORTER, 1)
-    shorter = usual if epochs is None else epochs
-    changes = {"epochs": shorter, "warmup_epochs": min(settings.warmup_epochs, shorter // 2), "start_from": start, "keep_references": True}
-    data = {"train": f"{DATA}/train.xyz", "validation": f"{DATA}/validation.xyz", "keys": content["data"]["keys"]}
+def _content(before: TrainConfig, start: str, epochs: int | None, repeats: dict[str, int]) -> dict[str, Any]:
+    """`repeats`: part that is trained on → how often it is seen in an epoch."""
+    content = before.to_dict()
+    changes = pace_of(before.training, epochs) | {"start_from": start, "keep_references": True}
+    train, validation = [f"{DATA}/{name}.xyz" for name in repeats], f"{DATA}/validation.xyz"
+    data = {"train": train, "validation": validation, "keys": content["data"]["keys"], "repeats": list(repeats.values())}
     return content | {"data": data, "training": content["training"] | changes}
 
 

@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from race_calc.data.contribution import Baseline, BaselineError, Contribution
-from race_calc.data.dataset import LABELS, Dataset, LabelNames, check_same_elements
+from race_calc.data.dataset import LABELS, Dataset, LabelNames, check_same_elements, read_dataset
 from race_calc.data.graph import from_atoms
 from race_calc.data.hashes import data_hash
 from race_calc.data.references import References, fit_references, read_isolated_atoms
-from race_calc.data.sources import read_sources, told
+from race_calc.data.sources import joined, read_each, read_sources, told
 from race_calc.data.split import Split, make_split
 from race_calc.data.targets import extra_labels
 from race_calc.label.calculated import Calculated, check_neutral
@@ -26,12 +27,14 @@ from race_calc.train.surface_labels import check_together, read_parts, together
 
 @dataclass(frozen=True)
 class LabelledData:
-    """What `data` of a configuration names; `hash`: of all of it, as it is in the files."""
+    """What `data` of a configuration names; `hash`: of all of it, as it is in the files; `repeats`: how often each structure of `train` is
+    seen in an epoch, () for once."""
 
     train: Dataset
     validation: Dataset
     split: Split
     hash: str
+    repeats: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,12 @@ def read_labelled(settings: TrainConfig, folder: Path, extra: list[str]) -> Labe
     config, seed, model = settings.data, settings.training.seed, settings.model
     files = [config.train] if isinstance(config.validation, int) else [config.train, config.validation]
     if model.has_surfaces:
-        parts = [read_parts(folder, sources, model) for sources in files]
-        check_together([part for some in parts for part in some], model)
-        sets = [together(some) for some in parts]
+        named = [read_parts(folder, sources, model) for sources in files]
+        check_together([part for some in named for part in some], model)
+        sets, sizes = [together(some) for some in named], [len(part) for _, part in named[0]]
     else:
-        sets = [read_sources(folder, sources, label_names(config)) for sources in files]
+        parts = [read_each(folder, sources, partial(read_dataset, names=label_names(config))) for sources in files]
+        sets, sizes = [joined(some) for some in parts], [len(part) for part in parts[0]]
     for data, sources in zip(sets, files):
         extra_labels(data, extra, told(sources))  # frames are counted over all sources
     whole = sets[0]
@@ -66,6 +70,9 @@ def read_labelled(settings: TrainConfig, folder: Path, extra: list[str]) -> Labe
         digest = hashlib.sha256((data_hash(whole) + data_hash(sets[1])).encode()).hexdigest()
         found = LabelledData(whole, sets[1], make_split(len(whole), 0, seed), digest)
     check_same_elements(found.train, found.validation)
+    if config.repeats:
+        whole_file = np.repeat(config.repeats, sizes)
+        found = replace(found, repeats=tuple(whole_file[list(found.split.train)].tolist()))
     return found
 
 

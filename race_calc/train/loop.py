@@ -102,7 +102,7 @@ def _epoch(context: Context, state: StackState, epoch: int, report: Report) -> t
     """One pass over the data and the validation after it: the new state and the line for the log."""
     settings, posterior = recipe_of_epoch(context.training, epoch), context.posterior
     context, good, started = replace(context, training=settings), state, time.perf_counter()
-    order = np.random.default_rng([settings.seed, epoch]).permutation(len(context.train))
+    order = np.random.default_rng([settings.seed, epoch]).permutation(np.repeat(np.arange(len(context.train)), context.repeats or 1))
     batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
     cheap = np.random.default_rng([settings.seed, epoch, 1]).permutation(len(context.low))
     low = np.array_split(cheap[: MOST_CHEAP * settings.batch_size * len(batches)], len(batches))

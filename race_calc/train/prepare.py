@@ -55,6 +55,7 @@ class Prepared:
     low: tuple[Example, ...] = ()  # labels of the low level
     stress_weight: float = 0.0  # that of the configuration or, left out there, its default for these labels
     surfaces: tuple[Constants, ...] = ()  # of a model of several
+    repeats: tuple[int, ...] = ()  # how often each of `train` is seen in an epoch; () for once
 
     @property
     def models(self) -> tuple[Race, ...]:
@@ -128,6 +129,7 @@ def prepare(
         low=low,
         stress_weight=config.training.stress_weight or 0.0,
         surfaces=surfaces,
+        repeats=data.repeats,
     )
 
 
@@ -167,6 +169,8 @@ def _told(config: TrainConfig) -> dict[str, Any]:
     content = config.to_dict()
     if content["data"]["keys"] == DataConfig.model_fields["keys"].default.to_dict():
         del content["data"]["keys"]
+    if not content["data"]["repeats"]:
+        del content["data"]["repeats"]
     if not content["training"]["keep_references"]:
         del content["training"]["keep_references"]
     for key in ("states", "scalars", "targets"):

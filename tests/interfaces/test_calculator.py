@@ -239,7 +239,7 @@ def test_kernels_and_tables_change_nothing_but_the_time(tiny_model, crystal):
 
 
 def test_compiling_where_it_cannot_be_done(tiny_model, monkeypatch):
-    import race_calc.posterior.stack as stack
+    import race_calc.posterior.load as stack
 
     monkeypatch.setattr(stack, "why_not", lambda device: "race_calc has no compiled kernels")
     monkeypatch.setattr(stack, "kernels_usable", lambda device: False)

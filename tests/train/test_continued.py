@@ -14,7 +14,7 @@ from race_calc.cli import app
 from race_calc.data.sources import read_sources
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.train.config import ConfigError, load_config
-from race_calc.train.continued import _shares, continued
+from race_calc.train.continued import _shares, continued, repeats_of
 from race_calc.train.labels import label_names
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
@@ -52,9 +52,15 @@ def hashes(model):
 def test_old_frames_stay_in_their_part_and_new_ones_are_shared_out(before, after):
     old, new = hashes(before / "model"), hashes(after)
     assert old["train"] < new["train"] and old["validation"] < new["validation"]
-    counts = {part: len(read(after / "data" / f"{part}.xyz", ":")) for part in ("train", "validation", "calibration")}
-    assert sum(counts.values()) == 12 + 24 and 4 + 2 <= counts["validation"] <= 4 + 3 and 2 <= counts["calibration"] <= 3
+    counts = {part: len(read(after / "data" / f"{part}.xyz", ":")) for part in ("train", "new", "validation", "calibration")}
+    assert (
+        counts["train"] == 8
+        and sum(counts.values()) == 12 + 24
+        and 4 + 2 <= counts["validation"] <= 4 + 3
+        and 2 <= counts["calibration"] <= 3
+    )
     everything = read(after / "data" / "train.xyz", ":")
+    assert load_config(after / "train.yaml").data.repeats == (1, 1)
     for atoms in everything[:8]:
         original = min((frame(seed) for seed in range(12)), key=lambda one: np.abs(one.positions - atoms.positions).max())
         assert atoms.get_potential_energy() == pytest.approx(original.get_potential_energy())
@@ -65,7 +71,8 @@ def test_it_starts_where_the_model_was(before, after):
     one, other = load_checkpoint(before / "model"), load_checkpoint(after)
     assert other.references == one.references and other.model.scale == one.model.scale
     config = other.training["config"]["training"]
-    assert (config["epochs"], config["keep_references"]) == (2, True)
+    first = one.training["config"]["training"]["learning_rate"]
+    assert (config["epochs"], config["keep_references"], config["learning_rate"]) == (1, True, first / 8)
     first = json.loads((after / "training_log.jsonl").read_text().splitlines()[0])
     errors = [json.loads(line)["mean_force_rmse_eV_per_A"] for line in (before / "model" / "training_log.jsonl").read_text().splitlines()]
     assert first["mean_force_rmse_eV_per_A"] < 0.8 * errors[0]  # it does not begin anew
@@ -86,7 +93,9 @@ def test_again_from_what_was_continued(before, after, tmp_path):
     assert run(*command, "--resume")[0] == 0  # nothing is left to do
     assert load_checkpoint(tmp_path / "out").training["config"]["training"]["epochs"] == 1
     again = continued(load_checkpoint(tmp_path / "out"), tmp_path / "out", [before / "other.xyz"], None, tmp_path / "third")
-    assert (again.config.training.epochs, again.config.training.warmup_epochs) == (1, 0)  # not a quarter of a quarter
+    settings, first = again.config.training, load_checkpoint(before / "model").training["config"]["training"]
+    assert (settings.epochs, settings.warmup_epochs) == (1, 0)  # not a fifth of a fifth
+    assert settings.learning_rate == first["learning_rate"] / 8
 
 
 def test_killed_before_it_began_and_in_the_middle(before, tmp_path):
@@ -112,6 +121,7 @@ def test_killed_before_it_began_and_in_the_middle(before, tmp_path):
 
 
 def test_all_sizes_are_held_back():
+    assert [repeats_of(450, new) for new in (1, 18, 30, 90, 900, 0)] == [10, 5, 3, 1, 1, 1]
     shares = [_shares(60, seed) for seed in range(200)]
     for part in ("validation", "calibration"):
         chosen = np.array([[own == part for own in one] for one in shares])
@@ -203,7 +213,8 @@ def test_names_of_labels_of_your_own_and_labels_of_race_calc(tmp_path):
     assert code == 0, output
     config = load_config(tmp_path / "most" / "train.yaml")
     assert config.data.keys.energy == "REF_energy"
-    labels = {f"{atoms.info['REF_energy']:.6f}" for atoms in read(tmp_path / "most" / "data" / "train.xyz", ":")}
+    everything = [atoms for name in ("train", "new") for atoms in read(tmp_path / "most" / "data" / f"{name}.xyz", ":")]
+    labels = {f"{atoms.info['REF_energy']:.6f}" for atoms in everything}
     assert f"{frame(100).get_potential_energy():.6f}" in labels or len(labels) > 20
 
 

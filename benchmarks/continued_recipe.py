@@ -1,0 +1,88 @@
+"""How a training that goes on with few new structures should go on: the rate, how often it sees the new ones, how many epochs.
+
+    python benchmarks/continued_recipe.py --data FOLDER_WITH_3BPA --runs runs/active
+
+The new structures are the 20 random ones of active_learning.py, seed 0 (its pools, its starting ensemble). Measured on frames of the pools
+that seed 0 may not choose: the tests of active_learning.py see nothing of this. `pace_of` and `repeats_of` of race_calc.train.continued
+hold what was chosen. Goes on where it was stopped; writes recipe.json and recipe.md into --runs.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import yaml
+from active_learning import BASE, HOT, chosen, files, learned_data, measured, pool_over, start_of
+from ase.io import read, write
+from common import arguments
+from runs import counted, trained
+
+from race_calc.model.hardware import keep_freed_memory
+from race_calc.train.config import parse_config
+
+DEVELOPMENT = 250  # frames of each pool
+RECIPES = {  # → how many times slower, how often a new one is seen, epochs; None: from the start
+    "from the start": None,
+    "rate, once": (1, 1, 12),
+    "rate / 3, once": (3.2, 1, 12),
+    "rate, 5 times": (1, 5, 10),
+    "rate / 3, 5 times": (3.2, 5, 10),
+    "rate / 8, 5 times": (8, 5, 10),
+    "rate / 3, 10 times": (3.2, 10, 9),
+    "rate / 8, 10 times": (8, 10, 9),
+    "rate / 16, 10 times": (16, 10, 9),
+    "rate / 8, 20 times": (8, 20, 7),
+}
+
+
+def development(runs: Path, paths: dict[str, Path]) -> dict[str, Path]:
+    """Frames of the pools that seed 0 does not choose from, as test files."""
+    found = {"test-300": paths["test-300"]}
+    for k, temperature in enumerate(HOT):
+        path = runs / "data" / f"dev-{temperature}.xyz"
+        if not path.exists():
+            frames = read(paths[f"pool-{temperature}"], ":")
+            rest = np.random.default_rng([0, k]).permutation(len(frames))[len(frames) // 2 :][:DEVELOPMENT]
+            write(path, [frames[i] for i in rest])
+        found[f"test-{temperature}"] = path
+    return found
+
+
+def run(name: str, recipe: tuple[float, int, int] | None, start: Path, runs: Path) -> Path:
+    """The model of a recipe."""
+    folder, data = runs / f"recipe-{list(RECIPES).index(name)}", learned_data("random-10-0")
+    content = yaml.safe_load(BASE.read_text()) | {"members": 4, "data": data}
+    settings: dict[str, object] = {"seed": 0}
+    if recipe is not None:
+        slower, repeats, epochs = recipe
+        content["data"] = data | {"repeats": [1, repeats]}
+        settings |= {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True, "epochs": epochs}
+        settings["learning_rate"] = content["training"]["learning_rate"] / slower
+    if not (folder / "weights.safetensors").exists():
+        config = parse_config(content | {"training": content["training"] | settings})
+        counted(folder, lambda: trained(name, config, runs / "data", folder))
+    return folder
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__, data=".", runs="runs/active")
+    keep_freed_memory()
+    runs = Path(given.runs)
+    paths = files(Path(given.data), runs)
+    start, tests = start_of(paths, runs), development(runs, paths)
+    if not (runs / "data" / "random-10-0").is_dir():
+        pool, frames = pool_over(paths, start)
+        learned_data("random-10-0", [frames[i] for i in chosen(pool, "random", 10, 0)], 0, runs)
+    path = runs / "recipe.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    lines = ["| how it goes on | CPU minutes | forces 600 K | 1200 K | over from the start |", "|---|---|---|---|---|"]
+    for name, recipe in RECIPES.items():
+        if name not in results:
+            results[name] = measured(run(name, recipe, start, runs), tests)
+            path.write_text(json.dumps(results, indent=2) + "\n")
+        row, anew = results[name], results["from the start"]
+        ratio = " / ".join(f"{row[f'F {t}'] / anew[f'F {t}']:.2f}" for t in HOT)
+        lines.append(f"| {name} | {row['cpu_minutes']:.1f} | {row['F 600']:.1f} | {row['F 1200']:.1f} | {ratio} |")
+    (runs / "recipe.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
