@@ -31,10 +31,10 @@ from race_calc.train.labels import LabelledData, label_names, read_labelled
 
 DATA, CALIBRATION, CONFIG = "data", "calibration.xyz", "train.yaml"
 SHARE = 10  # of so many new structures one validates and one calibrates
-SHORTER = 5  # times fewer epochs than a training from the start
+SHORTER = 7  # times fewer epochs than a training from the start
 SLOWER = 8  # times smaller is the learning rate
-FEW = 5  # new structures are seen so often in an epoch that they are one of so many, where they are fewer
-MOST_REPEATS = 10  # but not more often
+FEW = 1.25  # as many old structures to each view of a new one in an epoch, where new ones are few
+MOST_REPEATS = 20  # a new structure is not seen more often
 
 
 @dataclass(frozen=True)

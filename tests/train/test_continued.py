@@ -94,7 +94,7 @@ def test_again_from_what_was_continued(before, after, tmp_path):
     assert load_checkpoint(tmp_path / "out").training["config"]["training"]["epochs"] == 1
     again = continued(load_checkpoint(tmp_path / "out"), tmp_path / "out", [before / "other.xyz"], None, tmp_path / "third")
     settings, first = again.config.training, load_checkpoint(before / "model").training["config"]["training"]
-    assert (settings.epochs, settings.warmup_epochs) == (1, 0)  # not a fifth of a fifth
+    assert (settings.epochs, settings.warmup_epochs) == (1, 0)  # not a seventh of a seventh
     assert settings.learning_rate == first["learning_rate"] / 8
 
 
@@ -121,7 +121,7 @@ def test_killed_before_it_began_and_in_the_middle(before, tmp_path):
 
 
 def test_all_sizes_are_held_back():
-    assert [repeats_of(450, new) for new in (1, 18, 30, 90, 900, 0)] == [10, 5, 3, 1, 1, 1]
+    assert [repeats_of(450, new) for new in (1, 18, 30, 90, 900, 0)] == [20, 20, 12, 4, 1, 1]
     shares = [_shares(60, seed) for seed in range(200)]
     for part in ("validation", "calibration"):
         chosen = np.array([[own == part for own in one] for one in shares])

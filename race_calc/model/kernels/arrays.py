@@ -22,7 +22,8 @@ def packed(arrays: dict[str, np.ndarray]) -> np.ndarray:
     for value in values:
         places.append(at)
         at = _up(at + value.nbytes)
-    block = _aligned(at)
+    block = aligned(at)
+    block[:] = 0
     block[: _HEAD.size] = np.frombuffer(_HEAD.pack(MAGIC, len(arrays), at), dtype=np.uint8)
     for k, (name, value, place) in enumerate(zip(names, values, places)):
         entry = _HEAD.size + k * _ENTRY.size
@@ -33,13 +34,14 @@ def packed(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 def aligned_copy(block: np.ndarray) -> np.ndarray:
     """The same bytes at a multiple of 64."""
-    copy = _aligned(len(block))
+    copy = aligned(len(block))
     copy[:] = block
     return copy
 
 
-def _aligned(size: int) -> np.ndarray:
-    whole = np.zeros(size + ALIGNED, dtype=np.uint8)
+def aligned(size: int) -> np.ndarray:
+    """Memory that begins at a multiple of 64 bytes; what is in it is not told."""
+    whole = np.empty(size + ALIGNED, dtype=np.uint8)
     start = -whole.ctypes.data % ALIGNED
     return whole[start : start + size]
 

@@ -29,7 +29,7 @@ static Task task_of(const Work *work, int64_t i, const Messages *messages, const
         .first = call->first, .neighbour = call->neighbour, .pair = call->pair,
         .source_width = messages->source_width, .target_width = messages->target_width, .target_channels = messages->target_channels,
         .y = work->geometry.y, .table = layer->table + work->t * (model->knots + 4) * layer->radial_width,
-        .place = work->geometry.place, .coupled = work->geometry.coupled[i], .kept = work->trunk->kept[i], .u = u, .g = g,
+        .place = work->geometry.place, .coupled = work->geometry.coupled[i], .kept = work->own->kept[i], .u = u, .g = g,
     };
 }
 
@@ -57,21 +57,31 @@ static int matters(const Layer *layer, int64_t i, const Part *part)
     return layer->order[part->kind - POWER].target[part->index].live != 0;
 }
 
-/* u of own atoms, radial weights of own pairs */
+/* radial weights of the pairs of own atoms */
+static void keep_radial(Work *work, int64_t i)
+{
+    const Call *call = work->call;
+    const int64_t width = work->model->layer[i].radial_width, rows = work->model->knots + 4;
+    const int64_t first = call->first[work->from], stop = call->first[work->to];
+    const REAL *table = work->model->layer[i].table + work->t * rows * width;
+    for (int64_t e = first; e < stop; e++) {
+        const int64_t pair = call->pair[e], before = work->geometry.first_of_pair[pair];
+        if (before != e && before >= first) continue; /* done with the other edge of the pair */
+        REAL *at = work->own->kept[i] + pair * 2 * width;
+        if (e + 1 < stop) {
+            const double place = work->geometry.place[call->pair[e + 1]];
+            const REAL *next = table + (place > 0 && place < (double)(rows - 6) ? (int64_t)place : rows - 6) * width;
+            for (int64_t w = 0; w < 6 * width; w += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(next + w); /* too large for the cache */
+        }
+        NAME(look_up)(table, rows, width, work->geometry.place[pair], at, at + width);
+    }
+}
+
+/* u of own atoms, radial weights of their pairs */
 void NAME(layer_up)(Work *work, int64_t i)
 {
     const Layer *layer = work->model->layer + i;
-    const int64_t pairs = work->call->pairs, part = work->team.part, parts = work->team.parts, width = layer->radial_width;
-    const REAL *table = layer->table + work->t * (work->model->knots + 4) * width;
-    for (int64_t p = pairs * part / parts; work->trunk->kept[i] && p < pairs * (part + 1) / parts; p++) {
-        REAL *at = work->trunk->kept[i] + p * 2 * width;
-        if (p + 1 < pairs) {
-            const double place = work->geometry.place[p + 1];
-            const REAL *next = table + (place > 0 && place < (double)(work->model->knots - 2) ? (int64_t)place : work->model->knots - 2) * width;
-            for (int64_t w = 0; w < 6 * width; w += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(next + w);
-        }
-        NAME(look_up)(table, work->model->knots + 4, width, work->geometry.place[p], at, at + width);
-    }
+    if (work->own->kept[i]) keep_radial(work, i);
     for (int64_t s = 0; s < layer->n_in; s++) {
         const Matrix *up = layer->up + s;
         forwards(up, work->t, (Rows){work->trunk->h[i][s], 0, up->rows, work->trunk->u[i][s], 0, up->columns}, layer->in[s].k, work->from,

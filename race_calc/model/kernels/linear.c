@@ -51,5 +51,9 @@ void NAME(times)(Rows rows, int64_t k, const int64_t *list, int64_t from, int64_
             if (++full == ROWS_AT_ONCE) { columns(ROWS_AT_ONCE, in, out, w, ldw, n_in, n_out, add); full = 0; }
         }
     }
-    for (int r = 0; r < full; r++) columns(1, in + r, out + r, w, ldw, n_in, n_out, add);
+    switch (full) {
+    case 1: columns(1, in, out, w, ldw, n_in, n_out, add); break;
+    case 2: columns(2, in, out, w, ldw, n_in, n_out, add); break;
+    case 3: columns(3, in, out, w, ldw, n_in, n_out, add); break;
+    }
 }

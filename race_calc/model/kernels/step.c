@@ -78,11 +78,6 @@ static void take_trunk(Arena *arena, const Model *model, const Call *call, Trunk
     }
     for (int q = 0; q < 2; q++)
         for (int s = 0; s < IRREPS; s++) trunk->d_h[q][s] = REALS(model->rows * d_h[q][s]);
-    int64_t kept = 0;
-    for (int64_t i = 0; i < model->layers; i++) {
-        kept += call->pairs * 2 * model->layer[i].radial_width;
-        if (kept * (int64_t)sizeof(REAL) <= MOST_KEPT) trunk->kept[i] = REALS(call->pairs * 2 * model->layer[i].radial_width);
-    }
     trunk->d_y = REALS(model->rows * call->edges * (model->l_max + 1) * (model->l_max + 1));
 }
 
@@ -124,6 +119,11 @@ static void take_own(Arena *arena, const Model *model, const Call *call, Own *ow
     }
     int64_t width = model->columns;
     for (int r = 0; r < READ; r++) width = most(width, 5 * model->read_columns[r]);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < model->layers; i++) {
+        kept += call->pairs * 2 * model->layer[i].radial_width;
+        if (kept * (int64_t)sizeof(REAL) <= MOST_KEPT) own->kept[i] = REALS(call->pairs * 2 * model->layer[i].radial_width);
+    }
     own->read = REALS(n * width);
     own->activated = REALS(n * HIDDEN);
     own->gate = REALS(n * GATED);
@@ -265,50 +265,65 @@ static int64_t cut(const Call *call, int64_t part, int64_t parts)
 
 #define THREADS 256
 
-/* Outputs that are added to must be zero. Returns 0; 1 where there is no memory or no thread. */
-int NAME(step)(const Model *model, const Call *call, int64_t threads)
+/* how a call is shared out */
+typedef struct { int by_trunk; int64_t parts; } Shares;
+
+static Shares shares(const Model *model, const Call *call, int64_t threads)
 {
-    const int by_trunk = model->trunks >= threads;
-    int64_t parts = threads < 1 ? 1 : threads > THREADS ? THREADS : threads;
-    if (!by_trunk && parts > call->atoms) parts = call->atoms;
-    Trunk *trunks = calloc(parts, sizeof(Trunk));
-    Own *owns = calloc(parts, sizeof(Own));
-    Thread *thread = calloc(parts, sizeof(Thread));
+    Shares s = {model->trunks >= threads, threads < 1 ? 1 : threads > THREADS ? THREADS : threads};
+    if (!s.by_trunk && s.parts > call->atoms) s.parts = call->atoms;
+    return s;
+}
+
+typedef struct { Geometry geometry; Thread *thread; Trunk *trunks; Own *owns; } Room;
+
+static Room take_room(Arena *arena, const Model *model, const Call *call, Shares s)
+{
+    Room room = {.thread = take(arena, s.parts, sizeof(Thread)), .trunks = take(arena, s.parts, sizeof(Trunk)),
+                 .owns = take(arena, s.parts, sizeof(Own))};
+    Trunk trunk = {0};
+    Own own = {0};
+    take_geometry(arena, model, call, &room.geometry);
+    for (int64_t p = 0; p < s.parts; p++) {
+        if (s.by_trunk || !p) take_trunk(arena, model, call, &trunk);
+        take_own(arena, model, call, &own);
+        if (arena->block) room.trunks[p] = trunk, room.owns[p] = own;
+    }
+    return room;
+}
+
+/* bytes of the space that `step` needs for such a call */
+int64_t NAME(step_bytes)(const Model *model, const Call *call, int64_t threads)
+{
     Arena arena = {NULL, 0};
-    Geometry geometry = {0};
-    int failed = !trunks || !owns || !thread;
-    for (int pass = 0; !failed && pass < 2; pass++) {
-        arena.used = 0;
-        take_geometry(&arena, model, call, &geometry);
-        for (int64_t p = 0; p < parts; p++) {
-            if (by_trunk || !p) take_trunk(&arena, model, call, trunks + p);
-            take_own(&arena, model, call, owns + p);
-        }
-        if (!pass && posix_memalign((void **)&arena.block, 64, arena.used)) { arena.block = NULL; failed = 1; }
-    }
-    if (!failed) {
-        for (int64_t e = call->edges - 1; e >= 0; e--) geometry.first_of_pair[call->pair[e]] = e;
-        Meeting all = {.all = (int)parts}, *ours = by_trunk ? NULL : &all;
-        pthread_t id[THREADS];
-        int64_t started = 1;
-        for (int64_t p = 0; p < parts; p++)
-            thread[p] = (Thread){
-                .work = {model, call, geometry, trunks + (by_trunk ? p : 0), owns + p, by_trunk ? owns + p : owns,
-                         {by_trunk ? 0 : (int)p, by_trunk ? 1 : (int)parts, &all, ours}, 0,
-                         by_trunk ? 0 : cut(call, p, parts), by_trunk ? call->atoms : cut(call, p + 1, parts)},
-                .first_trunk = by_trunk ? p : 0, .step = by_trunk ? parts : 1,
-                .geometry_from = cut(call, p, parts), .geometry_to = cut(call, p + 1, parts),
-            };
-        for (; started < parts && !pthread_create(id + started, NULL, run, thread + started); started++) {}
-        failed = started < parts;
-        atomic_store(&all.begun, failed ? -1 : 1);
-        run(thread);
-        for (int64_t p = 1; p < started; p++) pthread_join(id[p], NULL);
-        for (int64_t p = 0; p < parts; p++) failed |= thread[p].failed;
-    }
-    free(arena.block);
-    free(trunks);
-    free(owns);
-    free(thread);
+    take_room(&arena, model, call, shares(model, call, threads));
+    return (int64_t)arena.used;
+}
+
+/* `space`: at a multiple of 64, as large as step_bytes says; what it holds does not matter. Outputs that are added to must be zero.
+ * Returns 0; 1 where there is no memory or no thread. */
+int NAME(step)(const Model *model, const Call *call, int64_t threads, char *space)
+{
+    const Shares s = shares(model, call, threads);
+    Arena arena = {space, 0};
+    Room room = take_room(&arena, model, call, s);
+    for (int64_t e = call->edges - 1; e >= 0; e--) room.geometry.first_of_pair[call->pair[e]] = e;
+    Meeting all = {.all = (int)s.parts};
+    for (int64_t p = 0; p < s.parts; p++)
+        room.thread[p] = (Thread){
+            .work = {model, call, room.geometry, room.trunks + (s.by_trunk ? p : 0), room.owns + p, s.by_trunk ? room.owns + p : room.owns,
+                     {s.by_trunk ? 0 : (int)p, s.by_trunk ? 1 : (int)s.parts, &all, s.by_trunk ? NULL : &all}, 0,
+                     s.by_trunk ? 0 : cut(call, p, s.parts), s.by_trunk ? call->atoms : cut(call, p + 1, s.parts)},
+            .first_trunk = s.by_trunk ? p : 0, .step = s.by_trunk ? s.parts : 1,
+            .geometry_from = cut(call, p, s.parts), .geometry_to = cut(call, p + 1, s.parts),
+        };
+    pthread_t id[THREADS];
+    int64_t started = 1;
+    for (; started < s.parts && !pthread_create(id + started, NULL, run, room.thread + started); started++) {}
+    int failed = started < s.parts;
+    atomic_store(&all.begun, failed ? -1 : 1);
+    run(room.thread);
+    for (int64_t p = 1; p < started; p++) pthread_join(id[p], NULL);
+    for (int64_t p = 0; p < s.parts; p++) failed |= room.thread[p].failed;
     return failed;
 }

@@ -124,7 +124,6 @@ typedef struct {
     REAL *hidden[LAYERS];                          /* of the readout, before SiLU */
     REAL *d_h[2][IRREPS];                          /* (rows, …); of even and odd layers */
     REAL *d_y;                                     /* (rows, E, …) */
-    REAL *kept[LAYERS];                            /* (E / 2, 2, W): radial weights and their slopes, or NULL as above */
 } Trunk;
 
 /* a thread's own: of the few atoms at work, and what it adds to atoms and pairs that others add to as well */
@@ -133,11 +132,13 @@ typedef struct {
     REAL *d_collected[IRREPS], *d_sum[IRREPS], *d_power[ORDERS][IRREPS], *d_factor[IRREPS], *d_left[IRREPS], *d_right[IRREPS];
     REAL *d_hidden, *d_u[IRREPS];                  /* d_u: of all atoms */
     double *d_place;                               /* (rows, E / 2) */
+    REAL *kept[LAYERS];                            /* (E / 2, 2, W): radial weights and their slopes of the pairs of own atoms, or NULL as
+                                                      above; a thread that read those of another would wait for its cache */
     double *forces, *virial;
     int64_t *by_species, *first_of_species;
 } Own;
 
-#define MOST_KEPT (16 << 20) /* bytes of one trunk that are kept from one stage to the next rather than made again: they fit in a cache */
+#define MOST_KEPT (16 << 20) /* bytes of one kind that are kept from one stage to the next rather than made again: they fit in a cache */
 #define ATOMS_AT_ONCE 32 /* so that what lies between two stages stays in the cache */
 
 typedef struct {

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from race_calc.data.graph import Graph
 from race_calc.model.channels import READ, by_name
-from race_calc.model.kernels.arrays import aligned_copy, packed
+from race_calc.model.kernels.arrays import aligned, aligned_copy, packed
 from race_calc.model.kernels.build import library, variant
 from race_calc.model.kernels.model_arrays import arrays_of
 from race_calc.model.outputs import Outputs
@@ -18,6 +18,7 @@ from race_calc.model.parameters import Parameters, n_members, offset_names
 from race_calc.model.race import Race, species_of
 from race_calc.model.scatter import sum_by_index
 
+MOST_KEPT = 2**30  # bytes of memory from one call to the next
 _COUNTS = ("atoms", "edges", "pairs", "structures")
 _POINTERS = ("species", "first", "neighbour", "pair", "vectors", "batch", "atom_energy", "scalars", "vector", "tensor", "forces", "virial")
 
@@ -51,10 +52,13 @@ class CompiledStep:
     def _set(self, block: np.ndarray, model: Race, offsets: Parameters, rows: tuple[int, int, int], dtype: torch.dtype) -> None:
         self.block, self.model, self.offsets, self.rows, self.dtype = block, model, offsets, rows, dtype
         kind = f"{'float' if dtype == torch.float32 else 'double'}_{variant()}"
-        load, free, self._step = (getattr(library(), f"{name}_{kind}") for name in ("load_model", "free_model", "step"))
+        names = ("load_model", "free_model", "step_bytes", "step")
+        load, free, self._bytes, self._step = (getattr(library(), f"{name}_{kind}") for name in names)
         load.restype, load.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
         free.restype, free.argtypes = None, [ctypes.c_void_p]
-        self._step.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+        self._bytes.restype, self._bytes.argtypes = ctypes.c_int64, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+        self._step.argtypes = [*self._bytes.argtypes, ctypes.c_void_p]
+        self._spaces: list[np.ndarray] = []  # memory of calls that are over; each thread takes one
         problem = ctypes.create_string_buffer(256)
         self._address = load(block.ctypes.data, problem)
         if self._address is None:
@@ -96,9 +100,24 @@ class CompiledStep:
             structures=structures,
             **{name: array.ctypes.data for name, array in (given | made).items()},
         )
-        if self._step(self._address, ctypes.addressof(call), threads):
+        if self._run(call, threads):
             raise MemoryError("the compiled step got no memory or no thread: use fewer threads or a smaller structure")
         return self._outputs({name: torch.from_numpy(array) for name, array in made.items()}, graph)
+
+    def _run(self, call: _Call, threads: int) -> int:
+        """The call, in memory that is kept for the next one: that of the system would have to be mapped and cleared at every step."""
+        arguments = self._address, ctypes.addressof(call), threads
+        needed = self._bytes(*arguments)
+        try:
+            space = self._spaces.pop()
+        except IndexError:
+            space = aligned(0)
+        if len(space) < needed:
+            space = aligned(needed + needed // 8)  # the number of neighbours goes up and down
+        failed = self._step(*arguments, space.ctypes.data)
+        if not self._spaces and len(space) <= MOST_KEPT:
+            self._spaces.append(space)
+        return int(failed)
 
     def _outputs(self, made: dict[str, Tensor], graph: Graph) -> Outputs:
         """The outputs of the head from what was read, mean over the layers."""
