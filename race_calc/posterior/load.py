@@ -9,7 +9,7 @@ from race_calc.model.compiled import compiled_evaluate
 from race_calc.model.kernels.messages import kernels_usable, why_not
 from race_calc.model.kernels.step import CompiledStep
 from race_calc.model.parameters import expanded, shares_trunk
-from race_calc.model.surfaces import plain
+from race_calc.model.surfaces import of_surface, plain
 from race_calc.model.table import tabulated
 from race_calc.model.weights import ready
 from race_calc.posterior.base import by_name
@@ -31,9 +31,9 @@ def load_stack(
     """The stack of a checkpoint, cast to `dtype` on `device`.
 
     `compile`: on a CPU, use the compiled library; None: where the package has it. On a GPU, True: let torch compile the
-    model. `tables`: with the library, radial functions from tables, and all in one call but for models of several surfaces.
-    `forces_epistemic`: False leaves out the forces of every member where they share their trunk, which makes a step nearly as cheap as
-    that of one model. `baseline`: the calculator of a model whose baseline is `external`.
+    model. `tables`: with the library, radial functions from tables, and a prediction is one call. `forces_epistemic`: False
+    leaves out the forces of every member where they share their trunk, which makes a step nearly as cheap as that of one
+    model. `baseline`: the calculator of a model whose baseline is `external`.
 
     Raises RuntimeError when `compile` is True and there are no compiled kernels (CPU) or torch is too old to compile (GPU),
     ValueError when `forces_epistemic` is False and the members share nothing, and where the baseline is not that of the
@@ -61,7 +61,10 @@ def load_stack(
     parameters = tabulated(parameters, config) if kernels and tables else parameters
     parameters = ready({name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}, checkpoint.model.plan)
     model = plain(checkpoint.model) if checkpoint.surfaces else checkpoint.model
-    in_one_call = kernels and tables and not checkpoint.surfaces
+    step = None
+    if kernels and tables:
+        models = [plain(checkpoint.model, k, known.references.scale) for k, known in enumerate(checkpoint.surfaces)] or [checkpoint.model]
+        step = CompiledStep(models, [of_surface(parameters, k) for k in range(len(models))], forces_epistemic)
     return StackPosterior(
         model,
         checkpoint.references,
@@ -79,5 +82,5 @@ def load_stack(
         checkpoint.feature_distance,
         checkpoint.known_distances,
         checkpoint.surfaces[0] if checkpoint.surfaces else None,
-        CompiledStep(model, parameters, forces_epistemic) if in_one_call else None,
+        step,
     )

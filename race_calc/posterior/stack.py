@@ -76,7 +76,7 @@ class StackPosterior:
         """
         with torch.no_grad():
             if self.step is not None:
-                outputs = self.step(graph, torch.get_num_threads())
+                (outputs,) = self.step(graph, torch.get_num_threads())
             elif self.compiled is not None:
                 outputs = self.compiled(self.parameters, self.layout(graph))
             else:

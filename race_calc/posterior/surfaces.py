@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from race_calc.data.graph import Graph
+from race_calc.model.kernels.step import CompiledStep
 from race_calc.model.parameters import Parameters, surface_prefix
 from race_calc.model.surfaces import Surface, of_surface, plain, surfaces_of
 from race_calc.posterior.checkpoint import Checkpoint
@@ -18,12 +19,13 @@ from race_calc.uncertainty.prediction import Extra, Prediction
 
 @dataclass(frozen=True)
 class SurfacesPosterior:
-    """`each` surface alone, whose weights are those of `parameters`; `active`: the state that is predicted."""
+    """`each` surface alone, whose weights are those of `parameters`; `active`: the state that is predicted; `step`: of all of them."""
 
     each: tuple[StackPosterior, ...]
     surfaces: tuple[Surface, ...]
     parameters: Parameters
     active: int
+    step: CompiledStep | None = None
 
     @property
     def model(self):
@@ -45,9 +47,12 @@ class SurfacesPosterior:
     def _told(self, graph: Graph, with_forces: Sequence[bool]) -> tuple[Prediction, ...]:
         """`with_forces`: of which surfaces those, and what else belongs to the atoms, are wanted; of the others zeros stand there."""
         first = self.each[0]
-        layout, known = first.layout(graph), first.known(graph)
+        known = first.known(graph)
         with torch.no_grad():
-            outputs = evaluated([one.model for one in self.each], self.parameters, layout, with_forces)
+            if self.step is not None:
+                outputs = self.step(graph, torch.get_num_threads(), with_forces)
+            else:
+                outputs = evaluated([one.model for one in self.each], self.parameters, first.layout(graph), with_forces)
         distance = first.distance(outputs[0], graph)  # of the trunk
         return tuple(
             one.told(own, graph, known if surface.is_state else None, distance, whole)
@@ -61,9 +66,9 @@ def with_surfaces(first: StackPosterior, checkpoint: Checkpoint, active: int) ->
     each = []
     for k, known in enumerate(checkpoint.surfaces):
         model = plain(checkpoint.model, k, known.references.scale)
-        one = replace(first, model=model, references=known.references, parameters=of_surface(whole, k), alone=known)
+        one = replace(first, model=model, references=known.references, parameters=of_surface(whole, k), alone=known, step=None)
         each.append(one if model.kind == "energy" else replace(one, baseline=None))
-    return SurfacesPosterior(tuple(each), surfaces_of(checkpoint.model.plan.config), whole, active)
+    return SurfacesPosterior(tuple(each), surfaces_of(checkpoint.model.plan.config), whole, active, first.step)
 
 
 def thresholds_of(checkpoint: Checkpoint) -> dict[str, float]:

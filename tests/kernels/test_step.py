@@ -18,7 +18,8 @@ from race_calc.model.kernels.step import CompiledStep
 from race_calc.model.layout import Numerics
 from race_calc.model.parameters import expanded, initialise, offset_names, unstacked
 from race_calc.model.plan import make_plan
-from race_calc.model.race import Race, evaluate, layout_of
+from race_calc.model.race import Race, evaluate, evaluate_surfaces, layout_of
+from race_calc.model.surfaces import of_surface, plain
 from race_calc.model.table import table_knots, tabulated
 from race_calc.model.weights import ready
 
@@ -58,6 +59,12 @@ def structures():
     return collate([from_atoms(atoms, CUTOFF) for atoms in (ethanol, molecule("H"), crystal)])
 
 
+def step_of(model, stack, each=True):
+    """Of one surface: graph and threads → Outputs."""
+    step = CompiledStep([model], [stack], each)
+    return lambda graph, threads=1: step(graph, threads)[0]
+
+
 def by_torch(model, stack, graph, dtype=torch.float64):
     return evaluate(model, stack, layout_of(model, graph, Numerics(dtype, CPU, padded=False, table_knots=table_knots(stack))))
 
@@ -80,14 +87,14 @@ def agree(found, expected, tolerance: float, leave=()) -> None:
 def test_every_plan(irreps, l_max, correlation):
     model = make(irreps, l_max=l_max, correlation=correlation)
     stack, graph = draw(model, 2), structures()
-    agree(CompiledStep(model, stack, True)(graph, 1), by_torch(model, stack, graph), 1e-11)
+    agree(step_of(model, stack)(graph), by_torch(model, stack, graph), 1e-11)
 
 
 @pytest.mark.parametrize("settings", [{"head": head} for head in HEADS] + [{"force_covariance": "cholesky"}, {"layers": 1}, {"layers": 5}])
 def test_heads_and_layers(settings):
     model = make(**settings)
     stack, graph = draw(model, 2), structures()
-    agree(CompiledStep(model, stack, True)(graph, 1), by_torch(model, stack, graph), 1e-11)
+    agree(step_of(model, stack)(graph), by_torch(model, stack, graph), 1e-11)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -95,14 +102,14 @@ def test_heads_and_layers(settings):
 def test_members_that_share_their_trunk(head, each):
     model = make(head=head)
     stack, graph = draw(model, 5, shared=True), structures()
-    agree(CompiledStep(model, stack, each)(graph, 1), by_torch(model, expanded(stack) if each else stack, graph), 1e-11)
+    agree(step_of(model, stack, each)(graph, 1), by_torch(model, expanded(stack) if each else stack, graph), 1e-11)
 
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("threads", [2, 3, 7, 40, 1000])
 def test_any_number_of_threads(threads, shared):
     model, graph = make("both parities", l_max=3), structures()
-    step = CompiledStep(model, draw(model, 3, shared=shared), True)
+    step = step_of(model, draw(model, 3, shared=shared))
     agree(step(graph, threads), step(graph, 1), 1e-13)
 
 
@@ -111,8 +118,8 @@ def test_every_variant_and_number_type(irreps, variant, monkeypatch):
     monkeypatch.setattr(step_module, "variant", lambda: variant)
     model, graph = make(irreps, correlation=3), structures()
     double = by_torch(model, draw(model, 2), graph)
-    agree(CompiledStep(model, draw(model, 2), True)(graph, 2), double, 1e-11)
-    agree(CompiledStep(model, draw(model, 2, torch.float32), True)(graph, 2), double, 2e-4)
+    agree(step_of(model, draw(model, 2))(graph, 2), double, 1e-11)
+    agree(step_of(model, draw(model, 2, torch.float32))(graph, 2), double, 2e-4)
 
 
 def test_more_atoms_than_at_once():
@@ -122,20 +129,20 @@ def test_more_atoms_than_at_once():
     model = make("whole vectors", (29,))
     stack, graph = draw(model, 2), from_atoms(atoms, CUTOFF)
     for threads in (1, 3):
-        agree(CompiledStep(model, stack, True)(graph, threads), by_torch(model, stack, graph), 1e-11)
+        agree(step_of(model, stack)(graph, threads), by_torch(model, stack, graph), 1e-11)
 
 
 def test_one_atom_alone():
     model = make()
     stack, graph = draw(model, 2), from_atoms(molecule("H"), CUTOFF)
-    found = CompiledStep(model, stack, True)(graph, 2)
+    found = step_of(model, stack)(graph, 2)
     agree(found, by_torch(model, stack, graph), 1e-12)
     assert not found.forces.any()
 
 
 def test_forces_are_derivatives_and_turn_with_the_structure():
     model = make("both parities", correlation=3)
-    step, atoms, h = CompiledStep(model, draw(model, 2), True), molecule("CH3CH2OH"), 1e-4
+    step, atoms, h = step_of(model, draw(model, 2)), molecule("CH3CH2OH"), 1e-4
     atoms.rattle(0.1, seed=3)
     found = step(from_atoms(atoms, CUTOFF), 1)
     for i, axis in ((0, 0), (3, 1), (8, 2)):
@@ -155,18 +162,43 @@ def test_forces_are_derivatives_and_turn_with_the_structure():
     assert (other["force_cov"] - r @ found["force_cov"] @ r.T).abs().max() < 1e-10 * found["force_cov"].abs().max()
 
 
+SURFACES = [
+    {"states": ["S0", "S1"]},
+    {"states": ["S0", "S1", "S2"], "scalars": ["h"], "head": "joint"},
+    {"targets": {"U0": "sum", "homo": "mean", "mu": "dipole", "r2": "extent"}, "head": "energy", "baseline": "none"},
+    {"targets": {"U0": "sum", "homo": "mean"}, "head": "mse", "baseline": "none"},
+]
+
+
+@pytest.mark.parametrize("shared", [None, "each", "mean"])
+@pytest.mark.parametrize("settings", SURFACES)
+def test_surfaces_on_one_trunk(settings, shared):
+    whole, graph = make("natural", **settings), structures()
+    models = [plain(whole, k, 1.0 + 0.3 * k) for k in range(len(whole.plan.config.kinds))]
+    stack = draw(whole, 3, shared=shared is not None)
+    stacks = [of_surface(stack, k) for k in range(len(models))]
+    ours = CompiledStep(models, stacks, shared != "mean")
+    full = [of_surface(expanded(stack) if shared == "each" else stack, k) for k in range(len(models))]
+    layout = layout_of(models[0], graph, Numerics(torch.float64, CPU, padded=False, table_knots=table_knots(stack)))
+    no_forces = "targets" in settings
+    for wanted in ([False] * len(models),) if no_forces else (None, [k == 1 for k in range(len(models))]):
+        expected = evaluate_surfaces(models, full, layout, with_forces=wanted)
+        for found, one in zip(ours(graph, 2, wanted), expected):
+            agree(found, one, 1e-11, leave=("features",) if found is not None and expected[0] is not one else ())
+
+
 def test_copies_and_pickles_predict_the_same():
     model, graph = make(), structures()
-    step = CompiledStep(model, draw(model, 2), True)
-    expected = step(graph, 1)
+    step = CompiledStep([model], [draw(model, 2)], True)
+    (expected,) = step(graph, 1)
     for other in (copy.deepcopy(step), pickle.loads(pickle.dumps(step))):
         assert other.block.ctypes.data % 64 == 0 and other.block.ctypes.data != step.block.ctypes.data
-        agree(other(graph, 1), expected, 0.0)
+        agree(other(graph, 1)[0], expected, 0.0)
 
 
 def test_an_unknown_element_is_named():
     model = make()
-    step = CompiledStep(model, draw(model, 1), True)
+    step = step_of(model, draw(model, 1))
     with pytest.raises(ValueError, match="does not know the element N"):
         step(from_atoms(molecule("NH3"), CUTOFF), 1)
 
@@ -174,7 +206,7 @@ def test_an_unknown_element_is_named():
 def test_arrays_that_are_missing_or_of_another_size_are_refused(monkeypatch):
     model = make(correlation=3)
     stack = draw(model, 1)
-    arrays = step_module.arrays_of(model, stack, True)
+    arrays = step_module.arrays_of([model], [stack])
     weights = [
         name for name in arrays if name.split(".")[-1] in ("sizes", "constants", "embedding", "table", "hidden", "read_out", "energy")
     ]
@@ -185,7 +217,7 @@ def test_arrays_that_are_missing_or_of_another_size_are_refused(monkeypatch):
     for other in wrong:
         monkeypatch.setattr(step_module, "arrays_of", lambda *_, other=other: other)
         with pytest.raises(RuntimeError, match="cannot use this model: (array|.* has)"):
-            CompiledStep(model, stack, True)
+            step_of(model, stack)
 
 
 def test_names_are_short():
@@ -198,4 +230,4 @@ def test_neighbours_and_scale_count():
     model, graph = make(), structures()
     stack = draw(model, 1)
     for other in (replace(model, scale=2.0), replace(model, neighbours=9.0)):
-        agree(CompiledStep(other, stack, True)(graph, 1), by_torch(other, stack, graph), 1e-11)
+        agree(step_of(other, stack)(graph, 1), by_torch(other, stack, graph), 1e-11)

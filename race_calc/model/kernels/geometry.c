@@ -68,13 +68,13 @@ void NAME(finish_forces)(Work *work)
     const Geometry *g = &work->geometry;
     const int64_t n_y = N_Y(model);
     double y[MOST_Y], d_y[MOST_Y], pair[3];
-    memset(work->own->forces, 0, model->rows * call->atoms * 3 * sizeof(double));
-    memset(work->own->virial, 0, model->rows * call->structures * 9 * sizeof(double));
+    memset(work->own->forces, 0, call->rows * call->atoms * 3 * sizeof(double));
+    memset(work->own->virial, 0, call->rows * call->structures * 9 * sizeof(double));
     for (int64_t i = work->from; i < work->to; i++)
         for (int64_t e = call->first[i]; e < call->first[i + 1]; e++) {
             const int64_t p = call->pair[e], j = call->neighbour[e];
             harmonics(model, g->unit + 3 * e, y);
-            for (int64_t row = 0; row < model->rows; row++) {
+            for (int64_t row = 0; row < call->rows; row++) {
                 for (int64_t k = 0; k < n_y; k++) d_y[k] = work->trunk->d_y[(row * call->edges + e) * n_y + k];
                 harmonics_back(model, g->unit + 3 * e, g->distance[e], y, d_y, pair);
                 if (g->first_of_pair[p] == e) {

@@ -21,7 +21,7 @@ static Task task_of(const Work *work, int64_t i, const Messages *messages, const
     const Call *call = work->call;
     const Layer *layer = model->layer + i;
     return (Task){
-        .members = model->rows, .atoms = call->atoms, .edges = call->edges, .pairs = call->pairs,
+        .members = call->rows, .atoms = call->atoms, .edges = call->edges, .pairs = call->pairs,
         .n_paths = messages->n_paths, .n_couplings = messages->n_couplings, .n_k = messages->n_k,
         .n_y = (model->l_max + 1) * (model->l_max + 1), .n_targets = messages->n_targets, .radial_width = layer->radial_width,
         .rows = model->knots + 4, .one_trunk = 1, .g_atoms = count, .g_from = from,
@@ -214,13 +214,13 @@ int NAME(layer_backward)(Work *work, int64_t i, int64_t from, int64_t to)
     REAL *g[IRREPS];
     int64_t live = 0;
     for (int64_t s = 0; s < layer->n_sum; s++) {
-        memset(own->d_sum[s], 0, model->rows * count * layer->sum[s].k * layer->sum[s].c * sizeof(REAL));
+        memset(own->d_sum[s], 0, work->call->rows * count * layer->sum[s].k * layer->sum[s].c * sizeof(REAL));
         if (layer->sum[s].live) g[live++] = own->d_collected[s];
     }
     for (int64_t o = 0; o < layer->n_order; o++)
         for (int64_t f = 0; f < layer->order[o].n_targets; f++)
-            memset(own->d_power[o][f], 0, model->rows * count * layer->order[o].target[f].k * layer->order[o].target[f].c * sizeof(REAL));
-    for (int64_t row = 0; row < model->rows; row++) {
+            memset(own->d_power[o][f], 0, work->call->rows * count * layer->order[o].target[f].k * layer->order[o].target[f].c * sizeof(REAL));
+    for (int64_t row = 0; row < work->call->rows; row++) {
         for (int64_t o = 0; o < layer->n_out; o++) {
             const Matrix *mix = layer->mix + o;
             for (int64_t q = layer->first_part[o]; layer->out[o].live && q < layer->first_part[o + 1]; q++) {
@@ -248,7 +248,7 @@ int NAME(layer_backward)(Work *work, int64_t i, int64_t from, int64_t to)
     task.d_y = work->trunk->d_y;
     task.d_place = own->d_place;
     task.d_u = own->d_u;
-    return NAME(backward)(&task, 0, model->rows, from, to);
+    return NAME(backward)(&task, 0, work->call->rows, from, to);
 }
 
 /* d_u of all threads → d_h of what comes in */
@@ -257,7 +257,7 @@ void NAME(layer_down)(Work *work, int64_t i)
     const Layer *layer = work->model->layer + i;
     const int64_t all = work->call->atoms;
     for (int64_t s = 0; s < layer->n_in; s++)
-        for (int64_t row = 0; layer->in[s].live && row < work->model->rows; row++) {
+        for (int64_t row = 0; layer->in[s].live && row < work->call->rows; row++) {
             const Matrix *up = layer->up + s;
             REAL *d_h = work->trunk->d_h[i % 2][s] + row * all * layer->in[s].k * up->rows;
             for (int64_t q = 0; q < work->team.parts; q++)

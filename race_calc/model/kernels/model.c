@@ -114,7 +114,7 @@ static void readouts(Reader *r, Layer *layer)
     char name[40];
     matrix(r, "hidden", -1, scalars, HIDDEN, t, &layer->hidden);
     matrix(r, "read_out", -1, HIDDEN, model->columns, t, &layer->read_out);
-    layer->energy = get(r, "energy", t * model->rows * HIDDEN, sizeof(REAL));
+    layer->energy = get(r, "energy", t * model->energies * HIDDEN, sizeof(REAL));
     fields(r, "read_from", layer->read_from, READ);
     for (int q = 0; q < READ; q++) {
         if (layer->read_from[q] < 0) continue;
@@ -203,12 +203,13 @@ Model *NAME(load_model)(const char *block, char *problem)
     r->model = model;
     int64_t sizes[11];
     fields(r, "sizes", sizes, 11);
-    model->trunks = sizes[0], model->last = sizes[1], model->rows = sizes[2], model->species = sizes[3], model->layers = sizes[4];
+    model->trunks = sizes[0], model->last = sizes[1], model->energies = sizes[2], model->species = sizes[3], model->layers = sizes[4];
     model->l_max = sizes[5], model->channels = sizes[6], model->knots = sizes[7], model->columns = sizes[8];
     model->read_columns[0] = sizes[9], model->read_columns[1] = sizes[10];
-    const double *constants = get(r, "constants", 3, sizeof(double));
-    if (constants) model->scale = constants[0], model->cutoff = constants[1], model->softening = constants[2];
+    const double *constants = get(r, "constants", 2, sizeof(double));
+    if (constants) model->cutoff = constants[0], model->softening = constants[1];
     model->energy_column = INTEGERS("energy_column", model->last);
+    model->scale = get(r, "scale", model->last, sizeof(double));
     model->embedding = get(r, "embedding", model->trunks * model->species * model->channels, sizeof(REAL));
     model->n_harmonics = race_array_bytes(&arrays, "harmonic_value") / (int64_t)sizeof(double);
     model->harmonic = INTEGERS("harmonic", 3 * model->n_harmonics);

@@ -20,21 +20,25 @@ Arrays = dict[str, np.ndarray]
 KINDS = {"product": 0, "skip": 1, "power2": 2, "power3": 3}  # SUM, SKIP, POWER and POWER + 1 of step.h
 
 
-def arrays_of(model: Race, parameters: Parameters, each: bool) -> Arrays:
-    """The arrays of a stack with tables. Members that share their trunk have one, with all their last layers.
+def arrays_of(models: Sequence[Race], stacks: Sequence[Parameters]) -> Arrays:
+    """The arrays of a stack with tables, and of all its surfaces, which share their trunk.
 
-    `each`: forces of every member, else of the mean energy where they share their trunk.
+    Members that share their trunk have one, with all their last layers, those of the first surface first. What can be differentiated of a
+    trunk: the energies of its members, surface by surface, and then, where it has several members, their mean of each surface.
     """
-    plan, trunks, members = model.plan, len(parameters["embedding"]), n_members(parameters)
-    last = members // trunks
-    rows = last if each else 1
-    columns, widths = plan.columns("0e"), [plan.columns(irrep) for irrep in READ]
-    sizes = [trunks, last, rows, plan.n_species, len(plan.layers), plan.config.l_max, plan.config.features_dim, table_knots(parameters)]
+    model, parameters = models[0], stacks[0]
+    plan, trunks = model.plan, len(parameters["embedding"])
+    members = n_members(parameters) // trunks
+    columns = [one.plan.columns("0e") for one in models for _ in range(members)]
+    widths = [sum(one.plan.columns(irrep) for one in models) for irrep in READ]
+    energies = len(models) * (members + (members > 1))
+    sizes = [trunks, len(columns), energies, plan.n_species, len(plan.layers), plan.config.l_max, plan.config.features_dim]
     terms, values = harmonic_terms(plan.config.l_max)
     found: Arrays = {
-        "sizes": _integers([*sizes, last * columns, *widths]),
-        "constants": np.array([model.scale, plan.config.cutoff, SOFTENING]),
-        "energy_column": _integers(range(0, last * columns, columns)),
+        "sizes": _integers([*sizes, table_knots(parameters), sum(columns), *widths]),
+        "constants": np.array([plan.config.cutoff, SOFTENING]),
+        "scale": np.repeat([one.scale for one in models], members).astype(np.float64),
+        "energy_column": _integers(np.cumsum([0, *columns])[:-1]),
         "embedding": _numbers(parameters["embedding"]) / plan.n_species**0.5,
         "harmonic": _integers(terms),
         "harmonic_value": np.array(values),
@@ -42,10 +46,10 @@ def arrays_of(model: Race, parameters: Parameters, each: bool) -> Arrays:
     real = "float" if parameters["embedding"].dtype == torch.float32 else "double"
     for i, (layer, live) in enumerate(zip(plan.layers, live_of(plan))):
         of_layer = _plan(layer, live, plan.config.l_max, real) | _weights(layer, f"layers.{i}", parameters, model)
-        of_layer |= _readout(layer, f"layers.{i}", parameters, model.scale, trunks, rows)
+        of_layer |= _readout(layer, f"layers.{i}", models, stacks)
         found |= {f"{i}.{name}": value for name, value in of_layer.items()}
     dtype = np.float32 if real == "float" else np.float64
-    kept = ("constants", "harmonic_value")
+    kept = ("constants", "scale", "harmonic_value")
     return {name: value.astype(dtype) if value.dtype.kind == "f" and name not in kept else value for name, value in found.items()}
 
 
@@ -101,27 +105,32 @@ def _weights(layer: LayerPlan, at: str, parameters: Parameters, model: Race) -> 
     return found
 
 
-def _readout(layer: LayerPlan, at: str, parameters: Parameters, scale: float, trunks: int, rows: int) -> Arrays:
-    """Last layers of one trunk side by side; the energies of which forces are wanted."""
-    out = _scaled(parameters[f"{at}.readout.out"])  # (members, 64, columns)
-    out = out.reshape(trunks, -1, *out.shape[1:])  # (trunks, last, 64, columns)
-    energy = out[..., 0] * scale
+def _readout(layer: LayerPlan, at: str, models: Sequence[Race], stacks: Sequence[Parameters]) -> Arrays:
+    """Last layers of one trunk side by side, and what can be differentiated."""
+    parameters, trunks = stacks[0], len(stacks[0]["embedding"])
+    out, energies, means = [], [], []
+    for model, stack in zip(models, stacks):
+        weight = _scaled(stack[f"{at}.readout.out"])  # (members of all trunks, 64, columns)
+        weight = weight.reshape(trunks, -1, *weight.shape[1:])  # (trunks, members, 64, columns)
+        out.append(weight.transpose(0, 2, 1, 3).reshape(trunks, READOUT_HIDDEN, -1))
+        energies.append(weight[..., 0] * model.scale)
+        means.append(energies[-1].mean(1, keepdims=True))
+    several = energies[0].shape[1] > 1
     found = {
         "hidden": _scaled(parameters[f"{at}.readout.hidden"]),
-        "read_out": out.transpose(0, 2, 1, 3).reshape(trunks, READOUT_HIDDEN, -1),
-        "energy": energy if rows == energy.shape[1] else energy.mean(1, keepdims=True),
+        "read_out": np.concatenate(out, axis=2),
+        "energy": np.concatenate(energies + (means if several else []), axis=1),
     }
-    keys, read_from = [(ir.l, ir.p) for ir in layer.outputs], []
+    keys, read_from = [ir.key for ir in layer.outputs], []
     for irrep, name in READ.items():
-        weight = parameters.get(f"{at}.readout.{name}")
-        read_from.append(-1 if weight is None else keys.index((int(irrep[0]), 1 if irrep[1] == "e" else -1)))
-        if weight is not None:
-            gates, gated = gate_names(name)
-            found |= {
-                f"{name}.gates": _scaled(parameters[f"{at}.readout.{gates}"]),
-                f"{name}.gated": _scaled(parameters[f"{at}.readout.{gated}"]),
-            }
-            found[name] = _scaled(weight)
+        of = [f"{at}.readout.{part}" for part in gate_names(name)]
+        alive = all(part in parameters for part in of) and any(f"{at}.readout.{name}" in stack for stack in stacks)
+        read_from.append(keys.index((int(irrep[0]), 1 if irrep[1] == "e" else -1)) if alive else -1)
+        if alive:
+            found |= {f"{name}.{part}": _scaled(parameters[full]) for part, full in zip(("gates", "gated"), of)}
+            found[name] = np.concatenate(
+                [_scaled(stack[f"{at}.readout.{name}"]) for stack in stacks if f"{at}.readout.{name}" in stack], axis=2
+            )
     return found | {"read_from": _integers(read_from)}
 
 

@@ -54,14 +54,14 @@ void NAME(readout_forward)(Work *work, int64_t i, int64_t from, int64_t to)
     apply(&layer->read_out, t, own->activated, from, own->read, from, to, 1);
     for (int64_t a = 0; a < count; a++) {
         double *energy = call->atom_energy + (t * all + from + a) * model->last;
-        for (int64_t q = 0; q < model->last; q++) energy[q] += model->scale * own->read[a * columns + model->energy_column[q]];
+        for (int64_t q = 0; q < model->last; q++) energy[q] += model->scale[q] * own->read[a * columns + model->energy_column[q]];
         double *mean = call->scalars + (t * all + from + a) * columns;
         for (int64_t c = 0; call->scalars && c < columns; c++) mean[c] += part * own->read[a * columns + c];
     }
     if (call->features && !t)
         for (int64_t a = 0; a < count; a++)
             for (int64_t c = 0; c < HIDDEN; c++)
-                call->features[((from + a) * model->layers + i) * HIDDEN + c] = (REAL)(model->scale / 8) * own->activated[a * HIDDEN + c];
+                call->features[((from + a) * model->layers + i) * HIDDEN + c] = (REAL)(model->scale[0] / 8) * own->activated[a * HIDDEN + c];
     for (int r = 0; r < READ; r++) {
         if (!call->read[r] || layer->read_from[r] < 0) continue;
         const int64_t o = layer->read_from[r], k = layer->out[o].k, width = model->read_columns[r];
@@ -82,8 +82,8 @@ void NAME(readout_backward)(Work *work, int64_t i, int64_t from, int64_t to)
     const Model *model = work->model;
     const Layer *layer = model->layer + i;
     const int64_t t = work->t, count = to - from;
-    for (int64_t row = 0; row < model->rows; row++) {
-        const REAL *energy = layer->energy + (t * model->rows + row) * HIDDEN;
+    for (int64_t row = 0; row < work->call->rows; row++) {
+        const REAL *energy = layer->energy + (t * model->energies + work->call->row[row]) * HIDDEN;
         for (int64_t a = 0; a < count; a++)
             for (int64_t c = 0; c < HIDDEN; c += LANES) {
                 const vec x = load(work->trunk->hidden[i] + (from + a) * HIDDEN + c, LANES), s = SIGMOID(x);

@@ -22,120 +22,6 @@ void NAME(meet)(Meeting *meeting)
         if (turns > 2000) sched_yield();
 }
 
-/* ---- memory: counted first, with a block at NULL, then handed out ---- */
-
-typedef struct { char *block; size_t used; } Arena;
-
-static void *take(Arena *arena, int64_t count, size_t size)
-{
-    void *found = arena->block ? arena->block + arena->used : NULL;
-    arena->used += ((size_t)count * size + 63) / 64 * 64 + 64;
-    return found;
-}
-
-#define REALS(count) take(arena, count, sizeof(REAL))
-#define DOUBLES(count) take(arena, count, sizeof(double))
-
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-
-static void take_geometry(Arena *arena, const Model *model, const Call *call, Geometry *g)
-{
-    g->y = REALS(call->edges * (model->l_max + 1) * (model->l_max + 1));
-    g->unit = DOUBLES(call->edges * 3);
-    g->distance = DOUBLES(call->edges);
-    g->place = DOUBLES(call->pairs);
-    g->slope = DOUBLES(call->pairs);
-    g->first_of_pair = take(arena, call->pairs, sizeof(int64_t));
-    for (int64_t i = 0; i < model->layers; i++) {
-        const int64_t size = call->edges * model->layer[i].forward.n_k, as = model->layer[i].couples_as;
-        g->coupled[i] = as < i ? g->coupled[as] : size * (int64_t)sizeof(REAL) > MOST_KEPT ? NULL : REALS(size);
-    }
-}
-
-static void take_trunk(Arena *arena, const Model *model, const Call *call, Trunk *trunk)
-{
-    const int64_t n = call->atoms;
-    int64_t d_h[2][IRREPS] = {{0}};
-    for (int64_t i = 0; i < model->layers; i++) {
-        const Layer *layer = model->layer + i;
-        for (int64_t s = 0; s < layer->n_in; s++) {
-            const int64_t size = n * layer->in[s].k * layer->in[s].c;
-            if (!i) trunk->h[0][s] = REALS(size);
-            trunk->u[i][s] = REALS(n * layer->in[s].k * layer->up[s].columns);
-            d_h[i % 2][s] = most(d_h[i % 2][s], size);
-        }
-        for (int64_t f = 0; f < layer->n_factor; f++)
-            trunk->factor[i][f] = REALS(n * layer->sum[layer->factor[f]].k * layer->into_factor[f].columns);
-        if (layer->n_order > 1)
-            for (int64_t f = 0; f < layer->order[1].n_left; f++)
-                trunk->left[i][f] = REALS(n * layer->order[0].target[layer->order[1].left[f]].k * layer->order[1].channels);
-        for (int64_t o = 0; o < layer->n_out; o++) {
-            const int64_t size = n * layer->out[o].k * layer->out[o].c;
-            trunk->h[i + 1][o] = REALS(size);
-            d_h[(i + 1) % 2][o] = most(d_h[(i + 1) % 2][o], size);
-        }
-        trunk->hidden[i] = REALS(n * HIDDEN);
-    }
-    for (int q = 0; q < 2; q++)
-        for (int s = 0; s < IRREPS; s++) trunk->d_h[q][s] = REALS(model->rows * d_h[q][s]);
-    trunk->d_y = REALS(model->rows * call->edges * (model->l_max + 1) * (model->l_max + 1));
-}
-
-/* of a few atoms, for the layer that needs most */
-static void take_own(Arena *arena, const Model *model, const Call *call, Own *own)
-{
-    const int64_t n = call->atoms < ATOMS_AT_ONCE ? call->atoms : ATOMS_AT_ONCE, rows = model->rows;
-    int64_t collected[IRREPS] = {0}, sum[IRREPS] = {0}, power[ORDERS][IRREPS] = {{0}}, factor[IRREPS] = {0}, left[IRREPS] = {0}, u[IRREPS] = {0};
-    for (int64_t i = 0; i < model->layers; i++) {
-        const Layer *layer = model->layer + i;
-        for (int64_t s = 0; s < layer->n_sum; s++) {
-            collected[s] = most(collected[s], layer->sum[s].k * layer->collected[s]);
-            sum[s] = most(sum[s], layer->sum[s].k * layer->sum[s].c);
-        }
-        for (int64_t f = 0; f < layer->n_factor; f++)
-            factor[f] = most(factor[f], layer->sum[layer->factor[f]].k * layer->into_factor[f].columns);
-        for (int64_t o = 0; o < layer->n_order; o++)
-            for (int64_t f = 0; f < layer->order[o].n_targets; f++)
-                power[o][f] = most(power[o][f], layer->order[o].target[f].k * layer->order[o].target[f].c);
-        for (int64_t s = 0; s < layer->n_in; s++) u[s] = most(u[s], layer->in[s].k * layer->up[s].columns);
-    }
-    int64_t largest = 0;
-    for (int s = 0; s < IRREPS; s++) largest = most(largest, factor[s]);
-    for (int o = 0; o < ORDERS; o++)
-        for (int s = 0; s < IRREPS; s++) left[s] = most(left[s], most(power[o][s], largest));
-    for (int s = 0; s < IRREPS; s++) {
-        own->collected[s] = REALS(n * collected[s]);
-        own->sum[s] = REALS(n * sum[s]);
-        own->d_collected[s] = REALS(rows * n * collected[s]);
-        own->d_sum[s] = REALS(rows * n * sum[s]);
-        own->d_factor[s] = REALS(n * factor[s]);
-        own->d_left[s] = REALS(n * left[s]);
-        own->d_right[s] = REALS(n * left[s]);
-        own->d_u[s] = REALS(rows * call->atoms * u[s]);
-        for (int o = 0; o < ORDERS; o++) {
-            own->power[o][s] = REALS(n * power[o][s]);
-            own->d_power[o][s] = REALS(rows * n * power[o][s]);
-        }
-    }
-    int64_t width = model->columns;
-    for (int r = 0; r < READ; r++) width = most(width, 5 * model->read_columns[r]);
-    int64_t kept = 0;
-    for (int64_t i = 0; i < model->layers; i++) {
-        kept += call->pairs * 2 * model->layer[i].radial_width;
-        if (kept * (int64_t)sizeof(REAL) <= MOST_KEPT) own->kept[i] = REALS(call->pairs * 2 * model->layer[i].radial_width);
-    }
-    own->read = REALS(n * width);
-    own->activated = REALS(n * HIDDEN);
-    own->gate = REALS(n * GATED);
-    own->inner = REALS(n * 5 * GATED);
-    own->d_hidden = REALS(n * HIDDEN);
-    own->d_place = DOUBLES(rows * call->pairs);
-    own->forces = DOUBLES(rows * call->atoms * 3);
-    own->virial = DOUBLES(rows * call->structures * 9);
-    own->by_species = take(arena, n, sizeof(int64_t));
-    own->first_of_species = take(arena, model->species + 1, sizeof(int64_t));
-}
-
 /* ---- one trunk ---- */
 
 void NAME(sort_species)(Work *work, int64_t from, int64_t to)
@@ -181,7 +67,7 @@ static int backward_pass(Work *work)
 {
     const Model *model = work->model;
     const Call *call = work->call;
-    const int64_t rows = model->rows, all = call->atoms, last = model->layers;
+    const int64_t rows = call->rows, all = call->atoms, last = model->layers;
     int failed = 0;
     clear(work->trunk->d_y, rows, call->edges, (model->l_max + 1) * (model->l_max + 1), call->first[work->from], call->first[work->to]);
     memset(work->own->d_place, 0, rows * call->pairs * sizeof(double));
@@ -208,13 +94,12 @@ static int backward_pass(Work *work)
 /* forces of all threads added up, in the order of the threads */
 static void gather(Work *work)
 {
-    const Model *model = work->model;
     const Call *call = work->call;
     NAME(finish_forces)(work);
     NAME(meet)(work->team.ours);
-    for (int64_t row = 0; row < model->rows; row++) {
-        double *forces = call->forces + (work->t * model->rows + row) * call->atoms * 3;
-        double *virial = call->virial + (work->t * model->rows + row) * call->structures * 9;
+    for (int64_t row = 0; row < call->rows; row++) {
+        double *forces = call->forces + (work->t * call->rows + row) * call->atoms * 3;
+        double *virial = call->virial + (work->t * call->rows + row) * call->structures * 9;
         for (int64_t k = 3 * work->from; k < 3 * work->to; k++) {
             forces[k] = 0;
             for (int64_t q = 0; q < work->team.parts; q++) forces[k] += work->others[q].forces[row * call->atoms * 3 + k];
@@ -242,7 +127,7 @@ static void *run(void *argument)
     NAME(meet)(work->team.all);
     for (work->t = thread->first_trunk; work->t < model->trunks; work->t += thread->step) {
         thread->failed |= forward_pass(work);
-        if (!model->rows) continue;
+        if (!work->call->rows) continue;
         thread->failed |= backward_pass(work);
         NAME(meet)(work->team.ours);
         gather(work);
@@ -279,14 +164,14 @@ typedef struct { Geometry geometry; Thread *thread; Trunk *trunks; Own *owns; } 
 
 static Room take_room(Arena *arena, const Model *model, const Call *call, Shares s)
 {
-    Room room = {.thread = take(arena, s.parts, sizeof(Thread)), .trunks = take(arena, s.parts, sizeof(Trunk)),
-                 .owns = take(arena, s.parts, sizeof(Own))};
+    Room room = {.thread = NAME(take)(arena, s.parts, sizeof(Thread)), .trunks = NAME(take)(arena, s.parts, sizeof(Trunk)),
+                 .owns = NAME(take)(arena, s.parts, sizeof(Own))};
     Trunk trunk = {0};
     Own own = {0};
-    take_geometry(arena, model, call, &room.geometry);
+    NAME(take_geometry)(arena, model, call, &room.geometry);
     for (int64_t p = 0; p < s.parts; p++) {
-        if (s.by_trunk || !p) take_trunk(arena, model, call, &trunk);
-        take_own(arena, model, call, &own);
+        if (s.by_trunk || !p) NAME(take_trunk)(arena, model, call, &trunk);
+        NAME(take_own)(arena, model, call, &own);
         if (arena->block) room.trunks[p] = trunk, room.owns[p] = own;
     }
     return room;

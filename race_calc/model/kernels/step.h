@@ -9,10 +9,11 @@
  *   products.c    products of the sums                                                model/products.py
  *   layer.c       one layer, forward and backward                                     model/interaction.py
  *   readout.c     what is read from a layer                                           model/interaction.py
- *   step.c        memory, threads, and the order of all this                          model/race.py
+ *   memory.c      where all that lies on the way
+ *   step.c        threads, and the order of all this                                  model/race.py
  *
  * Members that share all but their last layers share one trunk. A trunk has `last` sets of last layers, side by side in the columns
- * of its readouts, and `rows` backward passes, one for each energy (or mean of energies) whose forces are wanted. Arrays of features
+ * of its readouts, and `energies` that can be differentiated, theirs and means of them; a call asks for the forces of some, its `rows`. Arrays of features
  * are (atoms, 2 l + 1, channels) for each irrep; their gradients have an axis of rows in front.
  */
 #include "messages.h"
@@ -72,16 +73,17 @@ typedef struct {
     Messages forward, backward;
     const REAL *table;                             /* (trunks, knots + 4, radial_width) */
     Matrix hidden, read_out;                       /* (C, 64) and (64, columns) */
-    const REAL *energy;                            /* (trunks, rows, 64): of what is differentiated */
+    const REAL *energy;                            /* (trunks, energies, 64): of what can be differentiated */
     int64_t read_from[READ];                       /* the output that is read through gates, or -1 */
     Matrix gates[READ], gated[READ], read[READ];
 } Layer;
 
 typedef struct {
-    int64_t trunks, last, rows, species, layers, l_max, channels, knots;
+    int64_t trunks, last, energies, species, layers, l_max, channels, knots;
     int64_t columns, read_columns[READ];           /* of 0e; of 1o and 2e, all last layers side by side */
-    double scale, cutoff, softening;
-    const int64_t *energy_column;                  /* (last,) */
+    double cutoff, softening;
+    const int64_t *energy_column;                  /* (last,) in the columns of 0e */
+    const double *scale;                           /* (last,) eV */
     const REAL *embedding;                         /* (trunks, species, channels) */
     const int64_t *harmonic;                       /* (n_harmonics, 3): a, b, c of Y[c] += value Y[a] Y_1[b] */
     const double *harmonic_value;
@@ -92,7 +94,8 @@ typedef struct {
 
 /* one graph, and where what is predicted goes; float64 */
 typedef struct {
-    int64_t atoms, edges, pairs, structures;
+    int64_t atoms, edges, pairs, structures, rows;
+    const int64_t *row;                            /* (rows,): which energies are differentiated */
     const int64_t *species;                        /* (N,) */
     const int64_t *first, *neighbour, *pair;       /* as in Task */
     const double *vectors;                         /* (E, 3) Å */
@@ -151,6 +154,12 @@ typedef struct {
     int64_t t;                                     /* which trunk */
     int64_t from, to;                              /* own atoms */
 } Work;
+
+typedef struct { char *block; size_t used; } Arena;
+void *NAME(take)(Arena *arena, int64_t count, size_t size);
+void NAME(take_geometry)(Arena *arena, const Model *model, const Call *call, Geometry *geometry);
+void NAME(take_trunk)(Arena *arena, const Model *model, const Call *call, Trunk *trunk);
+void NAME(take_own)(Arena *arena, const Model *model, const Call *call, Own *own);
 
 /* out[atom, k] = in[atom, k] · w for rows of `k` each, of atoms from..to or of those in `list`; `add` to what is there */
 typedef struct { const REAL *in; int64_t in_from, in_width; REAL *out; int64_t out_from, out_width; } Rows;
