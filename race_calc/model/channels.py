@@ -40,6 +40,7 @@ class Output:
     channels: tuple[Channel, ...]
     offset: str | None = None  # name of the learnable number that every member has for it
     per_structure = False  # `value`, of each atom, is summed over the atoms of a structure, and `of_structures` ends it
+    compiled: str | None = None  # what the compiled step gives for it: "variance" or "log_covariance" (heads.c)
     label: str | None = None  # key in `atoms.arrays` or `atoms.info` that `loss` learns from
 
     def start(self, energy_var_per_atom: float, force_var: float, virial_var_per_atom: float) -> float:

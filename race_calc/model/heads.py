@@ -29,7 +29,7 @@ class EnergyVariance(Spread):
     """σ² (M, B) in eV²: positive variances of the atoms, summed."""
 
     name, offset, per_structure, dimension = "energy_var", "energy_var_offset", True, 1
-    channels = (Channel("energy_var"),)
+    channels, compiled = (Channel("energy_var"),), "variance"
 
     def start(self, energy_var_per_atom: float, force_var: float, virial_var_per_atom: float = 1.0) -> float:
         """The inverse of softplus."""
@@ -56,7 +56,7 @@ class MatrixLog(LogCovariance, ForceCovariance):
     """Stores S = log Σ."""
 
     noise = FORCE_NOISE
-    channels = Channel("force_cov_trace"), Channel("force_cov_tensor", "2e")
+    channels, compiled = (Channel("force_cov_trace"), Channel("force_cov_tensor", "2e")), "log_covariance"
 
     def value(self, channels: dict[str, Tensor], offset: Tensor) -> Tensor:
         return log_covariance(channels["force_cov_trace"][..., 0], channels["force_cov_tensor"][..., 0], offset)

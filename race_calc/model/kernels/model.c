@@ -210,6 +210,12 @@ Model *NAME(load_model)(const char *block, char *problem)
     if (constants) model->cutoff = constants[0], model->softening = constants[1];
     model->energy_column = INTEGERS("energy_column", model->last);
     model->scale = get(r, "scale", model->last, sizeof(double));
+    model->variance_column = INTEGERS("variance_column", model->last);
+    model->trace_column = INTEGERS("trace_column", model->last);
+    model->tensor_column = INTEGERS("tensor_column", model->last);
+    model->variance_offset = get(r, "variance_offset", model->trunks * model->last, sizeof(double));
+    model->trace_offset = get(r, "trace_offset", model->trunks * model->last, sizeof(double));
+    model->traceless = get(r, "traceless", 45, sizeof(double));
     model->embedding = get(r, "embedding", model->trunks * model->species * model->channels, sizeof(REAL));
     model->n_harmonics = race_array_bytes(&arrays, "harmonic_value") / (int64_t)sizeof(double);
     model->harmonic = INTEGERS("harmonic", 3 * model->n_harmonics);

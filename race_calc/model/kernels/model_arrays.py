@@ -1,12 +1,13 @@
 """A model for the compiled step: its plan and its parameters as arrays, by the names that model.c asks for."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from race_calc.model.angular import harmonic_terms
-from race_calc.model.channels import READ
+from race_calc.model.angular import clebsch_gordan, harmonic_terms
+from race_calc.model.channels import READ, Channel, Output
 from race_calc.model.kernels.live import Live, live_of
 from race_calc.model.kernels.product_recipe import ProductRecipe, product_recipe
 from race_calc.model.kernels.recipe import Recipe, recipe
@@ -39,6 +40,7 @@ def arrays_of(models: Sequence[Race], stacks: Sequence[Parameters]) -> Arrays:
         "constants": np.array([plan.config.cutoff, SOFTENING]),
         "scale": np.repeat([one.scale for one in models], members).astype(np.float64),
         "energy_column": _integers(np.cumsum([0, *columns])[:-1]),
+        **_heads(models, stacks, trunks, members),
         "embedding": _numbers(parameters["embedding"]) / plan.n_species**0.5,
         "harmonic": _integers(terms),
         "harmonic_value": np.array(values),
@@ -49,8 +51,44 @@ def arrays_of(models: Sequence[Race], stacks: Sequence[Parameters]) -> Arrays:
         of_layer |= _readout(layer, f"layers.{i}", models, stacks)
         found |= {f"{i}.{name}": value for name, value in of_layer.items()}
     dtype = np.float32 if real == "float" else np.float64
-    kept = ("constants", "scale", "harmonic_value")
+    kept = ("constants", "scale", "harmonic_value", "variance_offset", "trace_offset", "traceless")
     return {name: value.astype(dtype) if value.dtype.kind == "f" and name not in kept else value for name, value in found.items()}
+
+
+def _heads(models: Sequence[Race], stacks: Sequence[Parameters], trunks: int, members: int) -> Arrays:
+    """Where the channels are of which the library makes outputs, -1 where it makes none, and their offsets; for every last layer."""
+    names = ("variance_column", "trace_column", "tensor_column", "variance_offset", "trace_offset")
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    scalars, tensors = 0, 0
+    for model, stack in zip(models, stacks):
+        variance, covariance = (_compiled(model, kind) for kind in ("variance", "log_covariance"))
+        for m in range(members):
+            for name, output in (("variance", variance), ("trace", covariance)):
+                found[f"{name}_column"].append(-1 if output is None else scalars + _column(model, output.channels[0]))
+                found[f"{name}_offset"].append(np.zeros(trunks) if output is None else _offset(stack[str(output.offset)], trunks, m))
+            found["tensor_column"].append(-1 if covariance is None else tensors + _column(model, covariance.channels[1]))
+            scalars += model.plan.columns("0e")
+        tensors += model.plan.columns("2e")
+    columns = {name: _integers(values) for name, values in found.items() if name.endswith("column")}
+    offsets = {name: np.stack(values, axis=1) for name, values in found.items() if name.endswith("offset")}
+    return columns | offsets | {"traceless": clebsch_gordan(1, 1, 2).transpose(2, 0, 1)}
+
+
+def _compiled(model: Race, kind: str) -> Output | None:
+    """The output that the library makes as that."""
+    return next((output for output in model.plan.outputs if output.compiled == kind), None)
+
+
+def _column(model: Race, channel: Channel) -> int:
+    """The first of a channel among those of its irrep."""
+    channels = [one for one in model.plan.channels if one.irrep == channel.irrep]
+    return sum(one.width for one in channels[: channels.index(channel)])
+
+
+def _offset(values: torch.Tensor, trunks: int, m: int) -> np.ndarray:
+    """(trunks,) of member m of each; members that share their trunk may share the offset, too."""
+    rows = _numbers(values).reshape(trunks, -1)
+    return rows[:, m if rows.shape[1] > 1 else 0]
 
 
 def _plan(layer: LayerPlan, live: Live, l_max: int, real: str) -> Arrays:

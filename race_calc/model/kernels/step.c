@@ -127,6 +127,7 @@ static void *run(void *argument)
     NAME(meet)(work->team.all);
     for (work->t = thread->first_trunk; work->t < model->trunks; work->t += thread->step) {
         thread->failed |= forward_pass(work);
+        NAME(heads)(work);
         if (!work->call->rows) continue;
         thread->failed |= backward_pass(work);
         NAME(meet)(work->team.ours);

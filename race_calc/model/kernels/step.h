@@ -9,6 +9,7 @@
  *   products.c    products of the sums                                                model/products.py
  *   layer.c       one layer, forward and backward                                     model/interaction.py
  *   readout.c     what is read from a layer                                           model/interaction.py
+ *   heads.c       variances and covariances of what was read                          model/heads.py
  *   memory.c      where all that lies on the way
  *   step.c        threads, and the order of all this                                  model/race.py
  *
@@ -84,6 +85,10 @@ typedef struct {
     double cutoff, softening;
     const int64_t *energy_column;                  /* (last,) in the columns of 0e */
     const double *scale;                           /* (last,) eV */
+    const int64_t *variance_column, *trace_column; /* (last,) in the columns of 0e, or -1: not what heads.c makes */
+    const int64_t *tensor_column;                  /* (last,) in those of 2e */
+    const double *variance_offset, *trace_offset;  /* (trunks, last) */
+    const double *traceless;                       /* (5, 3, 3) */
     const REAL *embedding;                         /* (trunks, species, channels) */
     const int64_t *harmonic;                       /* (n_harmonics, 3): a, b, c of Y[c] += value Y[a] Y_1[b] */
     const double *harmonic_value;
@@ -102,6 +107,8 @@ typedef struct {
     const int64_t *batch;                          /* (N,) structure of each atom */
     double *atom_energy;                           /* (trunks, N, last) eV */
     double *scalars, *read[READ];                  /* (trunks, N, columns), (trunks, N, 2 l + 1, columns): mean over layers; or NULL */
+    double *atom_variance;                         /* (trunks, N, last) eV², or NULL */
+    double *log_covariance;                        /* (trunks, last, N, 3, 3), or NULL */
     double *forces, *virial;                       /* (trunks, rows, N, 3), (trunks, rows, B, 3, 3) */
     double *features;                              /* (N, layers, 64) of the first trunk, or NULL */
 } Call;
@@ -167,6 +174,7 @@ void NAME(times)(Rows rows, int64_t k, const int64_t *list, int64_t from, int64_
                  int64_t n_out, int add);
 
 void NAME(place_edges)(const Model *model, const Call *call, Geometry *geometry, int64_t from, int64_t to);
+void NAME(heads)(const Work *work);
 void NAME(finish_forces)(Work *work);
 void NAME(sort_species)(Work *work, int64_t from, int64_t to);
 void NAME(layer_up)(Work *work, int64_t i);

@@ -25,7 +25,7 @@ from race_calc.model.scatter import sum_by_index
 MOST_KEPT = 2**30  # bytes of memory from one call to the next
 _COUNTS = ("atoms", "edges", "pairs", "structures", "rows")
 _GIVEN = ("row", "species", "first", "neighbour", "pair", "vectors", "batch")
-_MADE = ("atom_energy", "scalars", "vector", "tensor", "forces", "virial", "features")
+_MADE = ("atom_energy", "scalars", "vector", "tensor", "variance", "log_covariance", "forces", "virial", "features")
 Arrays = dict[str, np.ndarray]
 
 
@@ -134,6 +134,11 @@ class CompiledStep:
         for irrep, name in READ.items():
             if width := sum(model.plan.columns(irrep) for model in self.models):
                 made[name] = np.zeros((trunks, n, 2 * int(irrep[0]) + 1, width))
+        makes = {output.compiled for model in self.models for output in model.plan.outputs}
+        if "variance" in makes:
+            made["variance"] = np.zeros((trunks, n, len(self.models) * members))
+        if "log_covariance" in makes:
+            made["log_covariance"] = np.empty((trunks, len(self.models) * members, n, 3, 3))
         return made
 
     def _run(self, call: _Call, threads: int) -> int:
@@ -156,11 +161,15 @@ class CompiledStep:
         model, plan, (trunks, members, _) = self.models[k], self.models[k].plan, self.sizes
         n, own = len(around.batch), slice(k * members, (k + 1) * members)
         atom_energy = made["atom_energy"][..., own].transpose(1, 2).reshape(trunks * members, n)
-        columns = {"0e": self._columns("scalars", "0e", k, made, members)}
-        columns |= {irrep: self._columns(name, irrep, k, made, 1) for irrep, name in READ.items() if plan.columns(irrep)}
-        channels, heads = by_name(plan.channels, columns), {}
+        channels = self._channels(k, made, members)
+        heads = {}
         for output in plan.outputs:
-            value = output.value(channels, self.offsets[k][output.offset] if output.offset else None)
+            if output.compiled == "variance":
+                value = made["variance"][..., own].transpose(1, 2).reshape(trunks * members, n)
+            elif output.compiled == "log_covariance":
+                value = made["log_covariance"][:, own].flatten(0, 1)
+            else:
+                value = output.value(channels, self.offsets[k][output.offset] if output.offset else None)
             if output.per_structure:
                 value = output.of_structures(sum_by_index(value, around.batch, around.n_structures), around)
             heads[output.name] = value
@@ -181,6 +190,15 @@ class CompiledStep:
             gradients = gradients * factor.reshape(*factor.shape, *[1] * (gradients.dim() - 3))
             gradients = gradients if each else gradients.mean(1, keepdim=True)
         return gradients.flatten(0, 1)
+
+    def _channels(self, k: int, made: dict[str, Tensor], members: int) -> dict[str, Tensor]:
+        """What was read for surface k, mean over the layers; nothing where the library makes all of it."""
+        model = self.models[k]
+        if all(output.compiled for output in model.plan.outputs) and not beside_energy(model.kind):
+            return {}
+        columns = {"0e": self._columns("scalars", "0e", k, made, members)}
+        columns |= {irrep: self._columns(name, irrep, k, made, 1) for irrep, name in READ.items() if model.plan.columns(irrep)}
+        return by_name(model.plan.channels, columns)
 
     def _columns(self, name: str, irrep: str, k: int, made: dict[str, Tensor], members: int) -> Tensor:
         """Of surface k in the dtype of the network: (M, N, …, width), a row for every member."""
