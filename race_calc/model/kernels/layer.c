@@ -68,11 +68,7 @@ static void keep_radial(Work *work, int64_t i)
         const int64_t pair = call->pair[e], before = work->geometry.first_of_pair[pair];
         if (before != e && before >= first) continue; /* done with the other edge of the pair */
         REAL *at = work->own->kept[i] + pair * 2 * width;
-        if (e + 1 < stop) {
-            const double place = work->geometry.place[call->pair[e + 1]];
-            const REAL *next = table + (place > 0 && place < (double)(rows - 6) ? (int64_t)place : rows - 6) * width;
-            for (int64_t w = 0; w < 6 * width; w += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(next + w); /* too large for the cache */
-        }
+        if (e + 1 < stop) NAME(ask_for)(table, rows, width, work->geometry.place[call->pair[e + 1]]);
         NAME(look_up)(table, rows, width, work->geometry.place[pair], at, at + width);
     }
 }

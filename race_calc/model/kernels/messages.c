@@ -97,12 +97,23 @@ static void fill_block(const Task *t, Room *b, int64_t centre, int64_t to)
     for (int64_t k = 0; k < b->pairs; k++) b->slot_of[b->pair[k]] = -1;
 }
 
+static int64_t row_of(int64_t rows, double place)
+{
+    return place > 0 ? (place < (double)(rows - 6) ? (int64_t)place : rows - 6) : 0;
+}
+
+/* asks for what `look_up` will read: a table is larger than a cache. In a molecule, where distances differ; in crystals it costs time */
+void NAME(ask_for)(const REAL *table, int64_t rows, int64_t W, double place)
+{
+    const REAL *at = table + row_of(rows, place) * W;
+    for (int64_t w = 0; w < 6 * W; w += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(at + w);
+}
+
 /* radial weights of one pair from the table, and their slopes to `place`; as differences to one coefficient, which are
  * exact in float32 where neighbours are alike */
 void NAME(look_up)(const REAL *table, int64_t rows, int64_t W, double place, REAL *restrict R, REAL *restrict slope)
 {
-    int64_t k = place < (double)(rows - 6) ? (int64_t)place : rows - 6;
-    if (k < 0) k = 0;
+    const int64_t k = row_of(rows, place);
     const double x = place - (double)k, x2 = x * x, x3 = x2 * x, x4 = x2 * x2, x5 = x4 * x, y2 = (1 - x) * (1 - x);
     const REAL b0 = y2 * y2 * (1 - x) / 120, b1 = (26 - 50 * x + 20 * x2 + 20 * x3 - 20 * x4 + 5 * x5) / 120;
     const REAL b3 = (26 + 50 * x + 20 * x2 - 20 * x3 - 20 * x4 + 10 * x5) / 120;
@@ -123,8 +134,9 @@ static void fill_member(const Task *t, Room *b, int64_t m, int again, int with_s
 {
     const int64_t W = t->radial_width;
     if (t->kept || (again && t->one_trunk)) return; /* all is there */
+    const REAL *table = t->table + m * t->table_member;
     for (int64_t k = 0; k < b->pairs; k++)
-        NAME(look_up)(t->table + m * t->table_member, t->rows, W, t->place[b->pair[k]], b->R + k * W, with_slope ? b->slope + k * W : NULL);
+        NAME(look_up)(table, t->rows, W, t->place[b->pair[k]], b->R + k * W, with_slope ? b->slope + k * W : NULL);
     for (int64_t k = 0; k < b->edges; k++) {
         Edge *edge = b->edge + k;
         if (t->y_member) couple(t, t->y + m * t->y_member + edge->e * t->n_y, b->K + k * t->n_k);

@@ -37,6 +37,7 @@ typedef struct {
 } Task;
 
 void NAME(couple)(const Coupling *couplings, int64_t n_couplings, int64_t n_k, const REAL *y, REAL *K);
+void NAME(ask_for)(const REAL *table, int64_t rows, int64_t width, double place);
 void NAME(look_up)(const REAL *table, int64_t rows, int64_t width, double place, REAL *R, REAL *slope); /* slope may be NULL */
 KERNEL(forward)(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to);
 KERNEL(backward)(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to);
