@@ -16,7 +16,19 @@ from setuptools.command.build_ext import build_ext
 
 FOLDER = Path("race_calc/model/kernels")
 # compiled for each type of number and kind of processor
-KERNELS = ["messages.c", "products.c", "linear.c", "geometry.c", "layer.c", "readout.c", "heads.c", "model.c", "memory.c", "step.c"]
+KERNELS = [
+    "messages.c",
+    "products.c",
+    "linear.c",
+    "geometry.c",
+    "layer.c",
+    "powers.c",
+    "readout.c",
+    "heads.c",
+    "model.c",
+    "memory.c",
+    "step.c",
+]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]
 HASWELL, SKYLAKE = "-mtune=haswell", "-mtune=skylake-avx512"  # run elsewhere too; without them `backward` takes up to 1.24 times as long

@@ -123,9 +123,8 @@ def learned(name: str, frames: list[Atoms], start: Path | None, runs: Path, seed
     content = yaml.safe_load(BASE.read_text()) | {"members": 4, "data": learned_data(name, frames, seed, runs)}
     going_on: dict[str, object] = {"seed": seed}
     if start is not None:
+        going_on |= {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True} | pace_of(parse_config(content))
         content["data"] |= {"repeats": [1, repeats_of(450, len(frames) - len(frames) // 10)]}
-        going_on |= {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True}
-        going_on |= pace_of(parse_config(content).training)
     config = parse_config(content | {"training": content["training"] | going_on})
     counted(folder, lambda: trained(name, config, runs / "data", folder))
     return folder

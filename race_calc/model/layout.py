@@ -154,7 +154,7 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
         n_structures=graph.n_structures,
         volume=tensor(graph.volume, "vectors"),
         positions=tensor(graph.positions[order], "vectors"),
-        edges=None if numerics.padded else Neighbours(tensor(first_edge), blocks[0].neighbour, tensor(graph.pair)),
+        edges=None if numerics.padded else Neighbours(tensor(first_edge), blocks[0].neighbour, tensor(graph.pair), blocks[0].first),  # type: ignore[arg-type]
     )
 
 

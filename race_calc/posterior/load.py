@@ -8,7 +8,7 @@ from race_calc.model.baseline import baseline_of, check
 from race_calc.model.compiled import compiled_evaluate
 from race_calc.model.kernels.messages import kernels_usable, why_not
 from race_calc.model.kernels.step import CompiledStep
-from race_calc.model.parameters import expanded, shares_trunk
+from race_calc.model.parameters import Parameters, expanded, shares_trunk
 from race_calc.model.surfaces import of_surface, plain
 from race_calc.model.table import tabulated
 from race_calc.model.weights import ready
@@ -61,10 +61,6 @@ def load_stack(
     parameters = tabulated(parameters, config) if kernels and tables else parameters
     parameters = ready({name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}, checkpoint.model.plan)
     model = plain(checkpoint.model) if checkpoint.surfaces else checkpoint.model
-    step = None
-    if kernels and tables:
-        models = [plain(checkpoint.model, k, known.references.scale) for k, known in enumerate(checkpoint.surfaces)] or [checkpoint.model]
-        step = CompiledStep(models, [of_surface(parameters, k) for k in range(len(models))], forces_epistemic)
     return StackPosterior(
         model,
         checkpoint.references,
@@ -82,5 +78,11 @@ def load_stack(
         checkpoint.feature_distance,
         checkpoint.known_distances,
         checkpoint.surfaces[0] if checkpoint.surfaces else None,
-        step,
+        _step(checkpoint, parameters, forces_epistemic) if kernels and tables else None,
     )
+
+
+def _step(checkpoint: Checkpoint, parameters: Parameters, each: bool) -> CompiledStep:
+    """Of all surfaces. `each`: forces of every member."""
+    models = [plain(checkpoint.model, k, known.references.scale) for k, known in enumerate(checkpoint.surfaces)] or [checkpoint.model]
+    return CompiledStep(models, [of_surface(parameters, k) for k in range(len(models))], each)

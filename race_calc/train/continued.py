@@ -25,7 +25,7 @@ from race_calc.data.hashes import geometry_hash
 from race_calc.label.file import as_text
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import WEIGHTS, Checkpoint
-from race_calc.train.config import TrainConfig, TrainingConfig, load_config, parse_config
+from race_calc.train.config import TrainConfig, load_config, parse_config
 from race_calc.train.files import STATE_FILE
 from race_calc.train.labels import LabelledData, label_names, read_labelled
 
@@ -34,7 +34,7 @@ SHARE = 10  # of so many new structures one validates and one calibrates
 SHORTER = 7  # times fewer epochs than a training from the start
 SLOWER = 8  # times smaller is the learning rate
 FEW = 1.25  # as many old structures to each view of a new one in an epoch, where new ones are few
-MOST_REPEATS = 20  # a new structure is not seen more often
+MOST_VIEWS = 20  # a new structure is not seen more often
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,12 @@ def _shares(n: int, seed: int, known: int = 0) -> list[str]:
 
 def repeats_of(old: int, new: int) -> int:
     """How often each new structure is seen in an epoch."""
-    return min(max(round(old / (FEW * new)), 1), MOST_REPEATS) if new else 1
+    return min(max(round(old / (FEW * new)), 1), MOST_VIEWS) if new else 1
 
 
-def pace_of(settings: TrainingConfig, epochs: int | None = None) -> dict[str, Any]:
-    """The changes of the settings of a training that goes on; `epochs`: in place of its default. One that went on before keeps its pace."""
-    again = settings.keep_references
+def pace_of(before: TrainConfig, epochs: int | None = None) -> dict[str, Any]:
+    """The changes of the settings of a training that goes on; one that went on so before keeps its pace. `epochs`: None for the default."""
+    settings, again = before.training, bool(before.data.repeats)
     number = epochs or (settings.epochs if again else max(settings.epochs // SHORTER, 1))
     rate = settings.learning_rate if again else settings.learning_rate / SLOWER
     return {"epochs": number, "warmup_epochs": min(settings.warmup_epochs, number // 2), "learning_rate": rate}
@@ -155,7 +155,7 @@ def _configuration(checkpoint: Checkpoint) -> TrainConfig:
 def _content(before: TrainConfig, start: str, epochs: int | None, repeats: dict[str, int]) -> dict[str, Any]:
     """`repeats`: part that is trained on → how often it is seen in an epoch."""
     content = before.to_dict()
-    changes = pace_of(before.training, epochs) | {"start_from": start, "keep_references": True}
+    changes = pace_of(before, epochs) | {"start_from": start, "keep_references": True}
     train, validation = [f"{DATA}/{name}.xyz" for name in repeats], f"{DATA}/validation.xyz"
     data = {"train": train, "validation": validation, "keys": content["data"]["keys"], "repeats": list(repeats.values())}
     return content | {"data": data, "training": content["training"] | changes}

@@ -122,14 +122,34 @@ def test_every_variant_and_number_type(irreps, variant, monkeypatch):
     agree(step_of(model, draw(model, 2, torch.float32))(graph, 2), double, 2e-4)
 
 
-def test_more_atoms_than_at_once():
-    """A distorted crystal: many blocks of atoms and of edges."""
-    atoms = bulk("Cu", cubic=True).repeat((4, 3, 3))
+@pytest.mark.parametrize("kept", [2**24, 0, 150_000])
+def test_more_atoms_than_at_once(kept, monkeypatch):
+    """A distorted crystal: many blocks of atoms, of which some have several blocks of edges; all, nothing and some kept between stages."""
+    monkeypatch.setattr(step_module, "MOST_IN_CACHE", kept)
+    atoms = bulk("Cu", cubic=True, a=2.9).repeat((3, 3, 3))
     atoms.rattle(0.1, seed=1)
     model = make("whole vectors", (29,))
     stack, graph = draw(model, 2), from_atoms(atoms, CUTOFF)
+    assert len(graph.pair) / graph.n_atoms * 32 > 1024
     for threads in (1, 3):
         agree(step_of(model, stack)(graph, threads), by_torch(model, stack, graph), 1e-11)
+
+
+def test_threads_wait_for_each_other_without_forces():
+    """One layer, more threads than trunks: nothing but its end keeps a trunk from the next one."""
+    model = make(layers=1)
+    graph = collate([from_atoms(molecule("CH3CH2OH"), CUTOFF) for _ in range(5)])
+    step, torchs = CompiledStep([model], [draw(model, 4)], True), by_torch(model, draw(model, 4), graph)
+    for _ in range(50):
+        (found,) = step(graph, 6, [False])
+        assert (found.atom_energy - torchs.atom_energy).abs().max() < 1e-11 and not found.forces.any()
+
+
+def test_the_deepest_plan_loads():
+    """100 layers of 8 irreps with products of order 3."""
+    model = make("both parities", correlation=3, layers=100, l_max=3, features_dim=1, product_channels=1)
+    found = step_of(model, draw(model, 1))(from_atoms(molecule("H2"), CUTOFF))
+    assert found.energy.shape == (1, 1)
 
 
 def test_one_atom_alone():

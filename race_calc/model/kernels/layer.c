@@ -1,19 +1,6 @@
 /* One layer of one trunk: forward, atom block by atom block, and backward; the names are those of interaction.py and products.py. */
 #include "step.h"
 
-#define WEIGHT(matrix, t) ((matrix)->w + (t) * (matrix)->rows * (matrix)->columns)
-#define TRANSPOSED(matrix, t) ((matrix)->transposed + (t) * (matrix)->rows * (matrix)->columns)
-
-static void forwards(const Matrix *m, int64_t t, Rows rows, int64_t k, int64_t from, int64_t to, int add)
-{
-    NAME(times)(rows, k, NULL, from, to, WEIGHT(m, t), m->columns, m->rows, m->columns, add);
-}
-
-static void backwards(const Matrix *m, int64_t t, Rows rows, int64_t k, int64_t from, int64_t to, int add)
-{
-    NAME(times)(rows, k, NULL, from, to, TRANSPOSED(m, t), m->rows, m->columns, m->rows, add);
-}
-
 static Task task_of(const Work *work, int64_t i, const Messages *messages, const REAL *const *u, REAL *const *g, int64_t from,
                     int64_t count)
 {
@@ -26,7 +13,7 @@ static Task task_of(const Work *work, int64_t i, const Messages *messages, const
         .n_y = (model->l_max + 1) * (model->l_max + 1), .n_targets = messages->n_targets, .radial_width = layer->radial_width,
         .rows = model->knots + 4, .one_trunk = 1, .g_atoms = count, .g_from = from,
         .paths = messages->paths, .couplings = messages->couplings, .first_coupling = messages->first_coupling,
-        .first = call->first, .neighbour = call->neighbour, .pair = call->pair,
+        .first = call->first, .neighbour = call->neighbour, .pair = call->pair, .first_of_pair = work->geometry.first_of_pair,
         .source_width = messages->source_width, .target_width = messages->target_width, .target_channels = messages->target_channels,
         .y = work->geometry.y, .table = layer->table + work->t * (model->knots + 4) * layer->radial_width,
         .place = work->geometry.place, .coupled = work->geometry.coupled[i], .kept = work->own->kept[i], .u = u, .g = g,
@@ -80,39 +67,8 @@ void NAME(layer_up)(Work *work, int64_t i)
     if (work->own->kept[i]) keep_radial(work, i);
     for (int64_t s = 0; s < layer->n_in; s++) {
         const Matrix *up = layer->up + s;
-        forwards(up, work->t, (Rows){work->trunk->h[i][s], 0, up->rows, work->trunk->u[i][s], 0, up->columns}, layer->in[s].k, work->from,
+        NAME(forwards)(up, work->t, (Rows){work->trunk->h[i][s], 0, up->rows, work->trunk->u[i][s], 0, up->columns}, layer->in[s].k, work->from,
                  work->to, 0);
-    }
-}
-
-/* the products of the sums of a few atoms */
-static void products(Work *work, const Layer *layer, int64_t i, int64_t from, int64_t count)
-{
-    Own *own = work->own;
-    const int64_t t = work->t;
-    const REAL *factor[IRREPS], *left[IRREPS], *right[IRREPS];
-    for (int64_t f = 0; f < layer->n_factor; f++) {
-        const Matrix *into = layer->into_factor + f;
-        const int64_t s = layer->factor[f], k = layer->sum[s].k;
-        forwards(into, t, (Rows){own->sum[s], from, into->rows, work->trunk->factor[i][f], 0, into->columns}, k, from, from + count, 0);
-        factor[f] = work->trunk->factor[i][f] + from * k * into->columns;
-    }
-    for (int64_t o = 0; o < layer->n_order; o++) {
-        const Order *order = layer->order + o;
-        for (int64_t f = 0; f < order->n_right; f++) right[f] = factor[order->right[f]];
-        for (int64_t f = 0; o && f < order->n_left; f++) {
-            const Matrix *into = order->from_before + f;
-            const int64_t k = layer->order[o - 1].target[order->left[f]].k;
-            forwards(into, t, (Rows){own->power[o - 1][order->left[f]], from, into->rows, work->trunk->left[i][f], 0, into->columns}, k, from,
-                     from + count, 0);
-            left[f] = work->trunk->left[i][f] + from * k * into->columns;
-        }
-        const Product task = {
-            .atoms = count, .channels = order->channels, .same = !o, .n_x = order->n_x, .n_y = order->n_y, .n_rows = order->forward.n_rows,
-            .x_at = order->x_at, .y_at = order->y_at, .g_at = order->forward.g_at, .terms = order->forward.terms,
-            .first_term = order->forward.first_term, .x = o ? left : right, .y = right, .g = own->power[o],
-        };
-        NAME(multiply)(&task, 0, 1, 0, count);
     }
 }
 
@@ -126,9 +82,9 @@ int NAME(layer_forward)(Work *work, int64_t i, int64_t from, int64_t to)
     const Task task = task_of(work, i, &layer->forward, u, own->collected, from, count);
     if (NAME(forward)(&task, 0, 1, from, to)) return 1;
     for (int64_t s = 0; s < layer->n_sum; s++)
-        forwards(layer->down + s, t, (Rows){own->collected[s], from, layer->collected[s], own->sum[s], from, layer->sum[s].c},
+        NAME(forwards)(layer->down + s, t, (Rows){own->collected[s], from, layer->collected[s], own->sum[s], from, layer->sum[s].c},
                  layer->sum[s].k, from, to, 0);
-    products(work, layer, i, from, count);
+    NAME(powers_forward)(work, i, from, count);
     for (int64_t o = 0; o < layer->n_out; o++) {
         const Matrix *mix = layer->mix + o;
         for (int64_t q = layer->first_part[o]; q < layer->first_part[o + 1]; q++) {
@@ -142,61 +98,6 @@ int NAME(layer_forward)(Work *work, int64_t i, int64_t from, int64_t to)
         }
     }
     return 0;
-}
-
-/* d_power → d_sum, by the products */
-static void products_back(Work *work, const Layer *layer, int64_t i, int64_t row, int64_t from, int64_t count)
-{
-    Own *own = work->own;
-    const int64_t t = work->t;
-    const REAL *left[IRREPS], *right[IRREPS];
-    REAL *g[IRREPS], *d_left[IRREPS], *d_right[IRREPS];
-    for (int64_t f = 0; f < layer->n_factor; f++)
-        memset(own->d_factor[f], 0, count * layer->sum[layer->factor[f]].k * layer->into_factor[f].columns * sizeof(REAL));
-    for (int64_t o = layer->n_order - 1; o >= 0; o--) {
-        const Order *order = layer->order + o;
-        int64_t live = 0;
-        for (int64_t f = 0; f < order->n_targets; f++)
-            if (order->target[f].live) g[live++] = own->d_power[o][f] + row * count * order->target[f].k * order->target[f].c;
-        if (!live) continue;
-        for (int64_t f = 0; f < order->n_right; f++) {
-            const int64_t k = layer->sum[layer->factor[order->right[f]]].k;
-            right[f] = work->trunk->factor[i][order->right[f]] + from * k * order->channels;
-            d_right[f] = own->d_right[f];
-        }
-        for (int64_t f = 0; o && f < order->n_left; f++) {
-            const int64_t k = layer->order[o - 1].target[order->left[f]].k;
-            left[f] = work->trunk->left[i][f] + from * k * order->channels;
-            d_left[f] = own->d_left[f];
-        }
-        const Product task = {
-            .atoms = count, .channels = order->channels, .same = !o, .n_x = order->n_x, .n_y = order->n_y,
-            .n_rows = order->backward.n_rows, .x_at = order->x_at, .y_at = order->y_at, .g_at = order->backward.g_at,
-            .terms = order->backward.terms, .first_term = order->backward.first_term, .x = o ? left : right, .y = right, .g = g,
-            .d_x = o ? d_left : d_right, .d_y = d_right,
-        };
-        NAME(multiply_backward)(&task, 0, 1, 0, count);
-        for (int64_t f = 0; f < order->n_right; f++) {
-            const int64_t size = count * layer->sum[layer->factor[order->right[f]]].k * order->channels;
-            REAL *restrict sum = own->d_factor[order->right[f]];
-            for (int64_t q = 0; q < size; q++) sum[q] += d_right[f][q];
-        }
-        for (int64_t f = 0; o && f < order->n_left; f++) {
-            const Matrix *into = order->from_before + f;
-            const Irrep *before = layer->order[o - 1].target + order->left[f];
-            if (before->live)
-                backwards(into, t, (Rows){d_left[f], from, into->columns,
-                                          own->d_power[o - 1][order->left[f]] + row * count * before->k * before->c, from, into->rows},
-                          before->k, from, from + count, 1);
-        }
-    }
-    for (int64_t f = 0; f < layer->n_factor; f++) {
-        const Matrix *into = layer->into_factor + f;
-        const Irrep *sum = layer->sum + layer->factor[f];
-        if (sum->live)
-            backwards(into, t, (Rows){own->d_factor[f], from, into->columns, own->d_sum[layer->factor[f]] + row * count * sum->k * sum->c, from,
-                                      into->rows}, sum->k, from, from + count, 1);
-    }
 }
 
 /* from d_h of what leaves to d_u, d_y and d_place, and what the skip connection gives to d_h of what comes in */
@@ -230,10 +131,10 @@ int NAME(layer_backward)(Work *work, int64_t i, int64_t from, int64_t to)
                                 TRANSPOSED(mix, t * model->species + z) + part->from, mix->rows, mix->columns, part->width, 1);
             }
         }
-        products_back(work, layer, i, row, from, count);
+        NAME(powers_backward)(work, i, row, from, count);
         for (int64_t s = 0; s < layer->n_sum; s++)
             if (layer->sum[s].live)
-                backwards(layer->down + s, t,
+                NAME(backwards)(layer->down + s, t,
                           (Rows){own->d_sum[s] + row * count * layer->sum[s].k * layer->sum[s].c, from, layer->sum[s].c,
                                  own->d_collected[s] + row * count * layer->sum[s].k * layer->collected[s], from, layer->collected[s]},
                           layer->sum[s].k, from, to, 0);
@@ -256,8 +157,12 @@ void NAME(layer_down)(Work *work, int64_t i)
         for (int64_t row = 0; layer->in[s].live && row < work->call->rows; row++) {
             const Matrix *up = layer->up + s;
             REAL *d_h = work->trunk->d_h[i % 2][s] + row * all * layer->in[s].k * up->rows;
-            for (int64_t q = 0; q < work->team.parts; q++)
-                backwards(up, work->t, (Rows){work->others[q].d_u[s] + row * all * layer->in[s].k * up->columns, 0, up->columns, d_h, 0, up->rows},
-                          layer->in[s].k, work->from, work->to, 1);
+            REAL *restrict sum = work->own->d_u[s] + row * all * layer->in[s].k * up->columns; /* of own atoms: nobody else reads it */
+            const int64_t width = layer->in[s].k * up->columns;
+            for (int64_t q = 0; q < work->team.parts; q++) {
+                const REAL *restrict more = work->others[q].d_u[s] + row * all * width;
+                for (int64_t k = work->from * width; q != work->team.part && k < work->to * width; k++) sum[k] += more[k];
+            }
+            NAME(backwards)(up, work->t, (Rows){sum, 0, up->columns, d_h, 0, up->rows}, layer->in[s].k, work->from, work->to, 1);
         }
 }

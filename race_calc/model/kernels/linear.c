@@ -57,3 +57,14 @@ void NAME(times)(Rows rows, int64_t k, const int64_t *list, int64_t from, int64_
     case 3: columns(3, in, out, w, ldw, n_in, n_out, add); break;
     }
 }
+
+/* through a matrix of trunk t, and back */
+void NAME(forwards)(const Matrix *m, int64_t t, Rows rows, int64_t k, int64_t from, int64_t to, int add)
+{
+    NAME(times)(rows, k, NULL, from, to, WEIGHT(m, t), m->columns, m->rows, m->columns, add);
+}
+
+void NAME(backwards)(const Matrix *m, int64_t t, Rows rows, int64_t k, int64_t from, int64_t to, int add)
+{
+    NAME(times)(rows, k, NULL, from, to, TRANSPOSED(m, t), m->rows, m->columns, m->rows, add);
+}

@@ -23,7 +23,7 @@ void NAME(take_geometry)(Arena *arena, const Model *model, const Call *call, Geo
     g->first_of_pair = NAME(take)(arena, call->pairs, sizeof(int64_t));
     for (int64_t i = 0; i < model->layers; i++) {
         const int64_t size = call->edges * model->layer[i].forward.n_k, as = model->layer[i].couples_as;
-        g->coupled[i] = as < i ? g->coupled[as] : size * (int64_t)sizeof(REAL) > MOST_KEPT ? NULL : REALS(size);
+        g->coupled[i] = as < i ? g->coupled[as] : size * (int64_t)sizeof(REAL) > call->most_kept ? NULL : REALS(size);
     }
 }
 
@@ -97,7 +97,7 @@ void NAME(take_own)(Arena *arena, const Model *model, const Call *call, Own *own
     int64_t kept = 0;
     for (int64_t i = 0; i < model->layers; i++) {
         kept += call->pairs * 2 * model->layer[i].radial_width;
-        if (kept * (int64_t)sizeof(REAL) <= MOST_KEPT) own->kept[i] = REALS(call->pairs * 2 * model->layer[i].radial_width);
+        if (kept * (int64_t)sizeof(REAL) <= call->most_kept) own->kept[i] = REALS(call->pairs * 2 * model->layer[i].radial_width);
     }
     own->read = REALS(n * width);
     own->activated = REALS(n * HIDDEN);

@@ -28,7 +28,7 @@ typedef struct {
     int64_t centre, centres, edges, pairs; /* of the block */
     Edge *edge;
     int64_t *pair;                         /* its undirected pairs */
-    int32_t *slot, *slot_of;               /* of each edge in R and slope; of each pair of the structure, or -1 */
+    int32_t *slot;                         /* of each edge in R and slope */
     REAL *K, *hK, *R, *slope, *dR;         /* (edges, n_k), (n_k), (pairs, W) twice, (W) */
     vec *dK;                               /* in lanes */
     void *all;
@@ -36,26 +36,24 @@ typedef struct {
 
 static size_t padded(size_t count) { return (count * sizeof(REAL) + 63) / 64 * 64; }
 
-static int make_room(const Task *t, Room *room)
+static int make_room(const Task *t, Room *room, int64_t from, int64_t to)
 {
     int64_t most = BLOCK;
-    for (int64_t i = 0; i < t->atoms; i++)
+    for (int64_t i = from; i < to; i++)
         if (t->first[i + 1] - t->first[i] > most) most = t->first[i + 1] - t->first[i];
     if (most > t->edges) most = t->edges + 1;
     const size_t W = t->radial_width, rows = t->table && !t->kept ? most : 0;
     size_t size[] = {padded((t->n_k + 1) * LANES), padded(t->coupled ? 1 : most * t->n_k + 1), padded(t->n_k + 1),
                      padded(rows * W), padded(rows * W), padded(W), (most * sizeof(Edge) + 63) / 64 * 64,
-                     (most * sizeof(int64_t) + 63) / 64 * 64, (most * sizeof(int32_t) + 63) / 64 * 64,
-                     ((t->kept ? 0 : t->pairs) + 1) * sizeof(int32_t)};
+                     (most * sizeof(int64_t) + 63) / 64 * 64, (most * sizeof(int32_t) + 63) / 64 * 64};
     size_t bytes = 0;
     for (size_t k = 0; k < sizeof(size) / sizeof(*size); k++) bytes += size[k];
     if (posix_memalign(&room->all, 64, bytes)) return 1;
     char *at = room->all;
     void **place[] = {(void **)&room->dK, (void **)&room->K, (void **)&room->hK, (void **)&room->R,
                       (void **)&room->slope, (void **)&room->dR, (void **)&room->edge, (void **)&room->pair,
-                      (void **)&room->slot, (void **)&room->slot_of};
+                      (void **)&room->slot};
     for (size_t k = 0; k < sizeof(size) / sizeof(*size); k++) { *place[k] = at; at += size[k]; }
-    for (int64_t k = 0; !t->kept && k < t->pairs; k++) room->slot_of[k] = -1;
     memset(room->dR, 0, W * sizeof(REAL)); /* of channels that no path here uses */
     return 0;
 }
@@ -89,12 +87,11 @@ static void fill_block(const Task *t, Room *b, int64_t centre, int64_t to)
             edge->R = t->kept + edge->pair * 2 * t->radial_width;
             edge->slope = edge->R + t->radial_width;
         } else if (t->table) {
-            int32_t *slot = b->slot_of + edge->pair;
-            if (*slot < 0) { *slot = (int32_t)b->pairs; b->pair[b->pairs++] = edge->pair; }
-            b->slot[k] = *slot;
+            const int64_t other = t->first_of_pair[edge->pair] - e0; /* its first edge, if that is in the block */
+            if (other >= 0 && other < k) b->slot[k] = b->slot[other];
+            else { b->slot[k] = (int32_t)b->pairs; b->pair[b->pairs++] = edge->pair; }
         }
     }
-    for (int64_t k = 0; k < b->pairs; k++) b->slot_of[b->pair[k]] = -1;
 }
 
 static int64_t row_of(int64_t rows, double place)
@@ -163,7 +160,7 @@ static void fill_member(const Task *t, Room *b, int64_t m, int again, int with_s
 KERNEL(forward)(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
 {
     Room b;
-    if (make_room(t, &b)) return 1;
+    if (make_room(t, &b, from, to)) return 1;
     BLOCKS_AND_MEMBERS(0)
         const Edge *edge = EDGES(i), *end = EDGES(i + 1);
         for (int64_t q = 0; q < t->n_paths; q++) {
@@ -205,7 +202,7 @@ static void finish_edge(const Task *t, const Room *b, int64_t m, const Edge *edg
 KERNEL(backward)(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
 {
     Room b;
-    if (make_room(t, &b)) return 1;
+    if (make_room(t, &b, from, to)) return 1;
     BLOCKS_AND_MEMBERS(1)
         for (const Edge *e = EDGES(i); e < EDGES(i + 1); e++) {
             for (int64_t q = 0; q < t->n_paths; q++) {
@@ -227,7 +224,7 @@ KERNEL(backward)(const Task *t, int64_t first, int64_t last, int64_t from, int64
 KERNEL(twice)(const Task *t, int64_t first, int64_t last, int64_t from, int64_t to)
 {
     Room b;
-    if (make_room(t, &b)) return 1;
+    if (make_room(t, &b, from, to)) return 1;
     const int64_t W = t->radial_width;
     BLOCKS_AND_MEMBERS(0)
         for (int64_t q = 0; q < t->n_targets; q++)

@@ -17,6 +17,7 @@ typedef struct {
     const REAL *coupled;                  /* (E, n_k): K of every edge, or NULL: made here, from y */
     const REAL *kept;                     /* (E / 2, 2, W): radial weights and slopes of every pair, or NULL: from radial or table */
     const int64_t *first, *neighbour, *pair; /* (N + 1,) first edge of each centre, (E,), row of R (E,) */
+    const int64_t *first_of_pair;         /* (E / 2,) first edge of each pair */
     const int32_t *source_width, *target_width; /* (2 l + 1) * channels of a row of u and g */
     const int32_t *target_channels;
     const REAL *y; int64_t y_member;      /* (1 or M, E, n_y) and the stride of a member, 0 if shared */

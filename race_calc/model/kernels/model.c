@@ -3,12 +3,14 @@
 #include "arrays.h"
 #include "step.h"
 
+#define MATRICES (LAYERS * ((3 + ORDERS) * IRREPS + 2 + 3 * READ)) /* up, down, factors, mix, left factors; readouts */
+
 typedef struct {
     const Arrays *arrays;
     Model *model;
     char at[32];                                   /* before the names: "2." of the layer 2 */
-    Matrix *matrices[LAYERS * (4 * IRREPS + 2 + 3 * READ)];
-    int64_t stacked[LAYERS * (4 * IRREPS + 2 + 3 * READ)]; /* matrices one after the other in each */
+    Matrix *matrices[MATRICES];
+    int64_t stacked[MATRICES]; /* matrices one after the other in each */
     int64_t n_matrices;
 } Reader;
 
@@ -201,8 +203,9 @@ Model *NAME(load_model)(const char *block, char *problem)
     if (!r || !model) { snprintf(problem, 256, "no memory"); free(r); free(model); return NULL; }
     r->arrays = &arrays;
     r->model = model;
-    int64_t sizes[11];
-    fields(r, "sizes", sizes, 11);
+    if (memcmp(block, "racecalc", 8)) snprintf(problem, 256, "it does not begin as a model does");
+    int64_t sizes[11] = {0};
+    if (!*problem) fields(r, "sizes", sizes, 11);
     model->trunks = sizes[0], model->last = sizes[1], model->energies = sizes[2], model->species = sizes[3], model->layers = sizes[4];
     model->l_max = sizes[5], model->channels = sizes[6], model->knots = sizes[7], model->columns = sizes[8];
     model->read_columns[0] = sizes[9], model->read_columns[1] = sizes[10];

@@ -128,7 +128,7 @@ static void *run(void *argument)
     for (work->t = thread->first_trunk; work->t < model->trunks; work->t += thread->step) {
         thread->failed |= forward_pass(work);
         NAME(heads)(work);
-        if (!work->call->rows) continue;
+        if (!work->call->rows) { NAME(meet)(work->team.ours); continue; } /* before the next trunk takes the place of this one */
         thread->failed |= backward_pass(work);
         NAME(meet)(work->team.ours);
         gather(work);

@@ -2,11 +2,12 @@
  *
  *   file          what it does                                                        in Python
  *   arrays.c      finds the arrays of a model by their names                          kernels/arrays.py
- *   model.c       puts them together: a Model                                         kernels/blocks.py
+ *   model.c       puts them together: a Model                                         kernels/model_arrays.py
  *   geometry.c    distances, harmonics, places on the tables; forces and virial       model/layout.py, model/derivatives.py
  *   linear.c      rows of channels times a matrix                                     model/linear.py
  *   messages.c    messages summed over the neighbours                                 model/interaction.py
  *   products.c    products of the sums                                                model/products.py
+ *   powers.c      products of the sums in a layer                                      model/products.py
  *   layer.c       one layer, forward and backward                                     model/interaction.py
  *   readout.c     what is read from a layer                                           model/interaction.py
  *   heads.c       variances and covariances of what was read                          model/heads.py
@@ -29,6 +30,8 @@
 
 /* a matrix (rows, columns) of every trunk, and its transpose */
 typedef struct { int64_t rows, columns; const REAL *w; REAL *transposed; } Matrix;
+#define WEIGHT(matrix, t) ((matrix)->w + (t) * (matrix)->rows * (matrix)->columns)
+#define TRANSPOSED(matrix, t) ((matrix)->transposed + (t) * (matrix)->rows * (matrix)->columns)
 
 typedef struct { int64_t k, c, live; } Irrep;      /* 2 l + 1, channels, does its gradient matter to the energy? */
 
@@ -100,6 +103,7 @@ typedef struct {
 /* one graph, and where what is predicted goes; float64 */
 typedef struct {
     int64_t atoms, edges, pairs, structures, rows;
+    int64_t most_kept;                             /* bytes of one kind that are kept from one stage to the next rather than made again */
     const int64_t *row;                            /* (rows,): which energies are differentiated */
     const int64_t *species;                        /* (N,) */
     const int64_t *first, *neighbour, *pair;       /* as in Task */
@@ -148,7 +152,6 @@ typedef struct {
     int64_t *by_species, *first_of_species;
 } Own;
 
-#define MOST_KEPT (16 << 20) /* bytes of one kind that are kept from one stage to the next rather than made again: they fit in a cache */
 #define ATOMS_AT_ONCE 32 /* so that what lies between two stages stays in the cache */
 
 typedef struct {
@@ -172,6 +175,8 @@ void NAME(take_own)(Arena *arena, const Model *model, const Call *call, Own *own
 typedef struct { const REAL *in; int64_t in_from, in_width; REAL *out; int64_t out_from, out_width; } Rows;
 void NAME(times)(Rows rows, int64_t k, const int64_t *list, int64_t from, int64_t to, const REAL *w, int64_t ldw, int64_t n_in,
                  int64_t n_out, int add);
+void NAME(forwards)(const Matrix *m, int64_t t, Rows rows, int64_t k, int64_t from, int64_t to, int add);
+void NAME(backwards)(const Matrix *m, int64_t t, Rows rows, int64_t k, int64_t from, int64_t to, int add);
 
 void NAME(place_edges)(const Model *model, const Call *call, Geometry *geometry, int64_t from, int64_t to);
 void NAME(heads)(const Work *work);
@@ -181,5 +186,7 @@ void NAME(layer_up)(Work *work, int64_t i);
 int NAME(layer_forward)(Work *work, int64_t i, int64_t from, int64_t to);
 int NAME(layer_backward)(Work *work, int64_t i, int64_t from, int64_t to);
 void NAME(layer_down)(Work *work, int64_t i);
+void NAME(powers_forward)(Work *work, int64_t i, int64_t from, int64_t count);
+void NAME(powers_backward)(Work *work, int64_t i, int64_t row, int64_t from, int64_t count);
 void NAME(readout_forward)(Work *work, int64_t i, int64_t from, int64_t to);
 void NAME(readout_backward)(Work *work, int64_t i, int64_t from, int64_t to);

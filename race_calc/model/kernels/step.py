@@ -22,8 +22,9 @@ from race_calc.model.pooling import POOLINGS, Atomic
 from race_calc.model.race import Race, species_of
 from race_calc.model.scatter import sum_by_index
 
+MOST_IN_CACHE = 2**24  # bytes that the library keeps from one stage to the next rather than making them again
 MOST_KEPT = 2**30  # bytes of memory from one call to the next
-_COUNTS = ("atoms", "edges", "pairs", "structures", "rows")
+_COUNTS = ("atoms", "edges", "pairs", "structures", "rows", "most_kept")
 _GIVEN = ("row", "species", "first", "neighbour", "pair", "vectors", "batch")
 _MADE = ("atom_energy", "scalars", "vector", "tensor", "variance", "log_covariance", "forces", "virial", "features")
 Arrays = dict[str, np.ndarray]
@@ -92,6 +93,7 @@ class CompiledStep:
             pairs=len(graph.pair) // 2,
             structures=graph.n_structures,
             rows=len(rows),
+            most_kept=MOST_IN_CACHE,
             **{name: array.ctypes.data for name, array in (given | made).items()},
         )
         if self._run(call, threads):
@@ -117,7 +119,7 @@ class CompiledStep:
             "first": np.concatenate([[0], np.cumsum(np.bincount(centre, minlength=graph.n_atoms))]),
             "neighbour": np.ascontiguousarray(neighbour, dtype=np.int64),
             "pair": np.ascontiguousarray(graph.pair, dtype=np.int64),
-            "vectors": np.ascontiguousarray(graph.edge_vectors),
+            "vectors": np.ascontiguousarray(graph.edge_vectors, dtype=np.float64),
             "batch": np.ascontiguousarray(graph.batch, dtype=np.int64),
         }
 

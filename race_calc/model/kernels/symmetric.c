@@ -25,15 +25,22 @@ static void rotate(double a[MOST][MOST], double v[MOST][MOST], int n, int p, int
 
 static int diagonalise(double a[MOST][MOST], double v[MOST][MOST], int n)
 {
-    double size = 0;
+    double largest = 0, size = 0;
+    int broken = 0;
     for (int i = 0; i < n; i++)
-        for (int j = 0; j < n; j++) { v[i][j] = i == j; size += a[i][j] * a[i][j]; }
-    if (!isfinite(size)) return 1;
+        for (int j = 0; j < n; j++) {
+            v[i][j] = i == j;
+            broken |= !isfinite(a[i][j]);
+            if (fabs(a[i][j]) > largest) largest = fabs(a[i][j]);
+        }
+    if (broken) return 1;
+    for (int i = 0; largest && i < n; i++)
+        for (int j = 0; j < n; j++) size += (a[i][j] / largest) * (a[i][j] / largest);
     for (int sweep = 0; sweep < SWEEPS; sweep++) {
         double off = 0;
         for (int p = 0; p < n; p++)
-            for (int q = p + 1; q < n; q++) off += a[p][q] * a[p][q];
-        if (off <= 1e-34 * size) return 0;
+            for (int q = p + 1; q < n; q++) off += (a[p][q] / largest) * (a[p][q] / largest);
+        if (!largest || off <= 1e-34 * size) return 0;
         for (int p = 0; p < n; p++)
             for (int q = p + 1; q < n; q++)
                 if (a[p][q] != 0) rotate(a, v, n, p, q);

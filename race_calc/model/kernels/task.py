@@ -42,6 +42,7 @@ _TABLES = (
     "first",
     "neighbour",
     "pair",
+    "first_of_pair",
     "source_width",
     "target_width",
     "target_channels",
@@ -63,7 +64,8 @@ class Task(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Edges sorted by centre: first (N + 1,), neighbour (E,), row of the radial weights (E,); int64 on the CPU.
+    """Edges sorted by centre: first (N + 1,), neighbour (E,), row of the radial weights (E,), first edge of each row (E / 2,); int64 on the
+    CPU.
 
     `threads`: how many share the work of a kernel.
     """
@@ -71,6 +73,7 @@ class Neighbours:
     first: Tensor
     neighbour: Tensor
     pair: Tensor
+    first_of_pair: Tensor
     threads: int = 1
 
 
@@ -83,7 +86,7 @@ def real(x: Tensor) -> str:
 
 def run(name: str, recipe: Recipe, at: Neighbours, tensors: Tensors) -> None:
     """The kernel `name` of messages.c, the members or the atoms shared out to threads."""
-    tensors = tensors | {"first": at.first, "neighbour": at.neighbour, "pair": at.pair}
+    tensors = tensors | {"first": at.first, "neighbour": at.neighbour, "pair": at.pair, "first_of_pair": at.first_of_pair}
     y, table, features = tensors["y"], tensors.get("table"), tensors["u"]
     function = kernel(name, real(features[0]))
     members, atoms = features[0].shape[:2]
