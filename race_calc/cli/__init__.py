@@ -4,6 +4,7 @@ from race_calc.cli import (  # each registers its command
     calibrate,
     demo,
     evaluate,
+    export,
     info,
     label,
     learn,
@@ -15,4 +16,5 @@ from race_calc.cli import (  # each registers its command
 )
 from race_calc.cli.app import app
 
-__all__ = ["app", "calibrate", "demo", "evaluate", "info", "label", "learn", "manifest", "posterior", "predict", "select", "train"]
+__all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "label", "learn", "manifest", "posterior", "predict"]
+__all__ += ["select", "train"]

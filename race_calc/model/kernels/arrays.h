@@ -9,4 +9,6 @@ typedef struct { const char *block; char *problem; } Arrays;        /* problem: 
 
 const void *race_array(const Arrays *arrays, const char *name, int64_t bytes); /* NULL, with the problem told, for another size */
 int64_t race_array_bytes(const Arrays *arrays, const char *name);              /* -1 where there is none */
+
+int race_arrays_fit(const char *block, int64_t bytes);
 #endif

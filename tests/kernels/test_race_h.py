@@ -1,0 +1,212 @@
+"""race.h: a model in C, against RACECalculator; bad files and structures."""
+
+import ctypes
+import shutil
+import struct
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator
+from typer.testing import CliRunner
+
+from race_calc import RACECalculator
+from race_calc.cli import app
+from race_calc.data.graph import from_atoms
+from race_calc.interfaces.export import export
+from race_calc.model.kernels.build import FOLDER, LIBRARY, library
+from race_calc.posterior.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.usefixtures("kernels")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "c" / "step.c"
+MODELS = Path(__file__).parents[2] / "models"
+OK, FILE, NEWER, ELEMENT, PAIRS, GEOMETRY = range(6)
+
+
+class Info(ctypes.Structure):
+    _fields_ = [("members", ctypes.c_int64), ("features", ctypes.c_int64), ("cutoff", ctypes.c_double), ("n_elements", ctypes.c_int64)]
+    _fields_ += [("elements", ctypes.POINTER(ctypes.c_int64)), ("has_variance", ctypes.c_int), ("has_covariance", ctypes.c_int)]
+
+
+class Structure(ctypes.Structure):
+    _fields_ = [("atoms", ctypes.c_int64), *((name, ctypes.c_void_p) for name in ("numbers", "first", "neighbour", "vectors"))]
+
+
+NAMES = ("energies", "atom_energies", "forces", "virials", "variances", "log_covariances", "features")
+
+
+class Results(ctypes.Structure):
+    _fields_ = [("of_members", ctypes.c_int), *((name, ctypes.c_void_p) for name in NAMES)]
+
+
+class Model:
+    """race.h through ctypes."""
+
+    def __init__(self, path: Path):
+        self.library, self.pointer, message = library(), ctypes.c_void_p(), ctypes.create_string_buffer(256)
+        self.library.race_about.restype = Info
+        self.status = self.library.race_load(str(path).encode(), ctypes.byref(self.pointer), message)
+        self.message = message.value.decode()
+        if self.status == OK:
+            self.info = self.library.race_about(self.pointer)
+
+    def evaluate(self, atoms: Atoms, of_members=True, threads=1, change=lambda arrays: None):
+        graph = from_atoms(atoms, self.info.cutoff)
+        n, members = len(atoms), self.info.members
+        first = np.concatenate([[0], np.cumsum(np.bincount(graph.edge_index[0], minlength=n))])
+        arrays = {"numbers": graph.numbers, "first": first, "neighbour": np.ascontiguousarray(graph.edge_index[1])}
+        arrays |= {"vectors": np.ascontiguousarray(graph.edge_vectors)}
+        change(arrays)
+        rows = members if of_members else 1
+        shapes = [(members,), (members, n), (rows, n, 3), (rows, 3, 3), (members,), (members, n, 3, 3), (n, self.info.features)]
+        found = {name: np.full(shape, np.nan) for name, shape in zip(NAMES, shapes)}
+        structure = Structure(n, *(arrays[name].ctypes.data for name in ("numbers", "first", "neighbour", "vectors")))
+        results = Results(int(of_members), *(found[name].ctypes.data for name in NAMES))
+        message = ctypes.create_string_buffer(256)
+        status = self.library.race_evaluate(self.pointer, ctypes.byref(structure), ctypes.byref(results), threads, message)
+        return status, message.value.decode(), found
+
+    def __del__(self):
+        if self.status == OK:
+            self.library.race_free(self.pointer)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory, kernels) -> Path:
+    path = tmp_path_factory.mktemp("race") / "model.race"
+    export(load_checkpoint(MODELS / "3bpa-llpr", calibration=False), path)
+    return path
+
+
+def near(found, expected, tolerance=1e-11):
+    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def agrees(model: Model, calculator: Calculator, atoms: Atoms, threads: int, of_members: float = 1e-11) -> None:
+    atoms.calc = calculator
+    prediction = calculator.prediction(atoms)
+    status, message, found = model.evaluate(atoms, threads=threads)
+    assert (status, message) == (OK, "")
+    near(found["energies"], prediction.energies_members[:, 0], of_members)
+    near(found["forces"], prediction.forces_members, of_members)
+    near(found["atom_energies"].mean(0), prediction.energies)
+    near(found["variances"].mean(), prediction.energy_aleatoric[0])
+    if prediction.stress is not None:
+        stress = found["virials"].mean(0) / atoms.get_volume()
+        near(stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], prediction.stress[0])
+    values, axes = np.linalg.eigh(found["log_covariances"])
+    covariances = (axes * np.exp(values)[..., None, :]) @ axes.swapaxes(-1, -2)
+    near(covariances.mean(0), prediction.forces_covariance_aleatoric)
+    _, _, mean = model.evaluate(atoms, of_members=False, threads=threads)
+    near(mean["forces"][0], prediction.forces)
+    near(mean["virials"][0], found["virials"].mean(0))
+    near(mean["features"], calculator.posterior.features(from_atoms(atoms, model.info.cutoff)))
+
+
+def test_a_shared_trunk(file):
+    """The calculator makes the second draw of a pair from the first, the file has both as they are stored, in float32."""
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=1)
+    for threads in (1, 3):
+        agrees(Model(file), RACECalculator(MODELS / "3bpa-llpr", "cpu", calibrated=False), atoms, threads, 1e-5)
+
+
+def test_members_of_their_own_in_a_crystal(tmp_path):
+    """Also float32, and atoms closer than the repulsion reaches."""
+    checkpoint, path = load_checkpoint(MODELS / "silicon", calibration=False), tmp_path / "silicon.race"
+    export(checkpoint, path)
+    atoms = bulk("Si", a=4.6)
+    atoms.rattle(0.1, seed=1)
+    agrees(Model(path), RACECalculator(MODELS / "silicon", "cpu", calibrated=False), atoms, 2)
+    double = Model(path).evaluate(atoms)[2]
+    export(checkpoint, path, torch.float32)
+    single = Model(path).evaluate(atoms)[2]
+    for name in ("energies", "forces", "virials"):
+        near(single[name], double[name], 1e-4)
+
+
+def test_several_threads_share_a_model(file):
+    model, structures = Model(file), []
+    for seed in range(8):
+        structures.append(molecule("CH3CH2OH"))
+        structures[-1].rattle(0.05, seed=seed)
+    alone = [model.evaluate(atoms)[2]["forces"] for atoms in structures]
+    with ThreadPoolExecutor(4) as pool:
+        for expected, (status, _, found) in zip(alone, pool.map(model.evaluate, structures)):
+            assert status == OK and np.array_equal(found["forces"], expected)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_example(file, tmp_path):
+    command = [
+        "cc",
+        "-Wall",
+        "-Werror",
+        str(EXAMPLE),
+        "-I",
+        str(FOLDER),
+        str(LIBRARY),
+        f"-Wl,-rpath,{FOLDER}",
+        "-lm",
+        "-o",
+        tmp_path / "step",
+    ]
+    subprocess.run(command, check=True)
+    done = subprocess.run([tmp_path / "step", file], capture_output=True, text=True, check=True)
+    atoms = Atoms("OHH", [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]])
+    atoms.calc = RACECalculator(MODELS / "3bpa-llpr", "cpu", calibrated=False)
+    lines = done.stdout.split("\n")
+    assert float(lines[0].split()[0]) == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+    np.testing.assert_allclose([[float(x) for x in line.split()[:3]] for line in lines[1:4]], atoms.get_forces(), atol=1e-9)
+    done = subprocess.run([tmp_path / "step", tmp_path / "nothing"], capture_output=True, text=True)
+    assert done.returncode == 1 and "cannot be opened" in done.stderr
+
+
+def test_bad_files(file, tmp_path):
+    content, path = file.read_bytes(), tmp_path / "bad.race"
+    rng = np.random.default_rng(0)
+    flipped = [bytearray(content) for _ in range(20)]
+    for one in flipped:
+        one[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
+    newer = content[:8] + struct.pack("<q", 2) + content[16:]
+    cases = [(b"", FILE), (b"hello" * 40, FILE), (content[:40], FILE), (content[:1000], FILE), (content[:-1], FILE), (newer, NEWER)]
+    for bad, expected in [*cases, *((bytes(one), None) for one in flipped)]:
+        path.write_bytes(bad)
+        model = Model(path)
+        assert model.status != OK and model.message and (expected is None or model.status == expected), model.message
+    assert Model(tmp_path / "nothing").status == FILE and Model(tmp_path).status == FILE
+
+
+def test_bad_structures(file):
+    model, atoms = Model(file), molecule("CH3CH2OH")
+
+    def with_(change):
+        return model.evaluate(atoms, change=change)[:2]
+
+    status, message = with_(lambda a: a["numbers"].__setitem__(3, 7 + 40))
+    assert status == ELEMENT and "atom 3 has atomic number 47" in message
+    status, message = with_(lambda a: a["neighbour"].__setitem__(0, 99))
+    assert status == PAIRS and "not among the atoms" in message
+    status, message = with_(lambda a: a["vectors"].__setitem__(0, [9.0, 9.0, 9.0]))
+    assert status == PAIRS and "one direction only" in message
+    status, message = with_(lambda a: a["first"].__setitem__(-1, a["first"][-1] - 1))
+    assert status == PAIRS and "odd" in message
+    for value in (0.0, np.nan):
+        status, message = with_(lambda a, value=value: a["vectors"].__setitem__(0, value))
+        assert status == GEOMETRY and "one place" in message
+
+
+def test_the_command_and_what_cannot_be_exported(tmp_path):
+    def run(*arguments):
+        done = CliRunner().invoke(app, ["export", "c", *map(str, arguments)])
+        return done.exit_code, " ".join(done.output.split())
+
+    code, output = run(MODELS / "3bpa-llpr", tmp_path / "m.race", "--dtype", "float32")
+    assert code == 0 and "MiB, float32" in output and Model(tmp_path / "m.race").status == OK
+    assert "several states" in run(MODELS / "fulvene", tmp_path / "f.race")[1]
+    assert "use float64 or float32" in run(MODELS / "3bpa-llpr", tmp_path / "m.race", "--dtype", "half")[1]
