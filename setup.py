@@ -62,7 +62,7 @@ class BuildKernels(build_ext):
 build = runpy.run_path(str(FOLDER / "build.py"))
 library = Extension(
     f"race_calc.model.kernels.{build['NAME']}",
-    sources=[str(FOLDER / f"{name}.c") for name in ("library", "arrays", "symmetric", "race", "race_structure", "sha256")],
+    sources=[str(FOLDER / f"{name}.c") for name in ("library", "arrays", "symmetric", "race", "race_structure", "blake2b")],
     depends=["setup.py", *(str(path) for path in sorted(FOLDER.glob("*.[ch]")))],
     define_macros=[("SOURCE", f'"{build["source_hash"](FOLDER)}"')] + [("VARIANTS", "1")] * (len(VARIANTS) > 1),
     extra_compile_args=FLAGS,

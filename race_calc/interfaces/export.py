@@ -42,7 +42,7 @@ def export(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = torch.float6
         arrays |= {"zbl": _pairs(numbers, config.cutoff), "zbl_waves": np.concatenate([AMPLITUDES, DECAYS])}
     block = packed(arrays).tobytes()
     real = 4 if dtype == torch.float32 else 8
-    write_atomically(path, _HEAD.pack(b"RACEFILE", VERSION, real, len(block), hashlib.sha256(block).digest()) + block)
+    write_atomically(path, _HEAD.pack(b"RACEFILE", VERSION, real, len(block), hashlib.blake2b(block, digest_size=32).digest()) + block)
     return _HEAD.size + len(block)
 
 

@@ -1,6 +1,7 @@
 """race.h: a model in C, against RACECalculator; bad files and structures."""
 
 import ctypes
+import hashlib
 import shutil
 import struct
 import subprocess
@@ -210,3 +211,10 @@ def test_the_command_and_what_cannot_be_exported(tmp_path):
     assert code == 0 and "MiB, float32" in output and Model(tmp_path / "m.race").status == OK
     assert "several states" in run(MODELS / "fulvene", tmp_path / "f.race")[1]
     assert "use float64 or float32" in run(MODELS / "3bpa-llpr", tmp_path / "m.race", "--dtype", "half")[1]
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 129, 256, 1000])
+def test_the_hash_is_that_of_hashlib(size):
+    data, digest = np.random.default_rng(size).bytes(size), ctypes.create_string_buffer(32)
+    library().race_blake2b(data, ctypes.c_uint64(size), digest)
+    assert digest.raw == hashlib.blake2b(data, digest_size=32).digest()

@@ -3,11 +3,11 @@
 #include "arrays.h"
 #include "race.h"
 #include "race_structure.h"
-#include "sha256.h"
+#include "blake2b.h"
 #include "step.h"
 
 #define VERSION 1
-typedef struct { char magic[8]; int64_t version, real, bytes; uint8_t sha256[32]; } FileHead; /* before the block of arrays; 64 bytes */
+typedef struct { char magic[8]; int64_t version, real, bytes; uint8_t digest[32]; } FileHead; /* before the block of arrays; 64 bytes */
 
 const char *variant(void);
 
@@ -77,8 +77,8 @@ static race_status read_block(const char *file, FileHead *head, char **block, ch
     else if (posix_memalign((void **)block, 64, head->bytes)) { *block = NULL; status = race_fail(RACE_MEMORY, message, "no memory for the model"); }
     else if (fread(*block, 1, head->bytes, in) != (size_t)head->bytes) status = race_fail(RACE_FILE, message, "the file is cut short");
     else {
-        race_sha256(*block, head->bytes, digest);
-        if (memcmp(digest, head->sha256, 32)) status = race_fail(RACE_FILE, message, "the file is damaged: its hash differs");
+        race_blake2b(*block, head->bytes, digest);
+        if (memcmp(digest, head->digest, 32)) status = race_fail(RACE_FILE, message, "the file is damaged: its hash differs");
         else if (!race_arrays_fit(*block, head->bytes)) status = race_fail(RACE_FILE, message, "the arrays of the file do not fit into it");
     }
     fclose(in);
