@@ -11,6 +11,7 @@ from race_calc.data.graph import Graph
 from race_calc.data.references import References
 from race_calc.model.channels import Output, Spread
 from race_calc.model.compiled import Evaluate
+from race_calc.model.hardware import one_main_thread
 from race_calc.model.kernels.step import CompiledStep
 from race_calc.model.kinds import ADDITIVE
 from race_calc.model.layout import MAX_BLOCKS, Layout, Numerics
@@ -74,10 +75,13 @@ class StackPosterior:
 
         Raises ValueError for an element that the model does not know.
         """
+        if self.step is not None:
+            threads = torch.get_num_threads()
+            with torch.no_grad(), one_main_thread():  # torch's would wait for work on the cores that the step needs
+                (outputs,) = self.step(graph, threads)
+                return self.told(outputs, graph, self.known(graph), self.distance(outputs, graph))
         with torch.no_grad():
-            if self.step is not None:
-                (outputs,) = self.step(graph, torch.get_num_threads())
-            elif self.compiled is not None:
+            if self.compiled is not None:
                 outputs = self.compiled(self.parameters, self.layout(graph))
             else:
                 (outputs,) = evaluated([self.model], self.parameters, self.layout(graph))
@@ -91,7 +95,7 @@ class StackPosterior:
         """Of every atom from those of the training (N,)."""
         if self.feature_distance is None:
             return None
-        return self.feature_distance(array(outputs.features[0]), species_of(self.model, graph.numbers))
+        return self.feature_distance(array(outputs.features[0]), species_of(self.model, graph.numbers), _product)
 
     def told(
         self, outputs: Outputs, graph: Graph, known: Contribution | None, distance: np.ndarray | None, whole: bool = True
@@ -177,6 +181,11 @@ class StackPosterior:
         if self.centered:
             return aggregate_around(everything.rows(slice(1, None)), everything.rows(slice(1)))
         return aggregate(everything)
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """By torch: NumPy's BLAS threads wait for more work for up to 50 ms, on the cores that the next step needs."""
+    return (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
 
 
 def _members(output: Output, values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A model of several electronic states, of which one moves the atoms: its Prediction, with what the others say beside it."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 
 from race_calc.data.graph import Graph
+from race_calc.model.hardware import one_main_thread
 from race_calc.model.kernels.step import CompiledStep
 from race_calc.model.parameters import Parameters, surface_prefix
 from race_calc.model.surfaces import Surface, of_surface, plain, surfaces_of
@@ -47,13 +49,13 @@ class SurfacesPosterior:
     def _told(self, graph: Graph, with_forces: Sequence[bool]) -> tuple[Prediction, ...]:
         """`with_forces`: of which surfaces those, and what else belongs to the atoms, are wanted; of the others zeros stand there."""
         first = self.each[0]
-        known = first.known(graph)
-        with torch.no_grad():
+        known, threads = first.known(graph), torch.get_num_threads()
+        with torch.no_grad(), nullcontext() if self.step is None else one_main_thread():
             if self.step is not None:
-                outputs = self.step(graph, torch.get_num_threads(), with_forces)
+                outputs = self.step(graph, threads, with_forces)
             else:
                 outputs = evaluated([one.model for one in self.each], self.parameters, first.layout(graph), with_forces)
-        distance = first.distance(outputs[0], graph)  # of the trunk
+            distance = first.distance(outputs[0], graph)  # of the trunk
         return tuple(
             one.told(own, graph, known if surface.is_state else None, distance, whole)
             for one, own, surface, whole in zip(self.each, outputs, self.surfaces, with_forces)

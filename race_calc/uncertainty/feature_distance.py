@@ -16,12 +16,13 @@ The Mahalanobis distance of Lee et al. 2018 (arXiv:1807.03888), with an element 
 it is what last-layer prediction rigidity has of single atoms. It needs one model, where a spread needs several.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 RIDGE, SHARED = 1e-4, 10  # chosen on ethanol and acetamide, trained with 450, 100, 40 and 5 frames at 300 K (`docs/calibration.md`)
+Product = Callable[[np.ndarray, np.ndarray], np.ndarray]
 SMALLEST, TINY = 1e-12, 1e-30  # of the mean square of the features, where all atoms are alike; eV², where that is zero
 
 
@@ -32,14 +33,17 @@ class FeatureDistance:
     mean: np.ndarray
     whitening: np.ndarray
 
-    def __call__(self, features: np.ndarray, species: np.ndarray) -> np.ndarray:
-        """d (N,) of features (N, L) of atoms with species indices (N,); infinite for a species without training atoms."""
+    def __call__(self, features: np.ndarray, species: np.ndarray, product: Product = np.matmul) -> np.ndarray:
+        """d (N,) of features (N, L) of atoms with species indices (N,); infinite for a species without training atoms.
+
+        `product` of matrices, for a caller whose threads NumPy's would keep from the cores.
+        """
         found = np.full(len(species), np.inf)
         for z in np.unique(species):
             if self.whitening[z].any():
                 own = species == z
                 with np.errstate(invalid="ignore", over="ignore"):
-                    found[own] = np.sqrt((((features[own] - self.mean[z]) @ self.whitening[z]) ** 2).mean(axis=1))
+                    found[own] = np.sqrt((product(features[own] - self.mean[z], self.whitening[z]) ** 2).mean(axis=1))
         return found
 
     def whitened(self, features: np.ndarray, species: np.ndarray) -> np.ndarray:
