@@ -61,10 +61,11 @@ def load_stack(
     parameters = tabulated(parameters, config) if kernels and tables else parameters
     parameters = ready({name: value.to(device=device, dtype=dtype) for name, value in parameters.items()}, checkpoint.model.plan)
     model = plain(checkpoint.model) if checkpoint.surfaces else checkpoint.model
+    whole = expanded(parameters) if forces_epistemic else parameters
     return StackPosterior(
         model,
         checkpoint.references,
-        expanded(parameters) if forces_epistemic else parameters,
+        whole,
         kernels,
         compiled_evaluate(model) if compile and not kernels else None,
         checkpoint.noise,
@@ -78,11 +79,11 @@ def load_stack(
         checkpoint.feature_distance,
         checkpoint.known_distances,
         checkpoint.surfaces[0] if checkpoint.surfaces else None,
-        _step(checkpoint, parameters, forces_epistemic) if kernels and tables else None,
+        _step(checkpoint, parameters, forces_epistemic, whole) if kernels and tables else None,
     )
 
 
-def _step(checkpoint: Checkpoint, parameters: Parameters, each: bool) -> CompiledStep:
-    """Of all surfaces. `each`: forces of every member."""
+def _step(checkpoint: Checkpoint, parameters: Parameters, each: bool, whole: Parameters) -> CompiledStep:
+    """Of all surfaces. `each`: forces of every member. `whole`: the parameters of the posterior."""
     models = [plain(checkpoint.model, k, known.references.scale) for k, known in enumerate(checkpoint.surfaces)] or [checkpoint.model]
-    return CompiledStep(models, [of_surface(parameters, k) for k in range(len(models))], each)
+    return CompiledStep(models, [of_surface(parameters, k) for k in range(len(models))], each, whole)

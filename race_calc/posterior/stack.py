@@ -64,6 +64,12 @@ class StackPosterior:
     alone: Constants | None = None
     step: CompiledStep | None = None
 
+    def __post_init__(self) -> None:
+        """With other parameters or another model (`dataclasses.replace`) there is no step."""
+        same_model = self.step is None or self.alone is not None or self.step.models[0] is self.model
+        if self.step is not None and not (same_model and self.step.stands_for is self.parameters):
+            object.__setattr__(self, "step", None)
+
     @property
     def members(self) -> int:
         rows = n_members(self.parameters)

@@ -36,7 +36,7 @@ def close(a, b, tolerance: float = 1e-12) -> bool:
 @pytest.mark.parametrize("irreps", ["17x0e+9x1o+8x2e", "1x0e+1x1o+1x2e", "16x0e+3x0o+5x1o+2x1e+9x2e+1x2o+2x3o+1x3e"])
 def test_many_edges(irreps, variant):
     """Some 3,500 edges of a distorted crystal: several blocks of edges."""
-    atoms = bulk("Cu", cubic=True).repeat((4, 4, 3))
+    atoms = bulk("Cu", cubic=True, a=3.2).repeat((3, 3, 3))
     atoms.rattle(0.1, seed=1)
     model = make(irreps, (29,), l_max=3)
     stack = initialise(model.plan, [0, 1], OFFSETS)

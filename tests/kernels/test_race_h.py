@@ -117,13 +117,13 @@ def test_a_shared_trunk(file):
         agrees(Model(file), RACECalculator(MODELS / "3bpa-llpr", "cpu", calibrated=False), atoms, threads, 1e-5)
 
 
-def test_members_of_their_own_in_a_crystal(tmp_path):
+def test_members_of_their_own_in_a_crystal(tmp_path, tiny_model):
     """Also float32, and atoms closer than the repulsion reaches."""
-    checkpoint, path = load_checkpoint(MODELS / "silicon", calibration=False), tmp_path / "silicon.race"
+    checkpoint, path = load_checkpoint(tiny_model, calibration=False), tmp_path / "tiny.race"
     export(checkpoint, path)
-    atoms = bulk("Si", a=4.6)
+    atoms = bulk("C", a=3.0)
     atoms.rattle(0.1, seed=1)
-    agrees(Model(path), RACECalculator(MODELS / "silicon", "cpu", calibrated=False), atoms, 2)
+    agrees(Model(path), RACECalculator(tiny_model, "cpu", calibrated=False), atoms, 2)
     double = Model(path).evaluate(atoms)[2]
     export(checkpoint, path, torch.float32)
     single = Model(path).evaluate(atoms)[2]
@@ -168,8 +168,10 @@ def test_the_example(file, tmp_path):
     assert done.returncode == 1 and "cannot be opened" in done.stderr
 
 
-def test_bad_files(file, tmp_path):
-    content, path = file.read_bytes(), tmp_path / "bad.race"
+def test_bad_files(tiny_model, tmp_path):
+    path = tmp_path / "bad.race"
+    export(load_checkpoint(tiny_model, calibration=False), path)
+    content = path.read_bytes()
     rng = np.random.default_rng(0)
     flipped = [bytearray(content) for _ in range(20)]
     for one in flipped:

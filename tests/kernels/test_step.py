@@ -147,7 +147,7 @@ def test_threads_wait_for_each_other_without_forces():
 
 def test_the_deepest_plan_loads():
     """100 layers of 8 irreps with products of order 3."""
-    model = make("both parities", correlation=3, layers=100, l_max=3, features_dim=1, product_channels=1)
+    model = make("both parities", correlation=3, layers=100, l_max=1, features_dim=1, product_channels=1)
     found = step_of(model, draw(model, 1))(from_atoms(molecule("H2"), CUTOFF))
     assert found.energy.shape == (1, 1)
 

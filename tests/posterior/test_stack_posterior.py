@@ -1,5 +1,7 @@
 """Predictions of a whole stack rotate and reflect with the structure, for both force covariances."""
 
+import copy
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from race_calc.data.references import References
 from race_calc.model.compiled import why_not_compiled
 from race_calc.model.config import ModelConfig
 from race_calc.model.heads import FORCE_COVARIANCE
+from race_calc.model.kernels.messages import why_not
 from race_calc.model.parameters import initialise
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race, evaluate
@@ -131,3 +134,19 @@ def test_what_a_spread_is_worth_in_independent_members(name, energy, paired):
     found = load_stack(checkpoint, torch.float64, torch.device("cpu")).predict(from_atoms(bulk("Cu", cubic=True), 4.0))
     assert (found.independent_members("energy"), found.paired) == (energy, paired)
     assert replace(found, n_members=16, closed_form=frozenset()).independent_members("forces") == (9 if paired else 16)
+
+
+def test_with_other_parameters_there_is_no_step(tiny_model):
+    """What is put in the place of parameters or model is what predicts; copies keep their step."""
+    if why_not(torch.device("cpu")):
+        pytest.skip(why_not(torch.device("cpu")))
+    checkpoint = load_checkpoint(tiny_model)
+    stack = load_stack(checkpoint, torch.float64, torch.device("cpu"))
+    assert stack.step is not None and replace(stack, paired=True).step is stack.step
+    for other in (copy.deepcopy(stack), pickle.loads(pickle.dumps(stack))):
+        assert other.step is not None and replace(other, paired=True).step is other.step
+    first = {name: value[:1] for name, value in stack.parameters.items()}
+    assert replace(stack, parameters=first).step is None and replace(stack, model=replace(stack.model, scale=2.0)).step is None
+    graph = from_atoms(molecule("CH3CH2OH"), 4.0)
+    one, both = replace(stack, parameters=first).predict(graph), stack.predict(graph)
+    assert one.energy == pytest.approx(both.energies_members[0], abs=1e-10)

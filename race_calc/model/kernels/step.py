@@ -49,19 +49,28 @@ class Structures(NamedTuple):
 class CompiledStep:
     """A stack of parameter sets with tables (`race_calc.model.table`) and all its surfaces, ready in the library.
 
-    `each`: forces of every member, else, where the members share their trunk, of their mean energy. Copies and pickles are made anew from
-    the block. Raises NoKernels where there is no library, and RuntimeError for a block that it cannot use.
+    `each`: forces of every member, else, where the members share their trunk, of their mean energy. `stands_for`: the parameters
+    in whose place it predicts; whoever has others must not use it. Copies and pickles are made anew from the block. Raises
+    NoKernels where there is no library, and RuntimeError for a block that it cannot use.
     """
 
-    def __init__(self, models: Sequence[Race], stacks: Sequence[Parameters], each: bool):
+    def __init__(self, models: Sequence[Race], stacks: Sequence[Parameters], each: bool, stands_for: Parameters | None = None):
         offsets = [{name: stack[name] for name in offset_names(model.plan)} for model, stack in zip(models, stacks)]
         trunks, dtype = len(stacks[0]["embedding"]), stacks[0]["embedding"].dtype
-        self._set(packed(arrays_of(models, stacks)), tuple(models), offsets, (trunks, n_members(stacks[0]) // trunks, each), dtype)
+        self._set(
+            packed(arrays_of(models, stacks)), tuple(models), offsets, (trunks, n_members(stacks[0]) // trunks, each), dtype, stands_for
+        )
 
     def _set(
-        self, block: np.ndarray, models: tuple[Race, ...], offsets: list[Parameters], sizes: tuple[int, int, bool], dtype: torch.dtype
+        self,
+        block: np.ndarray,
+        models: tuple[Race, ...],
+        offsets: list[Parameters],
+        sizes: tuple[int, int, bool],
+        dtype: torch.dtype,
+        stands_for: Parameters | None,
     ) -> None:
-        self.block, self.models, self.offsets, self.sizes, self.dtype = block, models, offsets, sizes, dtype
+        self.block, self.models, self.offsets, self.sizes, self.dtype, self.stands_for = block, models, offsets, sizes, dtype, stands_for
         kind = f"{'float' if dtype == torch.float32 else 'double'}_{variant()}"
         names = ("load_model", "free_model", "step_bytes", "step")
         load, free, self._bytes, self._step = (getattr(library(), f"{name}_{kind}") for name in names)
@@ -77,7 +86,7 @@ class CompiledStep:
         weakref.finalize(self, free, self._address)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.block, self.models, self.offsets, self.sizes, self.dtype)
+        return _again, (self.block, self.models, self.offsets, self.sizes, self.dtype, self.stands_for)
 
     def __call__(self, graph: Graph, threads: int, with_forces: Sequence[bool] | None = None) -> tuple[Outputs, ...]:
         """Of every surface. `with_forces`: of which of them, None: of all; forces and virials of the others are zero.
