@@ -81,8 +81,7 @@ def agree(found, expected, tolerance: float, leave=()) -> None:
         assert (other[finite] - value[finite]).abs().max() <= tolerance * value[finite].abs().max().clamp(min=1e-30), name
 
 
-@pytest.mark.parametrize("correlation", [1, 2, 3])
-@pytest.mark.parametrize("l_max", [0, 1, 2, 3])
+@pytest.mark.parametrize(("l_max", "correlation"), [(0, 2), (1, 1), (1, 3), (2, 2), (3, 1), (3, 2), (3, 3)])
 @pytest.mark.parametrize("irreps", IRREPS)
 def test_every_plan(irreps, l_max, correlation):
     model = make(irreps, l_max=l_max, correlation=correlation)
@@ -140,7 +139,7 @@ def test_threads_wait_for_each_other_without_forces():
     model = make(layers=1)
     graph = collate([from_atoms(molecule("CH3CH2OH"), CUTOFF) for _ in range(5)])
     step, torchs = CompiledStep([model], [draw(model, 4)], True), by_torch(model, draw(model, 4), graph)
-    for _ in range(50):
+    for _ in range(20):
         (found,) = step(graph, 6, [False])
         assert (found.atom_energy - torchs.atom_energy).abs().max() < 1e-11 and not found.forces.any()
 
