@@ -97,14 +97,17 @@ def chosen(pool: Pool, method: str, n: int, seed: int) -> list[int]:
     return taken
 
 
-def learned_data(name: str, frames: list[Atoms] | None = None, seed: int = 0, runs: Path = Path()) -> dict[str, list[str]]:
-    """`data` of a configuration for a choice; its files are written from `frames` where these are given."""
-    if frames is not None:
-        order, held = np.random.default_rng(seed).permutation(len(frames)), len(frames) // 10
-        (runs / "data" / name).mkdir(parents=True, exist_ok=True)
-        for part, indices in (("validation", order[:held]), ("train", order[held:])):
-            write(runs / "data" / name / f"{part}.xyz", [frames[i] for i in indices])
+def data_of(name: str) -> dict[str, list[str]]:
+    """`data` of a configuration for a choice, of which `write_choice` has written the files."""
     return {"train": ["start.xyz@:450", f"{name}/train.xyz"], "validation": ["start.xyz@450:", f"{name}/validation.xyz"]}
+
+
+def write_choice(name: str, frames: list[Atoms], seed: int, runs: Path) -> None:
+    """A tenth validates."""
+    order, held = np.random.default_rng(seed).permutation(len(frames)), len(frames) // 10
+    (runs / "data" / name).mkdir(parents=True, exist_ok=True)
+    for part, indices in (("validation", order[:held]), ("train", order[held:])):
+        write(runs / "data" / name / f"{part}.xyz", [frames[i] for i in indices])
 
 
 def pool_over(paths: dict[str, Path], start: Path) -> tuple[Pool, list[Atoms]]:
@@ -120,7 +123,8 @@ def learned(name: str, frames: list[Atoms], start: Path | None, runs: Path, seed
     folder = runs / name
     if (folder / "weights.safetensors").exists():
         return folder
-    content = yaml.safe_load(BASE.read_text()) | {"members": 4, "data": learned_data(name, frames, seed, runs)}
+    write_choice(name, frames, seed, runs)
+    content = yaml.safe_load(BASE.read_text()) | {"members": 4, "data": data_of(name)}
     going_on: dict[str, object] = {"seed": seed}
     if start is not None:
         going_on |= {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True} | pace_of(parse_config(content))

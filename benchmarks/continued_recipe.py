@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from active_learning import BASE, HOT, chosen, files, learned_data, measured, pool_over, start_of
+from active_learning import BASE, HOT, chosen, data_of, files, measured, pool_over, start_of, write_choice
 from ase.io import read, write
 from common import arguments
 from runs import counted, trained
@@ -51,7 +51,7 @@ def development(runs: Path, paths: dict[str, Path]) -> dict[str, Path]:
 
 def run(name: str, recipe: tuple[float, int, int] | None, start: Path, runs: Path) -> Path:
     """The model of a recipe."""
-    folder, data = runs / f"recipe-{list(RECIPES).index(name)}", learned_data("random-10-0")
+    folder, data = runs / f"recipe-{list(RECIPES).index(name)}", data_of("random-10-0")
     content = yaml.safe_load(BASE.read_text()) | {"members": 4, "data": data}
     settings: dict[str, object] = {"seed": 0}
     if recipe is not None:
@@ -73,7 +73,7 @@ if __name__ == "__main__":
     start, tests = start_of(paths, runs), development(runs, paths)
     if not (runs / "data" / "random-10-0").is_dir():
         pool, frames = pool_over(paths, start)
-        learned_data("random-10-0", [frames[i] for i in chosen(pool, "random", 10, 0)], 0, runs)
+        write_choice("random-10-0", [frames[i] for i in chosen(pool, "random", 10, 0)], 0, runs)
     path = runs / "recipe.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     lines = ["| how it goes on | CPU minutes | forces 600 K | 1200 K | over from the start |", "|---|---|---|---|---|"]

@@ -21,7 +21,7 @@ from race_calc.data.graph import Graph, from_atoms
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.model.kernels.live import live_of
 from race_calc.model.plan import LayerPlan, Plan
-from race_calc.model.weights import sources
+from race_calc.model.weights import made, sources
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 
@@ -50,8 +50,7 @@ def _channels(irreps, key) -> int:
 
 def _into(layer: LayerPlan, key: tuple[int, int]) -> int:
     """Channels of all that makes an output."""
-    made = {"product": layer.sums, "skip": layer.inputs, **{f"power{product.order}": product.targets for product in layer.products}}
-    return sum(_channels(made[name], key) for name in sources(layer, key))
+    return sum(_channels(made(layer)[name], key) for name in sources(layer, key))
 
 
 def peak(dtype: type) -> float:

@@ -49,6 +49,11 @@ class Graph:
         return len(self.ptr) - 1
 
     @property
+    def first_edge(self) -> np.ndarray:
+        """Where the pairs of each atom begin, and where those of the last end (N + 1,)."""
+        return np.concatenate([[0], np.cumsum(np.bincount(self.edge_index[0], minlength=self.n_atoms))])
+
+    @property
     def volume(self) -> np.ndarray:
         """Cell volumes (B,) in Å³; zero where a structure is not periodic or its cell has none."""
         return np.where(self.pbc.any(axis=1), np.abs(np.linalg.det(self.cell)), 0.0)

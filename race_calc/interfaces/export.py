@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ase.data import covalent_radii
 
 from race_calc.data.files import write_atomically
 from race_calc.model.kernels.arrays import packed
 from race_calc.model.kernels.model_arrays import arrays_of
-from race_calc.model.repulsion import AMPLITUDES, COULOMB, DECAYS, EXPONENT, LENGTH, REACH
+from race_calc.model.repulsion import AMPLITUDES, COULOMB, DECAYS, reaches, screening_lengths
 from race_calc.model.table import tabulated
 from race_calc.model.weights import ready
 from race_calc.posterior.checkpoint import Checkpoint
@@ -49,6 +48,4 @@ def export(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = torch.float6
 def _pairs(numbers: np.ndarray, cutoff: float) -> np.ndarray:
     """k z_i z_j in eV Å, screening length and reach in Å of every pair of elements (S, S, 3), as `race_calc.model.repulsion` has them."""
     z_i, z_j = np.meshgrid(numbers, numbers, indexing="ij")
-    length = LENGTH / (z_i**EXPONENT + z_j**EXPONENT)
-    reach = np.minimum(REACH * (covalent_radii[z_i] + covalent_radii[z_j]), cutoff)
-    return np.stack([COULOMB * z_i * z_j, length, reach], axis=-1)
+    return np.stack([COULOMB * z_i * z_j, screening_lengths(z_i, z_j), reaches(z_i, z_j, cutoff)], axis=-1)

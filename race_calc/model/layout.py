@@ -123,11 +123,10 @@ Fields = dict[str, np.ndarray]  # of a Block, float64
 
 def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, basis: Basis, numerics: Numerics) -> Layout:
     """Sort, pad and differentiate the geometry of `graph`, in float64, cast at the end. `species` (N,) holds species indices."""
-    centre, _ = graph.edge_index
-    degree = np.bincount(centre, minlength=graph.n_atoms)
+    first_edge = graph.first_edge
+    degree = np.diff(first_edge)
     order = np.argsort(degree, kind="stable") if numerics.padded else np.arange(graph.n_atoms)
     rank, tensor = _inverse(order), numerics.tensor
-    first_edge = np.concatenate([[0], np.cumsum(degree)])
     first = None if numerics.padded else first_of_pairs(graph.pair)
     fields = _edge_fields(graph, rank, l_max, basis, slice(None) if first is None else first)
 

@@ -37,7 +37,7 @@ def repulsion(graph: Graph, cutoff: float) -> Contribution:
     z_i, z_j = graph.numbers[centre], graph.numbers[neighbour]
     vectors = graph.edge_vectors
     r = np.linalg.norm(vectors, axis=1)
-    reach = np.minimum(REACH * (covalent_radii[z_i] + covalent_radii[z_j]), cutoff)
+    reach = reaches(z_i, z_j, cutoff)
     near = r < reach
     centre, neighbour, vectors, r = centre[near], neighbour[near], vectors[near], r[near]
     energy, slope = _pair(z_i[near], z_j[near], r, reach[near])
@@ -50,9 +50,19 @@ def repulsion(graph: Graph, cutoff: float) -> Contribution:
     return Contribution(np.bincount(centre, weights=0.5 * energy, minlength=graph.n_atoms), forces, virial)
 
 
+def reaches(z_i: np.ndarray, z_j: np.ndarray, cutoff: float) -> np.ndarray:
+    """r_c of pairs of elements in Å, at most the cutoff of the model."""
+    return np.asarray(np.minimum(REACH * (covalent_radii[z_i] + covalent_radii[z_j]), cutoff))
+
+
+def screening_lengths(z_i: np.ndarray, z_j: np.ndarray) -> np.ndarray:
+    """a of pairs of elements in Å."""
+    return np.asarray(LENGTH / (z_i**EXPONENT + z_j**EXPONENT))
+
+
 def _pair(z_i: np.ndarray, z_j: np.ndarray, r: np.ndarray, reach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Energies (P,) eV of pairs within their reach and dE/dr (P,) eV/Å."""
-    length = LENGTH / (z_i**EXPONENT + z_j**EXPONENT)
+    length = screening_lengths(z_i, z_j)
     waves = AMPLITUDES * np.exp(-DECAYS * (r / length)[:, None])  # (P, 4)
     screen, screen_slope = waves.sum(1), -(waves * DECAYS).sum(1) / length
     u, u_slope = envelope(r / reach)

@@ -6,7 +6,7 @@ A training makes them anew at every step; for prediction `ready` makes them once
 import torch
 
 from race_calc.model.parameters import Parameters
-from race_calc.model.plan import LayerPlan, Plan
+from race_calc.model.plan import Irrep, LayerPlan, Plan
 
 READY = "ready"  # layers.i.ready.… in a stack for prediction
 
@@ -40,8 +40,12 @@ def matrices(layer: LayerPlan, at: str, parameters: Parameters, n_species: int) 
 
 def sources(layer: LayerPlan, key: tuple[int, int]) -> list[str]:
     """What an irrep that leaves is made of: "product" of A itself, "skip" of what came in, "power2" and "power3" of products of A."""
-    found = {"product": layer.sums, "skip": layer.inputs, **{f"power{product.order}": product.targets for product in layer.products}}
-    return [name for name, irreps in found.items() if key in [ir.key for ir in irreps]]
+    return [name for name, irreps in made(layer).items() if key in [ir.key for ir in irreps]]
+
+
+def made(layer: LayerPlan) -> dict[str, tuple[Irrep, ...]]:
+    """All that can be mixed into what leaves, in the order of `sources`."""
+    return {"product": layer.sums, "skip": layer.inputs, **{f"power{product.order}": product.targets for product in layer.products}}
 
 
 def _linear(layer: LayerPlan) -> list[str]:

@@ -47,11 +47,7 @@ def load_stack(
             f"forces_epistemic=False is for posteriors whose members share their trunk (shallow-ensemble, llpr); "
             f"those of this {checkpoint.posterior} share nothing: leave it out"
         )
-    kernels = compile is not False and kernels_usable(device)
-    if compile and not kernels and checkpoint.surfaces:
-        raise ValueError("torch does not compile models of several states or properties: leave out compile=True")
-    if compile and not kernels and device.type == "cpu":
-        raise RuntimeError(why_not(device))
+    kernels = _uses_kernels(checkpoint, device, compile)
     config = checkpoint.model.plan.config
     added = baseline_of(config.baseline, config.cutoff, baseline)
     check(config.baseline, added, checkpoint.baseline)
@@ -81,6 +77,16 @@ def load_stack(
         checkpoint.surfaces[0] if checkpoint.surfaces else None,
         _step(checkpoint, parameters, forces_epistemic, whole) if kernels and tables else None,
     )
+
+
+def _uses_kernels(checkpoint: Checkpoint, device: torch.device, compile: bool | None) -> bool:
+    """Raises what `load_stack` raises for `compile`."""
+    kernels = compile is not False and kernels_usable(device)
+    if compile and not kernels and checkpoint.surfaces:
+        raise ValueError("torch does not compile models of several states or properties: leave out compile=True")
+    if compile and not kernels and device.type == "cpu":
+        raise RuntimeError(why_not(device))
+    return kernels
 
 
 def _step(checkpoint: Checkpoint, parameters: Parameters, each: bool, whole: Parameters) -> CompiledStep:

@@ -6,7 +6,6 @@
 #include "step.h"
 
 #define MOST_Y 16 /* l <= 3 */
-#define N_Y(model) (((model)->l_max + 1) * ((model)->l_max + 1))
 
 static void harmonics(const Model *model, const double *unit, double *y)
 {

@@ -10,7 +10,7 @@ static Task task_of(const Work *work, int64_t i, const Messages *messages, const
     return (Task){
         .members = call->rows, .atoms = call->atoms, .edges = call->edges, .pairs = call->pairs,
         .n_paths = messages->n_paths, .n_couplings = messages->n_couplings, .n_k = messages->n_k,
-        .n_y = (model->l_max + 1) * (model->l_max + 1), .n_targets = messages->n_targets, .radial_width = layer->radial_width,
+        .n_y = N_Y(model), .n_targets = messages->n_targets, .radial_width = layer->radial_width,
         .rows = model->knots + 4, .one_trunk = 1, .g_atoms = count, .g_from = from,
         .paths = messages->paths, .couplings = messages->couplings, .first_coupling = messages->first_coupling,
         .first = call->first, .neighbour = call->neighbour, .pair = call->pair, .first_of_pair = work->geometry.first_of_pair,

@@ -15,7 +15,7 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 void NAME(take_geometry)(Arena *arena, const Model *model, const Call *call, Geometry *g)
 {
-    g->y = REALS(call->edges * (model->l_max + 1) * (model->l_max + 1));
+    g->y = REALS(call->edges * N_Y(model));
     g->unit = DOUBLES(call->edges * 3);
     g->distance = DOUBLES(call->edges);
     g->place = DOUBLES(call->pairs);
@@ -53,7 +53,7 @@ void NAME(take_trunk)(Arena *arena, const Model *model, const Call *call, Trunk 
     }
     for (int q = 0; q < 2; q++)
         for (int s = 0; s < IRREPS; s++) trunk->d_h[q][s] = REALS(call->rows * d_h[q][s]);
-    trunk->d_y = REALS(call->rows * call->edges * (model->l_max + 1) * (model->l_max + 1));
+    trunk->d_y = REALS(call->rows * call->edges * N_Y(model));
 }
 
 /* of a few atoms, for the layer that needs most */

@@ -65,7 +65,7 @@ static void messages(Reader *r, const char *name, const Layer *layer, Messages *
     fields(r, "n_k", &out->n_k, 1);
     out->paths = get(r, "paths", out->n_paths, sizeof(Path));
     out->couplings = get(r, "couplings", out->n_couplings, sizeof(Coupling));
-    out->first_coupling = INTEGERS("first_coupling", (r->model->l_max + 1) * (r->model->l_max + 1) + 1);
+    out->first_coupling = INTEGERS("first_coupling", N_Y(r->model) + 1);
     out->source_width = get(r, "source_width", layer->n_in, sizeof(int32_t));
     out->target_width = get(r, "target_width", out->n_targets, sizeof(int32_t));
     out->target_channels = get(r, "target_channels", out->n_targets, sizeof(int32_t));

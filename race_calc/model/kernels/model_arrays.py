@@ -15,7 +15,7 @@ from race_calc.model.parameters import Parameters, gate_names, n_members
 from race_calc.model.plan import READOUT_HIDDEN, Irrep, LayerPlan, Product
 from race_calc.model.race import Race
 from race_calc.model.table import SOFTENING, table_knots
-from race_calc.model.weights import matrices, sources
+from race_calc.model.weights import made, matrices, sources
 
 Arrays = dict[str, np.ndarray]
 KINDS = {"product": 0, "skip": 1, "power2": 2, "power3": 3}  # SUM, SKIP, POWER and POWER + 1 of step.h
@@ -174,7 +174,7 @@ def _readout(layer: LayerPlan, at: str, models: Sequence[Race], stacks: Sequence
 
 def _place(layer: LayerPlan, name: str, ir: Irrep) -> tuple[int, int]:
     """Which of its kind a part of an output is, and how many channels it has."""
-    irreps = {"product": layer.sums, "skip": layer.inputs, **{f"power{product.order}": product.targets for product in layer.products}}[name]
+    irreps = made(layer)[name]
     index = [other.key for other in irreps].index(ir.key)
     return index, irreps[index].mul
 

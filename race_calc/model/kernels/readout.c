@@ -35,8 +35,7 @@ static void silu(const REAL *x, REAL *out, int64_t count)
 
 static void apply(const Matrix *m, int64_t t, const REAL *in, int64_t in_from, REAL *out, int64_t from, int64_t to, int64_t k)
 {
-    NAME(times)((Rows){in, in_from, m->rows, out, from, m->columns}, k, NULL, from, to, m->w + t * m->rows * m->columns, m->columns, m->rows,
-                m->columns, 0);
+    NAME(forwards)(m, t, (Rows){in, in_from, m->rows, out, from, m->columns}, k, from, to, 0);
 }
 
 void NAME(readout_forward)(Work *work, int64_t i, int64_t from, int64_t to)
@@ -91,7 +90,6 @@ void NAME(readout_backward)(Work *work, int64_t i, int64_t from, int64_t to)
             }
         const Matrix *m = &layer->hidden;
         REAL *d_h = work->trunk->d_h[(i + 1) % 2][layer->scalar] + row * work->call->atoms * m->rows;
-        NAME(times)((Rows){work->own->d_hidden, from, HIDDEN, d_h, 0, m->rows}, 1, NULL, from, to, m->transposed + t * m->rows * HIDDEN, m->rows,
-                    HIDDEN, m->rows, 1);
+        NAME(backwards)(m, t, (Rows){work->own->d_hidden, from, HIDDEN, d_h, 0, m->rows}, 1, from, to, 1);
     }
 }

@@ -1,8 +1,7 @@
-/* One call: memory, threads, and the order of the stages. */
+/* One call: threads, and the order of the stages. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include "step.h"
 
 /* ---- threads that wait for each other ---- */
@@ -69,7 +68,7 @@ static int backward_pass(Work *work)
     const Call *call = work->call;
     const int64_t rows = call->rows, all = call->atoms, last = model->layers;
     int failed = 0;
-    clear(work->trunk->d_y, rows, call->edges, (model->l_max + 1) * (model->l_max + 1), call->first[work->from], call->first[work->to]);
+    clear(work->trunk->d_y, rows, call->edges, N_Y(model), call->first[work->from], call->first[work->to]);
     memset(work->own->d_place, 0, rows * call->pairs * sizeof(double));
     for (int64_t o = 0; o < model->layer[last - 1].n_out; o++)
         clear(work->trunk->d_h[last % 2][o], rows, all, model->layer[last - 1].out[o].k * model->layer[last - 1].out[o].c, work->from, work->to);
@@ -91,7 +90,7 @@ static int backward_pass(Work *work)
     return failed;
 }
 
-/* forces of all threads added up, in the order of the threads */
+/* forces of all threads added up, in the order of the threads; all have met since they added to d_place */
 static void gather(Work *work)
 {
     const Call *call = work->call;
@@ -130,7 +129,6 @@ static void *run(void *argument)
         NAME(heads)(work);
         if (!work->call->rows) { NAME(meet)(work->team.ours); continue; } /* before the next trunk takes the place of this one */
         thread->failed |= backward_pass(work);
-        NAME(meet)(work->team.ours);
         gather(work);
     }
     return NULL;

@@ -7,7 +7,7 @@
  *   linear.c      rows of channels times a matrix                                     model/linear.py
  *   messages.c    messages summed over the neighbours                                 model/interaction.py
  *   products.c    products of the sums                                                model/products.py
- *   powers.c      products of the sums in a layer                                      model/products.py
+ *   powers.c      products of the sums in a layer                                     model/products.py
  *   layer.c       one layer, forward and backward                                     model/interaction.py
  *   readout.c     what is read from a layer                                           model/interaction.py
  *   heads.c       variances and covariances of what was read                          model/heads.py
@@ -15,8 +15,8 @@
  *   step.c        threads, and the order of all this                                  model/race.py
  *
  * Members that share all but their last layers share one trunk. A trunk has `last` sets of last layers, side by side in the columns
- * of its readouts, and `energies` that can be differentiated, theirs and means of them; a call asks for the forces of some, its `rows`. Arrays of features
- * are (atoms, 2 l + 1, channels) for each irrep; their gradients have an axis of rows in front.
+ * of its readouts, and `energies` that can be differentiated, theirs and means of them; a call asks for the forces of some, its
+ * `rows`. Arrays of features are (atoms, 2 l + 1, channels) for each irrep; their gradients have an axis of rows in front.
  */
 #include "messages.h"
 #include "products.h"
@@ -47,7 +47,7 @@ typedef struct {
 } Messages;
 
 typedef struct {
-    int64_t n_rows, n_targets;
+    int64_t n_rows;
     const Place *g_at;
     const Term *terms;
     const int32_t *first_term;
@@ -99,6 +99,8 @@ typedef struct {
     Layer layer[LAYERS];
     void *block;                                   /* the memory of the transposed matrices */
 } Model;
+
+#define N_Y(model) (((model)->l_max + 1) * ((model)->l_max + 1)) /* harmonics of an edge */
 
 /* one graph, and where what is predicted goes; float64 */
 typedef struct {

@@ -55,23 +55,14 @@ class CompiledStep:
     """
 
     def __init__(self, models: Sequence[Race], stacks: Sequence[Parameters], each: bool, stands_for: Parameters | None = None):
-        offsets = [{name: stack[name] for name in offset_names(model.plan)} for model, stack in zip(models, stacks)]
-        trunks, dtype = len(stacks[0]["embedding"]), stacks[0]["embedding"].dtype
-        self._set(
-            packed(arrays_of(models, stacks)), tuple(models), offsets, (trunks, n_members(stacks[0]) // trunks, each), dtype, stands_for
-        )
+        trunks, self.dtype = len(stacks[0]["embedding"]), stacks[0]["embedding"].dtype
+        self.block, self.models, self.stands_for = packed(arrays_of(models, stacks)), tuple(models), stands_for
+        self.offsets = [{name: stack[name] for name in offset_names(model.plan)} for model, stack in zip(models, stacks)]
+        self.sizes = trunks, n_members(stacks[0]) // trunks, each
+        self._load()
 
-    def _set(
-        self,
-        block: np.ndarray,
-        models: tuple[Race, ...],
-        offsets: list[Parameters],
-        sizes: tuple[int, int, bool],
-        dtype: torch.dtype,
-        stands_for: Parameters | None,
-    ) -> None:
-        self.block, self.models, self.offsets, self.sizes, self.dtype, self.stands_for = block, models, offsets, sizes, dtype, stands_for
-        kind = f"{'float' if dtype == torch.float32 else 'double'}_{variant()}"
+    def _load(self) -> None:
+        kind = f"{'float' if self.dtype == torch.float32 else 'double'}_{variant()}"
         names = ("load_model", "free_model", "step_bytes", "step")
         load, free, self._bytes, self._step = (getattr(library(), f"{name}_{kind}") for name in names)
         load.restype, load.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
@@ -80,13 +71,17 @@ class CompiledStep:
         self._step.argtypes = [*self._bytes.argtypes, ctypes.c_void_p]
         self._spaces: list[np.ndarray] = []  # memory of calls that are over; each thread takes one
         problem = ctypes.create_string_buffer(256)
-        self._address = load(block.ctypes.data, problem)
+        self._address = load(self.block.ctypes.data, problem)
         if self._address is None:
             raise RuntimeError(f"the compiled step cannot use this model: {problem.value.decode()}")
         weakref.finalize(self, free, self._address)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.block, self.models, self.offsets, self.sizes, self.dtype, self.stands_for)
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, block=aligned_copy(state["block"]))
+        self._load()
 
     def __call__(self, graph: Graph, threads: int, with_forces: Sequence[bool] | None = None) -> tuple[Outputs, ...]:
         """Of every surface. `with_forces`: of which of them, None: of all; forces and virials of the others are zero.
@@ -121,12 +116,11 @@ class CompiledStep:
         return [len(self.models) * members + k]
 
     def _given(self, graph: Graph, rows: list[int]) -> Arrays:
-        centre, neighbour = graph.edge_index
         return {
             "row": np.array(rows, dtype=np.int64),
             "species": species_of(self.models[0], graph.numbers),
-            "first": np.concatenate([[0], np.cumsum(np.bincount(centre, minlength=graph.n_atoms))]),
-            "neighbour": np.ascontiguousarray(neighbour, dtype=np.int64),
+            "first": graph.first_edge,
+            "neighbour": np.ascontiguousarray(graph.edge_index[1], dtype=np.int64),
             "pair": np.ascontiguousarray(graph.pair, dtype=np.int64),
             "vectors": np.ascontiguousarray(graph.edge_vectors, dtype=np.float64),
             "batch": np.ascontiguousarray(graph.batch, dtype=np.int64),
@@ -222,21 +216,17 @@ class CompiledStep:
 
 
 def _pooled(model: Race, atom_energy: Tensor, channels: dict[str, Tensor], around: Structures) -> tuple[Tensor, Tensor | None]:
-    """The energies (M, B), and where they are no sums their slopes to the atoms' sums."""
-    if model.kind in ("energy", "sum"):
-        return sum_by_index(atom_energy, around.batch, around.n_structures), None
-    atoms: Any = Atomic(atom_energy, channels if beside_energy(model.kind) else {}, model.species, around, model.scale)  # type: ignore[arg-type]
+    """The energies (M, B), and those of scalars with their slopes to the atoms' sums."""
+
+    def pooled(energy: Tensor) -> Tensor:
+        atoms: Any = Atomic(energy, channels, model.species, around, model.scale)  # type: ignore[arg-type]  # what they read of a layout
+        return POOLINGS[model.kind](atoms)
+
     if model.kind != "scalar":
-        return POOLINGS[model.kind](atoms), None
+        return pooled(atom_energy), None
     with torch.enable_grad():
         leaf = atom_energy.clone().requires_grad_()
-        energy = POOLINGS[model.kind](Atomic(leaf, {}, model.species, around, model.scale))  # type: ignore[arg-type]
+        energy = pooled(leaf)
         (slope,) = torch.autograd.grad(energy.sum(), leaf)
     first = torch.searchsorted(around.batch, torch.arange(around.n_structures))
     return energy.detach(), slope[:, first]
-
-
-def _again(block: np.ndarray, *rest: Any) -> CompiledStep:
-    step = CompiledStep.__new__(CompiledStep)
-    step._set(aligned_copy(block), *rest)
-    return step
