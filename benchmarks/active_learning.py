@@ -127,8 +127,10 @@ def learned(name: str, frames: list[Atoms], start: Path | None, runs: Path, seed
     content = yaml.safe_load(BASE.read_text()) | {"members": 4, "data": data_of(name)}
     going_on: dict[str, object] = {"seed": seed}
     if start is not None:
-        going_on |= {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True} | pace_of(parse_config(content))
-        content["data"] |= {"repeats": [1, repeats_of(450, len(frames) - len(frames) // 10)]}
+        going_on |= {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True}
+        new = len(frames) - len(frames) // 10
+        going_on |= pace_of(parse_config(content), (450, new))
+        content["data"] |= {"repeats": [1, repeats_of(450, new)]}
     config = parse_config(content | {"training": content["training"] | going_on})
     counted(folder, lambda: trained(name, config, runs / "data", folder))
     return folder

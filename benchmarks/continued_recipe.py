@@ -1,10 +1,10 @@
-"""How a training that goes on with few new structures should go on: the rate, how often it sees the new ones, how many epochs.
+"""How a training goes on with a few or with many new structures: the rate, how often it sees the new ones, how many epochs.
 
-    python benchmarks/continued_recipe.py --data FOLDER_WITH_3BPA --runs runs/active
+    python benchmarks/continued_recipe.py --data FOLDER_WITH_3BPA --runs runs/active [--count 50]
 
-The new structures are the 20 random ones of active_learning.py, seed 0 (its pools, its starting ensemble). Measured on frames of the pools
-that seed 0 may not choose: the tests of active_learning.py see nothing of this. `pace_of` and `repeats_of` of race_calc.train.continued
-hold what was chosen. Goes on where it was stopped; writes recipe.json and recipe.md into --runs.
+The new structures are 2 x 10 (or 2 x 50) random ones of active_learning.py, seed 0 (its pools, its starting ensemble). Measured on frames
+of the pools that seed 0 may not choose: the tests of active_learning.py see nothing of this. `pace_of` and `repeats_of` of
+race_calc.train.continued hold what was chosen. Goes on where it was stopped; writes recipe-COUNT.json and recipe-COUNT.md into --runs.
 """
 
 import json
@@ -22,7 +22,7 @@ from race_calc.model.hardware import keep_freed_memory
 from race_calc.train.config import parse_config
 
 DEVELOPMENT = 250  # frames of each pool
-RECIPES = {  # → how many times slower, how often a new one is seen, epochs; None: from the start
+FEW = {  # → how many times slower, how often a new one is seen, epochs; None: from the start
     "from the start": None,
     "rate, once": (1, 1, 12),
     "rate / 3, once": (3.2, 1, 12),
@@ -34,6 +34,17 @@ RECIPES = {  # → how many times slower, how often a new one is seen, epochs; N
     "rate / 16, 10 times": (16, 10, 9),
     "rate / 8, 20 times": (8, 20, 7),
 }
+MANY = {
+    "from the start": None,
+    "rate / 2, twice, 9 epochs": (2, 2, 9),
+    "rate / 2, 4 times, 7 epochs": (2, 4, 7),
+    "rate / 3, 4 times, 7 epochs": (3.2, 4, 7),
+    "rate / 8, 4 times, 7 epochs": (8, 4, 7),
+    "rate / 4, 4 times, 8 epochs": (3.6, 4, 8),
+    "rate / 4, 8 times, 6 epochs": (3.6, 8, 6),
+    "rate / 5, 8 times, 6 epochs": (5.3, 8, 6),
+}
+RECIPES = {10: FEW, 50: MANY}
 
 
 def development(runs: Path, paths: dict[str, Path]) -> dict[str, Path]:
@@ -49,9 +60,10 @@ def development(runs: Path, paths: dict[str, Path]) -> dict[str, Path]:
     return found
 
 
-def run(name: str, recipe: tuple[float, int, int] | None, start: Path, runs: Path) -> Path:
+def run(name: str, count: int, start: Path, runs: Path) -> Path:
     """The model of a recipe."""
-    folder, data = runs / f"recipe-{list(RECIPES).index(name)}", data_of("random-10-0")
+    recipe = RECIPES[count][name]
+    folder, data = runs / f"recipe-{count}-{list(RECIPES[count]).index(name)}", data_of(f"random-{count}-0")
     content = yaml.safe_load(BASE.read_text()) | {"members": 4, "data": data}
     settings: dict[str, object] = {"seed": 0}
     if recipe is not None:
@@ -66,23 +78,24 @@ def run(name: str, recipe: tuple[float, int, int] | None, start: Path, runs: Pat
 
 
 if __name__ == "__main__":
-    given = arguments(__doc__, data=".", runs="runs/active")
+    given = arguments(__doc__, data=".", runs="runs/active", count=10)
     keep_freed_memory()
     runs = Path(given.runs)
     paths = files(Path(given.data), runs)
     start, tests = start_of(paths, runs), development(runs, paths)
-    if not (runs / "data" / "random-10-0").is_dir():
+    choice = f"random-{given.count}-0"
+    if not (runs / "data" / choice).is_dir():
         pool, frames = pool_over(paths, start)
-        write_choice("random-10-0", [frames[i] for i in chosen(pool, "random", 10, 0)], 0, runs)
-    path = runs / "recipe.json"
+        write_choice(choice, [frames[i] for i in chosen(pool, "random", given.count, 0)], 0, runs)
+    path = runs / f"recipe-{given.count}.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     lines = ["| how it goes on | CPU minutes | forces 600 K | 1200 K | over from the start |", "|---|---|---|---|---|"]
-    for name, recipe in RECIPES.items():
+    for name in RECIPES[given.count]:
         if name not in results:
-            results[name] = measured(run(name, recipe, start, runs), tests)
+            results[name] = measured(run(name, given.count, start, runs), tests)
             path.write_text(json.dumps(results, indent=2) + "\n")
         row, anew = results[name], results["from the start"]
         ratio = " / ".join(f"{row[f'F {t}'] / anew[f'F {t}']:.2f}" for t in HOT)
         lines.append(f"| {name} | {row['cpu_minutes']:.1f} | {row['F 600']:.1f} | {row['F 1200']:.1f} | {ratio} |")
-    (runs / "recipe.md").write_text("\n".join(lines) + "\n")
+    (runs / f"recipe-{given.count}.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -51,6 +51,18 @@ def over_processes(work: Callable[[Any], Any], waiting: deque[Any], processes: i
                 _end(pool)
 
 
+@contextmanager
+def beside(work: Callable[[], Any]) -> Iterator["Future[Any]"]:
+    """The result to be of `work`, picklable, in another process on one thread. It is ended where the block ends before it."""
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
+    try:
+        with _one_thread():
+            future = pool.submit(work)
+        yield future
+    finally:
+        _end(pool)
+
+
 def here(work: Callable[[Any], Any], waiting: deque[Any]) -> Generator[tuple[Any, Any], None, None]:
     """The same in this process, for work that cannot go to another."""
     while waiting:

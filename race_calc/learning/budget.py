@@ -1,7 +1,9 @@
-"""When a learning run ends: decisions on what it has used, nothing else."""
+"""When a learning run ends, and what is told of it: decisions on what it has used, nothing else."""
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from race_calc.learning.notebook import LEARN, Notebook
 from race_calc.uncertainty.checks import whole
@@ -26,6 +28,18 @@ class Budget:
                 raise ValueError(f"a budget of {value} {name} teaches nothing: give more, or take UncertaintyMonitor alone")
         whole("the budget of labels", self.labels)
         whole("the budget of rounds", self.rounds)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Why the run ended, in words; steps of each replica, labels bought, rounds, the last potential and its folder (None: as it began)."""
+
+    reason: str
+    steps: tuple[int, ...]
+    labels: int
+    rounds: int
+    potential: Any
+    folder: Path | None
 
 
 def used_up(book: Notebook, budget: Budget, seconds: float, labelled: bool) -> str | None:

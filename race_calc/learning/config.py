@@ -47,9 +47,11 @@ class LearnConfig(Settings):
     reference: str = Field(min_length=1, description="gfn2-xtb, gfn1-xtb, module:function that makes an ASE calculator, or elsewhere")
     structures: str = Field(min_length=1, description="a file of structures to begin at")
     exploration: ExplorationConfig
-    processes: int = Field(1, ge=1, description="a whole number >= 1, of structures that are labelled at once")
+    processes: int = Field(
+        1, ge=1, description="a whole number >= 1: structures labelled at once; with several the replicas go on beside a lesson"
+    )
     labels_a_round: int = Field(10, ge=1, description="a whole number >= 1")
-    epochs: int | None = Field(None, ge=1, description="a whole number >= 1 for each lesson, or null for a quarter of those of the model")
+    epochs: int | None = Field(None, ge=1, description="a whole number >= 1 for each lesson, or null for what train --from takes")
     budget: BudgetConfig = BudgetConfig()
 
 

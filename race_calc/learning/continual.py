@@ -30,6 +30,10 @@ KIND, VERSION, LESSON = "race_calc lesson", 1, "lesson.json"
 FEW = 1.5  # times the largest score of a few held-back structures: the threshold where they are too few to tell a rate of false alarms
 
 
+def _silent(record: dict) -> None:
+    """Tell nobody: a function with a name, which another process can be given."""
+
+
 @dataclass(frozen=True)
 class RACELearner:
     """model: folder of a model of `race-calc train` (or of `train --from`); data: what the paths of its training are relative to, None
@@ -43,7 +47,7 @@ class RACELearner:
     data: str | Path | None = None
     epochs: int | None = None
     device: str = "cpu"
-    report: Callable[[dict], None] = lambda record: None
+    report: Callable[[dict], None] = _silent
 
     def potential(self, folder: Path | None) -> RACECalculator:
         """The calculator that was learned in `folder`, calibrated where FEWEST structures are held back, with thresholds in any case."""

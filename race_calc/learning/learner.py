@@ -1,5 +1,6 @@
 """What a learning run needs of whoever learns."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ class Lesson:
     @property
     def worse(self) -> bool:
         return not self.after <= self.before
+
+    def told(self) -> dict[str, Any]:
+        """As JSON has it."""
+        before, after = (value if math.isfinite(value) else None for value in (self.before, self.after))
+        return {"before": before, "after": after, "notes": self.notes}
 
 
 class Learner(Protocol):

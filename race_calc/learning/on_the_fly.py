@@ -3,13 +3,15 @@
 A round: every replica makes a turn. One that its monitor halts goes back to its last safe frame and waits. When all have had their turn
 and one waits, a few of the frames that the monitors flagged are chosen, unlike each other and what is known; the reference labels them,
 the learner learns, and all go on with what it has learned and its thresholds. What makes the errors on held-back structures larger
-is kept out.
+is kept out. With several processes the replicas that do not wait make MEANWHILE turns more while the learner learns, always as many: the
+run does not depend on how long a lesson takes.
 """
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +21,21 @@ from ase import Atoms
 from race_calc.data.hashes import geometry_hash
 from race_calc.data.lock import locked
 from race_calc.label.file import IN_THIS_PROCESS
-from race_calc.learning.budget import WORSE, Budget, used_up
+from race_calc.learning.budget import WORSE, Budget, Outcome, used_up
 from race_calc.learning.choice import chosen
 from race_calc.learning.learner import Learner
+from race_calc.learning.lesson import lesson
 from race_calc.learning.notebook import EXPLORE, LEARN, Notebook, read_notebook
 from race_calc.learning.reference import check_reference, reference_of
-from race_calc.learning.replica import Replica
+from race_calc.learning.replica import Replica, separate
 from race_calc.learning.round import CHOSEN, Round
-from race_calc.md.snapshot import share_random_numbers
 from race_calc.uncertainty.checks import whole
 from race_calc.uncertainty.decisions import Criterion
 
 LABELS_A_ROUND = 10
 TURN = 1000  # steps
+MEANWHILE = 5  # turns of a replica that does not wait, beside a lesson
 LOCK = "learning.lock"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Why the run ended, in words; steps of each replica, labels bought, rounds, the last potential and its folder (None: as it began)."""
-
-    reason: str
-    steps: tuple[int, ...]
-    labels: int
-    rounds: int
-    potential: Any
-    folder: Path | None
 
 
 class OnTheFly:
@@ -58,7 +49,8 @@ class OnTheFly:
     labelled the training data, an ASE calculator, a name (`race_calc.label.methods`), or "elsewhere": then `run` ends where labels are
     needed. learner: see `race_calc.learning.learner`. folder: all that the run does; where one has begun there, this one goes on with
     it, from dynamics made as they were made before, and makes the same steps. criteria: of the monitors, None for the default.
-    processes: that label at once; one labels in this process, several need a script with a guard `if __name__ == "__main__":`.
+    processes: that label at once. With one, all is done in this process. Several need a script with a guard
+    `if __name__ == "__main__":`; they also learn beside the replicas that do not wait, from a learner that can be pickled.
     `report`: called with (event, content) for each halt, each round and each turn.
 
     The first label is of a structure of the training, to see whether the reference is the one that it is to be.
@@ -80,11 +72,7 @@ class OnTheFly:
         processes: int = 1,
         report: Callable[[str, dict[str, Any]], None] = lambda *_: None,
     ):
-        self._dynamics = list(dynamics) if isinstance(dynamics, (list, tuple)) else [dynamics]
-        if not self._dynamics or not all(hasattr(one, "get_time") and isinstance(one.atoms, Atoms) for one in self._dynamics):
-            raise TypeError("dynamics must be an ASE molecular dynamics (Langevin, ...), or a list of such, on atoms")
-        if len({id(one.atoms) for one in self._dynamics}) < len(self._dynamics) or share_random_numbers(self._dynamics):
-            raise ValueError("several dynamics need atoms and random numbers of their own: give each its copy of the atoms and rng=")
+        self._dynamics = separate(dynamics)
         self.reference, self.learner, self.folder = reference_of(reference), learner, Path(folder)
         self.budget, self._n, self._report = budget, whole("labels_a_round", labels_a_round), report
         self._processes = IN_THIS_PROCESS if whole("processes", processes) == 1 else processes
@@ -114,7 +102,7 @@ class OnTheFly:
                 self._begin(limit)
                 while (reason := self._ended(steps, limit)) is None:
                     if self._book.phase == LEARN:
-                        self._learn()
+                        self._learn(steps)
                     else:
                         self._explore(steps)
             finally:
@@ -163,23 +151,32 @@ class OnTheFly:
         return f"no label was asked for in {book.quiet} steps" if book.quiet >= quiet and not waiting else None
 
     def _explore(self, steps: int) -> None:
-        """A turn of a replica that is not at its end; after that of the last one a round, if one waits."""
+        """A turn of a replica; after that of the last one a round, if one waits."""
+        self._turn(steps, self._round)
+        if self._book.turn % len(self._replicas) == 0 and any(r.waiting for r in self._replicas):
+            self._book = replace(self._book, phase=LEARN)
+        self._save()
+
+    def _meanwhile(self, steps: int) -> None:
+        """Turns beside a lesson, for the round after it. On the disk only with the lesson: a kill begins both again."""
+        for _ in range(MEANWHILE * len(self._replicas)):
+            self._turn(steps, Round(self.folder, self._book.number + 1))
+
+    def _turn(self, steps: int, collecting: Round) -> None:
+        """Of the replica whose turn it is, where it neither waits nor is at its end."""
         k = self._book.turn % len(self._replicas)
         replica, halt = self._replicas[k], None
         before = replica.steps
         if not replica.waiting and before < steps:
             halt = replica.turn(min(TURN, steps - before))
-            self._round.collect(self._book.turn, replica.candidates)
+            collecting.collect(self._book.turn, replica.candidates)
         made = (halt.step if halt else replica.steps) - before
         self._book = replace(self._book, turn=self._book.turn + 1, quiet=0 if halt else self._book.quiet + made)
         if halt is not None:
             self._note("halt", **vars(halt))
-        if k == len(self._replicas) - 1 and any(r.waiting for r in self._replicas):
-            self._book = replace(self._book, phase=LEARN)
-        self._save()
         self._report("turn", {"replica": k, "steps": replica.steps, "of": steps})
 
-    def _learn(self) -> None:
+    def _learn(self, steps: int) -> None:
         """Choose, label, learn: each is on the disk before the next begins."""
         now, times = self._round, [time.monotonic()]
         labels = len(now.choose(self._choice))
@@ -187,9 +184,11 @@ class OnTheFly:
         self._label(now, labels)
         times.append(time.monotonic())
         bought = [path for number in range(1, now.number + 1) if (path := Round(self.folder, number).labelled).exists()]
-        lesson = self.learner.learn(bought, self._base, now.model) if labels else None
+        free = self._processes != IN_THIS_PROCESS and any(not r.waiting and r.steps < steps for r in self._replicas)
+        meanwhile = partial(self._meanwhile, steps) if free else None
+        learned = lesson(self.learner, bought, self._base, now.model, meanwhile) if labels else None
         times.append(time.monotonic())
-        kept = lesson is not None and not lesson.worse
+        kept = learned is not None and not learned.worse
         book = replace(self._book, number=now.number + 1, phase=EXPLORE, labels=self._book.labels + labels)
         self._book = replace(book, rejected=0 if kept else book.rejected + 1)
         if kept:
@@ -199,7 +198,7 @@ class OnTheFly:
             replica.learned(self._potential)
         times.append(time.monotonic())
         seconds = dict(zip(("choose", "label", "learn", "go_on"), np.diff(times).tolist()))
-        told = {} if lesson is None else {"before": _finite(lesson.before), "after": _finite(lesson.after), "notes": lesson.notes}
+        told = {} if learned is None else learned.told()
         self._note("round", number=now.number, labels=labels, kept=kept, seconds=seconds, **told)
         self._save()
 
@@ -242,8 +241,3 @@ class OnTheFly:
         for line in self._book.history[self._told :]:
             self._report(line["event"], line)
         self._told = len(self._book.history)
-
-
-def _finite(value: float) -> float | None:
-    """As JSON has it."""
-    return value if math.isfinite(value) else None

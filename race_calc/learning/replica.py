@@ -13,7 +13,7 @@ from race_calc.md.counts import counts_of, put_counts
 from race_calc.md.judge import STRUCTURE
 from race_calc.md.record import MonitorRecord
 from race_calc.md.saving import SavedFrames, Spacing
-from race_calc.md.snapshot import Snapshot, draw, other_settings, plain, put, steps_of, take
+from race_calc.md.snapshot import Snapshot, draw, other_settings, plain, put, share_random_numbers, steps_of, take
 from race_calc.uncertainty.decisions import GAP, Criterion, MonitorState, Violation
 
 APART = 100  # steps between the safe frames that are kept behind the last one
@@ -30,6 +30,16 @@ class Halt:
     step: int
     reason: str
     back_to: int
+
+
+def separate(dynamics: Any) -> list[Any]:
+    """One dynamics or several, as a list. Raises TypeError for what is none, ValueError where two share atoms or random numbers."""
+    found = list(dynamics) if isinstance(dynamics, (list, tuple)) else [dynamics]
+    if not found or not all(hasattr(one, "get_time") and isinstance(one.atoms, Atoms) for one in found):
+        raise TypeError("dynamics must be an ASE molecular dynamics (Langevin, ...), or a list of such, on atoms")
+    if len({id(one.atoms) for one in found}) < len(found) or share_random_numbers(found):
+        raise ValueError("several dynamics need atoms and random numbers of their own: give each its copy of the atoms and rng=")
+    return found
 
 
 class Replica:

@@ -4,8 +4,9 @@ Old structures stay in the part that they were in, so that what was held back on
 size of their forces, one of every ten goes to the validation and one to a calibration set, drawn at random: both see all sizes. The
 reference energies stay those of the model: with others its energies would be off at the start.
 
-A training from the start ends at a small learning rate; at its first rate the model would forget. How much slower a training goes on, and
-how often it sees the new structures where they are few, was chosen by benchmarks/continued_recipe.py (docs/selection.md).
+A training from the start ends at a small learning rate; at its first rate the model would forget, the more the fewer structures are new.
+How much slower a training goes on, and how often it sees the new structures where they are few, was chosen by
+benchmarks/continued_recipe.py (docs/selection.md).
 """
 
 import os
@@ -31,9 +32,9 @@ from race_calc.train.labels import LabelledData, label_names, read_labelled
 
 DATA, CALIBRATION, CONFIG = "data", "calibration.xyz", "train.yaml"
 SHARE = 10  # of so many new structures one validates and one calibrates
-SHORTER = 7  # times fewer epochs than a training from the start
-SLOWER = 8  # times smaller is the learning rate
-FEW = 1.25  # as many old structures to each view of a new one in an epoch, where new ones are few
+SHORTER = 0.24  # of the time of a training from the start
+GENTLER = 0.64  # times the root of the share of new structures: this part of the learning rate
+FEW = 0.6  # as many old structures to each view of a new one in an epoch
 MOST_VIEWS = 20  # a new structure is not seen more often
 
 
@@ -75,8 +76,10 @@ def continued(
         parts[part].append(frame)
     for frame in (frame for frames in parts.values() for frame in frames):
         _name(frame, names)
-    repeats = {"train": 1, "new": repeats_of(len(parts["train"]), len(parts["new"]))} if parts["new"] else {"train": 1}
-    _write(out, parts, _content(before, os.path.relpath(model.resolve(), out.resolve()), epochs, repeats))
+    sizes = len(parts["train"]), len(parts["new"])
+    repeats = {"train": 1, "new": repeats_of(*sizes)} if parts["new"] else {"train": 1}
+    pace = pace_of(before, sizes, sizes_of(model, len(old.train)), epochs)
+    _write(out, parts, _content(before, os.path.relpath(model.resolve(), out.resolve()), pace, repeats))
     counts = {name: len(frames) for name, frames in parts.items()}
     counts["train"] += counts.pop("new")
     return Continued(load_config(out / CONFIG), dataset_from_atoms(fresh), counts, len(new) - len(fresh))
@@ -118,12 +121,36 @@ def repeats_of(old: int, new: int) -> int:
     return min(max(round(old / (FEW * new)), 1), MOST_VIEWS) if new else 1
 
 
-def pace_of(before: TrainConfig, epochs: int | None = None) -> dict[str, Any]:
-    """The changes of the settings of a training that goes on; one that went on so before keeps its pace. `epochs`: None for the default."""
-    settings, again = before.training, bool(before.data.repeats)
-    number = epochs or (settings.epochs if again else max(settings.epochs // SHORTER, 1))
-    rate = settings.learning_rate if again else settings.learning_rate / SLOWER
-    return {"epochs": number, "warmup_epochs": min(settings.warmup_epochs, number // 2), "learning_rate": rate}
+def gentler(old: int, new: int) -> float:
+    """Part of the learning rate of a training from the start."""
+    return GENTLER * (max(new, 1) / (old + max(new, 1))) ** 0.5
+
+
+def shorter(old: int, new: int) -> float:
+    """Part of the epochs of a training from the start, so that it takes SHORTER times its time."""
+    return SHORTER * (old + new) / (old + repeats_of(old, new) * new)
+
+
+def pace_of(
+    before: TrainConfig, sizes: tuple[int, int], earlier: tuple[int, int] | None = None, epochs: int | None = None
+) -> dict[str, Any]:
+    """The changes of the settings of a training that goes on with so many old and new structures. `epochs`: None for the default.
+
+    earlier: those numbers of the training before, where that one went on, too: its settings have been changed for them.
+    """
+    settings = before.training
+    parts = [shorter(*sizes), gentler(*sizes)]
+    if earlier is not None:
+        parts = [parts[0] / shorter(*earlier), parts[1] / gentler(*earlier)]
+    number = epochs or max(round(settings.epochs * parts[0]), 1)
+    return {"epochs": number, "warmup_epochs": min(settings.warmup_epochs, number // 2), "learning_rate": settings.learning_rate * parts[1]}
+
+
+def sizes_of(model: Path, trained: int) -> tuple[int, int] | None:
+    """How many of the structures that `model` was trained on were old and new; None where it began from the start."""
+    path = model / DATA / "new.xyz"
+    new = len(read_structures(path)) if path.is_file() else None
+    return None if new is None else (trained - new, new)
 
 
 def _write(out: Path, parts: dict[str, list[Atoms]], content: dict[str, Any]) -> None:
@@ -152,10 +179,10 @@ def _configuration(checkpoint: Checkpoint) -> TrainConfig:
     return config
 
 
-def _content(before: TrainConfig, start: str, epochs: int | None, repeats: dict[str, int]) -> dict[str, Any]:
+def _content(before: TrainConfig, start: str, pace: dict[str, Any], repeats: dict[str, int]) -> dict[str, Any]:
     """`repeats`: part that is trained on → how often it is seen in an epoch."""
     content = before.to_dict()
-    changes = pace_of(before, epochs) | {"start_from": start, "keep_references": True}
+    changes = pace | {"start_from": start, "keep_references": True}
     train, validation = [f"{DATA}/{name}.xyz" for name in repeats], f"{DATA}/validation.xyz"
     data = {"train": train, "validation": validation, "keys": content["data"]["keys"], "repeats": list(repeats.values())}
     return content | {"data": data, "training": content["training"] | changes}

@@ -46,7 +46,7 @@ def started(folder, out):
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
 
-def prepared(folder):
+def prepared(folder, processes):
     folder.mkdir()
     path = write_run(folder, training__epochs=30)
     done = CliRunner().invoke(app, ["train", str(path), "--out", str(folder / "model")])
@@ -54,15 +54,24 @@ def prepared(folder):
     (folder / "bought_emt.py").write_text(BOUGHT)
     write(folder / "begin.xyz", [frame(3)])
     exploration = {"replicas": 2, "picoseconds": 0.8, "temperatures": [300, 1500], "timestep": 2.0}
-    content = {"model": "model", "data": ".", "reference": "bought_emt:emt", "structures": "begin.xyz", "epochs": 10}
+    content = {
+        "model": "model",
+        "data": ".",
+        "reference": "bought_emt:emt",
+        "structures": "begin.xyz",
+        "epochs": 10,
+        "processes": processes,
+    }
     (folder / "learn.yaml").write_text(yaml.safe_dump(content | {"exploration": exploration, "labels_a_round": 4, "budget": {"rounds": 8}}))
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_killed_at_twenty_random_moments(tmp_path):
-    folder = prepared(tmp_path / "run")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_at_twenty_random_moments(tmp_path, processes):
+    """With two, lessons run beside the other replica."""
+    folder = prepared(tmp_path / "run", processes)
     output, _ = (whole := started(folder, "whole")).communicate()
     assert whole.returncode == 0, output
     (folder / "bought.txt").unlink()
@@ -90,4 +99,4 @@ def test_killed_at_twenty_random_moments(tmp_path):
     labelled = [geometry_hash(atoms) for path in rounds if (path / "labelled.xyz").exists() for atoms in read(path / "labelled.xyz", ":")]
     bought = (folder / "bought.txt").read_text().split()
     assert len(set(labelled)) == len(labelled) == states[1]["labels"] - 1
-    assert len(bought) - len(set(bought)) <= kills  # what was at work at a kill is computed again, and nothing else
+    assert len(bought) - len(set(bought)) <= kills * processes  # what was at work at a kill is computed again, and nothing else

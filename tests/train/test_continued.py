@@ -14,7 +14,7 @@ from race_calc.cli import app
 from race_calc.data.sources import read_sources
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.train.config import ConfigError, load_config
-from race_calc.train.continued import _shares, continued, repeats_of
+from race_calc.train.continued import GENTLER, _shares, continued, repeats_of
 from race_calc.train.labels import label_names
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
@@ -67,12 +67,19 @@ def test_old_frames_stay_in_their_part_and_new_ones_are_shared_out(before, after
         np.testing.assert_allclose(atoms.get_forces(), original.get_forces(), atol=1e-7)
 
 
+def pace(old, new):
+    """Of a training from the start: the fewer structures are new, the slower it goes on."""
+    return GENTLER * np.sqrt(new / (old + new))
+
+
 def test_it_starts_where_the_model_was(before, after):
     one, other = load_checkpoint(before / "model"), load_checkpoint(after)
     assert other.references == one.references and other.model.scale == one.model.scale
     config = other.training["config"]["training"]
-    first = one.training["config"]["training"]["learning_rate"]
-    assert (config["epochs"], config["keep_references"], config["learning_rate"]) == (1, True, first / 8)
+    first, new = one.training["config"]["training"], len(read(after / "data" / "new.xyz", ":"))
+    views = (8 + new) * first["epochs"]  # of a training from the start
+    assert abs(config["epochs"] * (8 + repeats_of(8, new) * new) - 0.24 * views) <= 0.5 * (8 + repeats_of(8, new) * new)
+    assert config["keep_references"] and config["learning_rate"] == pytest.approx(first["learning_rate"] * pace(8, new))
     first = json.loads((after / "training_log.jsonl").read_text().splitlines()[0])
     errors = [json.loads(line)["mean_force_rmse_eV_per_A"] for line in (before / "model" / "training_log.jsonl").read_text().splitlines()]
     assert first["mean_force_rmse_eV_per_A"] < 0.8 * errors[0]  # it does not begin anew
@@ -95,7 +102,8 @@ def test_again_from_what_was_continued(before, after, tmp_path):
     again = continued(load_checkpoint(tmp_path / "out"), tmp_path / "out", [before / "other.xyz"], None, tmp_path / "third")
     settings, first = again.config.training, load_checkpoint(before / "model").training["config"]["training"]
     assert (settings.epochs, settings.warmup_epochs) == (1, 0)  # not a seventh of a seventh
-    assert settings.learning_rate == first["learning_rate"] / 8
+    old, new = (len(read(tmp_path / "third" / "data" / f"{part}.xyz", ":")) for part in ("train", "new"))
+    assert settings.learning_rate == pytest.approx(first["learning_rate"] * pace(old, new))  # that of the first, not of the one before
 
 
 def test_killed_before_it_began_and_in_the_middle(before, tmp_path):
@@ -121,7 +129,7 @@ def test_killed_before_it_began_and_in_the_middle(before, tmp_path):
 
 
 def test_all_sizes_are_held_back():
-    assert [repeats_of(450, new) for new in (1, 18, 30, 90, 900, 0)] == [20, 20, 12, 4, 1, 1]
+    assert [repeats_of(450, new) for new in (1, 18, 30, 90, 900, 0)] == [20, 20, 20, 8, 1, 1]
     shares = [_shares(60, seed) for seed in range(200)]
     for part in ("validation", "calibration"):
         chosen = np.array([[own == part for own in one] for one in shares])
