@@ -19,9 +19,11 @@ from race_calc.data.skin import SkinList
 from race_calc.data.structure import check_geometry, real_arrays
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction
-from race_calc.uncertainty.predictor import BATCH, tell_refusal
+from race_calc.uncertainty.predictor import BATCH, tell_refusal, whole_next
 from race_calc.uncertainty.storage import read_calibration
 from race_calc.uncertainty.surroundings import REACH, spread_of_forces, with_surroundings
+
+MEANS = ("energy", "free_energy", "energies", "forces", "stress")
 
 
 class PredictingCalculator(Calculator):
@@ -30,7 +32,8 @@ class PredictingCalculator(Calculator):
     A subclass gives `_raw(atoms)`, the uncalibrated Prediction of one structure, and says in the constructor which quantities
     that will have: `race_calc.uncertainty.prediction.quantities` tells them from the fields that it fills. One that can do many structures
     at once overrides `raw_predictions` too. `results` holds what the Prediction gives, by the names in
-    `race_calc.uncertainty.prediction.QUANTITIES`.
+    `race_calc.uncertainty.prediction.QUANTITIES`. One whose means alone cost less overrides `_means`: between the checks of a monitor
+    with an interval `results` then holds the MEANS, and everything else is predicted when it is asked for.
 
     Threads may share one: each calculation, with what is read of it, is done alone (`get_property`, `prediction`, and all that ASE's
     `get_…` methods give). The attribute `results` is of whichever structure came last.
@@ -62,6 +65,10 @@ class PredictingCalculator(Calculator):
         """The Prediction of one structure, as the potential is, without a calibration. Raises ValueError where there is none."""
         raise NotImplementedError(f"{type(self).__name__} must say how it predicts: define _raw(atoms)")
 
+    def _means(self, atoms: Atoms) -> Prediction | None:
+        """A Prediction of which only the MEANS are read, the same as those of `_raw`; None where it would save nothing."""
+        return None
+
     @property
     def thresholds(self) -> dict[str, float]:
         """What "auto" means for each criterion of the monitor, from the calibration or else as given."""
@@ -82,6 +89,8 @@ class PredictingCalculator(Calculator):
             raise ValueError("nothing was calculated yet: give atoms")
         with self._lock:
             self.get_property("energy", atoms)
+            if self._prediction is None:  # there are only means
+                self._calculate(self.atoms, ("prediction",), [])
             return self._prediction
 
     def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
@@ -120,12 +129,19 @@ class PredictingCalculator(Calculator):
             if len(now) == 0:
                 raise ValueError("the structure has no atoms: give at least one atom")
             check_geometry(now.positions, now.cell.array, now.pbc)
+            means = None if not {*properties} <= {*MEANS} or whole_next(self) else self._means(now)
+            if means is not None:
+                self._fill(means, MEANS)
+                return
             raw = self._raw(now)
             if self.calibration is not None and self.calibration.needs_surroundings:
                 raw = self._surrounded(raw, now)
         self._prediction = raw if self.calibration is None else self.calibration.apply(raw)
-        known = results_of(self._prediction)
-        self.results = {name: known[name] for name in self.implemented_properties if name in known}
+        self._fill(self._prediction, self.implemented_properties)
+
+    def _fill(self, prediction: Prediction, names: Collection[str]) -> None:
+        known = results_of(prediction)
+        self.results = {name: known[name] for name in self.implemented_properties if name in known and name in names}
 
     @contextmanager
     def _telling(self, atoms: Atoms | None) -> Iterator[None]:
@@ -155,7 +171,8 @@ class PredictingCalculator(Calculator):
                 real_arrays(atoms)
         with self._lock:
             current = self.results and (atoms is None or not self.check_state(atoms))
-            if current and name in self.implemented_properties and name not in self.results:
+            whole = self._prediction is not None or name in MEANS
+            if current and whole and name in self.implemented_properties and name not in self.results:
                 raise PropertyNotImplementedError(f"{name} needs a periodic cell with a volume")
             return super().get_property(name, atoms, allow_calculation)
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,17 @@ from race_calc.data.skin import SkinList
 from race_calc.data.structure import checked
 from race_calc.data.surfaces import labels_beside, names_of_state
 from race_calc.interfaces.base import PredictingCalculator
+from race_calc.interfaces.offered import offered
 from race_calc.interfaces.reference_watch import ReferenceWatch
 from race_calc.label.calculated import Calculated, check_neutral
-from race_calc.model.channels import Spread
 from race_calc.model.hardware import keep_freed_memory, torch_device
-from race_calc.posterior.checkpoint import Checkpoint, load_checkpoint
+from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.posterior.manifest import hash_weights
+from race_calc.posterior.means import means_of
 from race_calc.posterior.stack import StackPosterior
 from race_calc.posterior.surfaces import SurfacesPosterior, thresholds_of, with_surfaces
-from race_calc.uncertainty.prediction import QUANTITIES, Prediction, quantities
+from race_calc.uncertainty.prediction import QUANTITIES, Prediction
 from race_calc.uncertainty.predictor import BATCH
 from race_calc.uncertainty.scores import has_volume
 
@@ -63,7 +65,8 @@ class RACECalculator(PredictingCalculator):
                                                     stress are where the calibration had labels of it
     ============================= ========= ======= ================================================
 
-    A quantity that the posterior does not give (BALD of a single member, covariances of the head `energy`)
+    Between the checks of a monitor with an interval only energies, forces and stress are there where they cost less; the rest is
+    predicted when it is asked for. A quantity that the posterior does not give (BALD of a single member, covariances of the head `energy`)
     is absent, and asking for it raises ASE's PropertyNotImplementedError.
 
     Parameters: `model`, folder of a checkpoint. `device`, "cpu", "cuda", … or None: CUDA where there is one.
@@ -125,6 +128,7 @@ class RACECalculator(PredictingCalculator):
         self.model_hash = hash_weights(model)
         self.elements = tuple(chemical_symbols[z] for z in self.checkpoint.model.species)
         self.parameters.update(model=str(model), dtype=dtype, **({"state": self.checkpoint.state} if self.checkpoint.surfaces else {}))
+        self._settings = (compile, tables) if forces_epistemic else None  # of the posterior of means
         self._pairs: SkinList | None = None
         self._references = ReferenceWatch(self.checkpoint.references)
 
@@ -180,6 +184,15 @@ class RACECalculator(PredictingCalculator):
     def _raw(self, atoms: Atoms) -> Prediction:
         return self.posterior.predict(self._graph(atoms))
 
+    def _means(self, atoms: Atoms) -> Prediction | None:
+        return None if self._cheap is None else self._cheap.predict(self._graph(atoms))
+
+    @cached_property
+    def _cheap(self) -> StackPosterior | None:
+        if self._settings is None or not isinstance(self.posterior, StackPosterior):
+            return None
+        return means_of(self.checkpoint, self.posterior, *self._settings)
+
     def _graph(self, atoms: Atoms) -> Graph:
         _check_charge(self.posterior, atoms)
         last = self._pairs
@@ -214,28 +227,6 @@ def _check_charge(posterior: StackPosterior | SurfacesPosterior, atoms: Atoms) -
     """Raises BaselineError for a structure that a calculated baseline would take for a neutral one."""
     if isinstance(posterior.baseline, Calculated):
         check_neutral(atoms)
-
-
-def offered(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> frozenset[str]:
-    """All that the posterior can give; members and head decide. The stress needs a volume besides."""
-    plan, noise, several = checkpoint.model.plan, checkpoint.noise is not None, checkpoint.members > 1
-    given = {"energies", "stress"} | ({"feature_distance"} if checkpoint.feature_distance else set())
-    given |= {"distance_gap"} if checkpoint.known_distances else set()
-    given |= {"energy_epistemic"} if several else set()
-    given |= {"energy_aleatoric"} if plan.output("energy_var") or noise else set()
-    given |= {"forces_covariance_epistemic", "stress_covariance_epistemic"} if several and forces_epistemic else set()
-    given |= {"forces_covariance_aleatoric"} if plan.output("force_cov") or noise else set()
-    given |= {"stress_covariance_aleatoric"} if plan.output("stress_cov") else set()
-    for name, part in (("bald_energy", "energy"), ("bald_forces", "forces_covariance")):
-        given |= {name} if {f"{part}_epistemic", f"{part}_aleatoric"} <= given else set()
-    extra = {output.name for output in plan.outputs if not isinstance(output, Spread)}
-    if checkpoint.surfaces:
-        given |= {"gap"} | ({"gap_epistemic"} if several else set()) | ({"gap_aleatoric"} if plan.output("energy_var") else set())
-        extra |= {"energies_states", *plan.config.scalars}
-        if several or plan.output("energy_var"):
-            extra |= {f"{name}_uncertainty" for name in plan.config.scalars}
-    given |= {"energies_members"} | ({"forces_members"} if forces_epistemic else set()) if members else set()
-    return quantities(given, checkpoint.members) | extra
 
 
 def _dtype(name: str) -> torch.dtype:

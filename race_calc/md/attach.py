@@ -39,8 +39,9 @@ class UncertaintyMonitor:
     `race_calc.md.barostat.pressure_criterion`. logfile:
     JSON lines, appended, which `race_calc.read_log` reads: every check with a violation and each `quiet`-th of the others.
     flagged: extxyz file to which frames of a "flag" or "halt" are appended, as far apart as `spacing` says, None for none;
-    their labels are predictions, and training refuses them. interval: check every so many steps (`consecutive` counts
-    checks). callback: called with the `MonitorRecord` of each check.
+    their labels are predictions, and training refuses them. interval: check every so many steps (`consecutive` counts checks); in
+    between a posterior whose means cost less gives these alone, and the rest when it is asked for. callback: called
+    with the `MonitorRecord` of each check.
 
     The monitor runs ahead of a trajectory given to the constructor of the dynamics; the
     halting frame is its last, whatever its `loginterval`. A halt sets ``dynamics.max_steps = 0``: `run` ends after
@@ -83,21 +84,18 @@ class UncertaintyMonitor:
             raise TypeError(f"callback must be a function of a MonitorRecord, got {callback!r}")
         check_appendable("logfile", logfile)
         check_appendable("flagged", flagged)
-        self.dynamics = dynamics
-        self.logfile = logfile
-        self.flagged = flagged
-        self.callback = callback
+        self.dynamics, self.callback = dynamics, callback
+        self.logfile, self.flagged = logfile, flagged
         self.record: MonitorRecord | None = None
         self.halt_reason: Violation | None = None
         self.halting_frame: Atoms | None = None
         self._journal = Journal(logfile)
         self.run_id = self._journal.run_id
-        self._quiet, self._checks, self._silent = quiet, 0, 0
+        self._interval, self._quiet, self._checks, self._silent = interval, quiet, 0, 0
         self._saved = SavedFrames(spacing)
         self._seen: dict[str, float] = {}  # largest scores since each was last below its thresholds
-        self._halting = False
+        self._halting, self._asked = False, criteria
         self._frame: Frame | None = None  # of the last check
-        self._asked = criteria
         self._limit: Limit | None = None  # of the pressure, with a barostat
         images = monitored_images(dynamics)
         self._calculators: list[Any] = []
@@ -165,6 +163,11 @@ class UncertaintyMonitor:
         seen = Sight(self.dynamics, dict(images), {})
         self._keep(refusal(seen, here[0], error), seen)
         self._halt()
+
+    @property
+    def looks_next(self) -> bool:
+        """Whether the step that the dynamics makes now will be checked."""
+        return bool((self.dynamics.nsteps + 1) % self._interval == 0)
 
     def _watch(self, calculators: list[Any]) -> None:
         for calculator in self._calculators:

@@ -50,16 +50,21 @@ def thresholds_of(predictor: Predictor) -> Mapping[str, float]:
 
 
 class Listener(Protocol):
-    """Who wants to know of structures that a predictor cannot predict, such as the monitor of a run."""
+    """Who follows a predictor, such as the monitor of a run: wants to know of structures that it cannot predict, and says whether it will
+    look at the whole of the next prediction."""
 
     def refused(self, atoms: "Atoms", error: Exception) -> None: ...
+
+    @property
+    def looks_next(self) -> bool: ...
 
 
 _LISTENERS: WeakKeyDictionary[Any, WeakSet[Any]] = WeakKeyDictionary()  # here, not in the predictor: copies of one have none
 
 
 def listen(predictor: Predictor, listener: Listener) -> None:
-    """Have the listener told of refusals, as long as both live. A predictor that cannot be a key of a dictionary tells nobody."""
+    """Have the listener told of refusals and asked what it looks at, as long as both live. A predictor that cannot be a key of a
+    dictionary tells nobody."""
     with suppress(TypeError):
         _LISTENERS.setdefault(predictor, WeakSet()).add(listener)
 
@@ -72,8 +77,17 @@ def stop_listening(predictor: Predictor, listener: Listener) -> None:
 
 def tell_refusal(predictor: Predictor, atoms: "Atoms", error: Exception) -> None:
     """For a predictor that is about to raise `error` for `atoms` (the very object it was given)."""
-    listeners: tuple[Listener, ...] = ()
-    with suppress(TypeError):  # that cannot be a key; errors of a listener are not hidden
-        listeners = tuple(_LISTENERS.get(predictor, ()))
-    for listener in listeners:
+    for listener in _listeners(predictor):
         listener.refused(atoms, error)
+
+
+def whole_next(predictor: Predictor) -> bool:
+    """Whether more than means will be asked of the next prediction: where a listener says so, and where none is there to say."""
+    listeners = _listeners(predictor)
+    return not listeners or any(listener.looks_next for listener in listeners)
+
+
+def _listeners(predictor: Predictor) -> tuple[Listener, ...]:
+    with suppress(TypeError):  # that cannot be a key; errors of a listener are not hidden
+        return tuple(_LISTENERS.get(predictor, ()))
+    return ()

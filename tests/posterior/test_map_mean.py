@@ -20,6 +20,7 @@ from race_calc.posterior.checkpoint import Checkpoint, CheckpointError, load_che
 from race_calc.posterior.given import Noise
 from race_calc.posterior.load import load_stack
 from race_calc.posterior.manifest import write_manifest
+from race_calc.posterior.means import means_of
 
 CPU = torch.device("cpu")
 MEANS, SPREADS = (
@@ -135,3 +136,15 @@ def test_the_map_is_one_set_more_and_no_member_of_a_shared_trunk():
         load_stack(laplace(), torch.float64, CPU, forces_epistemic=False)
     stack = load_stack(laplace(), torch.float64, CPU)
     assert stack.members == 3 and by_name("laplace").means[0] == "map"
+
+
+@pytest.mark.parametrize("compile", [None, False])
+def test_means_alone_need_the_map_alone(compile):
+    """For the steps between the checks of a monitor."""
+    checkpoint = laplace()
+    stack = load_stack(checkpoint, torch.float64, CPU, compile)
+    means = means_of(checkpoint, stack, compile, True)
+    assert means.members == 1 and len(means.parameters["embedding"]) == 1
+    graph = from_atoms(bulk("C", a=3.6, cubic=True), 3.0)
+    close(means.predict(graph), stack.predict(graph), MEANS)
+    assert means_of(replace(checkpoint, center=None), stack, compile, True) is None  # the mean of the draws needs each
