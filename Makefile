@@ -34,6 +34,7 @@ nightly: setup
 	$(BIN)/python benchmarks/fuzz/structures.py --n 3000 --seed $(DAY)
 	$(BIN)/python benchmarks/fuzz/folders.py --n 2000 --seed $(DAY)
 	$(BIN)/python benchmarks/fuzz/files.py --n 1000 --seed $(DAY)
+	$(BIN)/python benchmarks/fuzz/race_files.py --n 2000 --seed $(DAY)
 	$(BIN)/python benchmarks/resume.py
 	$(MAKE) mutants MUTANTS="--n 300 --seed $(DAY)"
 

@@ -25,10 +25,15 @@ KERNELS = [
     "powers.c",
     "readout.c",
     "heads.c",
+    "reader.c",
+    "checks.c",
     "model.c",
     "memory.c",
+    "passes.c",
     "step.c",
+    "stages.c",
 ]
+ONCE = ("library", "arrays", "symmetric", "race", "race_load", "race_stages", "race_structure", "blake2b")
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]
 HASWELL, SKYLAKE = "-mtune=haswell", "-mtune=skylake-avx512"  # run elsewhere too; without them `backward` takes up to 1.24 times as long
@@ -62,7 +67,7 @@ class BuildKernels(build_ext):
 build = runpy.run_path(str(FOLDER / "build.py"))
 library = Extension(
     f"race_calc.model.kernels.{build['NAME']}",
-    sources=[str(FOLDER / f"{name}.c") for name in ("library", "arrays", "symmetric", "race", "race_structure", "blake2b")],
+    sources=[str(FOLDER / f"{name}.c") for name in ONCE],
     depends=["setup.py", *(str(path) for path in sorted(FOLDER.glob("*.[ch]")))],
     define_macros=[("SOURCE", f'"{build["source_hash"](FOLDER)}"')] + [("VARIANTS", "1")] * (len(VARIANTS) > 1),
     extra_compile_args=FLAGS,

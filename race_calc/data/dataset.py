@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.io import read
 
 from race_calc import moved_names
 from race_calc.data.files import check_regular, shortened
@@ -119,6 +118,8 @@ def read_structures(path: str | Path, index: str | int | slice = ":") -> list[At
 
     Raises FileNotFoundError for a missing file, ValueError for one that cannot be read.
     """
+    from ase.io import read  # here: with all that it imports it takes as long as half of torch
+
     _check_there(Path(path))
     try:
         frames = read(str(path), index=index, do_not_split_by_at_sign=True)

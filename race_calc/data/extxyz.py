@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 TAKEN = ("Lattice", "Properties", "pbc")  # keys of the format itself
 END = "end_of_item"  # a key of the trial line only
@@ -47,6 +46,8 @@ def _as_json(value: Any) -> Any:
 
 def _comes_back(key: str, stored: Any, value: Any) -> bool:
     """Whether ASE reads a line with this item, and another one after it, to the value."""
+    from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict  # here: see `race_calc.data.dataset`
+
     if isinstance(stored, str) and not (stored.isascii() and stored.isprintable()):
         return False
     try:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io.formats import string2index
 
 from race_calc.data.files import shortened
 
@@ -67,6 +66,8 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
             f"{name}: shapes do not fit together: {keys[0]} {numbers.shape}, {keys[1]} {positions.shape}, "
             f"{keys[2]} {energies.shape}, {keys[3]} {forces.shape}; expected (N,), (B, N, 3), (B,), (B, N, 3)"
         )
+    from ase.io.formats import string2index  # here: see `race_calc.data.dataset`
+
     try:
         place: Any = string2index(index) if isinstance(index, str) else index
         chosen = np.atleast_1d(np.arange(len(energies))[place])

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
-from ase.io import read
 
 from race_calc.data.dataset import LABELS, Dataset, LabelNames, element_names
 from race_calc.data.files import check_regular, shortened
@@ -142,6 +141,8 @@ def read_isolated_atoms(path: str | Path, names: LabelNames = LABELS) -> dict[in
     Raises ``FileNotFoundError`` for a missing file; ``ValueError`` for a file ASE cannot read,
     frames with more or less than one atom, without a finite energy, or an element given twice.
     """
+    from ase.io import read  # here: see `race_calc.data.dataset`
+
     if not Path(path).exists():
         raise FileNotFoundError(f"file of isolated atoms {path} does not exist: check the path")
     check_regular(Path(path), or_folder=True)

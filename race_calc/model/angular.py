@@ -1,6 +1,8 @@
 """Spherical harmonics with their derivatives, and the Clebsch-Gordan coefficients, in e3nn's conventions."""
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -8,7 +10,15 @@ from torch import Tensor
 
 from race_calc.model.e3nn_import import o3
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 SMALLEST = 1e-12  # of a coefficient that counts
+CONSTANT: list[Callable[..., Any]] = []  # what torch's compiler calls once and takes for a constant; `compiled` tells it
+
+
+def constant(function: Function) -> Function:
+    """Put a function into that list: torch's own decorator would load the compiler, which takes seconds."""
+    CONSTANT.append(function)
+    return function
 
 
 @cache
@@ -26,7 +36,7 @@ def coupling_matrix(l1: int, l2: int, l3: int, like: Tensor) -> Tensor:
     return _coupling_tensor(l1, l2, l3, like.dtype, like.device)
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _coupling_numbers(l1: int, l2: int, l3: int) -> list[list[float]]:
     return clebsch_gordan(l1, l2, l3).transpose(1, 0, 2).reshape(2 * l2 + 1, -1).tolist()
 

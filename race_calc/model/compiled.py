@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from race_calc.model.angular import clebsch_gordan
+from race_calc.model.angular import CONSTANT, clebsch_gordan
 from race_calc.model.coupling import rows_of
 from race_calc.model.derivatives import forces_and_virial
 from race_calc.model.layout import Geometry, Layout
@@ -58,6 +58,8 @@ def compiled_evaluate(model: Race, backend: str = "inductor") -> Evaluate:
     from torch.fx.experimental import _config as shapes_config
 
     generate = dynamo.lookup_backend(backend)
+    for function in CONSTANT:
+        torch.compiler.assume_constant_result(function)  # marks the function itself
 
     def noted(*arguments, **options):
         print("race_calc: torch compiles the model for a new kind of structure, this takes minutes", file=sys.stderr, flush=True)

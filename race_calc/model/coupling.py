@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from race_calc.model.angular import SMALLEST, clebsch_gordan
+from race_calc.model.angular import SMALLEST, clebsch_gordan, constant
 from race_calc.model.plan import Irrep, Product
 
 
@@ -71,7 +71,7 @@ def _tensors(numbers: Numbers, dtype: torch.dtype, device: torch.device) -> tupl
     return left, right, torch.tensor(values, dtype=dtype, device=device)
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _numbers(product: Product) -> Numbers:
     rows = rows_of(product)
     pairs = sorted({(k1, k2) for row in rows for k1, k2, _ in row.terms})

@@ -3,10 +3,16 @@
 e3nn 0.4.4, which mace-torch pins, reads its own table of constants with `torch.load`, and since torch 2.6 that refuses the
 slices in it. They are allowed while e3nn is imported, and only then: what the process may unpickle is the same afterwards.
 Where e3nn was imported before, by MACE for example, nothing is done.
+
+e3nn decorates one of its functions with `torch.compiler.disable`, which imports torch's compiler: as long as the whole of torch again. The
+decorator waits until a compiler is there that could follow it into that function.
 """
 
+import functools
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -20,7 +26,31 @@ def _slices_allowed():
     return torch.serialization.safe_globals([slice])
 
 
-with _slices_allowed():
+def _disabled_later(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.compiler.disable(function)`, from the first call on where torch's compiler is loaded."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        used = torch.compiler.disable(function) if "torch._dynamo" in sys.modules else function
+        return used(*args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def _decorators_wait() -> Iterator[None]:
+    if "e3nn.o3" in sys.modules or "torch._dynamo" in sys.modules:
+        yield
+        return
+    disable = torch.compiler.disable
+    torch.compiler.disable = _disabled_later  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compiler.disable = disable
+
+
+with _slices_allowed(), _decorators_wait():
     from e3nn import o3
 
 __all__ = ["o3"]

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load
 
 from race_calc.data.files import shortened
+from race_calc.model.hardware import one_main_thread
 from race_calc.model.parameters import Parameters, is_last_layer, offset_names, parameter_shapes
 from race_calc.model.plan import READOUT_HIDDEN, Plan
 from race_calc.posterior.base import Posterior
@@ -90,4 +91,5 @@ def read_weights(content: bytes, path: Path, plan: Plan, members: int, posterior
 def _is_covariance(values: torch.Tensor) -> bool:
     """Symmetric, and no negative eigenvalue but for rounding."""
     rounding = 1e-6 * float(values.abs().max())
-    return bool((values - values.mT).abs().max() <= rounding and torch.linalg.eigvalsh(values).min() >= -rounding)
+    with one_main_thread():  # on cores that others use, several would wait for each other for seconds
+        return bool((values - values.mT).abs().max() <= rounding and torch.linalg.eigvalsh(values).min() >= -rounding)

@@ -14,67 +14,20 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator
+from in_c import ELEMENT, FILE, GEOMETRY, NEWER, OK, PAIRS, Model
 from typer.testing import CliRunner
 
 from race_calc import RACECalculator
 from race_calc.cli import app
 from race_calc.data.graph import from_atoms
 from race_calc.interfaces.export import export
+from race_calc.model.kernels.arrays import packed
 from race_calc.model.kernels.build import FOLDER, LIBRARY, library
 from race_calc.posterior.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("kernels")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "c" / "step.c"
 MODELS = Path(__file__).parents[2] / "models"
-OK, FILE, NEWER, ELEMENT, PAIRS, GEOMETRY = range(6)
-
-
-class Info(ctypes.Structure):
-    _fields_ = [("members", ctypes.c_int64), ("features", ctypes.c_int64), ("cutoff", ctypes.c_double), ("n_elements", ctypes.c_int64)]
-    _fields_ += [("elements", ctypes.POINTER(ctypes.c_int64)), ("has_variance", ctypes.c_int), ("has_covariance", ctypes.c_int)]
-
-
-class Structure(ctypes.Structure):
-    _fields_ = [("atoms", ctypes.c_int64), *((name, ctypes.c_void_p) for name in ("numbers", "first", "neighbour", "vectors"))]
-
-
-NAMES = ("energies", "atom_energies", "forces", "virials", "variances", "log_covariances", "features")
-
-
-class Results(ctypes.Structure):
-    _fields_ = [("of_members", ctypes.c_int), *((name, ctypes.c_void_p) for name in NAMES)]
-
-
-class Model:
-    """race.h through ctypes."""
-
-    def __init__(self, path: Path):
-        self.library, self.pointer, message = library(), ctypes.c_void_p(), ctypes.create_string_buffer(256)
-        self.library.race_about.restype = Info
-        self.status = self.library.race_load(str(path).encode(), ctypes.byref(self.pointer), message)
-        self.message = message.value.decode()
-        if self.status == OK:
-            self.info = self.library.race_about(self.pointer)
-
-    def evaluate(self, atoms: Atoms, of_members=True, threads=1, change=lambda arrays: None):
-        graph = from_atoms(atoms, self.info.cutoff)
-        n, members = len(atoms), self.info.members
-        first = np.concatenate([[0], np.cumsum(np.bincount(graph.edge_index[0], minlength=n))])
-        arrays = {"numbers": graph.numbers, "first": first, "neighbour": np.ascontiguousarray(graph.edge_index[1])}
-        arrays |= {"vectors": np.ascontiguousarray(graph.edge_vectors)}
-        change(arrays)
-        rows = members if of_members else 1
-        shapes = [(members,), (members, n), (rows, n, 3), (rows, 3, 3), (members,), (members, n, 3, 3), (n, self.info.features)]
-        found = {name: np.full(shape, np.nan) for name, shape in zip(NAMES, shapes)}
-        structure = Structure(n, *(arrays[name].ctypes.data for name in ("numbers", "first", "neighbour", "vectors")))
-        results = Results(int(of_members), *(found[name].ctypes.data for name in NAMES))
-        message = ctypes.create_string_buffer(256)
-        status = self.library.race_evaluate(self.pointer, ctypes.byref(structure), ctypes.byref(results), threads, message)
-        return status, message.value.decode(), found
-
-    def __del__(self):
-        if self.status == OK:
-            self.library.race_free(self.pointer)
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +138,31 @@ def test_bad_files(tiny_model, tmp_path):
     assert Model(tmp_path / "nothing").status == FILE and Model(tmp_path).status == FILE
 
 
+def test_arrays_that_point_at_what_is_not_there(tiny_model, tmp_path, monkeypatch):
+    """With a hash that fits: an index of every list, too large and too small."""
+    path, whole = tmp_path / "lies.race", []
+    monkeypatch.setattr("race_calc.interfaces.export.packed", lambda arrays: whole.append(arrays) or packed(arrays))
+    export(load_checkpoint(tiny_model, calibration=False), path)
+
+    def status_with(name, field, wrong):
+        lies = whole[0][name].copy()
+        of_field = (lies if field is None else lies[field]).reshape(-1)
+        of_field[len(of_field) // 2] = wrong
+        block = packed(whole[0] | {name: lies}).tobytes()
+        path.write_bytes(struct.pack("<8sqqq32s", b"RACEFILE", 1, 8, len(block), hashlib.blake2b(block, digest_size=32).digest()) + block)
+        model = Model(path)
+        assert model.message or model.evaluate(bulk("C"))[0] == OK
+        return model.status
+
+    lists = {name: array for name, array in whole[0].items() if name != "numbers"}  # any element may stand there
+    cases = [(name, None) for name, array in lists.items() if array.dtype.kind == "i"]
+    cases += [(name, f) for name, array in lists.items() for f in array.dtype.names or () if array.dtype[f].kind == "i" and f != "again"]
+    assert len(cases) > 100
+    for name, field in cases:
+        assert status_with(name, field, 10**6) == FILE, (name, field)
+        assert status_with(name, field, -2) == FILE or field == "k", (name, field)  # k < 0: a path without harmonics
+
+
 def test_bad_structures(file):
     model, atoms = Model(file), molecule("CH3CH2OH")
 
@@ -198,7 +176,7 @@ def test_bad_structures(file):
     status, message = with_(lambda a: a["vectors"].__setitem__(0, [9.0, 9.0, 9.0]))
     assert status == PAIRS and "one direction only" in message
     status, message = with_(lambda a: a["first"].__setitem__(-1, a["first"][-1] - 1))
-    assert status == PAIRS and "odd" in message
+    assert status == PAIRS and "one direction only" in message
     for value in (0.0, np.nan):
         status, message = with_(lambda a, value=value: a["vectors"].__setitem__(0, value))
         assert status == GEOMETRY and "one place" in message

@@ -60,15 +60,15 @@ static void keep_radial(Work *work, int64_t i)
     }
 }
 
-/* u of own atoms, radial weights of their pairs */
-void NAME(layer_up)(Work *work, int64_t i)
+/* u of atoms from..to, radial weights of the pairs of own atoms */
+void NAME(layer_up)(Work *work, int64_t i, int64_t from, int64_t to)
 {
     const Layer *layer = work->model->layer + i;
     if (work->own->kept[i]) keep_radial(work, i);
     for (int64_t s = 0; s < layer->n_in; s++) {
         const Matrix *up = layer->up + s;
-        NAME(forwards)(up, work->t, (Rows){work->trunk->h[i][s], 0, up->rows, work->trunk->u[i][s], 0, up->columns}, layer->in[s].k, work->from,
-                 work->to, 0);
+        NAME(forwards)(up, work->t, (Rows){work->trunk->h[i][s], 0, up->rows, work->trunk->u[i][s], 0, up->columns}, layer->in[s].k, from, to,
+                 0);
     }
 }
 

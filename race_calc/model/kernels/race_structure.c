@@ -2,8 +2,8 @@
 #include <math.h>
 #include <stdio.h>
 
-/* species of the atoms; the number of each undirected pair, by the order of their first edges */
-race_status race_number(const race_info *info, const race_structure *s, int64_t *species, int64_t *pair, char *message)
+/* species of the atoms; the number of each undirected pair, by the order of their first edges, one with a ghost for itself; how many */
+race_status race_number(const race_info *info, const race_structure *s, int64_t *species, int64_t *pair, int64_t *pairs, char *message)
 {
     for (int64_t i = 0; i < s->atoms; i++) {
         int64_t z = 0;
@@ -14,15 +14,17 @@ race_status race_number(const race_info *info, const race_structure *s, int64_t 
         }
         species[i] = z;
     }
+    const int64_t own = s->atoms - s->ghosts;
     int64_t n = 0;
-    for (int64_t e = 0; e < s->first[s->atoms]; e++) pair[e] = -1;
-    for (int64_t i = 0; i < s->atoms; i++)
+    for (int64_t e = 0; e < s->first[own]; e++) pair[e] = -1;
+    for (int64_t i = 0; i < own; i++)
         for (int64_t e = s->first[i]; e < s->first[i + 1]; e++) {
             const int64_t j = s->neighbour[e];
             const double *r = s->vectors + 3 * e;
             if (j < 0 || j >= s->atoms) return race_fail(RACE_PAIRS, message, "a neighbour is not among the atoms");
             if (!(r[0] * r[0] + r[1] * r[1] + r[2] * r[2] > 1e-6)) return race_fail(RACE_GEOMETRY, message, "two atoms lie on one place, or a vector is no number");
-            for (int64_t f = s->first[j]; pair[e] < 0 && f < s->first[j + 1]; f++) {
+            if (j >= own) pair[e] = n++;
+            for (int64_t f = j < own ? s->first[j] : 0; pair[e] < 0 && f < s->first[j + 1]; f++) {
                 const double *q = s->vectors + 3 * f;
                 if (f != e && pair[f] < 0 && s->neighbour[f] == i && fabs(r[0] + q[0]) + fabs(r[1] + q[1]) + fabs(r[2] + q[2]) < 1e-6)
                     pair[e] = pair[f] = n++;
@@ -32,13 +34,14 @@ race_status race_number(const race_info *info, const race_structure *s, int64_t 
                 return RACE_PAIRS;
             }
         }
+    *pairs = n;
     return RACE_OK;
 }
 
 /* screened repulsion of nuclei (repulsion.py), added to every row; half of each directed pair */
 void race_repel(const Repulsion *known, const race_structure *s, const int64_t *species, double *energy, double *forces, double *virial)
 {
-    for (int64_t i = 0; known->pairs && i < s->atoms; i++)
+    for (int64_t i = 0; known->pairs && i < s->atoms - s->ghosts; i++)
         for (int64_t e = s->first[i]; e < s->first[i + 1]; e++) {
             const double *v = s->vectors + 3 * e, *c = known->pairs + 3 * (species[i] * known->elements + species[s->neighbour[e]]);
             const double r = sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]), x = r / c[2];

@@ -7,6 +7,7 @@
 typedef struct { int64_t elements; const double *pairs, *waves; } Repulsion;
 
 race_status race_fail(race_status status, char *message, const char *text);
-race_status race_number(const race_info *info, const race_structure *s, int64_t *species, int64_t *pair, char *message);
+race_status race_number(const race_info *info, const race_structure *s, int64_t *species, int64_t *pair, int64_t *pairs,
+                        char *message);
 void race_repel(const Repulsion *known, const race_structure *s, const int64_t *species, double *energy, double *forces, double *virial);
 #endif

@@ -23,66 +23,25 @@ void NAME(meet)(Meeting *meeting)
 
 /* ---- one trunk ---- */
 
-void NAME(sort_species)(Work *work, int64_t from, int64_t to)
-{
-    Own *own = work->own;
-    int64_t at = 0;
-    for (int64_t z = 0; z < work->model->species; z++) {
-        own->first_of_species[z] = at;
-        for (int64_t a = from; a < to; a++)
-            if (work->call->species[a] == z) own->by_species[at++] = a;
-    }
-    own->first_of_species[work->model->species] = at;
-}
-
-#define BLOCKS(work, from, stop) \
-    for (int64_t from = (work)->from, stop; from < (work)->to && (stop = from + ATOMS_AT_ONCE < (work)->to ? from + ATOMS_AT_ONCE : (work)->to, 1); from = stop)
-
 static int forward_pass(Work *work)
 {
-    const Model *model = work->model;
-    const int64_t c = model->channels;
-    for (int64_t a = work->from; a < work->to; a++)
-        memcpy(work->trunk->h[0][0] + a * c, model->embedding + (work->t * model->species + work->call->species[a]) * c, c * sizeof(REAL));
+    const int64_t from = work->from, to = work->to;
     int failed = 0;
-    for (int64_t i = 0; i < model->layers; i++) {
-        NAME(layer_up)(work, i);
+    NAME(embed)(work, from, to);
+    for (int64_t i = 0; i < work->model->layers; i++) {
+        NAME(layer_up)(work, i, from, to);
         NAME(meet)(work->team.ours); /* u of the neighbours */
-        BLOCKS(work, from, stop) {
-            NAME(sort_species)(work, from, stop);
-            failed |= NAME(layer_forward)(work, i, from, stop);
-            NAME(readout_forward)(work, i, from, stop);
-        }
+        failed |= NAME(pass_forward)(work, i);
     }
     return failed;
 }
 
-static void clear(REAL *at, int64_t rows, int64_t all, int64_t width, int64_t from, int64_t to)
-{
-    for (int64_t row = 0; row < rows; row++) memset(at + (row * all + from) * width, 0, (to - from) * width * sizeof(REAL));
-}
-
 static int backward_pass(Work *work)
 {
-    const Model *model = work->model;
-    const Call *call = work->call;
-    const int64_t rows = call->rows, all = call->atoms, last = model->layers;
     int failed = 0;
-    clear(work->trunk->d_y, rows, call->edges, N_Y(model), call->first[work->from], call->first[work->to]);
-    memset(work->own->d_place, 0, rows * call->pairs * sizeof(double));
-    for (int64_t o = 0; o < model->layer[last - 1].n_out; o++)
-        clear(work->trunk->d_h[last % 2][o], rows, all, model->layer[last - 1].out[o].k * model->layer[last - 1].out[o].c, work->from, work->to);
-    for (int64_t i = last - 1; i >= 0; i--) {
-        const Layer *layer = model->layer + i;
-        for (int64_t s = 0; s < layer->n_in; s++) {
-            clear(work->trunk->d_h[i % 2][s], rows, all, layer->in[s].k * layer->in[s].c, work->from, work->to);
-            memset(work->own->d_u[s], 0, rows * all * layer->in[s].k * layer->up[s].columns * sizeof(REAL));
-        }
-        BLOCKS(work, from, stop) {
-            NAME(sort_species)(work, from, stop);
-            NAME(readout_backward)(work, i, from, stop);
-            failed |= NAME(layer_backward)(work, i, from, stop);
-        }
+    NAME(pass_begins_back)(work);
+    for (int64_t i = work->model->layers - 1; i >= 0; i--) {
+        failed |= NAME(pass_backward)(work, i);
         NAME(meet)(work->team.ours); /* d_u that the others added */
         if (i) NAME(layer_down)(work, i);
         NAME(meet)(work->team.ours); /* before d_u is cleared */

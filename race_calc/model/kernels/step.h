@@ -2,7 +2,9 @@
  *
  *   file          what it does                                                        in Python
  *   arrays.c      finds the arrays of a model by their names                          kernels/arrays.py
+ *   reader.c      checks their sizes                                                  kernels/arrays.py
  *   model.c       puts them together: a Model                                         kernels/model_arrays.py
+ *   checks.c      whether what they point at is there
  *   geometry.c    distances, harmonics, places on the tables; forces and virial       model/layout.py, model/derivatives.py
  *   linear.c      rows of channels times a matrix                                     model/linear.py
  *   messages.c    messages summed over the neighbours                                 model/interaction.py
@@ -12,7 +14,9 @@
  *   readout.c     what is read from a layer                                           model/interaction.py
  *   heads.c       variances and covariances of what was read                          model/heads.py
  *   memory.c      where all that lies on the way
+ *   passes.c      a layer for all own atoms, a few at a time                          model/race.py
  *   step.c        threads, and the order of all this                                  model/race.py
+ *   stages.c      the same layer by layer, for engines that divide space
  *
  * Members that share all but their last layers share one trunk. A trunk has `last` sets of last layers, side by side in the columns
  * of its readouts, and `energies` that can be differentiated, theirs and means of them; a call asks for the forces of some, its
@@ -47,7 +51,7 @@ typedef struct {
 } Messages;
 
 typedef struct {
-    int64_t n_rows;
+    int64_t n_rows, n_terms;
     const Place *g_at;
     const Term *terms;
     const int32_t *first_term;
@@ -184,7 +188,11 @@ void NAME(place_edges)(const Model *model, const Call *call, Geometry *geometry,
 void NAME(heads)(const Work *work);
 void NAME(finish_forces)(Work *work);
 void NAME(sort_species)(Work *work, int64_t from, int64_t to);
-void NAME(layer_up)(Work *work, int64_t i);
+void NAME(embed)(Work *work, int64_t from, int64_t to);
+int NAME(pass_forward)(Work *work, int64_t i);
+void NAME(pass_begins_back)(Work *work);
+int NAME(pass_backward)(Work *work, int64_t i);
+void NAME(layer_up)(Work *work, int64_t i, int64_t from, int64_t to);
 int NAME(layer_forward)(Work *work, int64_t i, int64_t from, int64_t to);
 int NAME(layer_backward)(Work *work, int64_t i, int64_t from, int64_t to);
 void NAME(layer_down)(Work *work, int64_t i);
