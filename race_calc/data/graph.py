@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from ase import Atoms
@@ -58,12 +59,21 @@ class Graph:
         """Cell volumes (B,) in Å³; zero where a structure is not periodic or its cell has none."""
         return np.where(self.pbc.any(axis=1), np.abs(np.linalg.det(self.cell)), 0.0)
 
-    @property
+    @cached_property  # of a crystal it is read four times a step
     def edge_vectors(self) -> np.ndarray:
-        """r_ij = r_j - r_i + shift (E, 3) in Å."""
+        """r_ij = r_j - r_i + shift (E, 3) in Å; read only."""
         centre, neighbour = self.edge_index
-        shift = np.einsum("ea,eab->eb", self.shifts, self.cell[self.batch[centre]])
-        return np.asarray(self.positions[neighbour] - self.positions[centre] + shift)
+        vectors: np.ndarray = self.positions[neighbour] - self.positions[centre]
+        vectors += np.einsum("ea,eab->eb", self.shifts, self.cell[self.batch[centre]])
+        vectors.flags.writeable = False
+        return vectors
+
+    @cached_property
+    def edge_lengths(self) -> np.ndarray:
+        """Their lengths (E,) in Å; read only."""
+        lengths: np.ndarray = np.linalg.norm(self.edge_vectors, axis=1)
+        lengths.flags.writeable = False
+        return lengths
 
 
 def from_atoms(atoms: Atoms, cutoff: float) -> Graph:

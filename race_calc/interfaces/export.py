@@ -16,7 +16,7 @@ from race_calc.model.weights import ready
 from race_calc.posterior.checkpoint import Checkpoint
 
 VERSION = 1
-_HEAD = struct.Struct("<8sqqq32s")  # FileHead of race.c
+_HEAD = struct.Struct("<8sqqq32s")  # FileHead of race_load.c
 
 
 def export(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = torch.float64) -> int:

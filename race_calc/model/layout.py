@@ -159,8 +159,7 @@ def make_layout(graph: Graph, species: np.ndarray, n_species: int, l_max: int, b
 
 def _edge_fields(graph: Graph, rank: np.ndarray, l_max: int, basis: Basis, rows: np.ndarray | slice) -> Fields:
     """Fields of every edge; the radial ones of the edges `rows`."""
-    vectors = graph.edge_vectors
-    distance = np.linalg.norm(vectors, axis=1)
+    vectors, distance = graph.edge_vectors, graph.edge_lengths
     unit = vectors / distance[:, None]
     angular, solid = harmonics(unit, l_max)
     projector = (np.eye(3) - unit[:, :, None] * unit[:, None, :]) / distance[:, None, None]

@@ -35,8 +35,7 @@ def repulsion(graph: Graph, cutoff: float) -> Contribution:
     """Of every structure of the graph, which holds the pairs within `cutoff` (Å); of each pair half to each atom."""
     centre, neighbour = graph.edge_index
     z_i, z_j = graph.numbers[centre], graph.numbers[neighbour]
-    vectors = graph.edge_vectors
-    r = np.linalg.norm(vectors, axis=1)
+    vectors, r = graph.edge_vectors, graph.edge_lengths
     reach = reaches(z_i, z_j, cutoff)
     near = r < reach
     centre, neighbour, vectors, r = centre[near], neighbour[near], vectors[near], r[near]

@@ -42,7 +42,7 @@ class KnownDistances:
 
     def __call__(self, graph: "Graph") -> np.ndarray:
         """The gap (N,) of the atoms, Å."""
-        found, distance = np.zeros(graph.n_atoms), np.linalg.norm(graph.edge_vectors, axis=1)
+        found, distance = np.zeros(graph.n_atoms), graph.edge_lengths
         if not distance.size:
             return found
         first, other = graph.numbers[graph.edge_index]
@@ -103,7 +103,7 @@ def fit_known_distances(graphs: Iterable["Graph"], cutoff: float, radii: np.ndar
     """From the graphs of all training structures; `radii`: covalent ones, Å, by atomic number."""
     seen: dict[int, list[np.ndarray]] = {}
     for graph in graphs:
-        keys, distance = _key(*graph.numbers[graph.edge_index]), np.linalg.norm(graph.edge_vectors, axis=1)
+        keys, distance = _key(*graph.numbers[graph.edge_index]), graph.edge_lengths
         for key in np.unique(keys):
             seen.setdefault(int(key), []).append(np.unique(np.floor(distance[keys == key] / DIGITS)))
     intervals = {}

@@ -40,6 +40,6 @@ def with_surroundings(prediction: Prediction, graph: "Graph", reach: float = REA
     spread = spread_of_forces(prediction)
     if spread is None:
         return prediction
-    distances = np.linalg.norm(graph.edge_vectors, axis=1)
+    distances = graph.edge_lengths
     nearby = local_mean(mean_variance(spread), graph.edge_index, distances, reach)
     return replace(prediction, forces_nearby=nearby, numbers=graph.numbers)
