@@ -19,7 +19,7 @@ from race_calc.data.skin import SkinList
 from race_calc.data.structure import check_geometry, real_arrays
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction
-from race_calc.uncertainty.predictor import BATCH, tell_refusal, whole_next
+from race_calc.uncertainty.predictor import BATCH, tell_refusal, whole_asked
 from race_calc.uncertainty.storage import read_calibration
 from race_calc.uncertainty.surroundings import REACH, spread_of_forces, with_surroundings
 
@@ -88,9 +88,8 @@ class PredictingCalculator(Calculator):
         if atoms is None and self.atoms is None:
             raise ValueError("nothing was calculated yet: give atoms")
         with self._lock:
-            self.get_property("energy", atoms)
-            if self._prediction is None:  # there are only means
-                self._calculate(self.atoms, ("prediction",), [])
+            if not self._is_current(atoms) or self._prediction is None:
+                self.calculate(self.atoms if atoms is None else atoms, ("prediction",), all_changes)
             return self._prediction
 
     def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
@@ -111,7 +110,7 @@ class PredictingCalculator(Calculator):
         return with_surroundings(raw, graph)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
-        """Predict once and fill `results` with everything that gives.
+        """Predict once and fill `results` with everything that gives, or between the checks of a monitor with the MEANS.
 
         Raises ValueError for no atoms and as `race_calc.data.structure.check_geometry` does, and what the potential raises; a monitor of
         a run with these atoms is told first (`race_calc.uncertainty.predictor.tell_refusal`).
@@ -129,7 +128,7 @@ class PredictingCalculator(Calculator):
             if len(now) == 0:
                 raise ValueError("the structure has no atoms: give at least one atom")
             check_geometry(now.positions, now.cell.array, now.pbc)
-            means = None if not {*properties} <= {*MEANS} or whole_next(self) else self._means(now)
+            means = None if not {*(properties or ())} <= {*MEANS} or whole_asked(self, atoms) else self._means(now)
             if means is not None:
                 self._fill(means, MEANS)
                 return
@@ -142,6 +141,13 @@ class PredictingCalculator(Calculator):
     def _fill(self, prediction: Prediction, names: Collection[str]) -> None:
         known = results_of(prediction)
         self.results = {name: known[name] for name in self.implemented_properties if name in known and name in names}
+
+    def _is_current(self, atoms: Atoms | None) -> bool:
+        """Are the results those of these atoms?"""
+        if atoms is not None:
+            with self._telling(atoms):
+                real_arrays(atoms)
+        return bool(self.results) and (atoms is None or not self.check_state(atoms))
 
     @contextmanager
     def _telling(self, atoms: Atoms | None) -> Iterator[None]:
@@ -166,13 +172,9 @@ class PredictingCalculator(Calculator):
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
         """As in ASE; a stress that the structure does not have is refused without evaluating the model again."""
-        if atoms is not None:
-            with self._telling(atoms):
-                real_arrays(atoms)
         with self._lock:
-            current = self.results and (atoms is None or not self.check_state(atoms))
             whole = self._prediction is not None or name in MEANS
-            if current and whole and name in self.implemented_properties and name not in self.results:
+            if self._is_current(atoms) and whole and name in self.implemented_properties and name not in self.results:
                 raise PropertyNotImplementedError(f"{name} needs a periodic cell with a volume")
             return super().get_property(name, atoms, allow_calculation)
 

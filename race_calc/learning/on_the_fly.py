@@ -24,7 +24,7 @@ from race_calc.label.file import IN_THIS_PROCESS
 from race_calc.learning.budget import WORSE, Budget, Outcome, used_up
 from race_calc.learning.choice import chosen
 from race_calc.learning.learner import Learner
-from race_calc.learning.lesson import lesson
+from race_calc.learning.lesson import check_travels, lesson
 from race_calc.learning.notebook import EXPLORE, LEARN, Notebook, read_notebook
 from race_calc.learning.reference import check_reference, reference_of
 from race_calc.learning.replica import Replica, separate
@@ -76,6 +76,8 @@ class OnTheFly:
         self.reference, self.learner, self.folder = reference_of(reference), learner, Path(folder)
         self.budget, self._n, self._report = budget, whole("labels_a_round", labels_a_round), report
         self._processes = IN_THIS_PROCESS if whole("processes", processes) == 1 else processes
+        if self._processes != IN_THIS_PROCESS and len(self._dynamics) > 1:
+            check_travels(learner)
         self._criteria, self._used = criteria, False  # used: the dynamics are no longer as they were made
         self._book = read_notebook(self.folder) or Notebook()
         self._replicas: list[Replica] = []
@@ -158,9 +160,11 @@ class OnTheFly:
         self._save()
 
     def _meanwhile(self, steps: int) -> None:
-        """Turns beside a lesson, for the round after it. On the disk only with the lesson: a kill begins both again."""
+        """Turns beside a lesson, for the round after it. On the disk only with the lesson: a kill begins both again. They are no quiet
+        steps: whoever made them has not what is learned."""
         for _ in range(MEANWHILE * len(self._replicas)):
             self._turn(steps, Round(self.folder, self._book.number + 1))
+        self._book = replace(self._book, quiet=0)
 
     def _turn(self, steps: int, collecting: Round) -> None:
         """Of the replica whose turn it is, where it neither waits nor is at its end."""
@@ -186,6 +190,7 @@ class OnTheFly:
         bought = [path for number in range(1, now.number + 1) if (path := Round(self.folder, number).labelled).exists()]
         free = self._processes != IN_THIS_PROCESS and any(not r.waiting and r.steps < steps for r in self._replicas)
         meanwhile = partial(self._meanwhile, steps) if free else None
+        Round(self.folder, now.number + 1).forget()  # what turns beside this lesson left before a kill
         learned = lesson(self.learner, bought, self._base, now.model, meanwhile) if labels else None
         times.append(time.monotonic())
         kept = learned is not None and not learned.worse

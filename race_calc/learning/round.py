@@ -43,6 +43,11 @@ class Round:
         else:
             path.unlink(missing_ok=True)
 
+    def forget(self) -> None:
+        """No candidates yet."""
+        for path in self.path.glob("candidates-*.xyz"):
+            path.unlink()
+
     def candidates(self) -> list[Atoms]:
         return [atoms for path in sorted(self.path.glob("candidates-*.xyz")) for atoms in read(path, ":")]
 

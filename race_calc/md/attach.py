@@ -164,10 +164,10 @@ class UncertaintyMonitor:
         self._keep(refusal(seen, here[0], error), seen)
         self._halt()
 
-    @property
-    def looks_next(self) -> bool:
-        """Whether the step that the dynamics makes now will be checked."""
-        return bool((self.dynamics.nsteps + 1) % self._interval == 0)
+    def looks_at(self, atoms: Atoms | None) -> bool:
+        """Whether what is predicted now will be checked, as far as anybody knows: all but the steps between two checks."""
+        between = (self.dynamics.nsteps + hasattr(self.dynamics, "get_time")) % self._interval  # an optimiser counts its step first
+        return not (between and any(atoms is image for _, image in monitored_images(self.dynamics)))
 
     def _watch(self, calculators: list[Any]) -> None:
         for calculator in self._calculators:

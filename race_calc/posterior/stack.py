@@ -1,5 +1,6 @@
 """A posterior as a stack of parameter sets: graph → members' outputs → Prediction."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,17 +82,22 @@ class StackPosterior:
 
         Raises ValueError for an element that the model does not know.
         """
-        if self.step is not None:
-            threads = torch.get_num_threads()
-            with torch.no_grad(), one_main_thread():  # torch's would wait for work on the cores that the step needs
-                (outputs,) = self.step(graph, threads)
-                return self.told(outputs, graph, self.known(graph), self.distance(outputs, graph))
+        threads = torch.get_num_threads()
+        with nullcontext() if self.step is None else one_main_thread():  # torch's would wait for work on the cores that the step needs
+            outputs = self.outputs(graph, threads)
+            return self.told(outputs, graph, self.known(graph), self.distance(outputs, graph))
+
+    @torch.inference_mode(False)
+    def outputs(self, graph: Graph, threads: int) -> Outputs:
+        """What the network gives for every member, in the order of the graph. Raises ValueError as `predict` does."""
         with torch.no_grad():
-            if self.compiled is not None:
+            if self.step is not None:
+                (outputs,) = self.step(graph, threads)
+            elif self.compiled is not None:
                 outputs = self.compiled(self.parameters, self.layout(graph))
             else:
                 (outputs,) = evaluated([self.model], self.parameters, self.layout(graph))
-        return self.told(outputs, graph, self.known(graph), self.distance(outputs, graph))
+        return outputs
 
     def known(self, graph: Graph) -> Contribution | None:
         """What is added to the network."""

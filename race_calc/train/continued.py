@@ -23,6 +23,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from race_calc.data.dataset import LABELS, Dataset, LabelNames, check_same_elements, dataset_from_atoms, read_dataset, read_structures
 from race_calc.data.files import write_atomically
 from race_calc.data.hashes import geometry_hash
+from race_calc.data.sources import as_list
 from race_calc.label.file import as_text
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import WEIGHTS, Checkpoint
@@ -78,7 +79,7 @@ def continued(
         _name(frame, names)
     sizes = len(parts["train"]), len(parts["new"])
     repeats = {"train": 1, "new": repeats_of(*sizes)} if parts["new"] else {"train": 1}
-    pace = pace_of(before, sizes, sizes_of(model, len(old.train)), epochs)
+    pace = pace_of(before, sizes, sizes_of(before, data or model, len(old.train)), epochs)
     _write(out, parts, _content(before, os.path.relpath(model.resolve(), out.resolve()), pace, repeats))
     counts = {name: len(frames) for name, frames in parts.items()}
     counts["train"] += counts.pop("new")
@@ -146,11 +147,13 @@ def pace_of(
     return {"epochs": number, "warmup_epochs": min(settings.warmup_epochs, number // 2), "learning_rate": settings.learning_rate * parts[1]}
 
 
-def sizes_of(model: Path, trained: int) -> tuple[int, int] | None:
-    """How many of the structures that `model` was trained on were old and new; None where it began from the start."""
-    path = model / DATA / "new.xyz"
-    new = len(read_structures(path)) if path.is_file() else None
-    return None if new is None else (trained - new, new)
+def sizes_of(before: TrainConfig, folder: Path, trained: int) -> tuple[int, int] | None:
+    """How many of the structures of a training were old and new; None where it began from the start. `folder`: of its data."""
+    if not before.data.repeats:
+        return None
+    sources = as_list(before.data.train)
+    new = len(read_structures(folder / sources[1])) if len(sources) > 1 else 0
+    return trained - new, new
 
 
 def _write(out: Path, parts: dict[str, list[Atoms]], content: dict[str, Any]) -> None:

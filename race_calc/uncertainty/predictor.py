@@ -51,12 +51,11 @@ def thresholds_of(predictor: Predictor) -> Mapping[str, float]:
 
 class Listener(Protocol):
     """Who follows a predictor, such as the monitor of a run: wants to know of structures that it cannot predict, and says whether it will
-    look at the whole of the next prediction."""
+    look at the whole of a prediction that is made now."""
 
     def refused(self, atoms: "Atoms", error: Exception) -> None: ...
 
-    @property
-    def looks_next(self) -> bool: ...
+    def looks_at(self, atoms: "Atoms | None") -> bool: ...
 
 
 _LISTENERS: WeakKeyDictionary[Any, WeakSet[Any]] = WeakKeyDictionary()  # here, not in the predictor: copies of one have none
@@ -81,10 +80,10 @@ def tell_refusal(predictor: Predictor, atoms: "Atoms", error: Exception) -> None
         listener.refused(atoms, error)
 
 
-def whole_next(predictor: Predictor) -> bool:
-    """Whether more than means will be asked of the next prediction: where a listener says so, and where none is there to say."""
+def whole_asked(predictor: Predictor, atoms: "Atoms | None") -> bool:
+    """Whether more than means will be asked of the prediction for these atoms: where a listener says so, and where none is there to say."""
     listeners = _listeners(predictor)
-    return not listeners or any(listener.looks_next for listener in listeners)
+    return not listeners or any(listener.looks_at(atoms) for listener in listeners)
 
 
 def _listeners(predictor: Predictor) -> tuple[Listener, ...]:

@@ -50,7 +50,7 @@ class Model:
         n = len(atoms)
         first = np.concatenate([[0], np.cumsum(np.bincount(graph.edge_index[0], minlength=n))])
         arrays = {"numbers": graph.numbers, "first": first, "neighbour": np.ascontiguousarray(graph.edge_index[1])}
-        arrays |= {"vectors": np.ascontiguousarray(graph.edge_vectors)}
+        arrays |= {"vectors": graph.edge_vectors.copy()}
         change(arrays)
         found = self.room(n, n, of_members)
         structure, results = structure_of(n, arrays), results_of(found, of_members)

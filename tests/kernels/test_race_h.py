@@ -158,6 +158,7 @@ def test_arrays_that_point_at_what_is_not_there(tiny_model, tmp_path, monkeypatc
     cases = [(name, None) for name, array in lists.items() if array.dtype.kind == "i"]
     cases += [(name, f) for name, array in lists.items() for f in array.dtype.names or () if array.dtype[f].kind == "i" and f != "again"]
     assert len(cases) > 100
+    assert status_with("0.backward.n_k", None, 3000) == FILE  # which forward has not
     for name, field in cases:
         assert status_with(name, field, 10**6) == FILE, (name, field)
         assert status_with(name, field, -2) == FILE or field == "k", (name, field)  # k < 0: a path without harmonics

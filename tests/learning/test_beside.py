@@ -2,7 +2,6 @@
 
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,8 +31,24 @@ class Elsewhere(Teacher):
 
 
 class Asleep(Teacher):
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+
     def learn(self, labels, before, folder):
-        time.sleep(60)
+        time.sleep(self.seconds)
+        (folder / "learned").touch()
+
+
+class Dying(Teacher):
+    def learn(self, labels, before, folder):
+        os._exit(1)
+
+
+class Unmovable(Teacher):
+    def __init__(self):
+        super().__init__()
+        self.report = lambda record: None
 
 
 def made(folder, **kwargs):
@@ -77,14 +92,42 @@ def test_a_lesson_that_failed_is_learned_again_and_the_steps_are_the_same(tmp_pa
     assert end_of(again) == end_of(whole)
 
 
-def test_what_fails_meanwhile_ends_the_lesson():
+def test_what_fails_meanwhile_waits_for_the_lesson(tmp_path):
     def meanwhile():
         raise FloatingPointError("the dynamics broke")
 
-    begun = time.monotonic()
+    def interrupted():
+        raise KeyboardInterrupt
+
     with pytest.raises(FloatingPointError):
-        lesson(Asleep(), [], None, Path("nowhere"), meanwhile)
+        lesson(Asleep(1.0), [], None, tmp_path, meanwhile)
+    assert (tmp_path / "learned").exists()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        lesson(Asleep(60.0), [], None, tmp_path, interrupted)
     assert time.monotonic() - begun < 30
+
+
+def test_a_process_that_dies_and_a_learner_that_cannot_travel(tmp_path):
+    with pytest.raises(RuntimeError, match="not learned: its process died"):
+        lesson(Dying(), [], None, tmp_path, lambda: None)
+    dynamics = [hot_water(0), hot_water(1)]
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        OnTheFly(dynamics, Spring(), Unmovable(), tmp_path / "run", processes=2)
+    OnTheFly(dynamics, Spring(), Unmovable(), tmp_path / "run")
+
+
+def test_quiet_steps_are_those_with_what_was_learned(tmp_path):
+    run = made(tmp_path / "run")
+    done = run.run(300, quiet=150)
+    assert "no label was asked for" in done.reason and done.steps[2] > 40  # the one that halted went on, too
+
+
+def test_candidates_beside_a_lesson_that_was_killed_are_forgotten(tmp_path):
+    now = Round(tmp_path, 3)
+    now.collect(7, [hot_water(0).atoms])
+    now.forget()
+    assert now.candidates() == []
 
 
 def test_without_anything_meanwhile_it_stays_here(tmp_path):

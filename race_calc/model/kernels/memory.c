@@ -72,6 +72,8 @@ void NAME(take_own)(Arena *arena, const Model *model, const Call *call, Own *own
         for (int64_t o = 0; o < layer->n_order; o++)
             for (int64_t f = 0; f < layer->order[o].n_targets; f++)
                 power[o][f] = most(power[o][f], layer->order[o].target[f].k * layer->order[o].target[f].c);
+        for (int64_t f = 0; layer->n_order > 1 && f < layer->order[1].n_left; f++)
+            left[f] = most(left[f], layer->order[0].target[layer->order[1].left[f]].k * layer->order[1].channels);
         for (int64_t s = 0; s < layer->n_in; s++) u[s] = most(u[s], layer->in[s].k * layer->up[s].columns);
     }
     int64_t largest = 0;

@@ -123,6 +123,7 @@ static void layer_of(Reader *r, int64_t i)
     for (int64_t s = 0; s < layer->n_sum; s++) NAME(matrix)(r, "down", s, layer->collected[s], layer->sum[s].c, t, layer->down + s);
     messages(r, "forward", layer, 0, &layer->forward);
     messages(r, "backward", layer, 1, &layer->backward);
+    NAME(expect)(r, layer->backward.n_k == layer->forward.n_k, "backward.n_k");
     for (layer->couples_as = 0; !PROBLEM(r) && layer->couples_as < i; layer->couples_as++) {
         const Messages *mine = &layer->forward, *other = &r->model->layer[layer->couples_as].forward;
         if (mine->n_k == other->n_k && mine->n_couplings == other->n_couplings &&

@@ -21,7 +21,7 @@ race_status race_open(const race_model *m, const race_structure *s, const race_r
     const int64_t n = s->atoms, own = n - s->ghosts, t = m->info.trunks;
     *run = (Run){0};
     message[0] = 0;
-    if (own < 1 || s->ghosts < 0) return race_fail(RACE_GEOMETRY, message, "the structure has no atoms");
+    if (own < 0 || s->ghosts < 0) return race_fail(RACE_GEOMETRY, message, "a structure cannot have more ghosts than atoms, nor fewer than none");
     const int64_t edges = s->first[own], rows = !to->forces && !to->virials ? 0 : to->of_members || m->mean_row < 0 ? m->last : 1;
     int64_t *whole = run->species = calloc(2 * n + edges + m->last + 1, sizeof(int64_t));
     const int64_t sizes[] = {t * n * m->last, t * n * m->columns, t * n * 3 * m->widths[0], t * n * 5 * m->widths[1], t * n * m->last,
@@ -85,7 +85,9 @@ void race_hand_over(const race_model *m, const race_structure *s, const race_res
 race_status race_evaluate(const race_model *m, const race_structure *s, const race_results *to, int threads, char *message)
 {
     Run run;
-    if (s->ghosts) { message[0] = 0; return race_fail(RACE_PAIRS, message, "a structure with ghosts needs race_begin and its stages"); }
+    message[0] = 0;
+    if (s->ghosts) return race_fail(RACE_PAIRS, message, "a structure with ghosts needs race_begin and its stages");
+    if (s->atoms < 1) return race_fail(RACE_GEOMETRY, message, "the structure has no atoms");
     race_status status = race_open(m, s, to, &run, message);
     if (!status) status = race_space(&run, m->call.bytes(m->model, &run.call, threads), message);
     if (!status && m->call.step(m->model, &run.call, threads, run.space)) status = race_fail(RACE_MEMORY, message, "no memory or no thread");

