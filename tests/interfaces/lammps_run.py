@@ -16,9 +16,12 @@ from race_calc.interfaces.served import Served
 case = json.loads(sys.argv[1])
 comm = MPI.COMM_WORLD
 atoms, elements = read(case["structure"]), case["elements"]
+if not atoms.pbc.any():
+    atoms.set_cell(np.ptp(atoms.positions, axis=0) + 20.0)  # a box to write; it shrinks
+    atoms.center()
 data = f"{case['out']}.data"
 if comm.rank == 0:
-    write_lammps_data(data, atoms, specorder=elements, units=case["units"], masses=True, atom_style="atomic")
+    write_lammps_data(data, atoms, specorder=elements, units=case["units"], masses=True, velocities=True, atom_style="atomic")
 comm.Barrier()
 lmp = lammps.lammps(cmdargs=["-log", "none", "-screen", "none"], comm=comm)
 periodic = "p p p" if atoms.pbc.all() else "s s s"

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from ase import units
 from ase.build import bulk
 from ase.io import read, write
+from ase.io.lammpsdata import write_lammps_data
 from ase.md.verlet import VelocityVerlet
 
 from race_calc import RACECalculator, UncertaintyMonitor
@@ -93,9 +95,11 @@ def test_a_triclinic_crystal_has_its_pressure(tmp_path, ranks):
 
 
 def test_dynamics_and_their_halt_are_those_of_ase(tmp_path):
-    """NVE from rest of a stretched molecule: LAMMPS stops at the step at which the ASE monitor does."""
+    """NVE of a molecule that loses an atom: LAMMPS stops at the step at which the ASE monitor does."""
     atoms = molecule_of_3bpa(2)
-    atoms.positions[np.argmax(atoms.positions[:, 0])] += [0.35, 0.0, 0.0]
+    momenta = np.zeros((len(atoms), 3))
+    momenta[np.argmax(atoms.positions[:, 0]), 0] = np.sqrt(2 * 1.008 * 8.0)  # 8 eV
+    atoms.set_momenta(momenta)
     halt = ["variable halted equal f_race[4]", "fix watch all halt 1 v_halted > 0.5 error continue", "fix nve all nve", "timestep 0.0005"]
     found = run(tmp_path, atoms, "3bpa-de", ["H", "C", "N", "O"], [*halt, "run 60"])
     atoms.calc = RACECalculator(MODELS / "3bpa-de", "cpu")
@@ -116,3 +120,21 @@ def test_minimise_and_constant_pressure(tmp_path):
     moved = run(tmp_path, atoms, "silicon", ["Si"], warm)
     compare(moved, placed(atoms, moved), "silicon")
     assert moved["cell"][1] != found["cell"][1]
+
+
+def test_the_command(tmp_path):
+    """The input of a plugin: `pair_style race` and the elements."""
+    atoms = molecule_of_3bpa(4)
+    atoms.set_cell([30.0, 30.0, 30.0])
+    atoms.center()
+    write_lammps_data(tmp_path / "start.data", atoms, specorder=["H", "C", "N", "O"], units="metal", masses=True, atom_style="atomic")
+    lines = ["units metal", "boundary s s s", "atom_style atomic", "atom_modify map yes", "read_data start.data", "pair_style race"]
+    lines += ["pair_coeff * * H C N O", "thermo_style custom step pe f_race[1]", "thermo_modify format float %.12f", "run 0"]
+    (tmp_path / "in.lmp").write_text("\n".join(lines) + "\n")
+    command = [sys.executable, "-m", "race_calc", "lammps", str(MODELS / "3bpa-llpr"), "-in", "in.lmp"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-1000:]
+    line = next(line for line in done.stdout.splitlines() if re.fullmatch(r"\s+0\s+-\d+\.\d+\s+\d+\.\d+", line))
+    atoms.calc = RACECalculator(MODELS / "3bpa-llpr", "cpu")
+    assert float(line.split()[1]) == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+    assert float(line.split()[2]) == pytest.approx(atoms.calc.results["energy_uncertainty"], abs=1e-6)
