@@ -6,6 +6,7 @@ from race_calc.cli import (  # each registers its command
     evaluate,
     export,
     info,
+    join,
     label,
     lammps,
     learn,
@@ -17,5 +18,5 @@ from race_calc.cli import (  # each registers its command
 )
 from race_calc.cli.app import app
 
-__all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "label", "lammps", "learn", "manifest", "posterior", "predict"]
+__all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "join", "label", "lammps", "learn", "manifest", "posterior", "predict"]
 __all__ += ["select", "train"]

@@ -9,7 +9,9 @@ from race_calc.cli.app import command
 from race_calc.cli.factory import BASELINE, baseline_from, given
 
 if TYPE_CHECKING:
+    from race_calc.posterior.state import Trained
     from race_calc.train.config import TrainConfig
+    from race_calc.train.prepare import Prepared
 
 
 @command("train")
@@ -22,7 +24,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
     start: Annotated[Path | None, typer.Option("--from", help="in place of CONFIG: the folder of a model that is to learn more")] = None,
     add: Annotated[list[Path] | None, typer.Option(help="with --from: a file of new labels; may be given several times")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="with --from; default: a quarter of those of the model")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="with --from; default: a quarter of the time of the model's")] = None,
+    members: Annotated[str | None, typer.Option(help="these alone, such as 0:5, or rank (of RANK, WORLD_SIZE); then join")] = None,
 ) -> None:
     """Train all members of a posterior in one run, or let a finished model learn from more labels.
 
@@ -35,8 +38,10 @@ def train(
     if config is not None:
         if told := given({"--add": add, "--epochs": epochs}):
             raise ValueError(f"{told} go with --from: leave them out")
-        _run(load_config(config), config.parent if data is None else data, out, device, baseline, resume)
+        _run(load_config(config), config.parent if data is None else data, out, device, baseline, resume, members)
         return
+    if members is not None:
+        raise ValueError("--members goes with CONFIG: leave it out, all members of a model go on together")
     from race_calc.train.continued import CONFIG, has_begun
 
     begun = resume and has_begun(out)  # killed before that, it begins
@@ -45,24 +50,44 @@ def train(
     _calibrate_again(out, device)
 
 
-def _run(settings: "TrainConfig", folder: Path, out: Path, device: str, baseline: str | None, resume: bool) -> None:
+def _run(
+    settings: "TrainConfig", folder: Path, out: Path, device: str, baseline: str | None, resume: bool, members: str | None = None
+) -> None:
     from rich.progress import Progress
 
     from race_calc.cli.progress import TrainingProgress
     from race_calc.model.hardware import keep_freed_memory, torch_device
-    from race_calc.posterior.base import by_name
-    from race_calc.train.finish import finish
     from race_calc.train.loop import train as run
     from race_calc.train.prepare import prepare
-    from race_calc.uncertainty.thresholds import FEWEST
+    from race_calc.train.shards import folder_of, members_of, shard
 
     keep_freed_memory()
+    mine = None if members is None else members_of(members, settings)
     chosen = torch_device(device)
     with Progress(transient=True) as bar:
         task = bar.add_task("baseline", total=None, visible=settings.model.baseline not in ("zbl", "none"))
         prepared = prepare(settings, folder, baseline_from(baseline), lambda done, total: bar.update(task, completed=done, total=total))
+    if mine is not None:
+        part, prepared = shard(settings, prepared, mine)
+        with TrainingProgress(part, prepared) as progress:
+            run(part, prepared, folder_of(out, mine), chosen, resume, progress)
+        print(f"Members {mine.start}:{mine.stop} of {settings.trained} are trained; when all are: race-calc join CONFIG --out {out}")
+        return
     with TrainingProgress(settings, prepared) as progress:
         trained = run(settings, prepared, out, chosen, resume, progress)
+    finished(settings, prepared, trained, out, device)
+
+
+def finished(settings: "TrainConfig", prepared: "Prepared", trained: "Trained", out: Path, device: str) -> None:
+    """Make the model of a training that is at its end, and say where it is."""
+    from rich.progress import Progress
+
+    from race_calc.model.hardware import torch_device
+    from race_calc.posterior.base import by_name
+    from race_calc.train.finish import finish
+    from race_calc.uncertainty.thresholds import FEWEST
+
+    chosen = torch_device(device)
     with Progress() as bar:
         task = bar.add_task("posterior", total=None, visible=by_name(settings.posterior).post_hoc)
         made = finish(settings, prepared, trained, out, chosen, lambda done, total: bar.update(task, completed=done, total=total))
