@@ -36,7 +36,7 @@ from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.train.config import parse_config
-from race_calc.train.continued import pace_of, repeats_of
+from race_calc.train.continued import GOING_ON, pace_of, repeats_of
 from race_calc.uncertainty.acquisition import choose
 from race_calc.uncertainty.candidates import Pool
 
@@ -127,7 +127,7 @@ def learned(name: str, frames: list[Atoms], start: Path | None, runs: Path, seed
     content = yaml.safe_load(BASE.read_text()) | {"members": 4, "data": data_of(name)}
     going_on: dict[str, object] = {"seed": seed}
     if start is not None:
-        going_on |= {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True}
+        going_on |= {**GOING_ON, "start_from": os.path.relpath(start, runs / "data")}
         new = len(frames) - len(frames) // 10
         going_on |= pace_of(parse_config(content), (450, new))
         content["data"] |= {"repeats": [1, repeats_of(450, new)]}

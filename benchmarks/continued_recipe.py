@@ -20,6 +20,7 @@ from runs import counted, trained
 
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.train.config import parse_config
+from race_calc.train.continued import GOING_ON
 
 DEVELOPMENT = 250  # frames of each pool
 FEW = {  # → how many times slower, how often a new one is seen, epochs; None: from the start
@@ -69,7 +70,7 @@ def run(name: str, count: int, start: Path, runs: Path) -> Path:
     if recipe is not None:
         slower, repeats, epochs = recipe
         content["data"] = data | {"repeats": [1, repeats]}
-        settings |= {"start_from": os.path.relpath(start, runs / "data"), "keep_references": True, "epochs": epochs}
+        settings |= {**GOING_ON, "start_from": os.path.relpath(start, runs / "data"), "epochs": epochs}
         settings["learning_rate"] = content["training"]["learning_rate"] / slower
     if not (folder / "weights.safetensors").exists():
         config = parse_config(content | {"training": content["training"] | settings})

@@ -80,6 +80,7 @@ class TrainingConfig(Settings):
     learning_rate: float = Field(0.008, gt=0.0, description="a number > 0")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine or constant")
     warmup_epochs: int = Field(1, ge=0, description="a whole number from 0 to epochs")
+    keep: Literal["best", "last"] = Field("best", description="best (the weights of the best epoch) or last")
     ema_decay: float = Field(0.99, ge=0.0, lt=1.0, description="a number >= 0 and < 1 (0 switches it off)")
     clip_norm: float = Field(10.0, gt=0.0, description="a number > 0 (ivon: not used)")
     energy_weight: float = Field(1.0, ge=0.0, description="a number >= 0 (ivon: not used)")

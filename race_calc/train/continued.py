@@ -36,6 +36,7 @@ SHARE = 10  # of so many new structures one validates and one calibrates
 SHORTER = 0.24  # of the time of a training from the start
 GENTLER = 0.64  # times the root of the share of new structures: this part of the learning rate
 FEW = 0.6  # as many old structures to each view of a new one in an epoch
+GOING_ON = {"keep_references": True, "keep": "last"}  # few structures validate: their best epoch may be one of large steps
 MOST_VIEWS = 20  # a new structure is not seen more often
 
 
@@ -185,7 +186,7 @@ def _configuration(checkpoint: Checkpoint) -> TrainConfig:
 def _content(before: TrainConfig, start: str, pace: dict[str, Any], repeats: dict[str, int]) -> dict[str, Any]:
     """`repeats`: part that is trained on → how often it is seen in an epoch."""
     content = before.to_dict()
-    changes = pace | {"start_from": start, "keep_references": True}
+    changes = pace | GOING_ON | {"start_from": start}
     train, validation = [f"{DATA}/{name}.xyz" for name in repeats], f"{DATA}/validation.xyz"
     data = {"train": train, "validation": validation, "keys": content["data"]["keys"], "repeats": list(repeats.values())}
     return content | {"data": data, "training": content["training"] | changes}

@@ -139,7 +139,7 @@ def _epoch(context: Context, state: StackState, epoch: int, report: Report) -> t
             }
         )
     scores, measured = validate(context, state.ema)
-    return keep_best(state, scores.to(state.best_score), epoch + 1), {
+    return keep_best(state, scores.to(state.best_score), epoch + 1, settings.keep == "last"), {
         "epoch": epoch + 1,
         "train_loss": numbers(sums / (len(batches) - (state.skipped - before)).cpu()),
         "validation_score": numbers(scores),

@@ -76,9 +76,9 @@ def go_back(state: StackState, good: StackState) -> StackState:
     )
 
 
-def keep_best(state: StackState, scores: Tensor, epoch: int) -> StackState:
-    """Remember the averages of the members whose validation score (M,) is the lowest so far."""
-    better = scores < state.best_score
+def keep_best(state: StackState, scores: Tensor, epoch: int, last: bool = False) -> StackState:
+    """Remember the averages of the members whose validation score (M,) is the lowest so far; `last`: of all whose score is finite."""
+    better = scores.isfinite() if last else scores < state.best_score
     return replace(
         state,
         best=torch.where(better[:, None], state.ema, state.best),

@@ -79,6 +79,7 @@ def test_it_starts_where_the_model_was(before, after):
     first, new = one.training["config"]["training"], len(read(after / "data" / "new.xyz", ":"))
     views = (8 + new) * first["epochs"]  # of a training from the start
     assert abs(config["epochs"] * (8 + repeats_of(8, new) * new) - 0.24 * views) <= 0.5 * (8 + repeats_of(8, new) * new)
+    assert config["keep"] == "last" and other.training["best_epochs"] == [config["epochs"]] * other.members
     assert config["keep_references"] and config["learning_rate"] == pytest.approx(first["learning_rate"] * pace(8, new))
     first = json.loads((after / "training_log.jsonl").read_text().splitlines()[0])
     errors = [json.loads(line)["mean_force_rmse_eV_per_A"] for line in (before / "model" / "training_log.jsonl").read_text().splitlines()]

@@ -134,6 +134,8 @@ def test_keep_best():
     assert two.best_epoch.tolist() == [2, 1] and two.best_score.tolist() == [0.5, 2.0]
     nan = keep_best(two, torch.tensor([float("nan"), -1.0]).double(), epoch=3)
     assert nan.best_epoch.tolist() == [2, 3] and nan.best_score.tolist() == [0.5, -1.0]
+    last = keep_best(nan, torch.tensor([7.0, float("nan")]).double(), epoch=4, last=True)
+    assert last.best_epoch.tolist() == [4, 3] and last.best_score.tolist() == [7.0, -1.0]
 
 
 def test_flatten_and_unflatten_are_inverse():
