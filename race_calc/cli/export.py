@@ -7,7 +7,7 @@ import typer
 
 from race_calc.cli.app import app, command
 
-export = typer.Typer(no_args_is_help=True, help="Write a model for programs without Python.")
+export = typer.Typer(name="export", no_args_is_help=True, help="Write a model for programs without Python.")
 app.add_typer(export, name="export")
 
 

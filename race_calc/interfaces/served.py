@@ -48,6 +48,8 @@ class Served:
         """
         if isinstance(structures, Atoms):
             return self.calculator.prediction(structures)
+        if not structures:
+            raise ValueError("there are no structures: give at least one")
         found = self.calculator.posterior.predict(collate([from_atoms(checked(atoms), self.cutoff) for atoms in structures]))
         return found if self.calculator.calibration is None else self.calculator.calibration.apply(found)
 

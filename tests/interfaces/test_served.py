@@ -103,6 +103,11 @@ def test_several_structures_at_once(model):
     np.testing.assert_allclose(together.forces_covariance[9:12], served.evaluate(structures[1]).forces_covariance, rtol=1e-7, atol=1e-12)
 
 
+def test_no_structures():
+    with pytest.raises(ValueError, match="no structures: give at least one"):
+        Served(TRUNK, device="cpu").evaluate([])
+
+
 def test_a_trunk_is_not_divided():
     served = Served(TRUNK, Comm(Ranks(2), 1), device="cpu")
     assert not isinstance(served.calculator.posterior, SharedMembers)
