@@ -162,7 +162,7 @@ def test_a_rank_without_atoms_of_its_own(tmp_path, tiny_model):
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-11 * np.abs(value).max(), err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_that_is_not_clean(tmp_path):
     """More pairs than are kept from one stage to the next; what the allocator gives is filled with rubbish."""
     export(load_checkpoint("models/silicon", calibration=False), tmp_path / "silicon.race")

@@ -1,5 +1,7 @@
 """Forces, stress and parameter gradients against finite differences of 4th order."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -14,26 +16,23 @@ STACK = draw(MODEL, [0, 1])
 POINTS = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}  # weights of f(x + k h) in h f'(x)
 
 
-def slope(changed) -> torch.Tensor:
-    """dE/ds (M,) of the structures changed(s), all evaluated as one batch."""
-    energy = run_model(MODEL, STACK, *[changed(k * H) for k in POINTS]).energy
-    return energy @ torch.tensor(list(POINTS.values()), dtype=torch.float64) / H
+def slopes(changes) -> torch.Tensor:
+    """dE/ds (M, changes) of the structures changed(s) of each, all evaluated as one batch."""
+    energy = run_model(MODEL, STACK, *[changed(k * H) for changed in changes for k in POINTS]).energy
+    return energy.reshape(len(energy), len(changes), len(POINTS)) @ torch.tensor(list(POINTS.values()), dtype=torch.float64) / H
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_forces(structure):
     atoms = STRUCTURES[structure]()
     forces = run_model(MODEL, STACK, atoms).forces
-    numeric = torch.zeros_like(forces)
-    for i in range(len(atoms)):
-        for axis in range(3):
 
-            def moved(step, i=i, axis=axis):
-                other = atoms.copy()
-                other.positions[i, axis] += step
-                return other
+    def moved(i, axis, step):
+        other = atoms.copy()
+        other.positions[i, axis] += step
+        return other
 
-            numeric[:, i, axis] = -slope(moved)
+    numeric = -slopes([partial(moved, i, axis) for i in range(len(atoms)) for axis in range(3)]).reshape(forces.shape)
     print(f"{deviation(forces, numeric):.1e}")
     assert deviation(forces, numeric) < TOLERANCE
 
@@ -42,20 +41,17 @@ def test_forces(structure):
 def test_virial_and_stress(structure):
     atoms = STRUCTURES[structure]()
     virial = run_model(MODEL, STACK, atoms).virial
-    numeric = torch.zeros_like(virial)
-    for a in range(3):
-        for b in range(a + 1):
 
-            def strained(step, a=a, b=b):
-                strain = np.zeros((3, 3))
-                strain[a, b] += step / 2
-                strain[b, a] += step / 2
-                other = atoms.copy()
-                other.set_cell(atoms.cell.array @ (np.eye(3) + strain))
-                other.positions = atoms.positions @ (np.eye(3) + strain)
-                return other
+    def strained(a, b, step):
+        strain = np.zeros((3, 3))
+        strain[a, b] += step / 2
+        strain[b, a] += step / 2
+        other = atoms.copy()
+        other.set_cell(atoms.cell.array @ (np.eye(3) + strain))
+        other.positions = atoms.positions @ (np.eye(3) + strain)
+        return other
 
-            numeric[:, 0, a, b] = numeric[:, 0, b, a] = slope(strained)
+    numeric = slopes([partial(strained, a, b) for a in range(3) for b in range(3)]).reshape(virial.shape)
     print(f"{deviation(virial, numeric):.1e}")
     assert deviation(virial, numeric) < TOLERANCE
 
