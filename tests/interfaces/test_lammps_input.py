@@ -78,20 +78,20 @@ def test_an_input_is_split_at_its_model():
 @pytest.mark.parametrize(("style", "scale"), [("metal", 1.0), ("real", units.mol / units.kcal)])
 def test_a_step_in_the_order_of_the_tags(style, scale):
     lmp, atoms = Lammps(style), molecule("H2O")  # O, H, H
-    served = Served("models/3bpa-de", device="cpu", criteria=[Criterion("energy_uncertainty_per_atom", 0.0)])
+    served = Served("models/3bpa-llpr", device="cpu", criteria=[Criterion("energy_uncertainty_per_atom", 0.0)])
     race = LammpsRace(lmp, served, ["H", "O"])
-    assert lmp.commands[0] == "pair_style zero 5.0" and lmp.length == 14
+    assert lmp.commands[0] == "pair_style zero 5.0" and lmp.length == 34
     place = [2, 0, 1]  # which atom of the molecule each of LAMMPS' is, by its tag
     forces = np.zeros((3, 3))
     lmp.call(None, 5, 3, lmp.tags, atoms.positions[place], forces)
-    expected = RACECalculator("models/3bpa-de", "cpu").prediction(atoms)
+    expected = RACECalculator("models/3bpa-llpr", "cpu").prediction(atoms)
     np.testing.assert_allclose(forces, scale * expected.forces[place], rtol=1e-12, atol=1e-12)
     sigma = np.sqrt(np.linalg.eigvalsh(expected.forces_covariance)[:, -1])
     np.testing.assert_allclose(lmp.sigma, scale * sigma[place], rtol=1e-9)
     assert lmp.energy == pytest.approx(scale * expected.energy[0])
     told = [expected.energy_uncertainty[0] * scale, sigma.max() * scale, 1.0]
     assert [lmp.vector[1], lmp.vector[2], lmp.vector[4]] == pytest.approx(told, rel=1e-9)
-    np.testing.assert_allclose([lmp.vector[k] for k in range(5, 15)], scale * expected.energies_members[:, 0], rtol=1e-12)
+    np.testing.assert_allclose([lmp.vector[k] for k in range(5, 35)], scale * expected.energies_members[:, 0], rtol=1e-12)
     assert race.violation.step == 5 and race.violation.criterion == "energy_uncertainty_per_atom"
 
 
