@@ -18,14 +18,12 @@ def join(
     baseline: Annotated[str | None, typer.Option(help=BASELINE)] = None,
 ) -> None:
     """Join members that `race-calc train --members` has trained to the model that one run of all of them makes."""
-    from race_calc.cli.factory import baseline_from
-    from race_calc.cli.train import finished
+    from race_calc.cli.train import finished, prepared
     from race_calc.model.hardware import keep_freed_memory, torch_device
     from race_calc.train.config import load_config
-    from race_calc.train.prepare import prepare
     from race_calc.train.shards import joined
 
     keep_freed_memory()
     settings, chosen = load_config(config), torch_device(device)
-    prepared = prepare(settings, config.parent if data is None else data, baseline_from(baseline))
-    finished(settings, prepared, joined(settings, prepared, out, chosen), out, device)
+    whole = prepared(settings, config.parent if data is None else data, baseline)
+    finished(settings, whole, joined(settings, whole, out, chosen), out, device)

@@ -53,29 +53,32 @@ def train(
 def _run(
     settings: "TrainConfig", folder: Path, out: Path, device: str, baseline: str | None, resume: bool, members: str | None = None
 ) -> None:
-    from rich.progress import Progress
-
     from race_calc.cli.progress import TrainingProgress
     from race_calc.model.hardware import keep_freed_memory, torch_device
     from race_calc.train.loop import train as run
-    from race_calc.train.prepare import prepare
     from race_calc.train.shards import folder_of, members_of, shard
 
     keep_freed_memory()
-    mine = None if members is None else members_of(members, settings)
-    chosen = torch_device(device)
+    mine, chosen = None if members is None else members_of(members, settings), torch_device(device)
+    whole = prepared(settings, folder, baseline)
+    part, own, place = (settings, whole, out) if mine is None else (*shard(settings, whole, mine), folder_of(out, mine))
+    with TrainingProgress(part, own) as progress:
+        trained = run(part, own, place, chosen, resume, progress)
+    if mine is None:
+        finished(settings, whole, trained, out, device)
+    else:
+        print(f"Members {mine.start}:{mine.stop} of {settings.trained} are trained; when all are: race-calc join CONFIG --out {out}")
+
+
+def prepared(settings: "TrainConfig", folder: Path, baseline: str | None) -> "Prepared":
+    """Data and first weights, with a bar for the structures whose baseline has to be computed."""
+    from rich.progress import Progress
+
+    from race_calc.train.prepare import prepare
+
     with Progress(transient=True) as bar:
         task = bar.add_task("baseline", total=None, visible=settings.model.baseline not in ("zbl", "none"))
-        prepared = prepare(settings, folder, baseline_from(baseline), lambda done, total: bar.update(task, completed=done, total=total))
-    if mine is not None:
-        part, prepared = shard(settings, prepared, mine)
-        with TrainingProgress(part, prepared) as progress:
-            run(part, prepared, folder_of(out, mine), chosen, resume, progress)
-        print(f"Members {mine.start}:{mine.stop} of {settings.trained} are trained; when all are: race-calc join CONFIG --out {out}")
-        return
-    with TrainingProgress(settings, prepared) as progress:
-        trained = run(settings, prepared, out, chosen, resume, progress)
-    finished(settings, prepared, trained, out, device)
+        return prepare(settings, folder, baseline_from(baseline), lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def finished(settings: "TrainConfig", prepared: "Prepared", trained: "Trained", out: Path, device: str) -> None:

@@ -128,8 +128,8 @@ class RACECalculator(PredictingCalculator):
         self.elements = tuple(chemical_symbols[z] for z in self.checkpoint.model.species)
         self.parameters.update(model=str(model), dtype=dtype, **({"state": self.checkpoint.state} if self.checkpoint.surfaces else {}))
         self._settings = (compile, tables) if forces_epistemic else None  # of the posterior of means
-        self._loaded = self.posterior
-        self._cheap: tuple[StackPosterior, StackPosterior | None] | None = None  # a posterior and its means
+        self._loaded = self.posterior  # another one in its place has no means alone
+        self._cheap: tuple[StackPosterior | None, ...] = ()  # the posterior of means, when it was asked for
         self._pairs: SkinList | None = None
         self._references = ReferenceWatch(self.checkpoint.references)
 
@@ -186,16 +186,16 @@ class RACECalculator(PredictingCalculator):
         return self.posterior.predict(self._graph(atoms))
 
     def _means(self, atoms: Atoms) -> Prediction | None:
-        if self._settings is None or not isinstance(self.posterior, StackPosterior):
+        if self._settings is None or self.posterior is not self._loaded or not isinstance(self.posterior, StackPosterior):
             return None
-        if self._cheap is None or self._cheap[0] is not self.posterior:  # never yet, or of another posterior
-            same = self.posterior is self._loaded
-            self._cheap = self.posterior, means_of(self.checkpoint, self.posterior, *self._settings) if same else None
-        return None if self._cheap[1] is None else self._cheap[1].predict(self._graph(atoms))
+        if not self._cheap:
+            self._cheap = (means_of(self.checkpoint, self.posterior, *self._settings),)
+        (cheap,) = self._cheap
+        return None if cheap is None else cheap.predict(self._graph(atoms))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what can be made again."""
-        return super().__getstate__() | {"_cheap": None}
+        return super().__getstate__() | {"_cheap": ()}
 
     def _graph(self, atoms: Atoms) -> Graph:
         _check_charge(self.posterior, atoms)

@@ -12,6 +12,7 @@ from ase import Atoms, units
 from ase.data import atomic_numbers
 
 from race_calc.interfaces.served import Served
+from race_calc.posterior.shared import add_up
 from race_calc.uncertainty.decisions import Violation
 from race_calc.uncertainty.prediction import principal_std
 
@@ -99,9 +100,7 @@ class LammpsRace:
         everywhere = np.zeros((self.lmp.get_natoms(), 4))
         everywhere[mine, :3], everywhere[mine, 3] = x, self._number[types]
         if (comm := self.served.comm) is not None and comm.size > 1:
-            from mpi4py import MPI  # here: whoever has a communicator has it
-
-            comm.Allreduce(MPI.IN_PLACE, everywhere)
+            add_up(comm, everywhere)
         low, high, xy, yz, xz, periodic, _ = self.lmp.extract_box()
         a, b, c = np.subtract(high, low)
         cell = [[a, 0, 0], [xy, b, 0], [xz, yz, c]]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from ase import Atoms, units
 
 from race_calc.data.contribution import BaselineError
@@ -13,7 +12,7 @@ from race_calc.md.guard import CLOSEST, broken_geometry, explosion
 from race_calc.md.record import MonitorRecord
 from race_calc.uncertainty.decisions import Criterion, Decision, MonitorState, Violation, decide, silenced
 from race_calc.uncertainty.prediction import Prediction
-from race_calc.uncertainty.scores import all_scores, fills_space
+from race_calc.uncertainty.scores import fills_space, scores_of_one
 
 STRUCTURE = "structure"  # what an exploded structure violates, in the place of a score
 GRAM_PER_CM3 = 1e-3 * units.kg / (1e-2 * units.m) ** 3  # in ASE's units of mass and length
@@ -36,9 +35,7 @@ def judge(seen: Sight, criteria: Sequence[Criterion], state: MonitorState, silen
     """
     step = seen.dynamics.nsteps
     scores = {
-        image: {name: _first(*value) for name, value in all_scores(p, [seen.atoms[image]]).items()}
-        for image, p in seen.predictions.items()
-        if broken_geometry(seen.atoms[image]) is None
+        image: scores_of_one(p, seen.atoms[image]) for image, p in seen.predictions.items() if broken_geometry(seen.atoms[image]) is None
     }
     worst_scores: dict[str, tuple[float, int | None]] = {}
     violations: list[Violation] = []
@@ -76,10 +73,6 @@ def _exploded(seen: Sight) -> list[Violation]:
         for image, one in found.items()
         if one is not None
     ]
-
-
-def _first(values: np.ndarray, atom_index: np.ndarray | None) -> tuple[float, int | None]:
-    return float(values[0]), None if atom_index is None else int(atom_index[0])
 
 
 def _rank(value: float) -> float:

@@ -53,7 +53,7 @@ class SharedMembers:
                 joined[name][self.first : self.first + len(value)] = value.double().cpu().numpy()
             elif not self.first:  # they are those of the first member
                 joined[name][:] = value[:1].double().cpu().numpy()
-        self.comm.Allreduce(_in_place(), buffer)  # of zeros and one value each: exact, in any order
+        add_up(self.comm, buffer)  # zeros and one value each: exact, in any order
         outputs = Outputs.of_flat(map(torch.from_numpy, joined.values()), list(joined)[5:])
         return self.whole.told(outputs, graph, self.whole.known(graph), self.whole.distance(outputs, graph))
 
@@ -68,6 +68,11 @@ def share(checkpoint: Checkpoint, stack: StackPosterior, comm: Any, compile: boo
     part = replace(checkpoint, parameters=select_members(parameters, mine)) if mine else None
     own = None if part is None else load_stack(part, first.dtype, first.device, compile, tables)
     return SharedMembers(replace(stack, step=None), own, mine[0] if mine else checkpoint.members, checkpoint.members, comm)
+
+
+def add_up(comm: Any, values: np.ndarray) -> None:
+    """Put the sum over all ranks in the place of each one's values."""
+    comm.Allreduce(_in_place(), values)
 
 
 def _in_place() -> Any:

@@ -106,6 +106,14 @@ def all_scores(prediction: Prediction, structures: Structures = None) -> dict[st
     return {name: SCORES[name].values(prediction, structures) for name in available_criteria(prediction, structures)}
 
 
+def scores_of_one(prediction: Prediction, atoms: Atoms) -> dict[str, tuple[float, int | None]]:
+    """Value, and worst atom or None, of everything in `all_scores` for a prediction of one structure."""
+    return {
+        name: (float(values[0]), None if worst is None else int(worst[0]))
+        for name, (values, worst) in all_scores(prediction, [atoms]).items()
+    }
+
+
 def atom_scores(prediction: Prediction) -> dict[str, np.ndarray]:
     """Scores of single atoms, (N,): √(tr Σ / 3) in eV/Å and the BALD of the force in nat, where there are such."""
     given = available(prediction)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from race_calc.uncertainty.decisions import Criterion, Decision, MonitorState, decide, default_criteria, resolve
 from race_calc.uncertainty.prediction import Prediction
-from race_calc.uncertainty.scores import all_scores, available_criteria
+from race_calc.uncertainty.scores import available_criteria, scores_of_one
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -29,9 +29,5 @@ class Watch:
             available = available_criteria(prediction, [atoms])
             wanted = default_criteria(available, self._thresholds) if self._asked is None else self._asked
             self.criteria = resolve(wanted, available, self._thresholds)
-        scores = {
-            name: (float(values[0]), None if atom is None else int(atom[0]))
-            for name, (values, atom) in all_scores(prediction, [atoms]).items()
-        }
-        self.decision, self._state = decide(self.criteria, scores, self._state, step)
+        self.decision, self._state = decide(self.criteria, scores_of_one(prediction, atoms), self._state, step)
         return self.decision

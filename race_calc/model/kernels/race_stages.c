@@ -68,20 +68,20 @@ int64_t race_gradient_width(const race_stages *s, int64_t layer) { return s->run
 
 void race_pack_features(race_stages *s, int64_t layer, int64_t count, const int64_t *atoms, double *buffer)
 {
-    s->model->call.stages_move(s->stages, layer, 0, 0, count, atoms, buffer);
+    s->model->call.stages_move(s->stages, layer, 0, PACK, count, atoms, buffer);
 }
 
 void race_put_features(race_stages *s, int64_t layer, int64_t count, const int64_t *atoms, const double *buffer)
 {
-    s->model->call.stages_move(s->stages, layer, 0, 1, count, atoms, (double *)buffer);
+    s->model->call.stages_move(s->stages, layer, 0, PUT, count, atoms, (double *)buffer);
 }
 
 void race_pack_gradients(race_stages *s, int64_t layer, int64_t count, const int64_t *atoms, double *buffer)
 {
-    s->model->call.stages_move(s->stages, layer, 1, 0, count, atoms, buffer);
+    s->model->call.stages_move(s->stages, layer, 1, PACK, count, atoms, buffer);
 }
 
 void race_add_gradients(race_stages *s, int64_t layer, int64_t count, const int64_t *atoms, const double *buffer)
 {
-    s->model->call.stages_move(s->stages, layer, 1, 2, count, atoms, (double *)buffer);
+    s->model->call.stages_move(s->stages, layer, 1, ADD, count, atoms, (double *)buffer);
 }

@@ -72,8 +72,6 @@ int64_t NAME(stages_width)(const Model *model, int64_t i)
     return width;
 }
 
-enum { PACK, PUT, ADD };
-
 /* between `count` atoms of the list and a buffer; `back`: d_u, else u */
 void NAME(stages_move)(Stages *s, int64_t i, int back, int how, int64_t count, const int64_t *atoms, double *buffer)
 {

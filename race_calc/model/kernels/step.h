@@ -158,6 +158,8 @@ typedef struct {
     int64_t *by_species, *first_of_species;
 } Own;
 
+enum { PACK, PUT, ADD };                           /* what stages.c does with a buffer */
+
 #define ATOMS_AT_ONCE 32 /* so that what lies between two stages stays in the cache */
 
 typedef struct {
