@@ -27,7 +27,7 @@ from race_calc import RACECalculator
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.evaluate.pool import pool_of
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.label.file import label_frames
 from race_calc.label.frame import bare
 from race_calc.label.methods import Method

@@ -21,7 +21,7 @@ from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.assessment import Assessment, assess, detections
 from race_calc.evaluate.calibrate import calibrate
 from race_calc.evaluate.reliability import calibrated_levels, nominal_levels
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.model.parameters import select_members
 from race_calc.posterior.checkpoint import load_checkpoint

@@ -30,7 +30,7 @@ from scipy.stats import spearmanr
 from race_calc.data.dataset import Dataset, read_dataset
 from race_calc.data.graph import collate, from_atoms
 from race_calc.evaluate.predict import Predicted, predict_dataset, residuals_of
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.label.methods import Method
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.base import register, unregister

@@ -12,7 +12,7 @@ from split import development, test
 
 from race_calc.data.dataset import Dataset
 from race_calc.evaluate.errors import evaluate_dataset
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.posterior.stack import StackPosterior
 
 CHOOSE = ("validation", "development 600K", "development 1200K")  # settings are chosen on these, never on the test frames

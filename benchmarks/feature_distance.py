@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from race_calc.data.dataset import read_dataset
 from race_calc.data.graph import from_atoms
 from race_calc.evaluate.predict import predict_dataset, residuals_of
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.train.familiar import feature_distance_of

@@ -8,7 +8,7 @@ from common import arguments, report
 
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.predict import predict_dataset
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.uncertainty.metrics import gaussian_nll, mahalanobis, rmse, vector_nll

@@ -18,7 +18,7 @@ from split import SLICE, test
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.assessment import Assessment, assess
 from race_calc.evaluate.errors import evaluate_dataset
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.uncertainty.bootstrap import mean_interval

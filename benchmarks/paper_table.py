@@ -19,7 +19,7 @@ from split import SLICE, test
 
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.errors import evaluate_dataset
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack

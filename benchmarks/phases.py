@@ -25,7 +25,7 @@ from race_calc.data.dataset import Dataset
 from race_calc.data.sources import read_sources
 from race_calc.evaluate.assessment import RELATIVE_ERROR, Assessment, assess
 from race_calc.evaluate.unified_score import Errors, mean_term, unified_terms
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack

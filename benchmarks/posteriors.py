@@ -21,7 +21,7 @@ from runs import CASES, CPU, POST_HOC, ROWS, make, minutes
 from race_calc.data.dataset import read_dataset
 from race_calc.data.graph import from_atoms
 from race_calc.evaluate.errors import evaluate_dataset
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.model.parameters import select_members, shares_trunk
 from race_calc.posterior.checkpoint import load_checkpoint

@@ -13,7 +13,7 @@ from common import MODEL, arguments, report, trained
 
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.errors import evaluate_dataset
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.model.hardware import keep_freed_memory
 
 given = arguments(__doc__, data=".", members=2, epochs=20)

@@ -19,7 +19,7 @@ from common import arguments
 
 from race_calc.data.dataset import Dataset, read_dataset
 from race_calc.evaluate.predict import predict_dataset, residuals_of
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.label.file import label_frames
 from race_calc.label.methods import Method
 from race_calc.label.sampling import Plan, sample

@@ -31,7 +31,7 @@ from race_calc.data.sources import read_sources
 from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.evaluate.predict import predict_dataset, residuals_of
 from race_calc.evaluate.reliability import calibrated_levels, inside
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.train.config import parse_config
 from race_calc.train.labels import read_labelled
 from race_calc.uncertainty.calibration import fit_calibration

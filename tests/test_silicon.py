@@ -120,7 +120,7 @@ def test_what_it_cannot_know_is_refused():
 def test_the_published_test_split_is_predicted(shared_data):
     from race_calc.data.sources import read_sources
     from race_calc.evaluate.errors import evaluate_dataset
-    from race_calc.interfaces.calculator import StackPredictor
+    from race_calc.interfaces.stack_predictor import StackPredictor
 
     found = evaluate_dataset(
         StackPredictor(silicon().posterior), read_sources(shared_data / "mlearn", ["Si_solid.xyz@54:", "Si_liquid.xyz@36:"])

@@ -6,6 +6,7 @@ from race_calc.cli import (  # each registers its command
     evaluate,
     export,
     info,
+    ipi_driver,
     join,
     label,
     lammps,
@@ -18,5 +19,20 @@ from race_calc.cli import (  # each registers its command
 )
 from race_calc.cli.app import app
 
-__all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "join", "label", "lammps", "learn", "manifest", "posterior", "predict"]
+__all__ = [
+    "app",
+    "calibrate",
+    "demo",
+    "evaluate",
+    "export",
+    "info",
+    "ipi_driver",
+    "join",
+    "label",
+    "lammps",
+    "learn",
+    "manifest",
+    "posterior",
+    "predict",
+]
 __all__ += ["select", "train"]

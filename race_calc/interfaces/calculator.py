@@ -1,8 +1,7 @@
-"""RACECalculator: a trained RACE posterior as an ASE calculator; StackPredictor: a posterior that is in no folder."""
+"""RACECalculator: a trained RACE posterior as an ASE calculator."""
 
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from race_calc.data.graph import Graph, batches, from_atoms, from_atoms_with_ski
 from race_calc.data.skin import SkinList
 from race_calc.data.structure import checked
 from race_calc.data.surfaces import labels_beside, names_of_state
-from race_calc.interfaces.base import PredictingCalculator
+from race_calc.interfaces.copies import FromFolder
 from race_calc.interfaces.offered import offered
 from race_calc.interfaces.reference_watch import ReferenceWatch
-from race_calc.label.calculated import Calculated, check_neutral
+from race_calc.interfaces.stack_predictor import StackPredictor, check_charge
+from race_calc.label.calculated import Calculated
 from race_calc.model.hardware import keep_freed_memory, torch_device
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
@@ -32,7 +32,7 @@ from race_calc.uncertainty.predictor import BATCH
 from race_calc.uncertainty.scores import has_volume
 
 
-class RACECalculator(PredictingCalculator):
+class RACECalculator(FromFolder):
     """Energy, forces, stress and their uncertainties from one evaluation of all members.
 
     `results` after a calculation (B = 1 structure, N atoms):
@@ -59,6 +59,7 @@ class RACECalculator(PredictingCalculator):
     energies_states               (S,)      eV      mean energies of all states
     energies_members              (M,)      eV      only with `members=True`, never calibrated
     forces_members                (M, N, 3) eV/Å    only with `members=True`, never calibrated
+    stress_members                (M, 6)    eV/Å³   only with `members=True`, never calibrated
     name of another output        (N, …) or …       mean over the members; `Prediction.extra` has its spread
     calibrated                    bool              whether the uncertainties are recalibrated; those of the
                                                     stress are where the calibration had labels of it
@@ -132,6 +133,20 @@ class RACECalculator(PredictingCalculator):
         self._cheap: tuple[StackPosterior | None, ...] = ()  # the posterior of means, when it was asked for
         self._pairs: SkinList | None = None
         self._references = ReferenceWatch(self.checkpoint.references)
+        self._made = {
+            "model": str(Path(model).resolve()),
+            "device": device,
+            "dtype": dtype,
+            "members": members,
+            "compile": compile,
+            "tables": tables,
+            "forces_epistemic": forces_epistemic,
+            "calibrated": calibrated,
+            "baseline": baseline,
+            "state": state,
+        }
+
+    _load = __init__
 
     def states(self, atoms: Atoms) -> tuple[Prediction, ...]:
         """The Predictions of all states with their forces, and then of the scalars, as the model gives them, never calibrated.
@@ -198,7 +213,7 @@ class RACECalculator(PredictingCalculator):
         return super().__getstate__() | {"_cheap": ()}
 
     def _graph(self, atoms: Atoms) -> Graph:
-        _check_charge(self.posterior, atoms)
+        check_charge(self.posterior, atoms)
         last = self._pairs
         graph, self._pairs = from_atoms_with_skin(atoms, self.checkpoint.model.plan.config.cutoff, last)
         self._references.watch(graph, moved=self._pairs is not last)
@@ -206,31 +221,6 @@ class RACECalculator(PredictingCalculator):
 
     def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
         return StackPredictor(self.posterior, self._references).raw_predictions(structures, batch)
-
-
-@dataclass(frozen=True)
-class StackPredictor:
-    """A posterior as a `race_calc.uncertainty.predictor.Predictor`, without a calibration. `watch`: warns of reference energies."""
-
-    posterior: StackPosterior | SurfacesPosterior
-    watch: ReferenceWatch | None = None
-
-    def prediction(self, atoms: Atoms) -> Prediction:
-        return next(self.raw_predictions([atoms]))
-
-    def _graph(self, atoms: Atoms) -> Graph:
-        _check_charge(self.posterior, atoms)
-        return from_atoms(atoms, self.posterior.model.plan.config.cutoff)
-
-    def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
-        graphs = map(self._graph, structures)
-        return map(self.posterior.predict, batches(graphs if self.watch is None else map(self.watch.watched, graphs), batch))
-
-
-def _check_charge(posterior: StackPosterior | SurfacesPosterior, atoms: Atoms) -> None:
-    """Raises BaselineError for a structure that a calculated baseline would take for a neutral one."""
-    if isinstance(posterior.baseline, Calculated):
-        check_neutral(atoms)
 
 
 def _dtype(name: str) -> torch.dtype:

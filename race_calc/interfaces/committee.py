@@ -49,7 +49,7 @@ class Committee(PredictingCalculator):
         self._check_elements()
         self._stress = all("stress" in member.implemented_properties for member in self.calculators)
         fields = ["energy_epistemic", "forces_covariance_epistemic", "energies_members", "forces_members"]
-        fields += ["stress", "stress_covariance_epistemic"] if self._stress else []
+        fields += ["stress", "stress_covariance_epistemic", "stress_members"] if self._stress else []
         super().__init__(quantities(fields, len(self.calculators)), thresholds, calibration)
 
     def _check_elements(self) -> None:

@@ -23,5 +23,5 @@ def offered(checkpoint: Checkpoint, members: bool, forces_epistemic: bool) -> fr
         extra |= {"energies_states", *plan.config.scalars}
         if several or plan.output("energy_var"):
             extra |= {f"{name}_uncertainty" for name in plan.config.scalars}
-    given |= {"energies_members"} | ({"forces_members"} if forces_epistemic else set()) if members else set()
+    given |= {"energies_members"} | ({"forces_members", "stress_members"} if forces_epistemic else set()) if members else set()
     return quantities(given, checkpoint.members) | extra

@@ -39,7 +39,7 @@ class Served:
         self.watch = Watch(self.calculator.thresholds, criteria)
         if comm is not None and isinstance(self.calculator.posterior, StackPosterior):
             settings = options.get("compile"), options.get("tables", True)
-            self.calculator.posterior = share(checkpoint, self.calculator.posterior, comm, *settings)  # type: ignore[assignment]
+            self.calculator.posterior = share(checkpoint, self.calculator.posterior, comm, *settings)
 
     def evaluate(self, structures: Atoms | Sequence[Atoms]) -> Prediction:
         """Of one structure, whose pairs are kept while nothing moves far, or of several at once; calibrated where the model is.
@@ -53,6 +53,6 @@ class Served:
         found = self.calculator.posterior.predict(collate([from_atoms(checked(atoms), self.cutoff) for atoms in structures]))
         return found if self.calculator.calibration is None else self.calculator.calibration.apply(found)
 
-    def halted(self, prediction: Prediction, atoms: Atoms, step: int) -> Violation | None:
-        """Why the run is to end after this step, which is its next check; None: go on."""
-        return self.watch.check(prediction, atoms, step).halting
+    def halted(self, prediction: Prediction, structures: Atoms | Sequence[Atoms], step: int) -> Violation | None:
+        """Why the run is to end after this step, which is its next check, of one structure or of all together; None: go on."""
+        return self.watch.check(prediction, [structures] if isinstance(structures, Atoms) else structures, step).halting

@@ -77,9 +77,10 @@ def aggregate(members: MemberOutputs) -> Prediction:
         mean_energy, variance = _mean_and_variance(energy)  # (B,)
         energy_epistemic = variance if members.energy_epistemic is None else members.energy_epistemic
         mean_forces, covariance = _mean_and_covariance(forces)  # (N, 3), (N, 3, 3)
-        mean_stress = stress_epistemic = None
+        stress = mean_stress = stress_epistemic = None
         if members.stress is not None:
-            mean_stress, stress_epistemic = _mean_and_covariance(_voigt(members.stress))  # (B, 6), (B, 6, 6)
+            stress = _voigt(members.stress)
+            mean_stress, stress_epistemic = _mean_and_covariance(stress)  # (B, 6), (B, 6, 6)
         closed = {"energy": members.energy_epistemic is not None, "forces": members.forces_closed_form}
         spread, several = len(forces) == n_members, n_members > 1
         return Prediction(
@@ -101,6 +102,7 @@ def aggregate(members: MemberOutputs) -> Prediction:
             closed_form=frozenset(name for name, so in closed.items() if so),
             energies_members=energy,
             forces_members=forces if spread else None,
+            stress_members=stress if spread else None,
             extra={name: Extra(*_mean_and_variance(values)) for name, values in members.extra.items()},
         )
 

@@ -20,7 +20,7 @@ QUANTITIES = {  # all that can be given, by the names of the ASE results and in 
     "energy": 0, "free_energy": 0, "energies": None, "forces": None, "stress": 0, "calibrated": None,
     **{name + part: None if name.startswith("forces") else 0 for name in SPREADS for part in ("", "_epistemic", "_aleatoric")},
     "bald_energy": 0, "bald_forces": None, "feature_distance": None, "distance_gap": None,
-    "energies_members": 1, "forces_members": None, "gap": 0,
+    "energies_members": 1, "forces_members": None, "stress_members": 1, "gap": 0,
 }  # fmt: skip
 
 
@@ -77,6 +77,7 @@ class Prediction:
     closed_form                   of names        -            "energy", "forces": epistemic part not from a sample of members
     energies_members              (M, B), None    eV           total energy, per member
     forces_members                (M, N, 3), None eV/Å         forces, per member
+    stress_members                (M, B, 6), None eV/Å³        stress, per member
     forces_optional               bool            -            the same potential can leave the spread of forces out, to be faster
     calibrated                    bool            -            whether the variances of energies and forces are recalibrated
     rotates                       bool            -            whether those of forces turn with the structure
@@ -115,6 +116,7 @@ class Prediction:
     closed_form: frozenset[str] = frozenset()
     energies_members: np.ndarray | None = None
     forces_members: np.ndarray | None = None
+    stress_members: np.ndarray | None = None
     forces_optional: bool = False
     calibrated: bool = False
     rotates: bool = True
@@ -215,7 +217,8 @@ def quantities(given: Collection[str], members: int) -> frozenset[str]:
     what is given unsplit.
     """
     found = {"energy", "free_energy", "forces", "calibrated"}
-    found |= {"energies", "stress", "feature_distance", "distance_gap", "energies_members", "forces_members", "gap"}.intersection(given)
+    alone = {"energies", "stress", "feature_distance", "distance_gap", "energies_members", "forces_members", "stress_members", "gap"}
+    found |= alone.intersection(given)
     if members > 1:
         found |= {"bald_energy", "bald_forces"}.intersection(given)
     for name, start in SPREADS.items():

@@ -16,7 +16,7 @@ from race_calc.evaluate.calibrate import calibrate
 from race_calc.evaluate.cross_fit import cross_fitted_levels
 from race_calc.evaluate.errors import Quality
 from race_calc.evaluate.reliability import calibrated_levels, inside, nominal_levels
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.posterior.stack import StackPosterior

@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal, norm
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.data.graph import from_atoms
 from race_calc.evaluate.errors import evaluate_dataset
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.model.parameters import select_members
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack

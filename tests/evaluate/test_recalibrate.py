@@ -12,7 +12,7 @@ from race_calc.data.dataset import dataset_from_atoms
 from race_calc.data.hashes import geometry_hashes
 from race_calc.evaluate.calibrate import _one_decides, calibrate, check_held_back, doubts, thresholds_from
 from race_calc.evaluate.predict import predict_dataset, residuals_of, scores_of
-from race_calc.interfaces.calculator import StackPredictor
+from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.uncertainty.thresholds import auto_thresholds

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from ase.optimize import BFGS, FIRE
 from ase.units import fs
 
 from race_calc import RACECalculator
+from race_calc.posterior.checkpoint import CheckpointError
 from race_calc.uncertainty.calibration import Calibration
 
 
@@ -137,6 +140,34 @@ def test_shared_copied_and_pickled(tiny_model, ethanol):
         assert twin.calc is not ethanol.calc and twin.get_potential_energy() == energy
         twin.rattle(0.1, seed=6)
         assert twin.get_potential_energy() != energy
+
+
+def test_a_pickle_holds_the_path_and_the_options(tiny_model, ethanol, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    calc = RACECalculator(folder, dtype="float32", members=True)
+    calc.thresholds = {"forces_uncertainty_max": 0.2}
+    ethanol.calc = calc
+    energy = ethanol.get_potential_energy()
+    pickled = pickle.dumps(calc)
+    assert len(pickled) < 20_000 < len(pickle.dumps(calc.checkpoint.parameters))
+    twin = pickle.loads(pickled)
+    assert twin.results["energy"] == energy and twin.thresholds == {"forces_uncertainty_max": 0.2}
+    ethanol.rattle(0.1, seed=3)
+    np.testing.assert_array_equal(twin.get_property("forces_members", ethanol), calc.get_property("forces_members", ethanol))
+    changed = copy.deepcopy(calc)
+    changed.posterior = replace(calc.posterior, noise=None, parameters={n: 2 * v for n, v in calc.posterior.parameters.items()})
+    moved = ethanol.copy()
+    moved.rattle(0.1, seed=4)
+    whole = pickle.loads(pickle.dumps(changed))  # another posterior than that of the folder
+    assert whole.get_potential_energy(moved) == changed.get_potential_energy(moved) != calc.get_potential_energy(moved)
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="model"):
+        pickle.loads(pickled)
+    assert pickle.loads(pickle.dumps(calc)).get_potential_energy(moved) == calc.get_potential_energy(moved)
+    shutil.copytree("models/3bpa-llpr", folder)
+    with pytest.raises(ValueError, match="changed since"):
+        pickle.loads(pickled)
 
 
 def test_float32_is_close(tiny_model, ethanol):

@@ -47,6 +47,15 @@ def test_members_keep_the_order_of_the_checkpoint_on_two_threads(structure, comp
         np.testing.assert_allclose(forces[member], alone.forces, atol=1e-8)
 
 
+def test_the_stress_of_every_member(tiny_model):
+    atoms = diamond()
+    results = RACECalculator(tiny_model, members=True)
+    stress = results.get_property("stress_members", atoms)
+    np.testing.assert_allclose(stress.mean(0), results.get_stress(atoms), atol=1e-12)
+    spread = results.get_property("stress_covariance_epistemic", atoms)
+    np.testing.assert_allclose(np.cov(stress.T, ddof=0), spread, atol=1e-12)
+
+
 @pytest.mark.parametrize("members", [2, 5])
 def test_blocks_of_members_are_joined_in_their_order(members, two_threads):
     stack = torch.arange(3.0 * members).reshape(members, 3)

@@ -32,6 +32,7 @@ PARTS = (
     "stress_covariance_epistemic",
     "energies_members",
     "forces_members",
+    "stress_members",
 )
 
 

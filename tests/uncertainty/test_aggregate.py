@@ -180,6 +180,7 @@ def test_forces_known_only_in_the_mean():
         "stress_covariance_epistemic",
         "bald_forces",
         "forces_members",
+        "stress_members",
         "stress_covariance",
         "forces_covariance",
         "forces_uncertainty",

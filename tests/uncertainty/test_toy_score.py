@@ -65,7 +65,7 @@ def test_thresholds_of_a_calibration_and_of_a_training(toy, tiny_model):
 
     from race_calc.data.references import References
     from race_calc.data.targets import examples_of
-    from race_calc.interfaces.calculator import StackPredictor
+    from race_calc.interfaces.stack_predictor import StackPredictor
     from race_calc.posterior.load import load_stack
     from race_calc.train.finish import validation_thresholds
 
