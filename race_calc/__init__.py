@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from race_calc.learning.on_the_fly import OnTheFly
     from race_calc.md.attach import UncertaintyMonitor
     from race_calc.md.log import read_log
+    from race_calc.md.record import annotate
     from race_calc.observables.difference import difference
     from race_calc.observables.elastic import elastic_constants
     from race_calc.observables.vibrations import vibrations
@@ -34,6 +35,7 @@ _HOME = {
     "RACECalculator": "interfaces.calculator",
     "RACELearner": "learning.continual",
     "UncertaintyMonitor": "md.attach",
+    "annotate": "md.record",
     "difference": "observables.difference",
     "elastic_constants": "observables.elastic",
     "from_results": "interfaces.from_results",
@@ -49,6 +51,7 @@ __all__ = [
     "RACECalculator",
     "RACELearner",
     "UncertaintyMonitor",
+    "annotate",
     "difference",
     "elastic_constants",
     "from_results",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import external_calculators
 from ase.data import chemical_symbols
 
 from race_calc.data.dataset import LABELS, Dataset, LabelNames
@@ -227,3 +228,6 @@ def _dtype(name: str) -> torch.dtype:
     if name not in ("float32", "float64"):
         raise ValueError(f'dtype is {name!r}: use "float64" or "float32"')
     return getattr(torch, name)
+
+
+external_calculators.setdefault(RACECalculator.name, RACECalculator)  # ASE makes it by this name, as of a row of a database

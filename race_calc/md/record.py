@@ -50,8 +50,8 @@ class MonitorRecord:
         return content
 
 
-def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
-    """A copy of the atoms with the prediction on it, in a form extxyz keeps.
+def annotate(atoms: Atoms, prediction: Prediction | None = None) -> Atoms:
+    """A copy of the atoms with the prediction on it, in a form that extxyz keeps; None: of `atoms.calc`.
 
     ============================= ======== ======== ====================================
     key                           shape    unit     meaning
@@ -63,17 +63,22 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     arrays distance_gap           (N,)     Å        outside of the distances of the training
     info energy_uncertainty       float    eV       std of the total energy
     info bald_energy              float    nat
+    info stress_uncertainty       (6,)     eV/Å³    std of each Voigt component
     info calibrated               bool              whether these uncertainties are calibrated
     info labels                                     PREDICTED: energy, forces and stress are no reference
     info score_<criterion>        float             see race_calc.uncertainty.scores
     calculator                                      energy, forces, stress
     ============================= ======== ======== ====================================
 
-    What the posterior does not give is left out. The scalar arrays can be chosen
-    under View > Colors in the ASE GUI.
+    What the posterior does not give is left out. The scalar arrays can be chosen under View > Colors in the ASE GUI. A trajectory of ASE
+    keeps the info, a database what it is given: `database.write(frame, data=frame.info | frame.arrays)`.
 
-    Raises ValueError when the prediction is not of one structure with these N atoms.
+    Raises ValueError when the prediction is not of one structure with these N atoms, and where there is none.
     """
+    if prediction is None:
+        if not hasattr(atoms.calc, "prediction"):
+            raise ValueError("the atoms have no calculator with uncertainties: set atoms.calc, or give a Prediction")
+        prediction = atoms.calc.prediction(atoms)
     if len(prediction.energy) != 1 or len(prediction.forces) != len(atoms):
         raise ValueError(
             f"need a prediction of one structure with {len(atoms)} atoms, got "
@@ -94,6 +99,8 @@ def annotate(atoms: Atoms, prediction: Prediction) -> Atoms:
     for name in prediction.available & {"energy_uncertainty", "bald_energy"}:
         value: Any = prediction.value(name)
         frame.info[name] = float(value[0])
+    if prediction.stress is not None and prediction.stress_uncertainty is not None:
+        frame.info["stress_uncertainty"] = prediction.stress_uncertainty[0]
     for name, (values, _) in all_scores(prediction, [atoms]).items():
         frame.info[f"score_{name}"] = float(values[0])
     frame.info["calibrated"] = prediction.calibrated
