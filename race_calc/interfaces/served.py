@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from race_calc.data.graph import collate, from_atoms
 from race_calc.data.structure import checked
 from race_calc.interfaces.calculator import RACECalculator
+from race_calc.model.kinds import ADDITIVE
+from race_calc.posterior.local import Domain, domain_graph, evaluate_domain
 from race_calc.posterior.shared import share
 from race_calc.posterior.stack import StackPosterior
 from race_calc.uncertainty.decisions import Criterion, Violation
@@ -26,7 +29,8 @@ class Served:
 
     model: folder of a checkpoint. comm: a communicator of mpi4py, whose ranks share the members of a deep ensemble; all of them make the
     same calls with the same structures, and have the same results. criteria: of the halt, None for those of the default monitor. `options`
-    of `RACECalculator`. Attributes: `calculator`, `elements`, `cutoff` (Å), `members`, `watch` (its criteria and last decision).
+    of `RACECalculator`. Attributes: `calculator`, `elements`, `cutoff` (Å), `reach` (Å) of an
+    atom's energy, `members`, `watch` (its criteria and last decision).
 
     Raises what `RACECalculator` raises.
     """
@@ -36,6 +40,7 @@ class Served:
         checkpoint = self.calculator.checkpoint
         self.comm, self.elements, self.members = comm, self.calculator.elements, checkpoint.members
         self.cutoff: float = checkpoint.model.plan.config.cutoff
+        self.reach = self.cutoff * len(checkpoint.model.plan.layers)
         self.watch = Watch(self.calculator.thresholds, criteria)
         if comm is not None and isinstance(self.calculator.posterior, StackPosterior):
             settings = options.get("compile"), options.get("tables", True)
@@ -52,6 +57,22 @@ class Served:
             raise ValueError("there are no structures: give at least one")
         found = self.calculator.posterior.predict(collate([from_atoms(checked(atoms), self.cutoff) for atoms in structures]))
         return found if self.calculator.calibration is None else self.calculator.calibration.apply(found)
+
+    def evaluate_local(self, numbers: np.ndarray, positions: np.ndarray, edges: np.ndarray, n_local: int) -> Domain:
+        """Of a domain: its `n_local` own atoms first, then copies of all atoms, periodic images too, within `reach` of them.
+
+        numbers (N,); positions (N, 3) in Å; edges (2, E): centre and neighbour of all pairs within the cutoff of atoms that are there, each
+        in both directions. Energies of the own atoms and forces on all, copies included: sent to the atoms that they are copies of, they
+        add up to those of the whole. Uncalibrated, as a calibration is of the sum.
+
+        Raises ValueError for what does not fit together, and for a model whose energy is no sum over atoms or has a calculated baseline.
+        """
+        posterior, config = self.calculator.posterior, self.calculator.checkpoint.model.plan.config
+        if not isinstance(posterior, StackPosterior) or posterior.model.kind not in ADDITIVE or config.baseline not in ("zbl", "none"):
+            raise ValueError(
+                f"this model cannot be evaluated domain by domain (baseline {config.baseline}): give Served no comm, and a whole structure"
+            )
+        return evaluate_domain(posterior, domain_graph(numbers, positions, edges, n_local, self.cutoff))
 
     def halted(self, prediction: Prediction, structures: Atoms | Sequence[Atoms], step: int) -> Violation | None:
         """Why the run is to end after this step, which is its next check, of one structure or of all together; None: go on."""
