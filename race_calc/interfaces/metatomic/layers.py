@@ -22,7 +22,7 @@ class Channels(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         t, n, k, c = x.shape
-        return torch.bmm(x.reshape(t, n * k, c), self.weight.expand(t, -1, -1)).view(t, n, k, -1)
+        return torch.bmm(x.reshape(t, n * k, c), self.weight.expand(t, -1, -1)).view(t, n, k, self.weight.shape[2])
 
 
 class Perceptron(torch.nn.Module):
@@ -96,7 +96,7 @@ class Coupled(torch.nn.Module):
         found: list[Tensor] = []
         for i, part in enumerate(parts):
             k = 2 * self.degrees[i] + 1
-            found.append(part.view(t, n, -1, k, p).transpose(2, 3).reshape(t, n, k, self.widths[i] // k * p))
+            found.append(part.view(t, n, self.widths[i] // k, k, p).transpose(2, 3).reshape(t, n, k, self.widths[i] // k * p))
         return found
 
 
@@ -118,7 +118,7 @@ class Mixed(torch.nn.Module):
         done: list[Tensor] = []
         for s, part in enumerate(x.split(around.counts, 1)):
             n = part.shape[1]
-            done.append(torch.bmm(part.reshape(t, n * k, c), weight[:, s]).view(t, n, k, -1))
+            done.append(torch.bmm(part.reshape(t, n * k, c), weight[:, s]).view(t, n, k, weight.shape[3]))
         return torch.cat(done, 1).index_select(1, around.from_species)
 
 
