@@ -1,13 +1,13 @@
-"""race-calc export: a model for programs without Python."""
+"""race-calc export: a model for programs without this package."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from race_calc.cli.app import app, command
 
-export = typer.Typer(name="export", no_args_is_help=True, help="Write a model for programs without Python.")
+export = typer.Typer(name="export", no_args_is_help=True, help="Write a model for programs without this package.")
 app.add_typer(export, name="export")
 
 
@@ -18,14 +18,34 @@ def c(
     dtype: Annotated[str, typer.Option(help="float64 or float32: the numbers of the network")] = "float64",
 ) -> None:
     """One file for race.h, the interface in C: energies, forces, variances and covariances of every member, uncalibrated."""
-    import torch
-
     from race_calc.interfaces.export import export as write
     from race_calc.model.kernels.build import FOLDER
     from race_calc.posterior.checkpoint import load_checkpoint
 
-    if dtype not in ("float64", "float32"):
-        raise ValueError(f"--dtype is {dtype}: use float64 or float32")
+    numbers = _dtype(dtype)
     out.parent.mkdir(parents=True, exist_ok=True)
-    size = write(load_checkpoint(model, calibration=False), out, getattr(torch, dtype))
+    size = write(load_checkpoint(model, calibration=False), out, numbers)
     print(f"{out}: {size / 2**20:.1f} MiB, {dtype}. Its interface is {FOLDER / 'race.h'}")
+
+
+@command("metatomic", export)
+def metatomic(
+    model: Annotated[Path, typer.Argument(help="folder of the model")],
+    out: Annotated[Path, typer.Argument(help="file to write, such as model.pt")],
+    dtype: Annotated[str, typer.Option(help="float64 or float32: the numbers of the network")] = "float64",
+) -> None:
+    """One file for the engines of metatomic (extra `metatomic`), calibrated where the model is: energies, their σ and members, σ and
+    covariance of forces."""
+    from race_calc.interfaces.metatomic.export import export as write
+    from race_calc.posterior.checkpoint import load_checkpoint
+
+    names = write(load_checkpoint(model), out, _dtype(dtype))
+    print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB, {dtype}. Outputs: {', '.join(names)}")
+
+
+def _dtype(name: str) -> Any:
+    if name not in ("float64", "float32"):
+        raise ValueError(f"--dtype is {name}: use float64 or float32")
+    import torch
+
+    return getattr(torch, name)

@@ -38,14 +38,14 @@ def export(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = torch.float6
     arrays = arrays_of([checkpoint.model], [parameters])
     arrays |= {"numbers": numbers, "reference": checkpoint.references.per_atom(numbers)}
     if config.baseline == "zbl":
-        arrays |= {"zbl": _pairs(numbers, config.cutoff), "zbl_waves": np.concatenate([AMPLITUDES, DECAYS])}
+        arrays |= {"zbl": repulsion_pairs(numbers, config.cutoff), "zbl_waves": np.concatenate([AMPLITUDES, DECAYS])}
     block = packed(arrays).tobytes()
     real = 4 if dtype == torch.float32 else 8
     write_atomically(path, _HEAD.pack(b"RACEFILE", VERSION, real, len(block), hashlib.blake2b(block, digest_size=32).digest()) + block)
     return _HEAD.size + len(block)
 
 
-def _pairs(numbers: np.ndarray, cutoff: float) -> np.ndarray:
+def repulsion_pairs(numbers: np.ndarray, cutoff: float) -> np.ndarray:
     """k z_i z_j in eV Å, screening length and reach in Å of every pair of elements (S, S, 3), as `race_calc.model.repulsion` has them."""
     z_i, z_j = np.meshgrid(numbers, numbers, indexing="ij")
     return np.stack([COULOMB * z_i * z_j, screening_lengths(z_i, z_j), reaches(z_i, z_j, cutoff)], axis=-1)
