@@ -18,6 +18,7 @@ html_math_renderer = "mathml"
 exclude_patterns = ["_build"]
 
 default_role = "code"  # in docstrings a name stands between single backticks
+autodoc_mock_imports = ["metatensor", "metatomic", "torch_sim"]  # modules that are imported with them only
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_default_options = {"exclude-members": "model_config"}  # pydantic's own

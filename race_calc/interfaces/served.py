@@ -16,6 +16,7 @@ from race_calc.posterior.shared import share
 from race_calc.posterior.stack import StackPosterior
 from race_calc.uncertainty.decisions import Criterion, Violation
 from race_calc.uncertainty.prediction import Prediction
+from race_calc.uncertainty.scores import all_scores
 from race_calc.uncertainty.watch import Watch
 
 
@@ -57,6 +58,11 @@ class Served:
             raise ValueError("there are no structures: give at least one")
         found = self.calculator.posterior.predict(collate([from_atoms(checked(atoms), self.cutoff) for atoms in structures]))
         return found if self.calculator.calibration is None else self.calculator.calibration.apply(found)
+
+    def scores(self, prediction: Prediction, structures: Atoms | Sequence[Atoms]) -> dict[str, np.ndarray]:
+        """Everything that can be watched, by name (B,), in the units of `race_calc.uncertainty.scores`."""
+        found = all_scores(prediction, [structures] if isinstance(structures, Atoms) else structures)
+        return {name: values for name, (values, _) in found.items()}
 
     def evaluate_local(self, numbers: np.ndarray, positions: np.ndarray, edges: np.ndarray, n_local: int) -> Domain:
         """Of a domain: its `n_local` own atoms first, then copies of all atoms, periodic images too, within `reach` of them.

@@ -12,6 +12,7 @@ from race_calc import Criterion, RACECalculator
 from race_calc.interfaces.served import Served
 from race_calc.posterior import shared
 from race_calc.posterior.shared import SharedMembers
+from race_calc.uncertainty.scores import score
 
 TRUNK = "models/3bpa-llpr"
 
@@ -120,6 +121,7 @@ def test_the_halt_is_that_of_the_monitor():
     atoms = ethanol()
     prediction = served.evaluate(atoms)
     assert served.halted(prediction, atoms, 0) is None  # the second in a row
+    assert served.scores(prediction, atoms)["forces_uncertainty_max"] == score(prediction, "forces_uncertainty_max")[0]
     violation = served.halted(prediction, atoms, 1)
     assert violation.criterion == "energy_uncertainty_per_atom" and violation.step == 1 and violation.in_a_row == 2
     default = Served(TRUNK, device="cpu")
