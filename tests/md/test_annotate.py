@@ -19,45 +19,46 @@ import json, sys
 import numpy as np
 from ase.db import connect
 from ase.io import read
-path = sys.argv[1]
-if path.endswith('.db'):
-    row = next(connect(path).select())
-    atoms, kept = row.toatoms(), row.data
-else:
-    atoms = read(path)
-    kept = atoms.info | atoms.arrays
-assert 'race_calc' not in sys.modules
 names = ['energy_uncertainty', 'bald_energy', 'stress_uncertainty', 'forces_covariance', 'forces_uncertainty_max', 'calibrated', 'labels']
-told = {name: np.array(kept[name]).tolist() for name in names if name in kept}
-print(json.dumps(told | {'energy': atoms.get_potential_energy(), 'forces': atoms.get_forces().tolist()}))
+found = {}
+for path in sys.argv[1:]:
+    if path.endswith('.db'):
+        row = next(connect(path).select())
+        atoms, kept = row.toatoms(), row.data
+    else:
+        atoms = read(path)
+        kept = atoms.info | atoms.arrays
+    told = {name: np.array(kept[name]).tolist() for name in names if name in kept}
+    found[path] = told | {'energy': atoms.get_potential_energy(), 'forces': atoms.get_forces().tolist()}
+assert 'race_calc' not in sys.modules
+print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("name", ["frame.xyz", "frame.traj", "frame.db"])
 @pytest.mark.parametrize("atoms", [molecule("CH3CH2OH"), bulk("C", cubic=True)], ids=["molecule", "crystal"])
-def test_round_trips(tiny_model, atoms, name, tmp_path):
+def test_round_trips(tiny_model, atoms, tmp_path):
     atoms = atoms.copy()
     atoms.rattle(0.05, seed=1)
     atoms.calc = RACECalculator(tiny_model)
-    frame, path = annotate(atoms), tmp_path / name
-    if name.endswith("db"):
-        connect(path).write(frame, data=frame.info | frame.arrays)
-    else:
+    frame, paths = annotate(atoms), [str(tmp_path / f"frame.{kind}") for kind in ("xyz", "traj", "db")]
+    for path in paths[:2]:
         write(path, frame)
-    done = subprocess.run([sys.executable, "-c", READER, str(path)], capture_output=True, text=True)
+    connect(paths[2]).write(frame, data=frame.info | frame.arrays)
+    done = subprocess.run([sys.executable, "-c", READER, *paths], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found, p = json.loads(done.stdout), atoms.calc.prediction(atoms)
-    assert found["energy"] == pytest.approx(p.energy[0], abs=1e-7)
-    np.testing.assert_allclose(found["forces"], p.forces, atol=1e-7)
-    assert ("forces_covariance" in found) != name.endswith("traj")  # of arrays a trajectory keeps ASE's own
-    if "forces_covariance" in found:
-        np.testing.assert_allclose(np.reshape(found["forces_covariance"], (-1, 3, 3)), p.forces_covariance, atol=1e-7)
-    assert found["energy_uncertainty"] == pytest.approx(p.energy_uncertainty[0], abs=1e-7)
-    assert found["bald_energy"] == pytest.approx(p.bald_energy[0], abs=1e-7)
-    if atoms.pbc.any():
-        np.testing.assert_allclose(found["stress_uncertainty"], p.stress_uncertainty[0], atol=1e-7)
-    assert ("stress_uncertainty" in found) == bool(atoms.pbc.any())
-    assert found["labels"] == "predicted" and found["calibrated"] is False
+    p = atoms.calc.prediction(atoms)
+    for path, found in json.loads(done.stdout).items():
+        assert found["energy"] == pytest.approx(p.energy[0], abs=1e-7)
+        np.testing.assert_allclose(found["forces"], p.forces, atol=1e-7)
+        assert ("forces_covariance" in found) != path.endswith("traj")  # of arrays a trajectory keeps ASE's own
+        if "forces_covariance" in found:
+            np.testing.assert_allclose(np.reshape(found["forces_covariance"], (-1, 3, 3)), p.forces_covariance, atol=1e-7)
+        assert found["energy_uncertainty"] == pytest.approx(p.energy_uncertainty[0], abs=1e-7)
+        assert found["bald_energy"] == pytest.approx(p.bald_energy[0], abs=1e-7)
+        assert ("stress_uncertainty" in found) == bool(atoms.pbc.any())
+        if atoms.pbc.any():
+            np.testing.assert_allclose(found["stress_uncertainty"], p.stress_uncertainty[0], atol=1e-7)
+        assert found["labels"] == "predicted" and found["calibrated"] is False
 
 
 def test_atoms_without_such_a_calculator():
