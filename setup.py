@@ -1,4 +1,4 @@
-"""The compiled kernels, for setuptools; everything else about the package is in pyproject.toml.
+"""The compiled kernels and the shipped models, for setuptools; everything else about the package is in pyproject.toml.
 
 One shared library is built where a C compiler (gcc, clang) is; where none is, the installation goes on without it. It holds
 every file of KERNELS for both number types and for several kinds of processor, and the package chooses among them when it
@@ -13,6 +13,7 @@ from sysconfig import get_platform
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 FOLDER = Path("race_calc/model/kernels")
 # compiled for each type of number and kind of processor
@@ -64,6 +65,16 @@ class BuildKernels(build_ext):
         path.write_bytes(build["sealed"](path.read_bytes()))
 
 
+class CopyModels(build_py):
+    """The models of the repository become data of the package; where it runs from the repository, they stay where they are."""
+
+    def run(self) -> None:
+        super().run()
+        for file in () if self.editable_mode else sorted(Path("models").glob("*/*")):
+            self.mkpath(str(Path(self.build_lib, "race_calc", file.parent)))
+            self.copy_file(str(file), str(Path(self.build_lib, "race_calc", file)))
+
+
 build = runpy.run_path(str(FOLDER / "build.py"))
 library = Extension(
     f"race_calc.model.kernels.{build['NAME']}",
@@ -74,4 +85,4 @@ library = Extension(
     extra_link_args=["-pthread"],
     optional=True,
 )
-setup(ext_modules=[library], cmdclass={"build_ext": BuildKernels})
+setup(ext_modules=[library], cmdclass={"build_ext": BuildKernels, "build_py": CopyModels})

@@ -12,6 +12,7 @@ from race_calc.cli import (  # each registers its command
     lammps,
     learn,
     manifest,
+    models,
     posterior,
     predict,
     select,
@@ -19,20 +20,5 @@ from race_calc.cli import (  # each registers its command
 )
 from race_calc.cli.app import app
 
-__all__ = [
-    "app",
-    "calibrate",
-    "demo",
-    "evaluate",
-    "export",
-    "info",
-    "ipi_driver",
-    "join",
-    "label",
-    "lammps",
-    "learn",
-    "manifest",
-    "posterior",
-    "predict",
-]
-__all__ += ["select", "train"]
+__all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "ipi_driver", "join", "label", "lammps", "learn", "manifest", "models"]
+__all__ += ["posterior", "predict", "select", "train"]

@@ -9,6 +9,7 @@ import typer
 from race_calc.cli.app import command
 from race_calc.cli.factory import BASELINE, HELP, STATE, baseline_from, calculator_from, model_and_data, state_from
 from race_calc.cli.properties import calibrate_properties, has_properties, refuse
+from race_calc.posterior.shipped import shipped
 
 
 @command("calibrate")
@@ -36,6 +37,8 @@ def calibrate(
     from race_calc.report.calibration import alarms_line, choice_lines, floor_line, small_set_warnings, summary_table
     from race_calc.report.tables import wide_console
 
+    if calculator is None and model in shipped():
+        raise ValueError(f"{model} came with the package and is shared: copy {shipped()[model]}, and calibrate the copy")
     folder, data = model_and_data(model, data, calculator, {"--device": device, "--baseline": baseline, "--state": state})
     if folder is not None and out is not None:
         raise ValueError("--out goes with --calculator: the calibration of a model is kept in its folder")

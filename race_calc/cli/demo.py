@@ -7,15 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from race_calc.cli.app import command
+from race_calc.posterior.shipped import model_folder
 
-MODEL, START = Path("models/3bpa-de"), "start.xyz"
+MODEL, START = model_folder("3bpa-de"), "start.xyz"
 LINE_INTERVAL = 50  # steps from line to line where there is no terminal
 
 
 @command("demo")
 def demo(
     out: Annotated[Path, typer.Option(help="folder for the results")] = Path("demo_output"),
-    model: Annotated[Path | None, typer.Option(help="model folder; default: models/3bpa-de of the repository")] = None,
+    model: Annotated[Path, typer.Option(parser=model_folder, metavar="MODEL", help="a model by name, or its folder")] = MODEL,
     seed: Annotated[int, typer.Option(min=0, help="of velocities and thermostat")] = 0,
     steps: Annotated[int, typer.Option(min=5, help="at most; a fifth at 300 K, three fifths heating")] = 2500,
 ) -> None:
@@ -32,12 +33,11 @@ def demo(
     logging.getLogger("race_calc.monitor").addHandler(logging.NullHandler())  # the closing lines tell of the halt
     began = time.monotonic()
     plan = demo_plan(steps)
-    folder = find_model(model)
-    calculator = RACECalculator(folder, device="cpu")
-    atoms: Any = ase.io.read(find_start(folder))  # one Atoms
+    calculator = RACECalculator(model, device="cpu")
+    atoms: Any = ase.io.read(model / START if (model / START).is_file() else MODEL / START)  # one Atoms
     atoms.info.clear()
     atoms.calc = calculator
-    print(f"3BPA, {len(atoms)} atoms; {calculator.checkpoint.members} members from {folder}")
+    print(f"3BPA, {len(atoms)} atoms; {calculator.checkpoint.members} members from {model}")
     print(
         f"Langevin MD, steps of {TIMESTEP} fs: {plan.rest} at 300 K, {plan.ramp} heating to 1500 K, "
         f"{plan.hold} at 1500 K; the monitor looks at every step.",
@@ -48,36 +48,6 @@ def demo(
     if sys.stdout.isatty():
         print()
     print("", *closing_lines(outcome), f"({time.monotonic() - began:.0f} s)", "", *file_lines(outcome, out), sep="\n")
-
-
-def find_model(given: Path | None) -> Path:
-    """The folder asked for, or the shipped model: below the current folder, else in the repository.
-
-    Raises FileNotFoundError when there is none.
-    """
-    if given is not None:
-        return given  # RACECalculator says what is wrong with it
-    places = [MODEL, repository() / MODEL]
-    for place in places:
-        if (place / "config.json").is_file():
-            return place
-    raise FileNotFoundError(
-        f"found no trained model in {' or '.join(str(p.absolute()) for p in places)}: "
-        "run the demo from the repository, or give a model folder with --model"
-    )
-
-
-def find_start(model: Path) -> Path:
-    """The start structure of the model, else the shipped one. Raises FileNotFoundError when there is none."""
-    places = [model / START, MODEL / START, repository() / MODEL / START]
-    for place in places:
-        if place.is_file():
-            return place
-    raise FileNotFoundError(f"found no start structure {START} in {model} or in {MODEL}: run the demo from the repository")
-
-
-def repository() -> Path:
-    return Path(__file__).resolve().parents[2]
 
 
 def live_line(plan):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from race_calc.cli.app import app, command
+from race_calc.cli.factory import Model
 
 export = typer.Typer(name="export", no_args_is_help=True, help="Write a model for programs without this package.")
 app.add_typer(export, name="export")
@@ -13,7 +14,7 @@ app.add_typer(export, name="export")
 
 @command("c", export)
 def c(
-    model: Annotated[Path, typer.Argument(help="folder of the model")],
+    model: Model,
     out: Annotated[Path, typer.Argument(help="file to write, such as model.race")],
     dtype: Annotated[str, typer.Option(help="float64 or float32: the numbers of the network")] = "float64",
 ) -> None:
@@ -30,7 +31,7 @@ def c(
 
 @command("metatomic", export)
 def metatomic(
-    model: Annotated[Path, typer.Argument(help="folder of the model")],
+    model: Model,
     out: Annotated[Path, typer.Argument(help="file to write, such as model.pt")],
     dtype: Annotated[str, typer.Option(help="float64 or float32: the numbers of the network")] = "float64",
 ) -> None:

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from race_calc.label.methods import made_by
+from race_calc.posterior.shipped import model_folder
 
+Model = Annotated[Path, typer.Argument(parser=model_folder, metavar="MODEL", help="a model by name (`race-calc models`), or its folder")]
 HELP = 'in place of MODEL: "module:function" that makes a calculator with uncertainties (Committee, from_results); this runs your code'
 STATE = "electronic state, by name or number, of a model of several (the first)"
 BASELINE = '"module:function" that makes the ASE calculator of a model with baseline external; this runs your code'
@@ -49,7 +53,7 @@ def model_and_data(model: str, data: str | None, calculator: str | None, of_mode
     if calculator is None:
         if data is None:
             raise ValueError("give the folder of the model and a data file, or --calculator and a data file")
-        return Path(model), data
+        return model_folder(model), data
     if data is not None:
         raise ValueError("--calculator stands in the place of the model: give the data file only")
     if told := given(of_model):

@@ -1,18 +1,15 @@
 """race-calc info: what a model folder holds."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from race_calc.cli.app import command
-from race_calc.cli.factory import STATE, state_from
+from race_calc.cli.factory import STATE, Model, state_from
 
 
 @command("info")
-def info(
-    model: Annotated[Path, typer.Argument(help="folder of the model")], state: Annotated[str | None, typer.Option(help=STATE)] = None
-) -> None:
+def info(model: Model, state: Annotated[str | None, typer.Option(help=STATE)] = None) -> None:
     """Show a model: species, architecture, posterior, calibration, thresholds, training and data."""
     from rich.table import Table
     from rich.text import Text

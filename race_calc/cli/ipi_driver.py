@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from race_calc.cli.app import command
+from race_calc.cli.factory import Model
 
 PES = Path(__file__).parents[1] / "interfaces" / "ipi_pes.py"
 
@@ -18,7 +19,7 @@ def _show(wanted: bool) -> None:
 
 @command("ipi-driver")
 def ipi_driver(
-    model: Annotated[Path, typer.Argument(help="folder of the model")],
+    model: Model,
     template: Annotated[Path, typer.Argument(help="file with the elements of the atoms, in the order of i-PI")],
     path: Annotated[bool, typer.Option("--path", help="print the PES file for `ffdirect`, and end", is_eager=True, callback=_show)] = False,
     unix: Annotated[str | None, typer.Option(help="address of an `ffsocket` with mode 'unix'")] = None,

@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from race_calc.cli.app import command
+from race_calc.cli.factory import Model
 
 
 @command("lammps")
 def lammps(
-    model: Annotated[Path, typer.Argument(help="folder of the model")],
+    model: Model,
     input: Annotated[Path, typer.Option("-in", "--in", help="input with `pair_style race`, see docs/engines.md")],
     dtype: Annotated[str, typer.Option(help="float64 or float32")] = "float64",
 ) -> None:

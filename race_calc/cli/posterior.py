@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from race_calc.cli.app import app, command
-from race_calc.cli.factory import BASELINE, baseline_from
+from race_calc.cli.factory import BASELINE, Model, baseline_from
 from race_calc.posterior.validation import errors_text
 
 posterior = typer.Typer(name="posterior", help="Posteriors for models that are trained already.", no_args_is_help=True)
@@ -21,7 +21,7 @@ def _post_hoc_methods() -> list[str]:
 
 @command("fit", posterior)
 def fit(
-    model: Annotated[Path, typer.Argument(help="folder of the model")],
+    model: Model,
     method: Annotated[
         str, typer.Option(help="what to fit, such as llpr or, for a model with head mse, laplace", autocompletion=_post_hoc_methods)
     ],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from race_calc.cli.app import command
-from race_calc.cli.factory import BASELINE, STATE, baseline_from, state_from
+from race_calc.cli.factory import BASELINE, STATE, Model, baseline_from, state_from
 from race_calc.cli.properties import has_properties, refuse
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ TOGETHER = 50  # molecules
 
 @command("predict")
 def predict(
-    model: Annotated[Path, typer.Argument(help="folder of the model: a potential, or one of properties")],
+    model: Model,
     data: Annotated[Path, typer.Argument(help="structures, in any format of ASE; labels are not needed")],
     out: Annotated[Path, typer.Option(help="file to write: .csv, .json or .xyz (extxyz, with forces and their uncertainties)")],
     frames: Annotated[str, typer.Option(help="which frames of the file, as in ASE: 450: or ::2")] = ":",

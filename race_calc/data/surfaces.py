@@ -18,6 +18,8 @@ from ase import Atoms
 from race_calc.data.dataset import Dataset, LabelNames
 from race_calc.data.files import shortened
 
+MOST_SURFACES = 20  # of one model
+
 FEWEST = 5  # frames of a file, of which an order of its states is told
 SAME_ORDER = 0.9  # share of the frames of a source in which one state is above the other: then it has an order
 

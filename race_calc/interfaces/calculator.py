@@ -26,6 +26,7 @@ from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.posterior.manifest import hash_weights
 from race_calc.posterior.means import means_of
+from race_calc.posterior.shipped import model_folder
 from race_calc.posterior.stack import StackPosterior
 from race_calc.posterior.surfaces import SurfacesPosterior, thresholds_of, with_surfaces
 from race_calc.uncertainty.prediction import QUANTITIES, Prediction
@@ -70,7 +71,8 @@ class RACECalculator(FromFolder):
     predicted when it is asked for. A quantity that the posterior does not give (BALD of a single member, covariances of the head `energy`)
     is absent, and asking for it raises ASE's PropertyNotImplementedError.
 
-    Parameters: `model`, folder of a checkpoint. `device`, "cpu", "cuda", … or None: CUDA where there is one.
+    Parameters: `model`, the name of a shipped model (`race-calc models`), or the folder of one. `device`, "cpu", "cuda", … or None: CUDA
+    where there is one.
     `dtype`, "float64" or "float32". `members`, also give every member's energy and forces. `compile`: on a CPU,
     use the compiled kernels of the package; None: where it was installed with a C compiler; False: torch's own
     operations, about three times slower. On a GPU, True lets torch compile the model in the first step of a process, which
@@ -112,6 +114,7 @@ class RACECalculator(FromFolder):
         state: int | str = 0,
     ):
         keep_freed_memory()
+        model = model_folder(model)
         self.checkpoint = load_checkpoint(model, calibration=calibrated is not False, state=state)
         if self.checkpoint.model.plan.config.targets:
             names = ", ".join(self.checkpoint.model.plan.config.targets)

@@ -14,6 +14,7 @@ from race_calc.model.parameters import shares_trunk
 from race_calc.posterior.calibrations import calibrations_of
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
+from race_calc.posterior.shipped import model_folder
 from race_calc.posterior.surfaces import with_surfaces
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import Prediction, Property
@@ -35,6 +36,7 @@ class PropertyModel:
         keep_freed_memory()
         if dtype not in ("float32", "float64"):
             raise ValueError(f'dtype is {dtype!r}: use "float64" or "float32"')
+        model = model_folder(model)
         checkpoint = load_checkpoint(model, calibration=False)
         self.targets = dict(checkpoint.model.plan.config.targets)
         if not self.targets:

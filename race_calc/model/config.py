@@ -12,6 +12,7 @@ from ase.outputs import all_outputs
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 import race_calc.model.heads  # noqa: F401  (registers the heads)
+from race_calc.data.surfaces import MOST_SURFACES
 from race_calc.model.baseline import names as baselines
 from race_calc.model.channels import channels_of, heads, outputs_of_head
 from race_calc.model.e3nn_import import o3
@@ -19,7 +20,7 @@ from race_calc.uncertainty.prediction import QUANTITIES
 
 RESERVED = {*QUANTITIES, *all_properties, *all_outputs, "energies_states", "positions", "numbers", "species", "cell", "pbc", "labels"}
 RESERVED |= {"structure", "formula", "Properties", "Lattice"}
-MOST_STATES, MOST_SURFACES = 10, 20
+MOST_STATES = 10
 MOST_CHANNELS = 4096  # of an irrep, of a hidden layer: the paper's largest model has 256
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]  # of a state or a scalar
 Count = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]

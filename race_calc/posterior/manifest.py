@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from race_calc.data.files import LARGEST_JSON, read_json, read_regular, shortened, write_atomically
-from race_calc.model.config import MOST_SURFACES
+from race_calc.data.surfaces import MOST_SURFACES
 
 MANIFEST = "manifest.json"
 WEIGHTS, CONFIG, CARD, CALIBRATION = "weights.safetensors", "config.json", "card.md", "calibration.json"

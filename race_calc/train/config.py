@@ -89,7 +89,7 @@ class TrainingConfig(Settings):
     smoothness: float = Field(0.03, ge=0.0, description="a number >= 0 (used by recipe joint with heads joint and joint-stress)")
     seed: int = Field(0, ge=0, lt=2**32, description="a whole number from 0 to 2**32 - 1")
     dtype: Literal["float32", "float64"] = Field("float32", description="float32 or float64")
-    start_from: str | None = Field(None, min_length=1, description="the folder of a model, relative to the data folder, or null")
+    start_from: str | None = Field(None, min_length=1, description="a folder relative to the data folder, a shipped model by name, or null")
     keep_references: bool = Field(False, description="true or false: reference energies of start_from, in place of those of the data")
 
     @field_validator("warmup_epochs")

@@ -10,6 +10,7 @@ from race_calc.model.race import Race
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint, load_checkpoint
 from race_calc.posterior.manifest import hash_weights
+from race_calc.posterior.shipped import model_folder
 from race_calc.train.config import TrainConfig
 
 
@@ -21,7 +22,7 @@ def start_of(config: TrainConfig, folder: Path, model: Race, references: Referen
     """
     if config.training.start_from is None:
         return None
-    path = folder / config.training.start_from
+    path = _place(config, folder)
     start = load_checkpoint(path, calibration=False)
     mine, its = (one.plan.config.to_dict() for one in (model, start.model))
     other = [f"{key} {its[key]} (here {mine[key]})" for key in mine if mine[key] != its[key]]
@@ -39,11 +40,17 @@ def start_of(config: TrainConfig, folder: Path, model: Race, references: Referen
     return start, hash_weights(path)
 
 
+def _place(config: TrainConfig, folder: Path) -> Path:
+    """Of `training.start_from`: a folder below the data folder, or a shipped model by its name."""
+    name = str(config.training.start_from)
+    return folder / name if (folder / name).exists() else folder / model_folder(name)
+
+
 def kept_references(config: TrainConfig, folder: Path, fitted: References) -> References:
     """Those of the model that it starts from where `training.keep_references` says so, and the elements are the same."""
     if not config.training.keep_references:
         return fitted
-    start = load_checkpoint(folder / str(config.training.start_from), calibration=False)
+    start = load_checkpoint(_place(config, folder), calibration=False)
     return start.references if start.references.species == fitted.species else fitted
 
 

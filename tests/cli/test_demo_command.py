@@ -6,7 +6,6 @@ import pytest
 from typer.testing import CliRunner
 
 from race_calc.cli import app
-from race_calc.cli.demo import find_model, find_start
 from race_calc.md.run import OUTPUTS, DemoOutcome, DemoPlan
 from race_calc.report.demo import closing_lines, file_lines
 from race_calc.uncertainty.decisions import Violation
@@ -53,21 +52,6 @@ def test_words_when_nothing_fired():
 def test_flagged_frames_are_named_only_when_there_are_some():
     assert not any("flagged.xyz" in line for line in file_lines(outcome(2500), Path("out")))
     assert any("flagged.xyz" in line for line in file_lines(outcome(9, violation(9, "halt")), Path("out")))
-
-
-def test_a_missing_model_is_a_clear_error(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("race_calc.cli.demo.repository", lambda: tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError, match="found no trained model in .* --model"):
-        find_model(None)
-    with pytest.raises(FileNotFoundError, match="found no start structure"):
-        find_start(tmp_path)
-
-
-def test_the_model_is_found_from_any_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert find_start(tmp_path) == MODEL / "start.xyz"
-    assert find_model(tmp_path) == tmp_path
 
 
 @needs_model
