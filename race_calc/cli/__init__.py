@@ -12,6 +12,7 @@ from race_calc.cli import (  # each registers its command
     lammps,
     learn,
     manifest,
+    md,
     models,
     posterior,
     predict,
@@ -20,5 +21,5 @@ from race_calc.cli import (  # each registers its command
 )
 from race_calc.cli.app import app
 
-__all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "ipi_driver", "join", "label", "lammps", "learn", "manifest", "models"]
-__all__ += ["posterior", "predict", "select", "train"]
+__all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "ipi_driver", "join", "label", "lammps", "learn", "manifest", "md"]
+__all__ += ["models", "posterior", "predict", "select", "train"]

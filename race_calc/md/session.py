@@ -1,0 +1,150 @@
+"""A run of MD from beginning to end, on disk: it can be killed at any moment, and the same call goes on where it was. Uses ASE."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.md.langevin import Langevin
+from ase.md.verlet import VelocityVerlet
+
+from race_calc.data.files import write_atomically
+from race_calc.data.momenta import thermal_momenta
+from race_calc.md.attach import UncertaintyMonitor
+from race_calc.md.counts import counts_of, put_counts
+from race_calc.md.record import MonitorRecord, record_uncertainties
+from race_calc.md.snapshot import plain, put, take
+from race_calc.uncertainty.decisions import Violation
+from race_calc.uncertainty.scores import fills_space
+
+ENSEMBLES = ("nve", "nvt", "npt")
+TRAJECTORY, LOG, FLAGGED, STATE = "trajectory.xyz", "monitor.jsonl", "flagged.xyz", "state.json"
+GROWING = (TRAJECTORY, LOG, FLAGGED)
+SAVED = 100  # steps from one state on disk to the next
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is run.
+
+    ensemble: one of ENSEMBLES. temperature, end: K at the first and the last step. timestep: fs. friction: 1/fs, of nvt. pressure: GPa, of
+    npt. every: steps from one frame of the trajectory to the next; interval: from one check of the monitor to the next.
+
+    Raises ValueError for what is not possible.
+    """
+
+    ensemble: str = "nvt"
+    temperature: float = 300.0
+    end: float = 300.0
+    steps: int = 1000
+    timestep: float = 0.5
+    friction: float = 0.01
+    pressure: float = 0.0
+    every: int = 10
+    interval: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ensemble not in ENSEMBLES:
+            raise ValueError(f"unknown ensemble {self.ensemble!r}: use one of {', '.join(ENSEMBLES)}")
+        if self.end != self.temperature and self.ensemble != "nvt":
+            raise ValueError(f"a ramp of the temperature needs a thermostat that follows: use --ensemble nvt, not {self.ensemble}")
+        for name in ("timestep", "friction", "steps", "every", "interval"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not (np.isfinite(self.temperature) and min(self.temperature, self.end) >= 0):
+            raise ValueError(f"temperatures must be 0 K or above, got {self.temperature} and {self.end}")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Steps that were made in all, and why the run ended before its last step, or None."""
+
+    steps: int
+    halt: Violation | None
+
+
+def temperature_at(session: Session, step: int) -> float:
+    """Of the thermostat during a step, K."""
+    return float(np.interp(step, (0, session.steps), (session.temperature, session.end)))
+
+
+def dynamics_of(atoms: Atoms, session: Session) -> Any:
+    """The dynamics of ASE; momenta are drawn where the atoms have none. Raises ValueError for npt of what does not fill space."""
+    random = np.random.default_rng(session.seed)
+    if not atoms.has("momenta") or not atoms.get_momenta().any():
+        atoms.set_momenta(thermal_momenta(atoms, session.temperature, random))
+    step = session.timestep * units.fs
+    if session.ensemble == "nve":
+        return VelocityVerlet(atoms, step)
+    if session.ensemble == "nvt":
+        friction = session.friction / units.fs
+        dynamics = Langevin(atoms, step, temperature_K=session.temperature, friction=friction, fixcm=False, rng=random)
+        dynamics.attach(lambda: dynamics.set_temperature(temperature_K=temperature_at(session, dynamics.nsteps + 1)))
+        return dynamics
+    if not fills_space(atoms):
+        raise ValueError("constant pressure needs a cell that repeats in three directions: use --ensemble nvt")
+    from ase.md.nose_hoover_chain import IsotropicMTKNPT  # newer than the oldest ASE that serves for the rest
+
+    pressure = session.pressure * units.GPa
+    return IsotropicMTKNPT(atoms, step, temperature_K=session.temperature, pressure_au=pressure, tdamp=100 * step, pdamp=1000 * step)
+
+
+def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[MonitorRecord], None] | None = None) -> Ended:
+    """Run, or go on with, a session in the folder `out`: trajectory with uncertainties, log of the monitor, flagged frames.
+
+    atoms: with a calculator that has predictions; they are moved. Raises ValueError where `out` holds a run with other settings or atoms.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    before = _before(out, session, atoms)
+    dynamics = dynamics_of(atoms, session)
+    if before is not None:
+        put(dynamics, before["now"])
+    for name in GROWING:
+        _cut(out / name, 0 if before is None else before["sizes"][name])
+    if before is not None and (before["halt"] is not None or dynamics.nsteps >= session.steps):
+        return Ended(dynamics.nsteps, None if before["halt"] is None else Violation(**before["halt"]))
+    monitor = UncertaintyMonitor(
+        dynamics, logfile=out / LOG, flagged=out / FLAGGED, interval=session.interval, callback=callback, quiet=session.every
+    )
+    if before is not None:
+        put_counts(monitor, before["counts"])
+    begun = dynamics.nsteps
+    record_uncertainties(dynamics, out / TRAJECTORY, session.every, append=True)
+
+    def save() -> None:
+        halt = None if monitor.halt_reason is None else asdict(monitor.halt_reason)
+        content = {"session": asdict(session), "now": plain(take(dynamics)), "counts": counts_of(monitor), "halt": halt}
+        content["sizes"] = {name: (out / name).stat().st_size if (out / name).exists() else 0 for name in GROWING}
+        write_atomically(out / STATE, (json.dumps(content) + "\n").encode())
+
+    dynamics.attach(lambda: save() if dynamics.nsteps > begun else None, interval=SAVED)
+    dynamics.run(session.steps - begun)
+    save()
+    return Ended(dynamics.nsteps, monitor.halt_reason)
+
+
+def _before(out: Path, session: Session, atoms: Atoms) -> dict[str, Any] | None:
+    """The last state on disk, None for a folder without one."""
+    if not (out / STATE).exists():
+        return None
+    try:
+        state: dict[str, Any] = json.loads((out / STATE).read_text(encoding="utf-8"))
+        settings, numbers = state["session"], state["now"]["atoms.numbers"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{out / STATE} is damaged ({error}): take another folder, or remove it and start anew") from None
+    other = [name for name, value in asdict(session).items() if settings.get(name) != value and name != "steps"]
+    if other or numbers != atoms.numbers.tolist():
+        what = f"another {', '.join(other)}" if other else "other atoms"
+        raise ValueError(f"{out} holds a run with {what}: give the same settings to go on, or another folder")
+    return state
+
+
+def _cut(path: Path, size: int) -> None:
+    """Drop what was written after the state that a run goes on from."""
+    if path.exists() and path.stat().st_size > size:
+        os.truncate(path, size)

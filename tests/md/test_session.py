@@ -1,0 +1,121 @@
+"""MD on disk: ensembles, ramps, the halt; a run that is killed goes on to the same frames."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.io import read, write
+from fake_calculator import HarmonicEnsemble
+from typer.testing import CliRunner
+
+from race_calc import read_log
+from race_calc.cli import app
+from race_calc.md import session as sessions
+from race_calc.md.session import Session, run_session, temperature_at
+
+
+class Stop(Exception):
+    pass
+
+
+def crystal():
+    return with_calculator(bulk("Cu", cubic=True))
+
+
+def with_calculator(atoms, threshold=1e3):
+    atoms.calc = HarmonicEnsemble(atoms)
+    names = ("rms_epistemic", "max_epistemic")
+    atoms.calc.thresholds = {f"forces_uncertainty_{name}": threshold for name in names}
+    return atoms
+
+
+def stopping_at(step):
+    def callback(record):
+        if record.step == step:
+            raise Stop
+
+    return callback
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt", "npt"])
+def test_a_run_that_is_killed_goes_on_to_the_same_frames(ensemble, tmp_path, monkeypatch):
+    monkeypatch.setattr(sessions, "SAVED", 7)
+    plan = Session(ensemble, 300.0, 300.0, steps=30, every=5, seed=3)
+    assert run_session(crystal(), plan, tmp_path / "whole") == sessions.Ended(30, None)
+    for step in (4, 17, 26):
+        with pytest.raises(Stop):
+            run_session(crystal(), plan, tmp_path / "parts", stopping_at(step))
+    assert run_session(crystal(), plan, tmp_path / "parts").steps == 30
+    whole, parts = ((tmp_path / name / "trajectory.xyz").read_text() for name in ("whole", "parts"))
+    assert whole == parts and len(read(tmp_path / "parts" / "trajectory.xyz", ":")) == 7
+    before = {name: (tmp_path / "parts" / name).read_bytes() for name in ("trajectory.xyz", "state.json", "monitor.jsonl")}
+    assert run_session(crystal(), plan, tmp_path / "parts").steps == 30  # done: nothing happens
+    assert before == {name: (tmp_path / "parts" / name).read_bytes() for name in before}
+
+
+def test_more_steps_go_on_where_it_ended(tmp_path):
+    run_session(crystal(), Session(steps=10), tmp_path)
+    assert run_session(crystal(), Session(steps=20), tmp_path).steps == 20
+    assert [frame.info["step"] for frame in read(tmp_path / "trajectory.xyz", ":")] == [0, 10, 20]
+
+
+def test_a_ramp():
+    plan = Session("nvt", 300.0, 900.0, steps=100)
+    assert [temperature_at(plan, step) for step in (0, 50, 100)] == [300.0, 600.0, 900.0]
+    atoms = with_calculator(crystal() * (3, 3, 3))
+    dynamics = sessions.dynamics_of(atoms, Session("nvt", 300.0, 1500.0, steps=50, friction=0.1))
+    dynamics.run(50)
+    assert dynamics.temp == pytest.approx(temperature_at(Session("nvt", 300.0, 1500.0, steps=50), 51) * 8.617330337217213e-05)
+
+
+def test_the_halt_is_kept(tmp_path):
+    atoms = with_calculator(molecule("H2O"), 1e-9)
+    ended = run_session(atoms, Session(steps=50, temperature=500.0, end=500.0), tmp_path)
+    assert ended.halt is not None and ended.steps < 50
+    again = run_session(atoms, Session(steps=50, temperature=500.0, end=500.0), tmp_path)
+    assert again.steps == ended.steps and str(again.halt) == str(ended.halt)
+    assert len(read(tmp_path / "flagged.xyz", ":")) >= 1 and read_log(tmp_path / "monitor.jsonl")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"ensemble": "nph"}, "nve, nvt, npt"),
+        ({"ensemble": "npt", "end": 400.0}, "ensemble nvt"),
+        ({"timestep": 0.0}, "timestep must be above 0"),
+        ({"temperature": -1.0}, "0 K or above"),
+    ],
+)
+def test_what_is_not_possible(change, message):
+    with pytest.raises(ValueError, match=message):
+        Session(**change)
+
+
+def test_folders_of_other_runs(tmp_path):
+    run_session(crystal(), Session(steps=5), tmp_path)
+    with pytest.raises(ValueError, match="another seed"):
+        run_session(crystal(), Session(steps=5, seed=1), tmp_path)
+    other = with_calculator(crystal() * (2, 1, 1))
+    with pytest.raises(ValueError, match="other atoms"):
+        run_session(other, Session(steps=5), tmp_path)
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged"):
+        run_session(crystal(), Session(steps=5), tmp_path)
+    atoms = with_calculator(molecule("H2O"))
+    with pytest.raises(ValueError, match="constant pressure"):
+        run_session(atoms, Session("npt"), tmp_path / "npt")
+
+
+def test_the_command(tiny_model, tmp_path):
+    write(tmp_path / "start.xyz", molecule("CH3CH2OH"))
+    command = ["md", str(tiny_model), str(tmp_path / "start.xyz"), "--out", str(tmp_path / "run"), "--steps", "6", "--every", "2"]
+    done = CliRunner().invoke(app, [*command, "--temperature", "100:300"])
+    assert done.exit_code in (0, 3), done.output
+    state = json.loads((tmp_path / "run" / "state.json").read_text())
+    assert state["session"]["end"] == 300.0 and Path(tmp_path / "run" / "monitor.jsonl").exists()
+    frames = read(tmp_path / "run" / "trajectory.xyz", ":")
+    assert "forces_covariance" in frames[0].arrays and np.isfinite(frames[-1].get_potential_energy())
+    bad = CliRunner().invoke(app, [*command, "--temperature", "warm"])
+    assert bad.exit_code == 1 and "300:1000" in bad.output
