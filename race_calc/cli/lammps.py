@@ -27,5 +27,6 @@ def lammps(
     lmp.commands_string(parts.before)
     race = LammpsRace(lmp, served, parts.elements)
     lmp.commands_string(parts.behind)
+    race.check()
     if comm.rank == 0 and race.violation is not None:
         print(f"The monitor asked for a halt: {race.violation}")

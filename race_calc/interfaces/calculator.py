@@ -223,8 +223,13 @@ class RACECalculator(FromFolder):
         self._references.watch(graph, moved=self._pairs is not last)
         return graph
 
+    @property
+    def predictor(self) -> StackPredictor:
+        """Its posterior for many structures, without a calibration; `results` stay as they are."""
+        return StackPredictor(self.posterior, self._references)
+
     def raw_predictions(self, structures: Iterable[Atoms], batch: int = BATCH) -> Iterator[Prediction]:
-        return StackPredictor(self.posterior, self._references).raw_predictions(structures, batch)
+        return self.predictor.raw_predictions(structures, batch)
 
 
 def _dtype(name: str) -> torch.dtype:

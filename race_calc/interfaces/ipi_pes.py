@@ -79,8 +79,8 @@ class RaceDriver:
         return atoms
 
     def _judge(self, prediction: Prediction, structures: list[Atoms]) -> None:
-        violation = self.served.halted(prediction, structures, self.evaluations)
-        if violation is not None and self.halt_file:
+        violation = self.served.halted(prediction, structures, self.evaluations) if self.halt_file else None
+        if violation is not None:
             self.violation = violation
             Path(self.halt_file).write_text(f"{violation}\n", encoding="utf-8")
 

@@ -27,8 +27,9 @@ class OpenMMRace:
 
     symbols: chemical symbols of the particles in their order. periodic: whether the box repeats; there are barostats then. particles: which
     particles of the system they are, None for all. Attributes: `force`, the `openmm.PythonForce`; `prediction`, with the uncertainties, in
-    eV and Å, and `violation`, of the last evaluation. A context whose run was halted keeps the positions at which it was. halting: False
-    lets it go on; watch `violation` then.
+    eV and Å, of the last evaluation, and `violation`, the last one or None. A context whose run was halted keeps the positions at which it
+    was, in the box of a barostat's trial where that was one; evaluations are counted as steps, trials too. halting: False lets it go on:
+    for minimisations and barostats, where `violation` is to be looked at between steps.
 
     Raises ValueError for an OpenMM that is missing or too old and for elements that the model does not know.
     """
@@ -42,6 +43,7 @@ class OpenMMRace:
         self.served, self.halting = served, halting
         self.prediction: Prediction | None = None
         self.violation: Violation | None = None
+        self._now: Violation | None = None
         self.evaluations = 0
         self._atoms = Atoms(symbols, pbc=periodic)
         self.force = openmm.PythonForce(self._compute, {}, {} if particles is None else list(particles))
@@ -50,15 +52,18 @@ class OpenMMRace:
     def _compute(self, state: Any) -> tuple[float, np.ndarray]:
         """Energy in kJ/mol and forces (N, 3) in kJ/mol/nm. Raises Halted."""
         atoms = self._atoms
+        if len(state.getPositions()) != len(atoms):
+            raise ValueError(f"{len(state.getPositions())} particles and {len(atoms)} symbols: give the symbol of each, or particles=")
         atoms.positions = state.getPositions(asNumpy=True)._value / ANGSTROM
         if atoms.pbc.any():
             atoms.cell[:] = state.getPeriodicBoxVectors(asNumpy=True)._value / ANGSTROM
         prediction = self.served.evaluate(atoms)
         if prediction is not self.prediction:  # OpenMM asks again about the same positions
-            self.prediction, self.violation = prediction, self.served.halted(prediction, atoms, self.evaluations)
+            self.prediction, self._now = prediction, self.served.halted(prediction, atoms, self.evaluations)
+            self.violation = self._now or self.violation
             self.evaluations += 1
-        if self.halting and self.violation is not None:
-            raise Halted(str(self.violation))
+        if self.halting and self._now is not None:
+            raise Halted(str(self._now))
         return float(prediction.energy[0]) * KJ_PER_MOL, prediction.forces * (KJ_PER_MOL / ANGSTROM)
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from race_calc.data.graph import collate, from_atoms
 from race_calc.data.structure import checked
 from race_calc.interfaces.calculator import RACECalculator
 from race_calc.model.kinds import ADDITIVE
 from race_calc.posterior.local import Domain, domain_graph, evaluate_domain
-from race_calc.posterior.shared import share
+from race_calc.posterior.shared import SharedMembers, share
 from race_calc.posterior.stack import StackPosterior
 from race_calc.uncertainty.decisions import Criterion, Violation
 from race_calc.uncertainty.prediction import Prediction
@@ -56,7 +55,7 @@ class Served:
             return self.calculator.prediction(structures)
         if not structures:
             raise ValueError("there are no structures: give at least one")
-        found = self.calculator.posterior.predict(collate([from_atoms(checked(atoms), self.cutoff) for atoms in structures]))
+        found = self.calculator.predictor.together(map(checked, structures))
         return found if self.calculator.calibration is None else self.calculator.calibration.apply(found)
 
     def scores(self, prediction: Prediction, structures: Atoms | Sequence[Atoms]) -> dict[str, np.ndarray]:
@@ -75,9 +74,9 @@ class Served:
         """
         posterior, config = self.calculator.posterior, self.calculator.checkpoint.model.plan.config
         if not isinstance(posterior, StackPosterior) or posterior.model.kind not in ADDITIVE or config.baseline not in ("zbl", "none"):
-            raise ValueError(
-                f"this model cannot be evaluated domain by domain (baseline {config.baseline}): give Served no comm, and a whole structure"
-            )
+            why = f"its baseline {config.baseline} is calculated" if config.baseline not in ("zbl", "none") else "it has several states"
+            why = "its members are shared among ranks" if isinstance(posterior, SharedMembers) else why
+            raise ValueError(f"this model cannot be evaluated domain by domain, as {why}: use evaluate")
         return evaluate_domain(posterior, domain_graph(numbers, positions, edges, n_local, self.cutoff))
 
     def halted(self, prediction: Prediction, structures: Atoms | Sequence[Atoms], step: int) -> Violation | None:

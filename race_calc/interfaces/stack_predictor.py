@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ase import Atoms
 
-from race_calc.data.graph import Graph, batches, from_atoms
+from race_calc.data.graph import Graph, batches, collate, from_atoms
 from race_calc.interfaces.reference_watch import ReferenceWatch
 from race_calc.label.calculated import Calculated, check_neutral
 from race_calc.posterior.stack import StackPosterior
@@ -23,6 +23,11 @@ class StackPredictor:
 
     def prediction(self, atoms: Atoms) -> Prediction:
         return next(self.raw_predictions([atoms]))
+
+    def together(self, structures: Iterable[Atoms]) -> Prediction:
+        """Of all structures in one evaluation."""
+        graphs = map(self._graph, structures)
+        return self.posterior.predict(collate([graph if self.watch is None else self.watch.watched(graph) for graph in graphs]))
 
     def _graph(self, atoms: Atoms) -> Graph:
         check_charge(self.posterior, atoms)

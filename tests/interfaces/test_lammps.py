@@ -27,11 +27,11 @@ KCAL = units.mol / units.kcal  # of an eV
 BAR = units.bar
 
 
-def run(tmp_path, atoms, model, elements, commands, ranks=1, style="metal"):
+def run(tmp_path, atoms, model, elements, commands, ranks=1, style="metal", restart=None):
     """What lammps_run.py tells; its data file holds the positions to the last bit."""
     write(tmp_path / "start.extxyz", atoms)
     case = {"structure": str(tmp_path / "start.extxyz"), "model": str(MODELS / model), "elements": elements}
-    case |= {"commands": commands, "units": style, "out": str(tmp_path / f"found-{ranks}.json")}
+    case |= {"commands": commands, "units": style, "out": str(tmp_path / f"found-{ranks}.json"), "restart": restart}
     command = [sys.executable, str(HERE / "lammps_run.py"), json.dumps(case)]
     if ranks > 1:
         mpiexec = Path(sys.executable).with_name("mpiexec")
@@ -109,6 +109,24 @@ def test_dynamics_and_their_halt_are_those_of_ase(tmp_path):
     assert monitor.halt_reason is not None and found["violation"] is not None
     assert abs(found["step"] - dynamics.nsteps) <= 1
     assert found["violation"].split(" at step")[0] == "halt" and monitor.halt_reason.criterion in found["violation"]
+
+
+def test_an_error_ends_the_run(tmp_path):
+    atoms = molecule_of_3bpa()
+    with pytest.raises(AssertionError, match="reset_atoms id"):
+        run(tmp_path, atoms, "3bpa-de", ["H", "C", "N", "O"], ["group one id 3", "delete_atoms group one compress no", "run 5"])
+
+
+def test_a_restart_goes_on_to_the_same_energies(tmp_path):
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.05, seed=3)
+    begin = ["velocity all create 300 1 loop all", "fix nve all nve", "timestep 0.001", "run 10"]
+    file = tmp_path / "at10.restart"
+    whole = run(tmp_path, atoms, "silicon", ["Si"], [*begin, "run 10"])
+    run(tmp_path, atoms, "silicon", ["Si"], [*begin, f"write_restart {file}"])
+    later = run(tmp_path, atoms, "silicon", ["Si"], ["fix nve all nve", "timestep 0.001", "run 10"], restart=str(file))
+    assert later["step"] == whole["step"] == 20
+    assert later["energy"] == pytest.approx(whole["energy"], abs=1e-9) and later["kinetic"] == pytest.approx(whole["kinetic"], abs=1e-9)
 
 
 def test_minimise_and_constant_pressure(tmp_path):

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from race_calc import Criterion, RACECalculator
 from race_calc.cli import app
-from race_calc.interfaces.lammps import LammpsRace
+from race_calc.interfaces.lammps import LammpsRace, check_mpi
 from race_calc.interfaces.lammps_input import split_input
 from race_calc.interfaces.served import Served
+from race_calc.uncertainty.watch import Watch
 
 INPUT = """units metal
 read_data x.data  # pair_style race
@@ -61,6 +62,9 @@ class Lammps:
     def fix_external_set_vector(self, name, k, value):
         self.vector[k] = value
 
+    def force_timeout(self):
+        self.ended = True
+
 
 def test_an_input_is_split_at_its_model():
     found = split_input(INPUT)
@@ -95,11 +99,58 @@ def test_a_step_in_the_order_of_the_tags(style, scale):
     assert race.violation.step == 5 and race.violation.criterion == "energy_uncertainty_per_atom"
 
 
+def test_an_error_ends_the_run_and_is_raised_after_it():
+    """LAMMPS prints what is raised in a callback, and goes on."""
+    lmp, atoms = Lammps(), molecule("H2O")
+    race = LammpsRace(lmp, Served("models/3bpa-llpr", device="cpu"), ["H", "O"])
+    assert lmp.vector[4] == 0.0 and len(lmp.vector) == lmp.length
+    forces = np.ones((3, 3))
+    lmp.call(None, 0, 3, lmp.tags, np.zeros((3, 3)), forces)
+    assert lmp.ended and lmp.vector[4] == 1.0 and not forces.any()
+    with pytest.raises(ValueError, match="lie on one place"):
+        race.check()
+    race.check()  # once
+    lmp.call(None, 1, 3, np.array([4, 1, 2]), atoms.positions, forces)
+    with pytest.raises(ValueError, match="reset_atoms id"):
+        race.check()
+    lmp.call(None, 2, 3, np.array([1, 1, 2]), atoms.positions, forces)
+    with pytest.raises(ValueError, match="tags that are not 1 to 3"):
+        race.check()
+
+
+def test_the_halt_stays_and_the_same_positions_are_judged_once():
+    lmp, atoms, place = Lammps(), molecule("H2O"), [2, 0, 1]
+    served = Served("models/3bpa-llpr", device="cpu", criteria=[Criterion("energy_uncertainty_per_atom", 0.0, "halt", 2)])
+    race = LammpsRace(lmp, served, ["H", "O"])
+    for step in range(3):
+        lmp.call(None, step, 3, lmp.tags, atoms.positions[place], np.zeros((3, 3)))
+    assert race.violation is None
+    atoms.rattle(0.01, seed=1)
+    lmp.call(None, 3, 3, lmp.tags, atoms.positions[place], np.zeros((3, 3)))
+    assert race.violation.step == 3 and lmp.vector[4] == 1.0
+    served.watch = Watch({}, [Criterion("energy_uncertainty_per_atom", 1e9)])
+    atoms.rattle(0.01, seed=2)
+    lmp.call(None, 4, 3, lmp.tags, atoms.positions[place], np.zeros((3, 3)))
+    assert lmp.vector[4] == 1.0
+
+
+def test_another_mpi_and_ranks_that_do_not_see_each_other(monkeypatch):
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    check_mpi("MPICH Version: 5.0.2", 1)
+    with pytest.raises(ValueError, match="Open MPI v4.1.4.*linked to MPICH: pip install mpich"):
+        check_mpi("Open MPI v4.1.4, package: Debian", 1)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    with pytest.raises(ValueError, match="started 4 ranks, which do not see each other"):
+        check_mpi("MPICH Version: 5.0.2", 1)
+
+
 def test_bad_input(tmp_path):
     served = Served("models/3bpa-llpr", device="cpu")
     for lmp, elements, told in [
         (Lammps("lj"), ["H", "O"], "units lj are not supported"),
         (Lammps(), ["H"], "2 atom types and 1 elements"),
+        (Lammps(types=0), ["H"], "after read_data"),
         (Lammps(), ["H", "Au"], "does not know Au; it knows H, C, N, O"),
         (Lammps(version=20200101), ["H", "O"], "too old"),
     ]:

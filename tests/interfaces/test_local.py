@@ -4,13 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.io import read
 from ase.neighborlist import neighbor_list
 
 from race_calc import RACECalculator
+from race_calc.data.references import References
 from race_calc.interfaces.served import Served
+from race_calc.model.config import ModelConfig
+from race_calc.model.parameters import initialise
+from race_calc.model.plan import make_plan
+from race_calc.model.race import Race
+from race_calc.posterior.checkpoint import Checkpoint, save_checkpoint
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -81,6 +88,29 @@ def test_domains_add_up(model, make, compile):
     if p.stress is not None:
         stress = p.stress[0][[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
         np.testing.assert_allclose(found["virial"] / atoms.cell.volume, stress, atol=1e-9)
+
+
+def laplace():
+    config = ModelConfig(
+        hidden_irreps="4x0e+4x1o", l_max=1, layers=2, features_dim=4, radial_hidden=(8,), cutoff=3.0, force_covariance="cholesky"
+    )
+    plan, references = make_plan(config, 1), References((6,), (-1.0,), 0.1, 2.0)
+    one = initialise(plan, [1], {"energy_var_offset": -6.0, "force_cov_offset": -4.0})
+    random = torch.Generator().manual_seed(2)
+    draws = {name: value + 0.1 * torch.randn(3, *value.shape[1:], generator=random, dtype=value.dtype) for name, value in one.items()}
+    return Checkpoint(Race(plan, (6,), 2.0, 8.0), references, draws, "laplace", center=one)
+
+
+def test_the_virial_is_that_of_the_set_that_gives_the_means(tmp_path):
+    """Of a Laplace posterior the MAP, not the mean of the draws."""
+    save_checkpoint(tmp_path / "laplace", laplace(), "# card\n")
+    served, atoms = Served(tmp_path / "laplace", device="cpu", calibrated=False), bulk("C", cubic=True)
+    atoms.rattle(0.1, seed=4)
+    found = summed(served, atoms, np.array_split(np.arange(8), 2))
+    p = RACECalculator(tmp_path / "laplace", "cpu").prediction(atoms)
+    assert found["energy"] == pytest.approx(p.energy[0], abs=1e-9)
+    stress = p.stress[0][[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+    np.testing.assert_allclose(found["virial"] / atoms.cell.volume, stress, atol=1e-9)
 
 
 def test_what_does_not_fit(tiny_model):

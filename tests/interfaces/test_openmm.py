@@ -62,8 +62,8 @@ def test_energy_forces_and_uncertainties(name):
     assert race.evaluations == 1
 
 
-def test_the_virial_is_that_of_a_moving_box():
-    """OpenMM's barostats only change the box: energies of scaled cells are those of RACECalculator."""
+def test_a_box_that_changes():
+    """OpenMM's barostats compare energies of boxes, and ask for no virial."""
     import openmm
 
     atoms = bulk("Si", cubic=True)
@@ -115,13 +115,20 @@ def test_the_halt_is_that_of_ase_and_the_context_can_be_saved():
     monitor = UncertaintyMonitor(dynamics, flagged=None)
     dynamics.run(60)
     assert abs(steps - dynamics.nsteps) <= 1 and race.violation.criterion == monitor.halt_reason.criterion
-    race.halting = False
+    race.halting, race.violation, seen = False, None, race.evaluations
     context.loadCheckpoint(saved)
-    context.getIntegrator().step(1)
-    assert race.violation is not None
+    context.getIntegrator().step(2)
+    assert race.violation is not None and race.evaluations > seen and context.getStepCount() == steps + 2
 
 
 def test_bad_input():
     served = Served(MODELS / "silicon", device="cpu")
     with pytest.raises(ValueError, match="does not know C, H; it knows Si"):
         OpenMMRace(served, ["Si", "C", "H"])
+    import openmm
+
+    atoms = bulk("Si", cubic=True)
+    context, _ = context_of(atoms, OpenMMRace(served, ["Si"] * 5), openmm.VerletIntegrator(0.0005))
+    context.setPositions(0.1 * atoms.positions)
+    with pytest.raises(openmm.OpenMMException, match="8 particles and 5 symbols"):
+        told(context)

@@ -1,16 +1,20 @@
 """A model served to engines: batches, the halt, and members shared among ranks (here: threads that exchange as MPI does)."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
+from ase.calculators.lj import LennardJones
 
 from race_calc import Criterion, RACECalculator
 from race_calc.interfaces.served import Served
+from race_calc.model.baseline import baseline_of, record
 from race_calc.posterior import shared
+from race_calc.posterior.checkpoint import load_checkpoint, save_checkpoint
 from race_calc.posterior.shared import SharedMembers
 from race_calc.uncertainty.scores import score
 
@@ -103,6 +107,38 @@ def test_several_structures_at_once():
     np.testing.assert_allclose(together.forces_covariance[9:12], served.evaluate(structures[1]).forces_covariance, rtol=1e-7, atol=1e-12)
 
 
+def test_an_external_baseline_is_handed_in_once(tiny_model, tmp_path):
+    """Ranks add it to the members, which know nothing of it; a charged structure is refused in a list, too."""
+    checkpoint = load_checkpoint(tiny_model)
+    config = checkpoint.model.plan.config.model_copy(update={"baseline": "external"})
+    atoms = ethanol()
+    pair = LennardJones(epsilon=0.01, sigma=1.0, rc=3.0)
+    baseline = record("external", baseline_of("external", config.cutoff, pair), [atoms])
+    model = replace(checkpoint.model, plan=replace(checkpoint.model.plan, config=config))
+    save_checkpoint(tmp_path / "external", replace(checkpoint, model=model, baseline=baseline), "# card\n")
+    expected, ranks = RACECalculator(tmp_path / "external", "cpu", baseline=pair).prediction(atoms), Ranks(2)
+
+    def run(rank):
+        return Served(tmp_path / "external", Comm(ranks, rank), device="cpu", baseline=pair).evaluate(atoms)
+
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(run, range(2)):
+            same(found, expected, 1e-12)
+    charged = atoms.copy()
+    charged.set_initial_charges([1.0] + [0.0] * (len(atoms) - 1))
+    served = Served(tmp_path / "external", device="cpu", baseline=pair)
+    for structures in (charged, [atoms, charged]):
+        with pytest.raises(ValueError, match="charge"):
+            served.evaluate(structures)
+
+
+def test_ranks_that_have_nothing_to_do_are_named(tiny_model):
+    with pytest.warns(UserWarning, match="3 ranks share 2 members: 1 of them are idle"):
+        Served(tiny_model, Comm(Ranks(3), 0), device="cpu")
+    with pytest.warns(UserWarning, match="not divided among ranks"):
+        Served(TRUNK, Comm(Ranks(2), 0), device="cpu")
+
+
 def test_no_structures():
     with pytest.raises(ValueError, match="no structures: give at least one"):
         Served(TRUNK, device="cpu").evaluate([])
@@ -125,7 +161,7 @@ def test_the_halt_is_that_of_the_monitor():
     violation = served.halted(prediction, atoms, 1)
     assert violation.criterion == "energy_uncertainty_per_atom" and violation.step == 1 and violation.in_a_row == 2
     default = Served(TRUNK, device="cpu")
-    assert default.halted(default.evaluate(atoms), atoms, 0) is None or default.watch.decision.violations
+    assert default.halted(default.evaluate(atoms), atoms, 0) == default.watch.decision.halting
     assert len(default.watch.criteria) > 4 and all(isinstance(c.threshold, float) for c in default.watch.criteria)
     stretched = ethanol()
     stretched.positions[0] += 1.0
