@@ -16,10 +16,11 @@ from race_calc.cli import (  # each registers its command
     models,
     posterior,
     predict,
+    relax,
     select,
     train,
 )
 from race_calc.cli.app import app
 
 __all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "ipi_driver", "join", "label", "lammps", "learn", "manifest", "md"]
-__all__ += ["models", "posterior", "predict", "select", "train"]
+__all__ += ["models", "posterior", "predict", "relax", "select", "train"]

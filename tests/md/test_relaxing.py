@@ -1,0 +1,95 @@
+"""Relaxations under the monitor: a structure, its cell, a band."""
+
+import numpy as np
+import pytest
+from ase.build import bulk, fcc100, molecule
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+from ase.io import read, write
+from fake_calculator import HarmonicEnsemble
+from typer.testing import CliRunner
+
+from race_calc import Committee
+from race_calc.cli import app
+from race_calc.md.relaxing import relax, relax_band
+
+
+def committee():
+    """Two copies of EMT of which one has all energies a little larger: they agree about the minimum."""
+    calc = Committee([EMT(), Larger()])
+    calc.thresholds = {f"forces_uncertainty_{name}_epistemic": 1e3 for name in ("rms", "max")}
+    return calc
+
+
+class Larger(EMT):
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.results = {name: 1.01 * value for name, value in self.results.items()}
+
+
+def test_a_structure_and_its_cell(tmp_path):
+    atoms = bulk("Cu", a=3.7, cubic=True)
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = committee()
+    found = relax(atoms, tmp_path, 0.01, 300)
+    assert found.converged and np.abs(atoms.get_forces()).max() < 0.01
+    found = relax(atoms, tmp_path, 0.005, 500, cell=True)
+    assert found.converged and atoms.cell.cellpar()[0] == pytest.approx(3.59, abs=0.01)  # EMT's
+    frame = read(tmp_path / "relaxed.xyz")
+    assert frame.get_potential_energy() == pytest.approx(atoms.get_potential_energy(), abs=1e-6) and "energy_uncertainty" in frame.info
+    assert not relax(_far(), tmp_path, 1e-4, 2).converged
+    with pytest.raises(ValueError, match="leave out --cell"):
+        water = molecule("H2O")
+        water.calc = HarmonicEnsemble(water)
+        relax(water, tmp_path, 0.01, 10, cell=True)
+
+
+def _far():
+    atoms = bulk("Cu", a=3.7, cubic=True)
+    atoms.rattle(0.1, seed=1)
+    atoms.calc = committee()
+    return atoms
+
+
+def test_the_band_of_an_atom_on_a_surface(tmp_path):
+    slab = fcc100("Cu", (2, 2, 2), vacuum=6.0)
+    slab.set_constraint(FixAtoms(range(len(slab) // 2)))
+    first = slab.copy()
+    top = slab.positions[:, 2].max() + 1.7
+    a = slab.cell[0, 0] / 2
+    hollow = slab.positions[-1][:2] + [a / 2, a / 2]
+    ends = []
+    for shift in (0.0, a):
+        one = first.copy()
+        one.extend(molecule("H2")[:1])
+        one.symbols[-1], one.positions[-1] = "Cu", [hollow[0] + shift, hollow[1], top]
+        ends.append(one)
+    ends[0].calc = committee()
+    found = relax_band(tuple(ends), 5, tmp_path, 0.1, 200)
+    energies = [image.get_potential_energy() for image in found.images]
+    assert found.converged and len(read(tmp_path / "band.xyz", ":")) == 5
+    assert energies[4] == pytest.approx(energies[0], abs=0.01) and 0.2 < energies[2] - energies[0] < 0.8
+    with pytest.raises(ValueError, match="at least 3"):
+        relax_band(tuple(ends), 2, tmp_path, 0.05, 10)
+    water = molecule("H2O")
+    with pytest.raises(ValueError, match="same order"):
+        relax_band((water, water[[1, 0, 2]]), 5, tmp_path, 0.05, 10)
+
+
+def test_the_halt(tmp_path):
+    atoms = _far()
+    atoms.calc.thresholds = {f"forces_uncertainty_{name}_epistemic": 1e-9 for name in ("rms", "max")}
+    found = relax(atoms, tmp_path, 1e-3, 50)
+    assert found.halt is not None and not found.converged and found.steps < 50
+
+
+def test_the_command(tmp_path):
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.03, seed=1)
+    write(tmp_path / "start.xyz", atoms)
+    command = ["relax", "silicon", str(tmp_path / "start.xyz"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*command, "--fmax", "0.05"])
+    assert done.exit_code == 0 and "Energy -43.3" in done.output and (tmp_path / "out" / "relaxed.xyz").exists(), done.output
+    assert CliRunner().invoke(app, [*command, "--fmax", "1e-6", "--steps", "2"]).exit_code == 4
+    bad = CliRunner().invoke(app, [*command[:3], str(tmp_path / "start.xyz"), *command[3:], "--cell"])
+    assert bad.exit_code == 1 and "leave out --cell" in bad.output
