@@ -6,6 +6,7 @@ from race_calc.cli import (  # each registers its command
     evaluate,
     export,
     info,
+    init,
     ipi_driver,
     join,
     label,
@@ -22,5 +23,5 @@ from race_calc.cli import (  # each registers its command
 )
 from race_calc.cli.app import app
 
-__all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "ipi_driver", "join", "label", "lammps", "learn", "manifest", "md"]
-__all__ += ["models", "posterior", "predict", "relax", "select", "train"]
+__all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "init", "ipi_driver", "join", "label"]
+__all__ += ["lammps", "learn", "manifest", "md", "models", "posterior", "predict", "relax", "select", "train"]

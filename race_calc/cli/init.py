@@ -1,0 +1,51 @@
+"""race-calc init: a configuration for the user's data; race-calc schema: what a configuration may hold."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from race_calc.cli.app import command
+
+
+@command("init")
+def init(
+    data: Annotated[Path, typer.Argument(help="file with energies and forces, in any format of ASE")],
+    out: Annotated[Path, typer.Option(help="YAML file to write")] = Path("train.yaml"),
+    measure: Annotated[bool, typer.Option(help="try some batches, to say how long the training takes")] = True,
+) -> None:
+    """Write a commented configuration that fits the data, and say what the training would cost on this machine."""
+    from race_calc.data.dataset import read_dataset
+    from race_calc.model.hardware import keep_freed_memory
+    from race_calc.train.propose import facts_of, hours, propose, text_of
+
+    if out.exists():
+        raise FileExistsError(f"{out} is there already: remove it, or give another --out")
+    facts = facts_of(read_dataset(data))
+    chosen = propose(facts)
+    text = text_of(facts, chosen, os.path.relpath(data, out.parent))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    print(f"{out}: {facts.structures} structures of {', '.join(facts.elements)}, {chosen.members} members, {chosen.epochs} epochs.")
+    if measure:
+        keep_freed_memory()
+        print(f"The training takes some {_duration(hours(text, out.parent))} here; a tenth of that with members: 1.")
+    print(f"Next: race-calc train {out} --out runs/{out.stem}")
+
+
+@command("schema")
+def schema(of: Annotated[str, typer.Argument(help="train or learn")] = "train") -> None:
+    """Print the JSON schema of a configuration, for editors that complete and check YAML."""
+    from race_calc.learning.config import LearnConfig
+    from race_calc.train.config import TrainConfig
+
+    kinds: dict[str, Any] = {"train": TrainConfig, "learn": LearnConfig}
+    if of not in kinds:
+        raise ValueError(f"there is no configuration {of!r}: use train (of race-calc train) or learn (of race-calc learn)")
+    print(json.dumps(kinds[of].model_json_schema(), indent=2, ensure_ascii=False))
+
+
+def _duration(hours: float) -> str:
+    return f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:.0f} hours"
