@@ -31,7 +31,7 @@ def init(
     print(f"{out}: {facts.structures} structures of {', '.join(facts.elements)}, {chosen.members} members, {chosen.epochs} epochs.")
     if measure:
         keep_freed_memory()
-        print(f"The training takes some {_duration(hours(text, out.parent))} here; a tenth of that with members: 1.")
+        print(f"The training takes some {_duration(hours(text, out.parent))} on the CPU here, as busy as it is; fewer members take less.")
     print(f"Next: race-calc train {out} --out runs/{out.stem}")
 
 

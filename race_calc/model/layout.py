@@ -114,6 +114,7 @@ class Numerics:
         """Whole numbers as int64; floats in the dtype of this field of `Block`."""
         exact = self.table_knots if field == "radial" else field != "angular" and not self.training
         floats = torch.float64 if exact else self.dtype
+        values = values if values.flags.writeable else values.copy()  # torch warns of tensors on what cannot be written
         return torch.as_tensor(values, dtype=floats if values.dtype.kind == "f" else torch.int64, device=self.device)
 
 

@@ -109,7 +109,7 @@ def text_of(facts: Facts, chosen: Proposal, file: str) -> str:
         "  warmup_epochs: 1",
         "  ema_decay: 0.99",
         "  clip_norm: 10.0",
-        f"  energy_weight: {max(5.0, round(mean)):g}",
+        f"  energy_weight: {max(5, round(0.8 * mean)) if facts.periodic else 5}",
         "  force_weight: 100.0",
         "  seed: 0",
         "  dtype: float32",

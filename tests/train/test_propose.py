@@ -58,7 +58,7 @@ def test_the_commands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     labelled("water.xyz", molecule("H2O"), 30)
     done = CliRunner().invoke(app, ["init", "water.xyz", "--out", "sub/train.yaml"])
-    assert done.exit_code == 0 and ("minutes here" in done.output or "hours here" in done.output), done.output
+    assert done.exit_code == 0 and ("minutes on the CPU" in done.output or "hours on the CPU" in done.output), done.output
     assert yaml.safe_load(Path("sub/train.yaml").read_text())["data"]["train"] == "../water.xyz"
     again = CliRunner().invoke(app, ["init", "water.xyz", "--out", "sub/train.yaml"])
     assert again.exit_code == 1 and "is there already" in again.output
