@@ -15,6 +15,7 @@ from race_calc.cli import (  # each registers its command
     manifest,
     md,
     models,
+    plot,
     posterior,
     predict,
     relax,
@@ -24,4 +25,4 @@ from race_calc.cli import (  # each registers its command
 from race_calc.cli.app import app
 
 __all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "init", "ipi_driver", "join", "label"]
-__all__ += ["lammps", "learn", "manifest", "md", "models", "posterior", "predict", "relax", "select", "train"]
+__all__ += ["lammps", "learn", "manifest", "md", "models", "plot", "posterior", "predict", "relax", "select", "train"]

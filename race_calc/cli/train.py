@@ -94,12 +94,24 @@ def finished(settings: "TrainConfig", prepared: "Prepared", trained: "Trained", 
     with Progress() as bar:
         task = bar.add_task("posterior", total=None, visible=by_name(settings.posterior).post_hoc)
         made = finish(settings, prepared, trained, out, chosen, lambda done, total: bar.update(task, completed=done, total=total))
+    _draw(out)
     if settings.model.targets:
         print(f"The model is in {out}: race_calc.PropertyModel({str(out)!r})")
         return
     if not made.thresholds:
         print(f'No thresholds "auto" for the monitor: they take {FEWEST} validation structures, or race-calc calibrate {out} held_back.xyz')
     print(f"The model is in {out}: race_calc.RACECalculator({str(out)!r})")
+
+
+def _draw(out: Path) -> None:
+    """Learning curves, where the training has a log that they can be drawn from."""
+    from race_calc.report.training import CURVES, learning_curves, read_records
+
+    try:
+        learning_curves(read_records(out)).savefig(out / CURVES, dpi=200)
+    except (ValueError, KeyError):  # joined from parts, or properties, whose log is another
+        return
+    print(f"Learning curves: {out / CURVES}")
 
 
 def _continued(model: Path, added: list[Path], data: Path | None, out: Path, epochs: int | None, baseline: str | None) -> "TrainConfig":
