@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from ase import Atoms
 
 from race_calc.md.barostat import Limit, has_barostat, limit_in, renewed
 from race_calc.md.dynamics import check_dynamics, complete_trajectory, ending
+from race_calc.md.explain import explained
 from race_calc.md.frames import check_appendable, save_flagged, tagged
 from race_calc.md.images import Frame, Images, calculators_of, criteria_of, frame_of, model_hash, monitored_images, same_frame
 from race_calc.md.journal import Journal, now
@@ -33,37 +35,32 @@ class UncertaintyMonitor:
     >>> dyn.run(10_000)  # doctest: +SKIP
     >>> print(monitor.halt_reason)  # doctest: +SKIP
 
-    dynamics: an ASE dynamics or optimiser, also on a filter or a NEB, whose atoms have
-    a calculator with predictions (`race_calc.RACECalculator`, `Committee`, `from_results`); of a NEB every image with
-    one is checked and the worst counts, in the scores that all of them give. criteria: None takes `default_criteria`, with a barostat also
-    `race_calc.md.barostat.pressure_criterion`. logfile:
-    JSON lines, appended, which `race_calc.read_log` reads: every check with a violation and each `quiet`-th of the others.
-    flagged: extxyz file to which frames of a "flag" or "halt" are appended, as far apart as `spacing` says, None for none;
-    their labels are predictions, and training refuses them. interval: check every so many steps (`consecutive` counts checks); in
-    between a posterior whose means cost less gives these alone, and the rest when it is asked for. callback: called
-    with the `MonitorRecord` of each check.
+    dynamics: an ASE dynamics or optimiser, also on a filter or a NEB, whose atoms have a calculator with predictions
+    (`race_calc.RACECalculator`, `Committee`, `from_results`); of a NEB every image with one is checked and the worst counts, in the scores
+    that all of them give. criteria: None takes `default_criteria`, with a barostat also `race_calc.md.barostat.pressure_criterion`.
+    logfile: JSON lines, appended, which `race_calc.read_log` reads: every check with a violation and each `quiet`-th of the others.
+    flagged: extxyz file to which frames of a "flag" or "halt" are appended, as far apart as `spacing` says, None for none; their labels are
+    predictions, and training refuses them. interval: check every so many steps (`consecutive` counts checks); in between a posterior whose
+    means cost less gives these alone, and the rest when it is asked for. callback: called with the `MonitorRecord` of each check.
 
-    The monitor runs ahead of a trajectory given to the constructor of the dynamics; the
-    halting frame is its last, whatever its `loginterval`. A halt sets ``dynamics.max_steps = 0``: `run` ends after
-    this step. Calling `run` again goes on, with the counts of violations kept, and the
-    frame at which it stopped is not judged again; while the score stays above the
-    threshold each run thus makes one step: `accept` lets it go on. A structure that has exploded (numbers that are not
-    finite, atoms closer than half of the sum of their covalent radii) halts at once; it is kept in `halting_frame` but not
-    written to `flagged`. A structure that a calculator of this package refuses ends the run with the calculator's error; the halt is
-    logged and kept first.
+    The monitor runs ahead of a trajectory given to the constructor of the dynamics; the halting frame is its last, whatever its
+    `loginterval`. A halt sets ``dynamics.max_steps = 0``: `run` ends after this step. Calling `run` again goes on, with the counts of
+    violations kept, and the frame at which it stopped is not judged again; while the score stays above the threshold each run thus makes
+    one step: `accept` lets it go on. A structure that has exploded (numbers that are not finite, atoms closer than half of the sum of their
+    covalent radii) halts at once; it is kept in `halting_frame` but not written to `flagged`. A structure that a calculator of this package
+    refuses ends the run with the calculator's error; the halt is logged and kept first.
 
-    Attributes: `criteria` (with numbers for "auto"; may be set between runs), `state`, `record` (of the last
-    check), `halt_reason` (a `Violation` that reads as a sentence, or None), `halting_frame` (its structure, a copy with
-    prediction and scores as `race_calc.md.record.annotate` gives them, or None), `run_id`.
+    Attributes: `criteria` (with numbers for "auto"; may be set between runs), `state`, `record` (of the last check), `halt_reason` (a
+    `Violation` that reads as a sentence, or None), `halting_frame` (its structure, a copy with prediction and scores as
+    `race_calc.md.record.annotate` gives them, or None), `run_id`.
 
-    One evaluation of each calculator is made on construction, to learn what the posterior gives; it
-    keeps it for the first step. When `atoms.calc` is replaced during a run the thresholds become those of the new
-    calculator, the counts start anew, and the log says so.
+    One evaluation of each calculator is made on construction, and kept for the first step. When `atoms.calc` is replaced during a run the
+    thresholds become those of the new one, the counts start anew, and the log says so.
 
     Raises TypeError when dynamics is no ASE dynamics or one that does not call observers (BasinHopping), when the calculator has no
-    predictions, and for arguments of another type; ValueError for a number below 1, for a criterion the posterior cannot
-    give, for "auto" without a threshold stored in the model, and for images with different thresholds; FileNotFoundError,
-    PermissionError or ValueError for a logfile or flagged file that cannot be written.
+    predictions, and for arguments of another type; ValueError for a number below 1, for a criterion the posterior cannot give, for "auto"
+    without a threshold stored in the model, and for images with different thresholds; FileNotFoundError, PermissionError or ValueError for
+    a logfile or flagged file that cannot be written.
     """
 
     def __init__(
@@ -94,12 +91,11 @@ class UncertaintyMonitor:
         self._interval, self._quiet, self._checks, self._silent = interval, quiet, 0, 0
         self._saved = SavedFrames(spacing)
         self._seen: dict[str, float] = {}  # largest scores since each was last below its thresholds
-        self._halting, self._asked = False, criteria
+        self._halting, self._asked, self._recent = False, criteria, deque[MonitorRecord](maxlen=500)
         self._frame: Frame | None = None  # of the last check
         self._limit: Limit | None = None  # of the pressure, with a barostat
         images = monitored_images(dynamics)
-        self._calculators: list[Any] = []
-        self._criteria, self.state = self._made(images), MonitorState()
+        self._calculators, self._criteria, self.state = list[Any](), self._made(images), MonitorState()
         self._watch(calculators_of(images))
         dynamics.insert_observer(self._check, 0, interval)
         self._end = ending(dynamics)
@@ -141,6 +137,10 @@ class UncertaintyMonitor:
             self.state = MonitorState()
         self.halt_reason = self.halting_frame = None
         self._halting = False
+
+    def explain(self) -> str:
+        """Why the run was ended: atoms, distances, how the uncertainty grew, what to do. Raises ValueError when there was no halt."""
+        return explained(self, self._recent)
 
     def detach(self) -> None:
         """Leave the run alone from now on; nothing of this monitor stays with the dynamics. Doing it again does nothing."""
@@ -233,6 +233,7 @@ class UncertaintyMonitor:
     def _keep(self, record: MonitorRecord, seen: Sight) -> None:
         """The record, its reason to halt and its frames, in memory and in the files."""
         self.record, self.halt_reason, self.halting_frame = record, record.decision.halting, None
+        self._recent.append(record)
         if self.halt_reason is not None:
             logger.warning("%s", self.halt_reason)
             self.halting_frame = tagged(record, seen, self.halt_reason.image, self.run_id)
