@@ -21,8 +21,9 @@ from race_calc.cli import (  # each registers its command
     relax,
     select,
     train,
+    watch,
 )
 from race_calc.cli.app import app
 
 __all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "init", "ipi_driver", "join", "label"]
-__all__ += ["lammps", "learn", "manifest", "md", "models", "plot", "posterior", "predict", "relax", "select", "train"]
+__all__ += ["lammps", "learn", "manifest", "md", "models", "plot", "posterior", "predict", "relax", "select", "train", "watch"]
