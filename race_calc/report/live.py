@@ -56,7 +56,7 @@ def in_terminal(now: dict[str, Any]) -> RenderableType:
         table.add_column(column)
     for name, score in now["scores"].items():
         style = "bold red" if not score["now"] <= score["threshold"] else ""
-        row = SCORES[name] if name in SCORES else None
+        row = SCORES.get(name)
         unit = row.unit if row else ""
         table.add_row(
             row.label if row else name, f"{score['now']:.3g}", f"{score['threshold']:.3g} {unit}", curve(score["lately"]), style=style
