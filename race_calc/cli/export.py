@@ -16,8 +16,9 @@ def c(
     model: Annotated[Path, typer.Argument(help="folder of the model")],
     out: Annotated[Path, typer.Argument(help="file to write, such as model.race")],
     dtype: Annotated[str, typer.Option(help="float64 or float32: the numbers of the network")] = "float64",
+    calibrated: Annotated[bool, typer.Option(help="write the calibration of the model, where it has one")] = True,
 ) -> None:
-    """One file for race.h, the interface in C: energies, forces, variances and covariances of every member, uncalibrated."""
+    """One file for race.h, the interface in C: energies, forces, variances and covariances of every member, and the calibration."""
     import torch
 
     from race_calc.interfaces.export import export as write
@@ -27,5 +28,7 @@ def c(
     if dtype not in ("float64", "float32"):
         raise ValueError(f"--dtype is {dtype}: use float64 or float32")
     out.parent.mkdir(parents=True, exist_ok=True)
-    size = write(load_checkpoint(model, calibration=False), out, getattr(torch, dtype))
-    print(f"{out}: {size / 2**20:.1f} MiB, {dtype}. Its interface is {FOLDER / 'race.h'}")
+    checkpoint = load_checkpoint(model, calibration=calibrated)
+    size = write(checkpoint, out, getattr(torch, dtype))
+    told = "not calibrated" if checkpoint.calibration is None else "calibrated"
+    print(f"{out}: {size / 2**20:.1f} MiB, {dtype}, {told}. Its interface is {FOLDER / 'race.h'}")
