@@ -14,8 +14,8 @@ from race_calc.model.kernels.model_arrays import arrays_of
 from race_calc.model.repulsion import AMPLITUDES, COULOMB, DECAYS, reaches, screening_lengths
 from race_calc.model.table import tabulated
 from race_calc.model.weights import ready
-from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.posterior.base import by_name
+from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.posterior.pairs import exact_pairs, foldable
 
 VERSION = 1

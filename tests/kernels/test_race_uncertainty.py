@@ -83,8 +83,6 @@ def test_a_file_without_a_calibration(tmp_path):
     assert as_said[0] == calibrated[0] and np.array_equal(as_said[1], calibrated[1])
 
 
-
-
 def test_principal_std_of_what_is_no_number(tmp_path):
     export(load_checkpoint("models/3bpa-llpr"), tmp_path / "model.race")
     model = Model(tmp_path / "model.race")

@@ -83,11 +83,10 @@ void PairRace::load()
   comm_forward = comm_reverse = (int) widest;
 }
 
-/* pair_coeff * * H C N O */
+/* pair_coeff * * H C N O; that it begins with * *, LAMMPS has checked (one_coeff) */
 void PairRace::coeff(int narg, char **arg)
 {
   const int types = atom->ntypes;
-  if (narg < 2 || strcmp(arg[0], "*") != 0 || strcmp(arg[1], "*") != 0) error->all(FLERR, "pair_coeff of race must begin with * *");
   if (narg != 2 + types)
     error->all(FLERR, "pair_style race: there are {} atom types and {} elements: give one for each, pair_coeff * * H C ...", types, narg - 2);
   std::string known;
@@ -157,7 +156,7 @@ void PairRace::compute(int eflag, int vflag)
 {
   ev_init(eflag, vflag);
   if (vflag_atom) error->all(FLERR, "pair_style race has no virial of each atom: leave out compute stress/atom");
-  if (list->inum != atom->nlocal) error->all(FLERR, "pair_style race needs all atoms: no pair_style hybrid with parts of them");
+  if (list->inum != atom->nlocal) error->all(FLERR, "pair_style race needs the neighbors of all atoms: leave out neigh_modify include");
   find_homes();
   const bool of_members = wanted();
   evaluate(of_members);

@@ -21,11 +21,10 @@ struct race_plugin {
 
 typedef void (*race_register)(race_plugin *, void *lammps);
 
-// of LAMMPS' C library: a plugin for another LAMMPS may call these, but nothing of its C++
+// of LAMMPS' C library, which a plugin for another LAMMPS may call too
 int lammps_version(void *lammps);
 int lammps_extract_setting(void *lammps, const char *keyword);
 int lammps_config_accelerator(const char *package, const char *category, const char *setting);
-void lammps_error(void *lammps, int type, const char *text);
 
 void lammpsplugin_init(void *lammps, void *handle, void *registration);
 }

@@ -5,6 +5,7 @@
 #include "plugin_abi.h"
 
 #include "compute_race_sigma.h"
+#include "error.h"
 #include "lammps.h"
 #include "pair_race.h"
 
@@ -42,11 +43,10 @@ static std::string misfit(void *lammps)
 void lammpsplugin_init(void *lammps, void *handle, void *registration)
 {
   const std::string problem = misfit(lammps);
-  if (!problem.empty()) {
-    lammps_error(lammps, 1, ("the plugin of pair_style race cannot be used: " + problem).c_str());    // 1: on all ranks
-    return;
-  }
-  race_plugin plugin = {static_cast<LAMMPS *>(lammps)->version, "pair", "race", "pair_style race", "race_calc", {&create_pair}, handle};
+  auto lmp = static_cast<LAMMPS *>(lammps);
+  // the only C++ of another LAMMPS that is used: the place of `error`, the same since there are plugins
+  if (!problem.empty()) lmp->error->all(FLERR, "the plugin of pair_style race cannot be used: " + problem);
+  race_plugin plugin = {lmp->version, "pair", "race", "pair_style race", "race_calc", {&create_pair}, handle};
   ((race_register) registration)(&plugin, lammps);
   plugin.style = "compute", plugin.name = "race/sigma", plugin.info = "compute race/sigma";
   plugin.creator.with_arguments = &create_compute;
