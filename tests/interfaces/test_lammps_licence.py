@@ -13,7 +13,7 @@ PLUGIN = ROOT / "interfaces" / "lammps"
 
 def test_every_source_says_its_licence():
     assert "GNU GENERAL PUBLIC LICENSE" in (PLUGIN / "LICENSE").read_text()
-    sources = [path for path in PLUGIN.rglob("*") if path.suffix in (".cpp", ".h") or path.name == "CMakeLists.txt"]
+    sources = [path for path in PLUGIN.rglob("*") if path.suffix in (".cpp", ".h", ".lmp") or path.name == "CMakeLists.txt"]
     assert len(sources) > 10
     for path in sources:
         assert "SPDX-License-Identifier: GPL-2.0-only" in path.read_text(), path

@@ -43,10 +43,19 @@ def commands(folder, plugin, files, atoms, model, style="metal"):
     return [*lines, "compute sigma all race/sigma", "thermo_style custom step temp pe etotal press c_sigma", "thermo 1"]
 
 
+def slab():
+    """Beside so much vacuum that one of two ranks has no atoms."""
+    atoms = silicon(1, 1, 1, cubic=True)
+    atoms.set_cell([30.0, 5.43, 5.43])
+    return atoms
+
+
 CASES = {  # structure, model, units, more commands
     "two atoms in a box smaller than the cutoff": (silicon(1, 1, 1), "silicon", "metal", ["run 0"]),
     "triclinic": (silicon(3, 3, 3), "silicon", "metal", ["run 0"]),
     "cubic": (silicon(2, 2, 2, cubic=True), "silicon", "metal", ["run 0"]),
+    "tiled": (silicon(2, 2, 2, cubic=True), "silicon", "metal", ["comm_style tiled", "balance 1.0 rcb", "run 0"]),
+    "a rank without atoms": (slab(), "silicon", "metal", ["run 0"]),
     "molecule": (molecule_of_3bpa(0), "3bpa-de", "metal", ["run 0"]),
     "draws of one trunk, units real": (molecule_of_3bpa(1), "3bpa-llpr", "real", ["run 0"]),
     "minimised": (silicon(1, 1, 1, cubic=True), "silicon", "metal", ["minimize 0.0 1e-3 50 200"]),

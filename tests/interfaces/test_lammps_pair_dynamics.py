@@ -63,12 +63,25 @@ def test_a_restart_goes_on_as_if_nothing_had_happened(race_plugin, race_files, t
         np.testing.assert_allclose(resumed[name], found[name], rtol=0, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_step_at_which_nobody_asks(race_plugin, race_files, tmp_path, ranks):
+    """Of draws of one trunk, only their mean is evaluated then: it has the forces of the others."""
+    asked = [*commands(tmp_path, race_plugin, race_files, molecule_of_3bpa(5), "3bpa-llpr"), "run 0"]
+    plain = [line.replace(" c_sigma", "") for line in asked if not line.startswith("compute")]
+    with_sigma, without = lammps_plugin.run(tmp_path, [asked, plain], ranks)
+    assert "sigma" in with_sigma and "sigma" not in without
+    assert without["energy"] == pytest.approx(with_sigma["energy"], abs=1e-9)
+    np.testing.assert_allclose(without["f"], with_sigma["f"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(without["pressure"], with_sigma["pressure"], rtol=1e-9)
+
+
 def test_who_may_ask_for_the_uncertainty(race_plugin, race_files, tmp_path):
     """dump, thermo_style, fix ave/time, fix halt and a variable, each at steps of its own; nothing is computed for a group's others."""
     begin = commands(tmp_path, race_plugin, race_files, silicon(1, 1, 1, cubic=True), "silicon")
     asked = ["group some id 1 2", "compute part some race/sigma", "dump d all custom 3 d.dump id c_sigma[1] c_sigma[2] c_part[1]"]
     asked += ["fix a all ave/time 1 2 2 c_sigma c_sigma[2] c_part[2] c_part[4] file a.txt", "dump_modify d format float %.12g sort id"]
-    asked += ["variable v equal c_sigma[3]", "fix p all print 2 '$(v_v:%.12g)' file p.txt screen no"]
+    asked += ["variable v equal c_sigma[3]", "compute e all pe/atom", "compute of_atoms all reduce sum c_e"]
+    asked += ["fix p all print 2 '$(v_v:%.12g) $(c_of_atoms:%.12g)' file p.txt screen no"]
     (found,) = lammps_plugin.run(tmp_path, [[*begin, *asked, "thermo 5", "velocity all create 300 1", *NVE, "run 6"]])
     assert "error" not in found, found
     last = np.array([line.split() for line in (tmp_path / "d.dump").read_text().splitlines()[-8:]], float)
@@ -77,5 +90,5 @@ def test_who_may_ask_for_the_uncertainty(race_plugin, race_files, tmp_path):
     np.testing.assert_array_equal(last[:, 3], np.where(np.arange(8) < 2, last[:, 1], 0.0))
     average = [float(word) for word in (tmp_path / "a.txt").read_text().splitlines()[-1].split()]
     assert average[0] == 6 and average[3] <= average[2] and average[4] <= average[3]
-    printed = float((tmp_path / "p.txt").read_text().splitlines()[-1])
-    assert printed == pytest.approx(found["vector"][2], rel=1e-9)
+    printed = [float(word) for word in (tmp_path / "p.txt").read_text().splitlines()[-1].split()]
+    assert printed == pytest.approx([found["vector"][2], found["energy"]], rel=1e-9)

@@ -1,6 +1,10 @@
 """What pair_style race refuses, with one message each; another LAMMPS; what the licence asks for."""
 
+import os
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import lammps_plugin
 import numpy as np
@@ -70,6 +74,8 @@ def test_one_message_each(race_plugin, race_files, tmp_path):
     assert "error" not in found.pop()  # the next LAMMPS of the process works
     for message, told in zip(cases, found):
         assert message in told.get("error", ""), (message, told)
+    on_two = lammps_plugin.run(tmp_path, [of_file["cut"], good], ranks=2)
+    assert "the file is cut short" in on_two[0]["error"] and "error" not in on_two[1]
 
 
 def test_beside_bonds_and_another_pair_style(race_plugin, race_files, tmp_path):
@@ -88,9 +94,26 @@ def test_beside_bonds_and_another_pair_style(race_plugin, race_files, tmp_path):
 
 
 def test_a_plugin_for_another_lammps_is_refused(race_plugin, tmp_path):
-    lammps_plugin.build(tmp_path, built_for=20220107)
+    lammps_plugin.build(tmp_path, built_for=20220107, others=race_plugin)
     (found,) = lammps_plugin.run(tmp_path, [[f"plugin load {tmp_path}/raceplugin.so"]])
     assert f"it was built for LAMMPS 20220107 and this is {lammps_plugin.version()}: build it again" in found["error"]
+
+
+@pytest.mark.nightly
+def test_with_cmake(tmp_path, race_files):
+    """The README's way, and its example, which halts."""
+    if shutil.which("cmake") is None:
+        pytest.skip("no cmake")
+    source = Path(__file__).resolve().parents[2] / "interfaces" / "lammps"
+    environment = os.environ | {"PYTHONPATH": str(source.parents[1])}
+    for command in (["-S", str(source), "-B", "build", f"-DPython_EXECUTABLE={sys.executable}"], ["--build", "build"]):
+        subprocess.run(["cmake", *command], cwd=tmp_path, check=True, env=environment)
+    shutil.copy(race_files / "silicon.race", tmp_path)
+    lines = [line for line in (source / "examples" / "halt.lmp").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "plugin load build/raceplugin.so"
+    (found,) = lammps_plugin.run(tmp_path, [lines])
+    assert "error" not in found and 0 < found["step"] < 2000 and found["step"] % 10 == 0 and found["vector"][1] > 0.3
+    assert (tmp_path / "stopped.restart").is_file()
 
 
 def test_single_precision_is_refused(race_plugin, tmp_path):

@@ -4,16 +4,30 @@ import ctypes
 
 import numpy as np
 import pytest
+import torch
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read
 from in_c import OK, Model, structure_of
 
 from race_calc import RACECalculator
 from race_calc.data.graph import from_atoms
+from race_calc.data.references import References
 from race_calc.interfaces.export import export
-from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc.model.config import ModelConfig
+from race_calc.model.parameters import initialise
+from race_calc.model.plan import make_plan
+from race_calc.model.race import Race
+from race_calc.posterior.checkpoint import Checkpoint, load_checkpoint
+from race_calc.posterior.given import Noise
+from race_calc.posterior.load import load_stack
+from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.calibration_energy import EnergyCalibration
+from race_calc.uncertainty.calibration_vectors import VectorCalibration
+from race_calc.uncertainty.energy_size import EnergySize, Source
+from race_calc.uncertainty.level_map import FLAT
 from race_calc.uncertainty.prediction import principal_std
-from race_calc.uncertainty.shape_size import mean_variance
+from race_calc.uncertainty.shape_size import ShapeSize, mean_variance
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -81,6 +95,43 @@ def test_a_file_without_a_calibration(tmp_path):
     assert model.info.calibrated == 0
     as_said, calibrated = uncertainty(model, atoms, False), uncertainty(model, atoms, True)
     assert as_said[0] == calibrated[0] and np.array_equal(as_said[1], calibrated[1])
+
+
+FORM = ShapeSize(40.0, 0.6, 0.5, 1e-6, 1.1, ((6, 1.3), (8, 0.8)))
+SIZES = EnergySize((Source("energies", 300.0, 1.4, 1e-8), Source("forces", 0.4, 1.5, 1e-6)))
+
+
+def made(head, members, noise):
+    """An untrained model with a calibration that has every form."""
+    config = ModelConfig(hidden_irreps="4x0e+4x1o+4x2e", l_max=2, layers=2, features_dim=4, radial_hidden=(8,), cutoff=4.0, head=head)
+    references = References(species=(1, 6, 8), energies=(-13.6, -1029.5, -2042.0), shift=-0.1, scale=0.5)
+    plan = make_plan(config, 3)
+    offsets = {"energy_var_offset": -6.0, "force_cov_offset": -4.0} if head == "joint" else {}
+    energy = EnergyCalibration(2.0, 0.5, FLAT, (), SIZES)
+    calibration = Calibration("", 100, energy, VectorCalibration(1.7, FLAT, None, (), FORM))
+    parameters = initialise(plan, list(range(members)), offsets)
+    model = Race(plan, references.species, references.scale, 6.0)
+    return Checkpoint(model, references, parameters, "deep-ensemble", calibration=calibration, noise=noise)
+
+
+@pytest.mark.parametrize("noise", [None, Noise(1e-4, 2e-3)])
+@pytest.mark.parametrize("head, members", [("mse", 5), ("mse", 2), ("joint", 1), ("joint", 3)])
+def test_every_kind_of_spread(tmp_path, head, members, noise):
+    """Members alone, two of which span no space; the noise of labels; one member, which has no spread; isolated atoms, without forces."""
+    checkpoint = made(head, members, noise)
+    export(checkpoint, tmp_path / "model.race")
+    model, atoms = Model(tmp_path / "model.race"), molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=1)
+    atoms += Atoms("O", [[30.0, 0, 0]])
+    stack = load_stack(checkpoint, torch.float64, torch.device("cpu"))
+    said = stack.predict(from_atoms(atoms, model.info.cutoff))
+    for expected, calibrated in ((said, False), (checkpoint.calibration.apply(said), True)):
+        energy, covariance, std = uncertainty(model, atoms, calibrated)
+        if expected.energy_uncertainty is not None:
+            assert energy == pytest.approx(expected.energy_uncertainty[0], rel=1e-9)
+        total = expected.forces_covariance
+        np.testing.assert_allclose(covariance, total, rtol=0, atol=1e-10 * np.abs(total).max())
+        np.testing.assert_allclose(std, principal_std(total), rtol=0, atol=1e-7 * np.sqrt(np.abs(total).max()))
 
 
 def test_principal_std_of_what_is_no_number(tmp_path):
