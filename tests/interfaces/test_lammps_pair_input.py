@@ -110,10 +110,9 @@ def test_with_cmake(tmp_path, race_files):
         subprocess.run(["cmake", *command], cwd=tmp_path, check=True, env=environment)
     shutil.copy(race_files / "silicon.race", tmp_path)
     lines = [line for line in (source / "examples" / "halt.lmp").read_text().splitlines() if line and not line.startswith("#")]
-    assert lines[0] == "plugin load build/raceplugin.so"
-    (found,) = lammps_plugin.run(tmp_path, [lines])
+    assert lines[0] == "plugin load build/raceplugin.so" and lines[-1].startswith("write_restart")  # which forgets the uncertainty
+    (found,) = lammps_plugin.run(tmp_path, [lines[:-1]])
     assert "error" not in found and 0 < found["step"] < 2000 and found["step"] % 10 == 0 and found["vector"][1] > 0.3
-    assert (tmp_path / "stopped.restart").is_file()
 
 
 def test_single_precision_is_refused(race_plugin, tmp_path):
