@@ -9,6 +9,7 @@ from ase.io import read
 from ase.io.lammpsdata import write_lammps_data
 
 from race_calc import RACECalculator
+from race_calc.data.graph import from_atoms
 from race_calc.uncertainty.prediction import principal_std
 
 if reason := lammps_plugin.why_not():
@@ -128,8 +129,6 @@ def test_the_numbers_of_the_calculator(found, name):
 def test_the_spread_of_energies_of_atoms(found):
     atoms, model = CASES["molecule"][:2]
     calculator = RACECalculator(f"models/{model}", "cpu")
-    from race_calc.data.graph import from_atoms
-
     where = placed(atoms, found["molecule"])
     outputs = calculator.posterior.outputs(from_atoms(where, calculator.checkpoint.model.plan.config.cutoff), 1)
     spread = np.asarray(outputs.atom_energy.double()).std(axis=0)
