@@ -34,7 +34,7 @@ KERNELS = [
     "step.c",
     "stages.c",
 ]
-ONCE = ("library", "arrays", "symmetric", "race", "race_load", "race_stages", "race_structure", "blake2b")
+ONCE = ("library", "arrays", "symmetric", "race", "race_load", "race_stages", "race_structure", "race_uncertainty", "blake2b")
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]
 HASWELL, SKYLAKE = "-mtune=haswell", "-mtune=skylake-avx512"  # run elsewhere too; without them `backward` takes up to 1.24 times as long

@@ -17,16 +17,19 @@ def c(
     model: Model,
     out: Annotated[Path, typer.Argument(help="file to write, such as model.race")],
     dtype: Annotated[str, typer.Option(help="float64 or float32: the numbers of the network")] = "float64",
+    calibrated: Annotated[bool, typer.Option(help="write the calibration of the model, where it has one")] = True,
 ) -> None:
-    """One file for race.h, the interface in C: energies, forces, variances and covariances of every member, uncalibrated."""
+    """One file for race.h, the interface in C: energies, forces, variances and covariances of every member, and the calibration."""
     from race_calc.interfaces.export import export as write
     from race_calc.model.kernels.build import FOLDER
     from race_calc.posterior.checkpoint import load_checkpoint
 
     numbers = _dtype(dtype)
     out.parent.mkdir(parents=True, exist_ok=True)
-    size = write(load_checkpoint(model, calibration=False), out, numbers)
-    print(f"{out}: {size / 2**20:.1f} MiB, {dtype}. Its interface is {FOLDER / 'race.h'}")
+    checkpoint = load_checkpoint(model, calibration=calibrated)
+    size = write(checkpoint, out, numbers)
+    told = "not calibrated" if checkpoint.calibration is None else "calibrated"
+    print(f"{out}: {size / 2**20:.1f} MiB, {dtype}, {told}. Its interface is {FOLDER / 'race.h'}")
 
 
 @command("metatomic", export)

@@ -8,19 +8,22 @@ import numpy as np
 import torch
 
 from race_calc.data.files import write_atomically
+from race_calc.interfaces.export_calibration import uncertainty_arrays
 from race_calc.model.kernels.arrays import packed
 from race_calc.model.kernels.model_arrays import arrays_of
 from race_calc.model.repulsion import AMPLITUDES, COULOMB, DECAYS, reaches, screening_lengths
 from race_calc.model.table import tabulated
 from race_calc.model.weights import ready
+from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint
+from race_calc.posterior.pairs import exact_pairs, foldable
 
 VERSION = 1
 _HEAD = struct.Struct("<8sqqq32s")  # FileHead of race_load.c
 
 
 def export(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = torch.float64) -> int:
-    """Write the model to `path`; the number of bytes. As it is, without a calibration.
+    """Write the model to `path`, with its calibration where the checkpoint has one; the number of bytes.
 
     Raises ValueError for models of several states or properties, with a baseline other than zbl, or whose means are those of another set
     (Laplace).
@@ -32,11 +35,13 @@ def export(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = torch.float6
         raise ValueError(f"the baseline {config.baseline} is a program of its own: only models with zbl or none can be exported")
     if checkpoint.center is not None:
         raise ValueError(f"the means of a {checkpoint.posterior} are those of a set beside its draws: it cannot be exported yet")
-    parameters = tabulated(checkpoint.parameters, config)
+    paired = by_name(checkpoint.posterior).paired and foldable(checkpoint.parameters)
+    parameters = tabulated(exact_pairs(checkpoint.parameters) if paired else checkpoint.parameters, config)
     parameters = ready({name: value.to(dtype) for name, value in parameters.items()}, checkpoint.model.plan)
     numbers = np.array(checkpoint.model.species, dtype=np.int64)
     arrays = arrays_of([checkpoint.model], [parameters])
     arrays |= {"numbers": numbers, "reference": checkpoint.references.per_atom(numbers)}
+    arrays |= uncertainty_arrays(checkpoint, numbers)
     if config.baseline == "zbl":
         arrays |= {"zbl": repulsion_pairs(numbers, config.cutoff), "zbl_waves": np.concatenate([AMPLITUDES, DECAYS])}
     block = packed(arrays).tobytes()

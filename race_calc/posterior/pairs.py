@@ -39,6 +39,16 @@ def folded(parameters: Parameters) -> Parameters:
     return {name: rows(value) if is_last_layer(name) else value for name, value in parameters.items()}
 
 
+def exact_pairs(parameters: Parameters) -> Parameters:
+    """The M sets that `unfolded` stands for, of sets that are `foldable`: each pair lies around the mean without rounding."""
+
+    def sets(value: Tensor) -> Tensor:
+        middle, first = value.double().mean(0, keepdim=True), value[0::2].double()
+        return torch.stack([first, 2 * middle - first], dim=1).flatten(0, 1)
+
+    return {name: sets(value) if is_last_layer(name) else value for name, value in parameters.items()}
+
+
 def unfolded(outputs: Outputs) -> Outputs:
     """The outputs of the M sets in their order, from those of the rows of `folded`; features and heads keep one row."""
 

@@ -15,7 +15,7 @@ OK, FILE, NEWER, ELEMENT, PAIRS, GEOMETRY, MEMORY, ORDER = range(8)
 class Info(ctypes.Structure):
     _fields_ = [("members", ctypes.c_int64), ("features", ctypes.c_int64), ("cutoff", ctypes.c_double), ("n_elements", ctypes.c_int64)]
     _fields_ += [("elements", ctypes.POINTER(ctypes.c_int64)), ("has_variance", ctypes.c_int), ("has_covariance", ctypes.c_int)]
-    _fields_ += [("trunks", ctypes.c_int64), ("layers", ctypes.c_int64)]
+    _fields_ += [("trunks", ctypes.c_int64), ("layers", ctypes.c_int64), ("calibrated", ctypes.c_int), ("closed_form", ctypes.c_int)]
 
 
 ARRAYS = ("numbers", "first", "neighbour", "vectors")

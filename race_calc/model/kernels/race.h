@@ -29,6 +29,8 @@ typedef struct {
     const int64_t *elements;       /* atomic numbers */
     int has_variance, has_covariance;
     int64_t trunks, layers;        /* for the stages */
+    int calibrated;                /* whether the file has a calibration */
+    int closed_form;               /* whether the variance of the energy needs the features */
 } race_info;
 
 /* N atoms and every directed pair i <- j within the cutoff, periodic images included; pairs beyond the cutoff are no error and give nothing.
@@ -90,6 +92,27 @@ void race_pack_features(race_stages *stages, int64_t layer, int64_t count, const
 void race_put_features(race_stages *stages, int64_t layer, int64_t count, const int64_t *atoms, const double *buffer);
 void race_pack_gradients(race_stages *stages, int64_t layer, int64_t count, const int64_t *atoms, double *buffer);
 void race_add_gradients(race_stages *stages, int64_t layer, int64_t count, const int64_t *atoms, const double *buffer);
+
+/* What the members say together, and the calibration of the file: numbers of RACECalculator. `calibrated`: 0 as they say it; else as
+ * `race-calc calibrate` found it to be right, where the file knows (race_info.calibrated). `count` atoms; covariances are (count, 3, 3) in
+ * (eV/Å)². An engine that divides space gives each rank's own atoms, member forces summed over copies, and adds up sums over ranks.
+ *
+ *     race_spread(...)                  covariances between the members and, mean over them, predicted; zero where there are none
+ *     ...                               tr/3 of `between` of every atom, from owners to ghosts
+ *     race_nearby(...)                  its mean around each atom
+ *     race_covariance(...)              total covariance of each force;  race_principal: its largest principal standard deviation
+ *     race_energy_around(...)           a sum over atoms that the variance of the energy needs
+ *     race_energy_variance(...)         of the whole structure: energies (M,), variances (M,) or NULL, sums of features (L,) or NULL
+ */
+void race_spread(const race_model *model, int64_t count, int64_t stride, const double *forces /* (M, stride, 3) */,
+                 const double *log_covariances /* (M, stride, 3, 3) or NULL */, double *between, double *predicted);
+void race_nearby(const race_model *model, const race_structure *structure, const double *values /* (N,) */, double *nearby /* (N - ghosts,) */);
+void race_covariance(const race_model *model, int calibrated, int64_t count, const int64_t *numbers, const double *between,
+                     const double *predicted, const double *nearby, double *total);
+void race_principal(int64_t count, const double *covariances, double *std);
+double race_energy_around(const race_model *model, int64_t count, const double *between, const double *nearby);
+double race_energy_variance(const race_model *model, int calibrated, int64_t atoms, const double *energies, const double *variances,
+                            const double *features, double around);
 
 #ifdef __cplusplus
 }

@@ -71,6 +71,22 @@ static race_status read_block(const char *file, FileHead *head, char **block, ch
     return status;
 }
 
+static const double *optional(const Arrays *arrays, const char *name, int64_t count)
+{
+    return race_array_bytes(arrays, name) < 0 ? NULL : race_array(arrays, name, count * sizeof(double));
+}
+
+static Calibration calibration(const Arrays *arrays, const race_info *info)
+{
+    Calibration found = {.noise = optional(arrays, "noise", 2), .last_layer = optional(arrays, "last_layer", info->features * info->features)};
+    found.energy = optional(arrays, "energy_factors", 2);
+    found.force = optional(arrays, "force_factor", 1);
+    found.sources = optional(arrays, "energy_sources", 6);
+    found.form = optional(arrays, "force_form", 5);
+    if (found.form) found.of_element = race_array(arrays, "force_elements", info->n_elements * sizeof(double));
+    return found;
+}
+
 /* what race.h tells, and what is added to the network; the block has been checked by the step */
 static void about(race_model *m, const Arrays *arrays)
 {
@@ -83,6 +99,9 @@ static void about(race_model *m, const Arrays *arrays)
     m->info.cutoff = *(const double *)race_array(arrays, "constants", 2 * sizeof(double));
     m->info.has_variance = *(const int64_t *)race_array(arrays, "variance_column", m->last * sizeof(int64_t)) >= 0;
     m->info.has_covariance = *(const int64_t *)race_array(arrays, "trace_column", m->last * sizeof(int64_t)) >= 0;
+    m->calibration = calibration(arrays, &m->info);
+    m->info.calibrated = m->calibration.energy || m->calibration.force;
+    m->info.closed_form = !!m->calibration.last_layer;
     if (race_array_bytes(arrays, "zbl") < 0) return;
     m->repulsion.elements = elements;
     m->repulsion.pairs = race_array(arrays, "zbl", elements * elements * 3 * sizeof(double));

@@ -19,6 +19,15 @@ typedef struct {
     void (*stages_move)(void *stages, int64_t layer, int back, int how, int64_t count, const int64_t *atoms, double *buffer);
 } Functions;
 
+/* what makes an uncertainty of what the members say; NULL: the file has none */
+typedef struct {
+    const double *noise;                   /* (2,) variance of labels: of energies, eV² an atom; of components of forces, (eV/Å)² */
+    const double *last_layer;              /* (L, L) covariance of last-layer weights */
+    const double *energy, *force;          /* (2,), (1,) factors */
+    const double *sources;                 /* (2, 3) scale, exponent, floor of the size of energies, of forces (scale 0: not taken) */
+    const double *form, *of_element;       /* (5,) scale, shape, own, floor, degree; (S,) factor of each element */
+} Calibration;
+
 struct race_model {
     char *block;
     void *model;
@@ -28,6 +37,7 @@ struct race_model {
     int64_t mean_row;                      /* which energy is the mean of the members; -1 where each member has a trunk */
     const double *reference;               /* (S,) eV of each element */
     Repulsion repulsion;
+    Calibration calibration;
 };
 
 /* one structure: what the call reads and fills, and what is added to the network: energies (N,), forces (N, 3), virial */
