@@ -23,7 +23,7 @@ test-threads: setup
 ENGINES := .venv-engines
 
 test-engines: $(ENGINES)/.ready
-	for each in lammps ipi openmm torch_sim metatomic workflows; do \
+	for each in lammps lammps_pair lammps_pair_dynamics lammps_pair_input ipi openmm torch_sim metatomic workflows; do \
 		OMP_NUM_THREADS=1 timeout 600 $(ENGINES)/bin/python -m pytest tests/interfaces/test_$$each.py || exit 1; done
 
 $(ENGINES)/.ready: $(VENV)/.ready pyproject.toml
