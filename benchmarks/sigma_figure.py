@@ -1,6 +1,6 @@
 """The figure of docs/sigma.md: a bond of 3BPA is pulled; σ of the forces along it, and ellipsoids where it is 1.15 times as long.
 
-    python benchmarks/sigma_figure.py --out docs/figures/sigma.png
+python benchmarks/sigma_figure.py --out docs/figures/sigma.png
 """
 
 import numpy as np

@@ -15,8 +15,10 @@ from race_calc.cli import app
 INTRODUCTION = """Command line
 ============
 
-What `race-calc COMMAND --help` says, on one page. A command ends with status 0 when it has done its work, with 1 and one line about what was
-wrong when its input is bad, with 2 for an option that does not exist, and with 130 after Ctrl-C; it can then be given again.
+What `race-calc COMMAND --help` says, on one page.
+
+A command ends with status 0 when it has done its work, with 1 and one line about what was wrong when its input is bad, with 2 for an option
+that does not exist, and with 130 after Ctrl-C.
 
 """
 
