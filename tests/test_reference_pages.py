@@ -44,5 +44,10 @@ def test_every_key_is_there_with_its_default(written):
     assert rows["reference"][1].strip() == "- required"
 
 
+def test_options_and_files_in_a_sentence_are_shown_as_typed(written):
+    plain = written[0].plain
+    assert plain("with --out, not `train --out`: a.xyz@0:450 or so") == "with ``--out``, not `train --out`: ``a.xyz@0:450`` or so"
+
+
 def test_yaml_of_defaults(written):
     assert [written[1].written(value) for value in (None, True, (64, 64), "last", 0.5)] == ["null", "true", "[64, 64]", "last", "0.5"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from docstrings import table
+from docstrings import plain, sentences, table
 from typer.main import get_command
 
 from race_calc.cli import app
@@ -55,15 +55,15 @@ def _within(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def first_sentence(command: Any) -> str:
-    return (command.help or "").split("\n")[0]
+    return plain(sentences(command.help or "")[0])
 
 
 def section(name: str, command: Any) -> str:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
     called = " ".join([name, *(_shown(p) if p.required else f"[{_shown(p)}]" for p in arguments), "[OPTIONS]" if options else ""])
-    lines = [name, "-" * len(name), "", command.help or "", "", ".. code-block:: text", "", f"   {called}", ""]
-    rows = [(f"``{_shown(p)}``", kind(p), default(p), p.help or "") for p in arguments + options]
+    lines = [name, "-" * len(name), "", plain(command.help or ""), "", ".. code-block:: text", "", f"   {called}", ""]
+    rows = [(f"``{_shown(p)}``", kind(p), default(p), plain(p.help or "")) for p in arguments + options]
     return "\n".join(lines + (table(["argument", "takes", "default", "meaning"], rows) if rows else []))
 
 

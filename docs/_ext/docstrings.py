@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 from typer.models import ArgumentInfo, ParameterInfo
 
 CODE = re.compile(r"(`+[^`]*`+)")
+VERBATIM = re.compile(r"(?<![`\w-])(--[a-z][a-z-]*|[\w.]+@[\w.:]*\w)")
 LONE = re.compile(r"(?<=\S)([ ]+)-(?=[ ]|$)", re.MULTILINE)
 
 
@@ -48,6 +49,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     for row in [header, *rows]:
         lines += [f"   {'*' if k == 0 else ' '} - {cell}" for k, cell in enumerate(row)]
     return [*lines, ""]
+
+
+def sentences(text: str) -> list[str]:
+    """Those of the first paragraph."""
+    paragraph = " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
+    return re.split(r"(?<=\.) (?=[A-Z])", paragraph)
+
+
+def plain(text: str) -> str:
+    """As it was typed: no dash in place of `--`, no address of mail in `file@frames`."""
+    parts = CODE.split(text)
+    return "".join(part if i % 2 else VERBATIM.sub(r"``\1``", part) for i, part in enumerate(parts))
 
 
 def settings_of(cls: type) -> list[tuple[str, str, str]]:

@@ -3,11 +3,10 @@
 The classes that check the files are walked: a key that comes, goes or changes its default needs no edit here.
 """
 
-import inspect
 from pathlib import Path
 from typing import Any, get_args
 
-from docstrings import table
+from docstrings import plain, sentences, table
 from pydantic import BaseModel
 
 from race_calc.learning.config import LearnConfig
@@ -43,9 +42,14 @@ def file_section(name: str, kind: type[BaseModel], text: str) -> str:
     parts = [name, "-" * len(name), "", text, ""]
     for prefix, group in groups(kind):
         if prefix:
-            parts += [prefix, "~" * len(prefix), "", " ".join(inspect.cleandoc(group.__doc__ or "").split("\n\n")[0].split("\n")), ""]
+            parts += [prefix, "~" * len(prefix), "", introduction(group), ""]
         parts += keys_table(group, prefix)
     return "\n".join(parts)
+
+
+def introduction(kind: type[BaseModel]) -> str:
+    """What its docstring says, but for errors, which are for those who call it."""
+    return " ".join(sentence for sentence in sentences(kind.__doc__ or "") if not sentence.startswith(("Raises", "Made by")))
 
 
 def groups(kind: type[BaseModel], prefix: str = "") -> list[tuple[str, type[BaseModel]]]:
@@ -67,7 +71,7 @@ def mappings(kind: type[BaseModel]) -> dict[str, type[BaseModel]]:
 def keys_table(kind: type[BaseModel], prefix: str) -> list[str]:
     rows, nested = [], mappings(kind)
     for key, field in kind.model_fields.items():
-        meaning = field.description or ""
+        meaning = plain(field.description or "")
         if key in nested:
             inside = f"{prefix}.{key}" if prefix else key
             meaning = f"a mapping: `{inside}`_" + ("" if field.is_required() or field.default is not None else ", or null")
