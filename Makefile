@@ -106,4 +106,4 @@ $(VENV)/.ready-docs: $(VENV)/.ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) docs/_build .mutants docs/api docs/reference build race_calc/model/kernels/_library*
+	rm -rf $(VENV) $(LOWEST) docs/_build .mutants docs/api docs/reference docs/jupyter_execute build race_calc/model/kernels/_library*

@@ -17,11 +17,12 @@ nb_execution_mode = os.environ.get("NOTEBOOKS", "off")  # `make notebooks`: forc
 nb_execution_timeout = 600  # seconds, of a cell
 nb_execution_raise_on_error = True
 nb_output_stderr = "remove"  # warnings, progress
+nb_merge_streams = True
 nb_ipywidgets_js = {}  # from a network
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]  # the latter: what the notebooks drew
 
 default_role = "code"  # in docstrings a name stands between single backticks
 autodoc_mock_imports = ["metatensor", "metatomic", "torch_sim"]  # modules that are imported with them only
