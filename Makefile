@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-threads test-engines test-wheel lint types test-lowest mutants nightly docs setup clean
+.PHONY: demo test test-threads test-engines test-wheel lint types test-lowest mutants nightly docs notebooks setup clean
 
 demo: setup
 	$(BIN)/race-calc demo
@@ -65,8 +65,15 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+SPHINX := $(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html docs docs/_build
+
 docs: $(VENV)/.ready-docs
-	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html docs docs/_build
+	$(SPHINX)
+
+# The documentation with every notebook executed: a failed `assert` of one ends it. A cell has ten minutes at most. One thread, so that
+# trainings give the same numbers again.
+notebooks: $(VENV)/.ready-docs
+	NOTEBOOKS=force PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(SPHINX)
 
 setup: $(VENV)/.ready
 
@@ -99,8 +106,8 @@ $(LOWEST)/.ready: $(BUILT_FROM) tools/lowest.py
 	touch $@
 
 $(VENV)/.ready-docs: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs,notebooks]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) docs/_build .mutants docs/api build race_calc/model/kernels/_library*
+	rm -rf $(VENV) $(LOWEST) docs/_build .mutants docs/api docs/reference docs/jupyter_execute build race_calc/model/kernels/_library*

@@ -1,5 +1,6 @@
-"""Settings of the documentation: `make docs`. Nothing here needs a network."""
+"""Settings of the documentation: `make docs`, with executed notebooks `make notebooks`. Nothing here needs a network."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,11 +12,17 @@ project = "race_calc"
 author = copyright = "The race_calc developers"
 version = release = race_calc.__version__
 
-extensions = ["sphinx.ext.autodoc", "myst_parser", "api_pages", "docstrings", "mathml"]
+extensions = ["sphinx.ext.autodoc", "myst_nb", "api_pages", "command_pages", "settings_pages", "docstrings", "mathml"]
+nb_execution_mode = os.environ.get("NOTEBOOKS", "off")  # `make notebooks`: force
+nb_execution_timeout = 600  # seconds, of a cell
+nb_execution_raise_on_error = True
+nb_output_stderr = "remove"  # warnings, progress
+nb_merge_streams = True
+nb_ipywidgets_js = {}  # from a network
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]  # the latter: what the notebooks drew
 
 default_role = "code"  # in docstrings a name stands between single backticks
 autodoc_mock_imports = ["metatensor", "metatomic", "torch_sim"]  # modules that are imported with them only

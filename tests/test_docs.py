@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOTEBOOKS = sorted(path for path in (ROOT / "docs" / "notebooks").glob("*.md") if path.stem != "index")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
 PRESENT = [page for page in PAGES if page.name not in ("CONTRIBUTING.md", "contributing.md")]  # this one names files to be made
 SOURCES = [path for path in sorted((ROOT / "race_calc").rglob("*")) if path.suffix in (".py", ".c")]
-GENERATED = ("api/",)  # written by docs/_ext/api_pages.py when the documentation is built
+GENERATED = ("api/", "reference/")  # written by docs/_ext/*_pages.py when the documentation is built
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:docs|models|benchmarks|examples|tests|race_calc)/[\w./-]+)`")
 DOTTED = re.compile(r"`race_calc((?:\.\w+)+)`")
@@ -68,6 +69,12 @@ def test_names_in_the_method_exist_in_the_code():
     names = re.findall(r"`([A-Za-z_]\w*)`", text_of(ROOT / "docs" / "method.md"))
     assert len(names) > 50
     assert sorted({name for name in names if name not in words}) == []
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=name_of)
+def test_notebooks_check_what_they_say_and_are_listed(page):
+    assert len(re.findall(r"^assert ", page.read_text(encoding="utf-8"), re.MULTILINE)) >= 2
+    assert f"({page.name})" in (page.parent / "index.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_is_short():

@@ -9,12 +9,14 @@
 
 import inspect
 import re
+from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from typer.models import ArgumentInfo, ParameterInfo
 
 CODE = re.compile(r"(`+[^`]*`+)")
+VERBATIM = re.compile(r"(?<![`\w-])(--[a-z][a-z-]*|[\w.]+@[\w.:]*\w)")
 LONE = re.compile(r"(?<=\S)([ ]+)-(?=[ ]|$)", re.MULTILINE)
 
 
@@ -27,9 +29,9 @@ def setup(app):
 def _docstring(app, what, name, obj, options, lines):
     lines[:] = as_meant("\n".join(lines)).split("\n")
     if what == "class" and settings_of(obj):
-        lines += ["", *table("key", settings_of(obj))]
+        lines += ["", *table(["key", "default", "meaning"], settings_of(obj))]
     if what == "function" and options_of(obj):
-        lines += ["", *table("argument", options_of(obj))]
+        lines += ["", *table(["argument", "default", "meaning"], options_of(obj))]
 
 
 def _signature(app, what, name, obj, options, signature, returns):
@@ -42,11 +44,23 @@ def as_meant(text: str) -> str:
     return "".join(part if i % 2 else LONE.sub(r"\1–", part.replace("|", "∣")) for i, part in enumerate(parts))
 
 
-def table(first: str, rows: list[tuple[str, str, str]]) -> list[str]:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: auto", ""]
-    for name, default, meaning in [(first, "default", "meaning"), *rows]:
-        lines += [f"   * - {name}", f"     - {default}", f"     - {meaning}"]
+    for row in [header, *rows]:
+        lines += [f"   {'*' if k == 0 else ' '} - {cell}" for k, cell in enumerate(row)]
     return [*lines, ""]
+
+
+def sentences(text: str) -> list[str]:
+    """Those of the first paragraph."""
+    paragraph = " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
+    return re.split(r"(?<=\.) (?=[A-Z])", paragraph)
+
+
+def plain(text: str) -> str:
+    """As it was typed: no dash in place of `--`, no address of mail in `file@frames`."""
+    parts = CODE.split(text)
+    return "".join(part if i % 2 else VERBATIM.sub(r"``\1``", part) for i, part in enumerate(parts))
 
 
 def settings_of(cls: type) -> list[tuple[str, str, str]]:
