@@ -14,6 +14,7 @@ from race_calc.cli import (  # each registers its command
     manifest,
     posterior,
     predict,
+    report,
     select,
     train,
 )
@@ -34,5 +35,6 @@ __all__ = [
     "manifest",
     "posterior",
     "predict",
+    "report",
 ]
 __all__ += ["select", "train"]
