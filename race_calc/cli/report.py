@@ -14,11 +14,11 @@ from race_calc.cli.properties import has_properties
 @command("report")
 def report(
     model: Annotated[Path, typer.Argument(help="folder of the model")],
-    data: Annotated[str, typer.Option(metavar="FILE", help="energies and forces of structures that it should know; FILE@FRAMES: some of it")],
+    data: Annotated[str, typer.Option(metavar="FILE", help="labelled structures that it should know; FILE@FRAMES: some of them")],
     out: Annotated[Path, typer.Option(help="the HTML file to write")],
     ood: Annotated[list[str], typer.Option(metavar="FILE", help="structures that it need not know; may be given several times")] = [],  # noqa: B006
     run: Annotated[Path | None, typer.Option(metavar="LOG", help="log of a monitored run (its logfile)")] = None,
-    flagged: Annotated[Path | None, typer.Option(metavar="FILE", help="frames saved in this run; default: flagged.xyz beside the log")] = None,
+    flagged: Annotated[Path | None, typer.Option(metavar="FILE", help="frames saved in it; default: flagged.xyz beside the log")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     baseline: Annotated[str | None, typer.Option(help=BASELINE)] = None,
     state: Annotated[str | None, typer.Option(help=STATE)] = None,

@@ -13,8 +13,8 @@ from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.report.evaluation_doubts import level_lines, overlap_lines
 from race_calc.report.page.errors import error_section
 from race_calc.report.page.groups import group_section
-from race_calc.report.page.judged import judged_sets
-from race_calc.report.page.model import model_section
+from race_calc.report.page.judged import Judged, judged_sets
+from race_calc.report.page.model import limits_of_card, model_section, record_section
 from race_calc.report.page.parts import Prose, Section
 from race_calc.report.page.render import Page
 from race_calc.report.page.run import frame_structures, run_section
@@ -40,15 +40,22 @@ def model_page(
     overlaps = {named[file]: one for file, one in compared.overlaps.items()}
     warnings = overlap_lines(overlaps) + level_lines({one.name: one.found for one in sets})
     sections = [
+        model_section(folder, checkpoint),
         error_section(sets),
         trust_section(sets),
         group_section(sets),
         shift_section(sets, compared, thresholds),
         worst_section(sets, frame_structures(frames or {})),
         *([run_section(runs, frames or {}, model_hash, log)] if runs else []),
-        Section("limits", "What is not covered", "No number on this page speaks of these.", [Prose("", limits(sets, compared, checkpoint))]),
-        model_section(folder, checkpoint, sets),
+        Section("limits", "What is not covered", "No number on this page speaks of these.", _limits(folder, sets, compared, checkpoint)),
+        record_section(folder, checkpoint, sets),
     ]
     name = folder.resolve().name
     made = f"race_calc {__version__}, {time.strftime('%Y-%m-%d')}"
     return Page(f"{name}: what it knows", name, made, answers(sets, compared, checkpoint, runs), warnings, glance(sets), sections)
+
+
+def _limits(folder: Path, sets: Sequence[Judged], compared: Comparison, checkpoint: Checkpoint) -> list[Prose]:
+    card = limits_of_card(folder)
+    own = [Prose("Limits, as the card of the model tells them", html=card, folded=False)] if card else []
+    return [Prose("", limits(sets, compared, checkpoint)), *own]

@@ -40,7 +40,8 @@ def _energies(sets: Sequence[Judged]) -> Chart:
     zero = float(np.mean(per_atom[0][0]))
     pairs = [(reference - zero, predicted - zero) for reference, predicted in per_atom]
     told = "; ".join(f"{one.name}: RMSE {milli(one.found.evaluation.energy_per_atom.rmse)} meV per atom" for one in sets)
-    return _parity("parity-energy", "Energies", "energy per atom", "eV, from the mean of the first data set", sets, pairs, told)
+    told += f"; energies are counted from the mean of {sets[0].name}"
+    return _parity("parity-energy", "Energies", "energy per atom", "eV", sets, pairs, told)
 
 
 def _energy_per_atom(one: Judged) -> tuple[np.ndarray, np.ndarray]:

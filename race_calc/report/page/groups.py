@@ -42,11 +42,13 @@ def _chart(key: str, title: str, x: str, groups: Mapping[str, Groups], labels: M
         for what, open_, values in (("RMSE", "", [found[key].rmse for key in there]), ("σ", "-open", [found[key].sigma for key in there])):
             if None in values:
                 continue
-            marker = {"color": COLOURS[k % 5], "symbol": SYMBOLS[k % 5] + open_, "size": 10, "line": {"width": 2}}
+            marker = {"color": COLOURS[k % 5], "symbol": SYMBOLS[k % 5] + open_, "size": 10, "line": {"width": 2, "color": COLOURS[k % 5]}}
             y = rounded([1e3 * value for value in values])  # type: ignore[operator]
             traces.append({"type": "scatter", "mode": "markers", "name": f"{name}, {what}", "x": names, "y": y, "marker": marker})
         told.append(f"{name}: " + ", ".join(f"{labels[key]} {milli(found[key].rmse)} (σ {milli(found[key].sigma)})" for key in there))
-    caption = "Filled: root mean square error of the components. Open: the root mean square of their σ. Where σ is right the two fall together."
+    caption = (
+        "Filled: root mean square error of the components. Open: the root mean square of their σ. Where σ is right the two fall together."
+    )
     layout = {"xaxis": axis(x, type="category"), "yaxis": axis("meV/Å", log=True)}
     return Chart(key, title, caption, f"RMSE and σ in meV/Å. {'; '.join(told)}.", traces, layout)
 

@@ -66,11 +66,12 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Prose:
-    """Sentences as a list; `title` may be "". `html`: text that is HTML already (the model card), folded."""
+    """Sentences as a list; `title` may be "". `html`: text that is HTML already (the model card)."""
 
     title: str
     lines: Sequence[str] = ()
     html: str = ""
+    folded: bool = True
     kind: str = "prose"
 
 
@@ -83,7 +84,7 @@ class Section:
 
 
 def axis(text: str, log: bool = False, **more: Any) -> dict[str, Any]:
-    scale = {"type": "log", "dtick": 1, "exponentformat": "power"} if log else {}
+    scale = {"type": "log", "tickformat": "~g", "nticks": 7} if log else {}
     return {"title": {"text": text}, **scale, **more}
 
 
@@ -118,4 +119,6 @@ def thinned(size: np.ndarray, limit: int = POINTS) -> np.ndarray:
 
 def drawn(total: int) -> str:
     """Says so where not all points are drawn."""
-    return f" Drawn: {POINTS} points of each data set, evenly picked, and the {EXTREMES} largest errors." if total > POINTS + EXTREMES else ""
+    return (
+        f" Drawn: {POINTS} points of each data set, evenly picked, and the {EXTREMES} largest errors." if total > POINTS + EXTREMES else ""
+    )

@@ -101,7 +101,8 @@ def _excess(violation: Mapping[str, Any]) -> float:
 def _told(run: LoggedRun, found: Sequence[Stretch], model_hash: str | None) -> list[str]:
     halts, flags = ([s for s in found if s.action == action] for action in ("halt", "flag"))
     end = f"{run.step[-1]} steps" + (f", {run.time[-1]:.0f} fs" if np.isfinite(run.time[-1]) else "") if len(run.step) else "no check"
-    lines = [f"Run {run.run or ''} of {run.date}: {end}; {sum(s.checks for s in flags)} flagged checks, {len(halts)} halts."]
+    acted = f"{sum(s.checks for s in flags)} flagged checks, {len(halts)} halt{'s' * (len(halts) != 1)}"
+    lines = [f"Run {run.run or ''} of {run.date}: {end}; {acted}."]
     lines += [f"Halt at step {one.first}: {_why(one.worst)}." for one in halts[:3]]
     if model_hash is not None and run.model is not None and run.model != model_hash:
         lines.append(f"Attention: this run was made with another model (weights {str(run.model)[:12]}…), not with the one of this page.")
@@ -127,7 +128,8 @@ def _charts(run: LoggedRun, number: int) -> list[Chart]:
     timed = bool(np.isfinite(run.time).all())
     x, unit = (run.time, "time (fs)") if timed else (run.step.astype(float), "step")
     acted = np.array([action in MARKS for action in run.action])
-    shown = np.unique(np.concatenate([np.linspace(0, len(x) - 1, min(len(x), MOST_CHECKS)).astype(int), np.flatnonzero(acted)[:MOST_CHECKS]]))
+    even = np.linspace(0, len(x) - 1, min(len(x), MOST_CHECKS)).astype(int)
+    shown = np.unique(np.concatenate([even, np.flatnonzero(acted)[:MOST_CHECKS]]))
     names = [name for name in dict.fromkeys(criterion["name"] for criterion in run.criteria) if name in run.scores]
     charts = [_score_chart(run, number, name, x, shown, unit) for name in names]
     if np.isfinite(run.temperature).any():
@@ -145,13 +147,15 @@ def _score_chart(run: LoggedRun, number: int, name: str, x: np.ndarray, shown: n
     row = SCORES.get(name)
     label, of = (row.label, f" ({row.unit})" if row.unit else "") if row is not None else (name, "")
     style = {"line": {"color": BLUE, "width": 1.5}}
-    traces: list[Trace] = [{"type": "scatter", "mode": "lines", "name": "score", "x": rounded(x[shown], 6), "y": rounded(values[shown]), **style}]
+    curve = {"x": rounded(x[shown], 6), "y": rounded(values[shown])}
+    traces: list[Trace] = [{"type": "scatter", "mode": "lines", "name": "score", **curve, **style}]
     for criterion in (c for c in run.criteria if c["name"] == name):
         colour, dash = LINES.get(criterion["action"], LINES["log"])
         row_ = f", {criterion['consecutive']} in a row" if criterion.get("consecutive", 1) > 1 else ""
         traces.append({
             "type": "scatter", "mode": "lines", "name": f"{criterion['action']} above {float(criterion['threshold']):.3g}{row_}",
-            "x": rounded([x[0], x[-1]], 6), "y": rounded([float(criterion["threshold"])] * 2), "line": {"color": colour, "dash": dash, "width": 1.5},
+            "x": rounded([x[0], x[-1]], 6), "y": rounded([float(criterion["threshold"])] * 2),
+            "line": {"color": colour, "dash": dash, "width": 1.5},
         })  # fmt: skip
     counts = {}
     for action, (symbol, colour) in MARKS.items():

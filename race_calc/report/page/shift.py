@@ -7,7 +7,7 @@ import numpy as np
 from race_calc.evaluate.assessment import BAD, Comparison
 from race_calc.report.colours import COLOURS
 from race_calc.report.page.judged import Judged
-from race_calc.report.page.parts import DASHES, SYMBOLS, Chart, Grid, Section, axis, line, rounded, rule
+from race_calc.report.page.parts import DASHES, Chart, Grid, Section, axis, line, rounded, rule
 from race_calc.report.tables import milli, percent
 from race_calc.uncertainty.decisions import watched
 from race_calc.uncertainty.detection import roc
@@ -15,6 +15,7 @@ from race_calc.uncertainty.metrics import sharpness
 from race_calc.uncertainty.scores import SCORES
 
 MOST = 4  # curves of one figure
+INK = "#333"  # of what belongs to no data set
 
 
 def shift_section(sets: Sequence[Judged], compared: Comparison, thresholds: Mapping[str, float]) -> Section:
@@ -36,20 +37,20 @@ def _errors(sets: Sequence[Judged]) -> Chart:
     rmse = [1e3 * one.found.evaluation.forces.rmse for one in sets]
     std = [one.found.residuals.forces_std for one in sets]
     names = [one.name for one in sets]
-    traces = [_bars("RMSE", names, rmse, 0, "")]
+    traces = [_series("RMSE", names, rmse, "circle", "solid")]
     told = [f"{name}: RMSE {value:.3g}" for name, value in zip(names, rmse)]
     if all(one is not None for one in std):
         sigma = [1e3 * sharpness(one) for one in std]  # type: ignore[arg-type]
-        traces.append(_bars("σ", names, sigma, 1, "-open"))
+        traces.append(_series("σ", names, sigma, "square-open", "dash"))
         told = [f"{text}, σ {value:.3g} meV/Å" for text, value in zip(told, sigma)]
     caption = "Does σ grow as fast as the error? Root mean squares over force components."
     layout = {"xaxis": axis("", type="category"), "yaxis": axis("meV/Å", log=True)}
     return Chart("shift-errors", "Force errors and σ under shift", caption, "; ".join(told), traces, layout)
 
 
-def _bars(name: str, x: list[str], y: list[float], k: int, open_: str) -> dict:
-    marker = {"color": COLOURS[k], "symbol": SYMBOLS[k] + open_, "size": 12, "line": {"width": 2}}
-    style = {"color": COLOURS[k], "dash": DASHES[k]}
+def _series(name: str, x: list[str], y: list[float], symbol: str, dash: str) -> dict:
+    marker = {"color": INK, "symbol": symbol, "size": 11, "line": {"width": 2, "color": INK}}
+    style = {"color": INK, "dash": dash}
     return {"type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": rounded(y), "marker": marker, "line": style}
 
 
@@ -57,20 +58,21 @@ def _scores(sets: Sequence[Judged], compared: Comparison, thresholds: Mapping[st
     """The share of structures above a value, of the scores that the monitor watches."""
     found = []
     for name in watched(sets[0].found.evaluation.scores, thresholds)[:2]:
-        values = [one.found.evaluation.scores.get(name) for one in sets]
-        if any(each is None for each in values):
+        values = [one.found.evaluation.scores[name] for one in sets if name in one.found.evaluation.scores]
+        if len(values) < len(sets):
             continue
         row, threshold = SCORES[name], thresholds.get(name)
         traces, told = [], []
         for k, (one, each) in enumerate(zip(sets, values, strict=True)):
-            at = np.sort(each)  # type: ignore[type-var]
+            at = np.sort(each)
             traces.append(line(at, 100 * np.arange(len(at), 0, -1) / len(at), one.name, k) | {"line": _steps(k)})
             if threshold is not None:
                 told.append(f"{one.name}: {percent(float(np.mean(~(at <= threshold))))} % above the threshold")
         if threshold is not None:
             traces.append(rule([threshold, threshold], [0, 100], f"threshold {row.text(threshold)}"))
         caption = f"The share of structures with a larger score. The monitor acts right of the dotted line. {'; '.join(told)}."
-        layout = {"xaxis": axis(f"{row.label} ({row.unit})" if row.unit else row.label, type="log"), "yaxis": axis("structures above (%)", range=[0, 102])}
+        x = axis(f"{row.label} ({row.unit})" if row.unit else row.label, log=True)
+        layout = {"xaxis": x, "yaxis": axis("structures above (%)", range=[0, 102])}
         title = f"Monitor: {row.label}"
         found.append(Chart(f"score-{name.replace('_', '-')}", title, caption, f"{title}. {'; '.join(told)}.", traces, layout))
     return found
@@ -95,13 +97,10 @@ def _roc(known: Judged, other: Judged, compared: Comparison, number: int) -> Cha
         traces.append(line(100 * false, 100 * true, label, k))
         told.append(f"AUROC of {label}")
     caption = (
-        "Each threshold catches some of the other structures and gives some false alarms. The nearer a curve is to the upper left corner the "
-        f"better; the number is the area below it (AUROC). First: the score that the monitor watches; then the best {MOST - 1} others."
+        "Each threshold catches some of the other structures and gives some false alarms. The nearer a curve is to the upper left corner "
+        f"the better; the number is the area below it (AUROC). First: the score that the monitor watches; then the best {MOST - 1} others."
     )
-    layout = {
-        "xaxis": axis("false alarms (% of the known)", range=[-1, 101]),
-        "yaxis": axis("caught (% of the others)", range=[0, 102]),
-    }
+    layout = {"xaxis": axis("false alarms (% of the known)", range=[-1, 101]), "yaxis": axis("caught (% of the others)", range=[0, 102])}
     title = f"{other.name} told from {known.name}"
     return Chart(f"roc-{number}", title, caption, f"ROC curves. {'; '.join(told)}.", traces, layout)
 
@@ -112,8 +111,11 @@ def _detection(known: Judged, other: Judged, compared: Comparison) -> Grid:
     for name, d in detected.items():
         label = name if name.startswith("atom: ") else SCORES[name].label
         alarms = [percent(share) for share in (d.alarms_known, d.alarms_other)]
-        rows.append([label, f"{d.auroc:.3f}", f"{d.aupr:.3f}", f"{d.fpr_at_95_tpr:.3f}", *alarms, "–" if d.missed is None else str(d.missed)])
+        numbers = [f"{value:.3f}" for value in (d.auroc, d.aupr, d.fpr_at_95_tpr)]
+        rows.append([label, *numbers, *alarms, "–" if d.missed is None else str(d.missed)])
     bad = next((d.bad for d in detected.values()), 0)
     head = ["score", "AUROC", "AUPR", "FPR at 95 % TPR", "above auto, known (%)", "above auto, this set (%)", "bad missed"]
-    note = f"{bad} structures are bad: force RMSE above {BAD:g} times that of {known.name}, {milli(known.found.evaluation.forces.rmse)} meV/Å."
+    note = (
+        f"{bad} structures are bad: force RMSE above {BAD:g} times the {milli(known.found.evaluation.forces.rmse)} meV/Å of {known.name}."
+    )
     return Grid(f"{other.name} told from {known.name}", head, rows, note, folded=True)

@@ -120,15 +120,15 @@ def _chi_square(sets: Sequence[Judged]) -> Chart | None:
             continue
         share = 100 * np.array([np.mean(~(squared <= value)) for value in at])
         traces.append(line(at, np.where(share > 0, share, np.nan), one.name, k))
-        told.append(f"{one.name}: {np.mean(~(squared <= 11.345)):.2%} of the atoms beyond 11.3, where 1 % should be")
+        told.append(f"{one.name} {100 * np.mean(~(squared <= 11.345)):.1f} %")
     if not told:
         return None
     caption = (
         "d² = dᵀΣ⁻¹d is the squared force error in units of its own covariance. Where Σ is right it follows χ² with three degrees of "
-        f"freedom. A line above the dotted one: errors are larger than Σ says. {'; '.join(told)}."
+        f"freedom. A line above the dotted one: errors are larger than Σ says. Atoms beyond 11.3, where 1 % should be: {', '.join(told)}."
     )
     layout = {"xaxis": axis("Mahalanobis d²", range=[0, 40]), "yaxis": axis("atoms with a larger d² (%)", log=True, range=[-1.5, 2.05])}
-    summary = f"Share of atoms beyond a Mahalanobis distance, against χ². {'; '.join(told)}."
+    summary = f"Share of atoms beyond a Mahalanobis distance, against χ². Beyond 11.3, where 1 % should be: {', '.join(told)}."
     return Chart("chi-square", "Force errors in units of their covariance", caption, summary, traces, layout)
 
 
@@ -167,7 +167,8 @@ def _bands(std: np.ndarray) -> list[dict]:
     for (low, high, share), colour in zip(BANDS, ("rgba(0,0,0,0.07)", "rgba(0,0,0,0.14)"), strict=True):
         bounds = np.concatenate([x * ndtri(0.5 + 0.5 * low), (x * ndtri(0.5 + 0.5 * high))[::-1]])
         area = {"fill": "toself", "fillcolor": colour, "line": {"width": 0}, "mode": "lines", "hoverinfo": "skip"}
-        found.append({"type": "scatter", "x": rounded(np.concatenate([x, x[::-1]])), "y": rounded(bounds), "name": f"{share} if right", **area})
+        place = {"x": rounded(np.concatenate([x, x[::-1]])), "y": rounded(bounds)}
+        found.append({"type": "scatter", "name": f"{share} if right", **place, **area})
     return found
 
 
@@ -193,7 +194,9 @@ def _binned(sets: Sequence[Judged]) -> Chart | None:
         "Above it σ is too small."
     )
     layout = {"xaxis": axis("root mean square σ (meV/Å)", log=True), "yaxis": axis("force RMSE (meV/Å)", log=True)}
-    return Chart("sigma-bins", "Force RMSE of atoms with the same σ", caption, "; ".join(told), [rule(ends, ends, "right"), *traces], layout)
+    return Chart(
+        "sigma-bins", "Force RMSE of atoms with the same σ", caption, "; ".join(told), [rule(ends, ends, "right"), *traces], layout
+    )
 
 
 def _share(interval: Interval) -> str:

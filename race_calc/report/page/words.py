@@ -21,6 +21,7 @@ from race_calc.uncertainty.metrics import sharpness
 from race_calc.uncertainty.scores import SCORES
 
 SMALL, LARGE = 0.8, 1.25  # errors over σ, between which σ is called about right
+TAIL = 0.02  # outside of the 99 % ellipsoids, from which it is told
 FEW = 100  # structures, below which a number is called rough
 
 
@@ -61,8 +62,10 @@ def glance(sets: Sequence[Judged]) -> Grid:
             "–" if inside is None else _percent(inside),
             _verdict(ratio),
         ])  # fmt: skip
-    head = ["data", "it is", "structures", "energy RMSE, meV/atom", "force RMSE, meV/Å", "force σ, meV/Å", "in 90 % ellipsoids, %", "σ is"]
-    return Grid("At a glance", head, rows, "Brackets: 95 % intervals over resampled structures. σ: root mean square of the force components.")
+    head = ["data", "role", "structures", "energy RMSE, meV/atom", "force RMSE, meV/Å", "force σ, meV/Å", "in 90 % ellipsoids, %", "σ is"]
+    return Grid(
+        "At a glance", head, rows, "Brackets: 95 % intervals over resampled structures. σ: root mean square of the force components."
+    )
 
 
 def error_over_sigma(one: Judged) -> Interval | None:
@@ -85,12 +88,12 @@ def limits(sets: Sequence[Judged], compared: Comparison, checkpoint: Checkpoint)
     lines = [
         "The error of the labels. σ is about the reference method (functional, basis set, code), not about nature: what the method gets "
         "wrong the model learns, and σ does not see it.",
-        f"What no member can say. All members share one design (cutoff {checkpoint.model.plan.config.cutoff:g} Å, one local energy for each "
+        f"What no member can say. All members share one design (cutoff {checkpoint.model.plan.config.cutoff:g} Å, a local energy for each "
         "atom, no charges or spins beyond it) and one training set. Where the design is wrong they can be wrong together, with a small σ.",
         f"Other structures than these. Coverage was measured on {names}. It is no promise for another molecule, phase or reaction, even of "
         f"the same elements; for other elements than {elements} the model gives nothing.",
-        "What depends on many forces at once. Σ is that of one atom at a time: errors of neighbours and of steps that follow each other are "
-        "correlated, so the σ of averages, barriers or rates is not the sum of these.",
+        "What depends on many forces at once. Σ is that of one atom at a time: errors of neighbours and of steps that follow each other "
+        "are correlated, so the σ of averages, barriers or rates is not the sum of these.",
     ]
     few = [f"{one.name} ({len(one.data)})" for one in sets if len(one.data) < FEW]
     if few:
@@ -106,8 +109,8 @@ def _purpose(checkpoint: Checkpoint) -> Answer:
     trained = len(split["train"]) if isinstance(split, dict) and "train" in split else None
     parts = [f"Structures of {element_names(checkpoint.references.species)} like those it was trained on"]
     parts += [f": {trained} structures" if trained else "", f", on {record['date']}" if record.get("date") else ""]
-    members = f" {checkpoint.members} members ({checkpoint.posterior})." if checkpoint.members > 1 else f" One model ({checkpoint.posterior})."
-    return Answer("What is it for?", "".join(parts) + "." + members)
+    members = f"{checkpoint.members} members" if checkpoint.members > 1 else "One model"
+    return Answer("What is it for?", f"{''.join(parts)}. {members} ({checkpoint.posterior}).")
 
 
 def _errors(sets: Sequence[Judged]) -> Answer:
@@ -127,12 +130,15 @@ def _trust(sets: Sequence[Judged]) -> list[Answer]:
             found.append(Answer(question, "This model gives no covariance of the forces, so nothing can be told.", "care"))
             continue
         name = "ellipsoids"
-        inside = covered(one.found.levels[name], one.found.raw.frame, name, (0.9,))[0.9]
+        shares = covered(one.found.levels[name], one.found.raw.frame, name, (0.9, 0.99))
+        inside, outside = shares[0.9], 1.0 - shares[0.99].value
         spread = "" if math.isnan(ratio.low) else f" ({ratio.low:.2f}–{ratio.high:.2f})"
-        share = f"; {_percent(inside)} % of the force vectors lie in their 90 % ellipsoids"
+        share = f"; {_percent(inside)} % of the force vectors lie in their 90 % ellipsoids."
+        if outside > TAIL:
+            share += f" Large errors are more frequent than it says: {100 * outside:.1f} % outside of the 99 % ellipsoids."
         mark = {"about right": "good", "too large": "care"}.get(_verdict(ratio), "bad")
         answer = {"good": "Yes, on average", "care": "It is cautious", "bad": "No"}[mark]
-        found.append(Answer(question, f"{answer}: errors are {ratio.value:.2f}{spread} times σ{share}.", mark))
+        found.append(Answer(question, f"{answer}: errors are {ratio.value:.2f}{spread} times σ{share}", mark))
     return found
 
 
@@ -169,7 +175,9 @@ def _run(run: LoggedRun) -> Answer:
     flags = sum(one.checks for one in found if one.action == "flag")
     steps = int(run.step[-1]) if len(run.step) else 0
     if halts:
-        return Answer("What did the run do?", f"The monitor halted it at step {halts[-1].first}; {flags} checks before were flagged.", "care")
+        return Answer(
+            "What did the run do?", f"The monitor halted it at step {halts[-1].first}; {flags} checks before were flagged.", "care"
+        )
     return Answer("What did the run do?", f"{steps} steps, {flags} flagged checks, no halt.", "care" if flags else "good")
 
 

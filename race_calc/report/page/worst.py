@@ -59,7 +59,7 @@ def _structures(title: str, sets: Sequence[Judged], structures: dict[str, Struct
         energy_std = one.found.residuals.energy_std
         rows.append([
             f"{one.name}, structure {one.rows[b]}",
-            str(one.data.structures[b].symbols),
+            one.data.structures[b].get_chemical_formula(),
             plain(1e3 * error),
             "–" if std is None else plain(1e3 * sharpness(std[atoms])),
             plain(1e3 * float(one.found.raw.energy[b])),

@@ -9,12 +9,12 @@
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "#fff",
     font: { family: "system-ui, Segoe UI, Roboto, DejaVu Sans, sans-serif", size: narrow ? 12 : 13, color: "#1b1f24" },
-    legend: { orientation: "h", x: 0, xanchor: "left", y: -0.2, yanchor: "top", font: { size: 12 } },
+    legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { size: 12 } },
     hovermode: "closest",
     showlegend: true,
     dragmode: touch ? false : "zoom",
   };
-  const lines = { automargin: true, gridcolor: "#e3e6ea", linecolor: "#6b7480", zeroline: false, mirror: true, showline: true, ticks: "outside" };
+  const lines = { automargin: true, gridcolor: "#e3e6ea", linecolor: "#6b7480", zeroline: false, mirror: true, showline: true, ticks: "outside", tickfont: { size: 12 } };
 
   function draw(place) {
     const chart = data.charts[place.dataset.chart];
@@ -146,7 +146,7 @@
     const xyz = one.symbols.map((symbol, i) => `${symbol} ${triple(one.positions, i).join(" ")}`);
     viewer.addModel(`${n}\n\n${xyz.join("\n")}`, "xyz");
     const colorfunc = (atom) => colours[atom.index];
-    viewer.setStyle({}, { stick: { radius: 0.09, colorfunc }, sphere: { scale: 0.2, colorfunc } });
+    viewer.setStyle({}, { stick: { radius: 0.08, colorfunc }, sphere: { scale: 0.17, colorfunc } });
     viewer.setHoverable({}, true, (atom) => {
       const parts = [`atom ${atom.index} (${atom.elem})`];
       if (one.sigma) parts.push(`expected ${one.sigma[atom.index]} meV/Å`);
@@ -167,13 +167,13 @@
       one.symbols.forEach((_, i) => {
         if (errors[i] === null || errors[i] < FAINT * top) return;
         const from = triple(one.positions, i), by = triple(one.error, i);
-        viewer.addArrow({ start: point(from), end: point(from.map((x, k) => x + scale * by[k])), radius: 0.05, color: "#D55E00" });
+        viewer.addArrow({ start: point(from), end: point(from.map((x, k) => x + scale * by[k])), radius: 0.07, color: "#D55E00" });
       });
     if (one.cell) edges(one).forEach(([a, b]) => viewer.addLine({ start: point(a), end: point(b), color: "#6b7480" }));
     if (n <= 120) one.symbols.forEach((symbol, i) => {
       if (symbol !== "H") viewer.addLabel(symbol, { position: point(triple(one.positions, i)), fontSize: 12, fontColor: "#000", showBackground: true, backgroundColor: "white", backgroundOpacity: 0.55, inFront: true, alignment: "center", padding: 1 });
     });
-    if (fresh) viewer.zoomTo();
+    if (fresh) { viewer.zoomTo(); viewer.zoom(0.9); }
     viewer.render();
     tell(one, values, known, low, high, scale, wanted);
   }
