@@ -84,7 +84,8 @@ class Section:
 
 
 def axis(text: str, log: bool = False, **more: Any) -> dict[str, Any]:
-    scale = {"type": "log", "tickformat": "~g", "nticks": 7} if log else {}
+    """The page chooses the ticks of a logarithmic axis, by what is in view."""
+    scale = {"type": "log", "tickformat": "~g", "tickmode": "array"} if log else {}
     return {"title": {"text": text}, **scale, **more}
 
 

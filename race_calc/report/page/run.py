@@ -168,7 +168,8 @@ def _score_chart(run: LoggedRun, number: int, name: str, x: np.ndarray, shown: n
             traces.append(trace | {"marker": marker, "text": [f"step {run.step[t]}" for t in some]})
     finite = values[np.isfinite(values)]
     top = f", at most {finite.max():.3g}" if len(finite) else ""
-    summary = f"{label[:1].upper() + label[1:]} over the run{top}; flagged at {counts['flag']} checks, halted at {counts['halt']}."
+    acted = f"Checks at which it led to a flag: {counts['flag']}, to a halt: {counts['halt']}."
+    summary = f"{label[:1].upper() + label[1:]} over the run{top}. {acted}"
     layout = {"xaxis": axis(unit), "yaxis": axis(label + of, rangemode="tozero")}
     return Chart(f"run-{number}-{name.replace('_', '-')}", label[:1].upper() + label[1:], summary, summary, traces, layout)
 

@@ -50,8 +50,6 @@ def glance(sets: Sequence[Judged]) -> Grid:
     rows = []
     for k, one in enumerate(sets):
         std, ratio = one.found.residuals.forces_std, error_over_sigma(one)
-        name = next((name for name in ("ellipsoids", "forces") if name in one.found.levels), None)
-        inside = None if name is None else covered(one.found.levels[name], one.found.raw.frame, name, (0.9,))[0.9]
         rows.append([
             one.name,
             "known" if k == 0 else "other",
@@ -59,13 +57,28 @@ def glance(sets: Sequence[Judged]) -> Grid:
             milli(one.found.evaluation.energy_per_atom.rmse),
             milli(one.found.evaluation.forces.rmse),
             "–" if std is None else milli(sharpness(std)),
-            "–" if inside is None else _percent(inside),
+            *[_inside(one, quantity) for quantity in ("energy", "ellipsoids")],
             _verdict(ratio),
         ])  # fmt: skip
-    head = ["data", "role", "structures", "energy RMSE, meV/atom", "force RMSE, meV/Å", "force σ, meV/Å", "in 90 % ellipsoids, %", "σ is"]
+    head = [
+        "data",
+        "role",
+        "structures",
+        "energy RMSE, meV/atom",
+        "force RMSE, meV/Å",
+        "force σ, meV/Å",
+        "energies in 90 %, %",
+        "forces in 90 %, %",
+        "σ is",
+    ]
     return Grid(
         "At a glance", head, rows, "Brackets: 95 % intervals over resampled structures. σ: root mean square of the force components."
     )
+
+
+def _inside(one: Judged, quantity: str) -> str:
+    levels = one.found.levels.get(quantity)
+    return "–" if levels is None else _percent(covered(levels, one.found.raw.frame, quantity, (0.9,))[0.9])
 
 
 def error_over_sigma(one: Judged) -> Interval | None:
@@ -137,7 +150,9 @@ def _trust(sets: Sequence[Judged]) -> list[Answer]:
         if outside > TAIL:
             share += f" Large errors are more frequent than it says: {100 * outside:.1f} % outside of the 99 % ellipsoids."
         mark = {"about right": "good", "too large": "care"}.get(_verdict(ratio), "bad")
-        answer = {"good": "Yes, on average", "care": "It is cautious", "bad": "No"}[mark]
+        if outside > TAIL and mark == "good":
+            mark = "care"
+        answer = {"about right": "On average yes", "too large": "It is cautious"}.get(_verdict(ratio), "No")
         found.append(Answer(question, f"{answer}: errors are {ratio.value:.2f}{spread} times σ{share}", mark))
     return found
 

@@ -16,11 +16,36 @@
   };
   const lines = { automargin: true, gridcolor: "#e3e6ea", linecolor: "#6b7480", zeroline: false, mirror: true, showline: true, ticks: "outside", tickfont: { size: 12 } };
 
-  function draw(place) {
+  // Ticks of a logarithmic axis that shows 10^low to 10^high: few enough that no labels overlap.
+  function ticks(low, high, most) {
+    const first = Math.floor(low), decades = Math.ceil(high) - first;
+    for (const steps of [[1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 5], [1, 3], [1]]) {
+      const all = Array.from({ length: decades + 1 }, (_, k) => steps.map((step) => Number(`${step}e${first + k}`))).flat();
+      const seen = all.filter((value) => Math.log10(value) >= low - 1e-9 && Math.log10(value) <= high + 1e-9);
+      if (seen.length <= most || steps.length === 1) return seen.filter((_, i) => i % Math.ceil(seen.length / most) === 0);
+    }
+  }
+
+  function inView(chart, axis) {
+    if (chart.layout[axis].range) return chart.layout[axis].range;
+    const values = chart.traces.flatMap((trace) => trace[axis[0]]).filter((value) => value > 0).map(Math.log10);
+    return [values.reduce((a, b) => Math.min(a, b), Infinity), values.reduce((a, b) => Math.max(a, b), -Infinity)];
+  }
+
+  const most = { xaxis: narrow ? 6 : 7, yaxis: 9 };
+  const logarithmic = (chart) => ["xaxis", "yaxis"].filter((axis) => chart.layout[axis].type === "log");
+
+  async function draw(place) {
     const chart = data.charts[place.dataset.chart];
     const layout = { ...common, ...chart.layout };
     for (const axis of ["xaxis", "yaxis"]) layout[axis] = { ...lines, ...chart.layout[axis] };
-    return Plotly.newPlot(place, chart.traces, layout, settings);
+    for (const axis of logarithmic(chart)) layout[axis].tickvals = ticks(...inView(chart, axis), most[axis]);
+    await Plotly.newPlot(place, chart.traces, layout, settings);
+    place.on("plotly_relayout", (change) => {
+      const zoomed = logarithmic(chart).filter((axis) => Object.keys(change).some((key) => key.startsWith(`${axis}.`) && !key.endsWith("tickvals")));
+      if (zoomed.length)
+        Plotly.relayout(place, Object.fromEntries(zoomed.map((axis) => [`${axis}.tickvals`, ticks(...place.layout[axis].range, most[axis])])));
+    });
   }
 
   async function drawAll() {
@@ -30,6 +55,7 @@
       document.documentElement.dataset.drawn = String((drawn += 1));
       await new Promise((next) => setTimeout(next, 0)); // lets the page scroll in between
     }
+    if (data.structures.length) startViewer();
     document.documentElement.dataset.ready = "yes";
   }
 
@@ -38,6 +64,7 @@
   const RAMP = ["#00224e", "#1a386f", "#434e6c", "#61656f", "#7d7c78", "#9b9476", "#bcae6c", "#dec958", "#fee838"]; // cividis
   const SHARE_90 = 2.5003; // root of the 90 % quantile of χ² with 3 degrees of freedom
   const LONGEST = 1.5; // Å, of the largest ellipsoid or arrow
+  const MOST_LABELS = 120; // atoms of a structure whose elements are written beside them
   const FAINT = 0.03; // of it: arrows below are left out
   const element = (name) => document.getElementById(`viewer-${name}`);
 
@@ -170,8 +197,9 @@
         viewer.addArrow({ start: point(from), end: point(from.map((x, k) => x + scale * by[k])), radius: 0.07, color: "#D55E00" });
       });
     if (one.cell) edges(one).forEach(([a, b]) => viewer.addLine({ start: point(a), end: point(b), color: "#6b7480" }));
-    if (n <= 120) one.symbols.forEach((symbol, i) => {
-      if (symbol !== "H") viewer.addLabel(symbol, { position: point(triple(one.positions, i)), fontSize: 12, fontColor: "#000", showBackground: true, backgroundColor: "white", backgroundOpacity: 0.55, inFront: true, alignment: "center", padding: 1 });
+    const label = { fontSize: 12, fontColor: "#000", backgroundColor: "white", backgroundOpacity: 0.55, inFront: true, alignment: "center", padding: 1 };
+    if (n <= MOST_LABELS) one.symbols.forEach((symbol, i) => { // the last argument: do not draw all after each
+      if (symbol !== "H") viewer.addLabel(symbol, { ...label, position: point(triple(one.positions, i)) }, undefined, true);
     });
     if (fresh) { viewer.zoomTo(); viewer.zoom(0.9); }
     viewer.render();
@@ -206,6 +234,5 @@
     element("stage").dataset.shown = one.id;
   }
 
-  if (data.structures.length) startViewer();
   drawAll();
 })();
