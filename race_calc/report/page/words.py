@@ -36,7 +36,7 @@ class Answer:
 
 def answers(sets: Sequence[Judged], compared: Comparison, checkpoint: Checkpoint, runs: Sequence[LoggedRun]) -> list[Answer]:
     """What a reader asks first."""
-    found = [_purpose(checkpoint), _errors(sets), *_trust(sets)]
+    found = [_purpose(checkpoint), _errors(sets), *[_trust(one, k == 0, seen(one, compared)) for k, one in enumerate(sets)]]
     found += [_warning(sets[0], one, compared) for one in sets[1:] if compared.detected.get(one.file)]
     if len(sets) == 1:
         found.append(Answer("Does it notice what it does not know?", "Not measured: no other data were given (--ood)."))
@@ -79,6 +79,12 @@ def glance(sets: Sequence[Judged]) -> Grid:
 def _inside(one: Judged, quantity: str) -> str:
     levels = one.found.levels.get(quantity)
     return "–" if levels is None else _percent(covered(levels, one.found.raw.frame, quantity, (0.9,))[0.9])
+
+
+def seen(one: Judged, compared: Comparison) -> bool:
+    """Whether the model has seen all of these structures before, so that its results flatter it."""
+    overlap = compared.overlaps.get(one.file)
+    return overlap is not None and bool(overlap.seen) and not overlap.unseen
 
 
 def error_over_sigma(one: Judged) -> Interval | None:
@@ -134,27 +140,22 @@ def _errors(sets: Sequence[Judged]) -> Answer:
     return Answer("How wrong is it?", f"RMSE of energies and forces, {'; '.join(told)}.")
 
 
-def _trust(sets: Sequence[Judged]) -> list[Answer]:
-    found = []
-    for k, one in enumerate(sets):
-        question = f"May I trust σ on {'known' if k == 0 else 'other'} data ({one.name})?"
-        ratio = error_over_sigma(one)
-        if ratio is None:
-            found.append(Answer(question, "This model gives no covariance of the forces, so nothing can be told.", "care"))
-            continue
-        name = "ellipsoids"
-        shares = covered(one.found.levels[name], one.found.raw.frame, name, (0.9, 0.99))
-        inside, outside = shares[0.9], 1.0 - shares[0.99].value
-        spread = "" if math.isnan(ratio.low) else f" ({ratio.low:.2f}–{ratio.high:.2f})"
-        share = f"; {_percent(inside)} % of the force vectors lie in their 90 % ellipsoids."
-        if outside > TAIL:
-            share += f" Large errors are more frequent than it says: {100 * outside:.1f} % outside of the 99 % ellipsoids."
-        mark = {"about right": "good", "too large": "care"}.get(_verdict(ratio), "bad")
-        if outside > TAIL and mark == "good":
-            mark = "care"
-        answer = {"about right": "On average yes", "too large": "It is cautious"}.get(_verdict(ratio), "No")
-        found.append(Answer(question, f"{answer}: errors are {ratio.value:.2f}{spread} times σ{share}", mark))
-    return found
+def _trust(one: Judged, known: bool, flattered: bool) -> Answer:
+    question = f"May I trust σ on {'known' if known else 'other'} data ({one.name})?"
+    ratio, verdict = error_over_sigma(one), _verdict(error_over_sigma(one))
+    if ratio is None:
+        return Answer(question, "This model gives no covariance of the forces, so nothing can be told.", "care")
+    shares = covered(one.found.levels["ellipsoids"], one.found.raw.frame, "ellipsoids", (0.9, 0.99))
+    outside = 1.0 - shares[0.99].value
+    answer = {"about right": "On average yes", "too large": "It is cautious"}.get(verdict, "No")
+    spread = "" if math.isnan(ratio.low) else f" ({ratio.low:.2f}–{ratio.high:.2f})"
+    text = f"{answer}: errors are {ratio.value:.2f}{spread} times σ; {_percent(shares[0.9])} % of the forces lie in their 90 % ellipsoids."
+    if outside > TAIL:
+        text += f" Large errors are more frequent than it says: {100 * outside:.1f} % outside of the 99 % ellipsoids."
+    if flattered:
+        text += " But the model has seen these structures, which flatters it."
+    doubt = outside > TAIL or flattered
+    return Answer(question, text, "bad" if verdict == "too small" else "care" if doubt or verdict == "too large" else "good")
 
 
 def _verdict(ratio: Interval | None) -> str:
@@ -168,6 +169,8 @@ def _verdict(ratio: Interval | None) -> str:
 def _warning(known: Judged, other: Judged, compared: Comparison) -> Answer:
     """Of the score that the monitor watches first."""
     question = f"Does it notice {other.name}?"
+    if seen(other, compared):
+        return Answer(question, "It need not: the model was made with these structures.")
     one = compared.detected[other.file].get(compared.criterion)
     if one is None:
         return Answer(question, "The score that the monitor watches cannot be told of these structures.", "care")
