@@ -18,7 +18,7 @@ LIMITS = re.compile(r"^## Limits\s*$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 
 def model_section(folder: Path, checkpoint: Checkpoint) -> Section:
-    card = _html(_text(folder))
+    card = _html(_text(folder), deeper=2)
     lead = "The hashes tell whether somebody else's copy is the same."
     cards = [Prose("The card of the model", html=card)] if card else []
     return Section("model", "What is this model?", lead, [_identity(folder, checkpoint), *cards])
@@ -55,7 +55,7 @@ def _identity(folder: Path, checkpoint: Checkpoint) -> Grid:
 def limits_of_card(folder: Path) -> str:
     """The section "Limits" of the card as HTML, "" where there is none."""
     found = LIMITS.search(_text(folder))
-    return "" if found is None else _html(found[1])
+    return "" if found is None else _html(found[1], deeper=1)
 
 
 def _text(folder: Path) -> str:
@@ -63,8 +63,8 @@ def _text(folder: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")[:LARGEST_CARD] if path.is_file() else ""
 
 
-def _html(text: str) -> str:
-    """A card as HTML; its headings fit below those of the page, and nothing in it leads away or loads anything."""
+def _html(text: str, deeper: int) -> str:
+    """A card as HTML, its headings `deeper` levels below its own; nothing in it leads away or loads anything."""
     markdown = (
         MarkdownIt("commonmark", {"html": False})
         .enable("table")
@@ -73,5 +73,5 @@ def _html(text: str) -> str:
     tokens = markdown.parse(text)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
-            token.tag = f"h{min(int(token.tag[1]) + 3, 6)}"
+            token.tag = f"h{min(int(token.tag[1]) + deeper, 6)}"
     return str(markdown.renderer.render(tokens, markdown.options, {}))
