@@ -49,3 +49,10 @@ def test_bad_input(case, files, tiny_model, monkeypatch):
 def test_the_output_must_be_an_html_file(files, tiny_model):
     result = CliRunner().invoke(app, ["report", str(tiny_model), "--data", str(files / "good.xyz"), "--out", str(files)])
     assert result.exit_code == 1 and "ends in .html" in result.output
+
+
+def test_models_of_properties_are_refused(files, tiny_model, monkeypatch):
+    monkeypatch.setattr("race_calc.cli.report.has_properties", lambda folder: True)
+    arguments = ["report", str(tiny_model), "--data", str(files / "good.xyz"), "--out", str(files / "page.html")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1 and "race-calc evaluate" in result.output

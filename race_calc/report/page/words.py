@@ -22,6 +22,7 @@ from race_calc.uncertainty.scores import SCORES
 
 SMALL, LARGE = 0.8, 1.25  # errors over σ, between which σ is called about right
 TAIL = 0.02  # outside of the 99 % ellipsoids, from which it is told
+MISSED = 0.05, 0.25  # of the bad structures: up to there a score is fine, and from there on it does not notice
 FEW = 100  # structures, below which a number is called rough
 
 
@@ -53,27 +54,20 @@ def glance(sets: Sequence[Judged]) -> Grid:
         rows.append([
             one.name,
             "known" if k == 0 else "other",
-            str(len(one.data)),
-            milli(one.found.evaluation.energy_per_atom.rmse),
             milli(one.found.evaluation.forces.rmse),
             "–" if std is None else milli(sharpness(std)),
-            *[_inside(one, quantity) for quantity in ("energy", "ellipsoids")],
             _verdict(ratio),
+            _inside(one, "ellipsoids"),
+            milli(one.found.evaluation.energy_per_atom.rmse),
+            _inside(one, "energy"),
+            str(len(one.data)),
         ])  # fmt: skip
-    head = [
-        "data",
-        "role",
-        "structures",
-        "energy RMSE, meV/atom",
-        "force RMSE, meV/Å",
-        "force σ, meV/Å",
-        "energies in 90 %, %",
-        "forces in 90 %, %",
-        "σ is",
-    ]
-    return Grid(
-        "At a glance", head, rows, "Brackets: 95 % intervals over resampled structures. σ: root mean square of the force components."
+    head = ["data", "role", "force RMSE", "force σ", "σ is", "forces in 90 %", "energy RMSE", "energies in 90 %", "structures"]
+    note = (
+        "Forces in meV/Å, energies in meV per atom; percent of the references in ellipsoids and intervals for 90 % of them, in brackets "
+        "95 % intervals over resampled structures. σ: root mean square of the force components."
     )
+    return Grid("At a glance", head, rows, note)
 
 
 def _inside(one: Judged, quantity: str) -> str:
@@ -180,11 +174,11 @@ def _warning(known: Judged, other: Judged, compared: Comparison) -> Answer:
         return Answer(question, f"{text}. The model has no threshold for it: calibrate it to get one.", "care")
     text += (
         f"; {percent(one.alarms_other)} % of the structures are above the threshold, and {percent(one.alarms_known)} % of {known.name}. "
-        + (f"Of {one.bad} bad structures (force RMSE above {BAD:g} times that of {known.name}) it misses {one.missed}." if one.bad else
-           f"No structure is bad (force RMSE above {BAD:g} times that of {known.name}).")
-    )  # fmt: skip
-    good = one.missed <= 0.05 * one.bad
-    return Answer(question, text, "good" if good else "bad")
+    )
+    bad = f"bad (force RMSE above {BAD:g} times that of {known.name})"
+    text += f"{one.bad} are {bad}; this score alone misses {one.missed}." if one.bad else f"None is {bad}."
+    share = one.missed / max(one.bad, 1)
+    return Answer(question, text, "good" if share <= MISSED[0] else "care" if share <= MISSED[1] else "bad")
 
 
 def _run(run: LoggedRun) -> Answer:

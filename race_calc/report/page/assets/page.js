@@ -15,6 +15,7 @@
     dragmode: touch ? false : "zoom",
   };
   const lines = { automargin: true, gridcolor: "#e3e6ea", linecolor: "#6b7480", zeroline: false, mirror: true, showline: true, ticks: "outside", tickfont: { size: 12 } };
+  const titleFont = { size: narrow ? 11 : 12 };
 
   // Ticks of a logarithmic axis that shows 10^low to 10^high: few enough that no labels overlap.
   function ticks(low, high, most) {
@@ -38,7 +39,7 @@
   async function draw(place) {
     const chart = data.charts[place.dataset.chart];
     const layout = { ...common, ...chart.layout };
-    for (const axis of ["xaxis", "yaxis"]) layout[axis] = { ...lines, ...chart.layout[axis] };
+    for (const axis of ["xaxis", "yaxis"]) layout[axis] = { ...lines, ...chart.layout[axis], title: { ...chart.layout[axis].title, font: titleFont } };
     for (const axis of logarithmic(chart)) layout[axis].tickvals = ticks(...inView(chart, axis), most[axis]);
     await Plotly.newPlot(place, chart.traces, layout, settings);
     place.on("plotly_relayout", (change) => {
