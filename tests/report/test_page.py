@@ -19,11 +19,12 @@ from race_calc.evaluate.assessment import assess, compare
 from race_calc.md.log import read_log
 from race_calc.posterior.checkpoint import load_checkpoint, save_checkpoint
 from race_calc.report.page.content import model_page
+from race_calc.report.page.errors import error_section
 from race_calc.report.page.judged import judged_sets
 from race_calc.report.page.parts import EXTREMES, POINTS, Chart, rounded, thinned
 from race_calc.report.page.render import html
 from race_calc.report.page.run import saved_frames, stretches
-from race_calc.report.page.trust import LEVELS, coverages
+from race_calc.report.page.trust import coverages
 
 RESOURCES = {"src", "href", "data", "poster", "srcset", "action", "formaction", "background"}
 
@@ -118,10 +119,23 @@ def compared_sets(model, sets):
     return calculator, compare(calculator, datasets, {name: assess(calculator, None, data) for name, data in datasets.items()})
 
 
+def test_the_worst_of_many_points_are_among_the_drawn(tiny_model):
+    some = frames("CH3CH2OH", 50, 0.05)
+    calculator, compared = compared_sets(tiny_model, {"a": some})
+    chart = next(part for part in error_section(judged_sets(compared, ["a"])).parts if part.key == "parity-forces")
+    trace = chart.traces[1]
+    assert POINTS <= len(trace["x"]) <= POINTS + EXTREMES and "evenly picked" in chart.caption
+    error = np.concatenate([(atoms.get_forces() - calculator.prediction(atoms).forces).ravel() for atoms in some])
+    drawn = np.abs(np.array(trace["x"]) - np.array(trace["y"]))
+    assert np.sort(drawn)[-EXTREMES:] == pytest.approx(np.sort(np.abs(error))[-EXTREMES:], rel=0.01)
+
+
 def test_coverage_at_five_levels_with_intervals(tiny_model):
     calculator, compared = compared_sets(tiny_model, {"a": frames("CH3CH2OH", 8, 0.05)})
     found = {one.quantity: one.shares for one in coverages(judged_sets(compared, ["a"]))}
-    assert set(found) == {"energy", "forces", "ellipsoids"} and all(tuple(shares) == LEVELS for shares in found.values())
+    assert set(found) == {"energy", "forces", "ellipsoids"} and all(
+        tuple(shares) == (0.5, 0.68, 0.9, 0.95, 0.99) for shares in found.values()
+    )
     squared = []
     for atoms in frames("CH3CH2OH", 8, 0.05):
         prediction = calculator.prediction(atoms)
@@ -182,7 +196,7 @@ def test_nothing_in_names_or_cards_becomes_markup(made, tmp_path):
     shutil.copytree(made.model, model)
     card = "# A\n\n<script>alert(1)</script>\n\n![i](http://example.org/i.png) [l](http://example.org)\n\n## Limits\n\n- <i>none</i>\n"
     (model / "card.md").write_text(card)
-    data = tmp_path / "a<\u2028!--<script>.xyz"
+    data = tmp_path / "a<!--<script>\u2028.xyz"
     shutil.copy(made.known, data)
     assert CliRunner().invoke(app, ["manifest", str(model)]).exit_code == 0
     out = tmp_path / "page.html"
@@ -190,6 +204,7 @@ def test_nothing_in_names_or_cards_becomes_markup(made, tmp_path):
     assert result.exit_code == 0, result.output
     elements = Elements(out.read_text())
     assert elements.problems == []
+    assert "<" not in elements.texts["script"][0] and "a\\u003c!--" in elements.texts["script"][0]
     assert not {"b", "img"} & {tag for tag, _ in elements.found}
     assert len(elements.named("i")) == 1  # the bar of the viewer's colours
     assert len(elements.named("script")) == 4
