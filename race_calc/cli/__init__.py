@@ -19,6 +19,7 @@ from race_calc.cli import (  # each registers its command
     posterior,
     predict,
     relax,
+    report,
     select,
     train,
     watch,
@@ -26,4 +27,4 @@ from race_calc.cli import (  # each registers its command
 from race_calc.cli.app import app
 
 __all__ = ["app", "calibrate", "demo", "evaluate", "export", "info", "init", "ipi_driver", "join", "label"]
-__all__ += ["lammps", "learn", "manifest", "md", "models", "plot", "posterior", "predict", "relax", "select", "train", "watch"]
+__all__ += ["lammps", "learn", "manifest", "md", "models", "plot", "posterior", "predict", "relax", "report", "select", "train", "watch"]

@@ -126,7 +126,7 @@ class Detection:
 def detections(known: Assessment, other: Assessment, thresholds: Mapping[str, float]) -> dict[str, Detection]:
     """Score → Detection, of structures and of atoms."""
     detected = {}
-    bad = ~(_force_rmse(other.raw) <= BAD * known.evaluation.forces.rmse)  # NaN is bad
+    bad = ~(force_rmse(other.raw) <= BAD * known.evaluation.forces.rmse)  # NaN is bad
     others = other.evaluation.scores | other.atom_scores
     for name, values in (known.evaluation.scores | known.atom_scores).items():
         if name not in others:  # of the stress, where structures have no volume
@@ -140,7 +140,7 @@ def detections(known: Assessment, other: Assessment, thresholds: Mapping[str, fl
     return detected
 
 
-def _force_rmse(raw: Residuals) -> np.ndarray:
+def force_rmse(raw: Residuals) -> np.ndarray:
     """Of each structure, (B,) eV/Å."""
     return np.sqrt(np.bincount(raw.frame, (raw.forces**2).mean(axis=1)) / np.bincount(raw.frame))
 

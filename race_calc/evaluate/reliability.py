@@ -1,5 +1,6 @@
 """How often references are found where a model says, before and after its calibration. NumPy and SciPy only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +54,7 @@ def calibrated_levels(raw: Residuals, calibration: Calibration) -> dict[str, np.
 
 def reliability(levels: dict[str, np.ndarray], frame: np.ndarray) -> dict[str, Reliability]:
     """Of each quantity in `levels`; `frame` (N,) structure of each atom, 0 … B − 1."""
-    return {name: _of(values, frame if name in OF_ATOMS else np.arange(len(values)), name) for name, values in levels.items()}
+    return {name: _of(values, frame, name) for name, values in levels.items()}
 
 
 def inside(levels: np.ndarray, level: float, name: str) -> np.ndarray:
@@ -61,9 +62,22 @@ def inside(levels: np.ndarray, level: float, name: str) -> np.ndarray:
     return levels <= level if name.endswith("ellipsoids") else np.abs(levels - 0.5) <= 0.5 * level
 
 
+def covered(levels: np.ndarray, frame: np.ndarray, name: str, at: Sequence[float] = LEVELS) -> dict[float, Interval]:
+    """Level → share of the references inside, for one quantity of `nominal_levels`; `frame`: as in `reliability`."""
+    flags = {level: inside(levels, level, name) for level in at}
+    structures = frame_of(levels, frame, name)
+    if len(np.unique(structures)) > 1:
+        return {level: mean_interval(each, structures) for level, each in flags.items()}
+    return {level: Interval(float(each.mean()), np.nan, np.nan) for level, each in flags.items()}
+
+
+def frame_of(levels: np.ndarray, frame: np.ndarray, name: str) -> np.ndarray:
+    """The structure of each row of the levels of a quantity; `frame` (N,) that of each atom."""
+    return frame if name in OF_ATOMS else np.arange(len(levels))
+
+
 def _of(levels: np.ndarray, frame: np.ndarray, name: str) -> Reliability:
-    if len(np.unique(frame)) > 1:
-        error = calibration_error_interval(levels, frame)
-        return Reliability(error, {level: mean_interval(inside(levels, level, name), frame) for level in LEVELS})
-    error = Interval(level_error(levels), np.nan, np.nan)
-    return Reliability(error, {level: Interval(float(inside(levels, level, name).mean()), np.nan, np.nan) for level in LEVELS})
+    structures = frame_of(levels, frame, name)
+    several = len(np.unique(structures)) > 1
+    error = calibration_error_interval(levels, structures) if several else Interval(level_error(levels), np.nan, np.nan)
+    return Reliability(error, covered(levels, frame, name))

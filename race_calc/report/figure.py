@@ -10,9 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from race_calc.report.colours import BLUE, ORANGE, VERMILION
 from race_calc.report.molecule import Molecule, draw_molecule
 
-BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"  # Okabe and Ito: told apart by all readers
 SHADES = ("#E3EEF6", "#FBEBD9", "#EFEFEF")
 LOG_SPAN = 10.0  # largest / smallest value from which an axis is logarithmic
 MARKS = {"log": ("log line", "white"), "flag": ("flagged frame", ORANGE), "halt": ("halt", VERMILION)}

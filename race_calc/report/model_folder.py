@@ -20,12 +20,12 @@ def sections(model: Path, checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
         f"Model {model}": model_lines(checkpoint),
         "Calibration" + _of_state(checkpoint): calibration_lines(checkpoint),
         'Monitor thresholds ("auto")' + _of_state(checkpoint): threshold_lines(checkpoint),
-        "Training": _readable(training_lines, checkpoint),
-        "Data": _readable(data_lines, checkpoint),
+        "Training": readable(training_lines, checkpoint),
+        "Data": readable(data_lines, checkpoint),
     }
 
 
-def _readable(lines: Callable[[Checkpoint], dict[str, str]], checkpoint: Checkpoint) -> dict[str, str]:
+def readable(lines: Callable[[Checkpoint], dict[str, str]], checkpoint: Checkpoint) -> dict[str, str]:
     """Lines of a record, which has no fixed form and no use but to be shown."""
     try:
         return lines(checkpoint)

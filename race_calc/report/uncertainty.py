@@ -12,10 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 from scipy.special import ndtri
 
-from race_calc.report.figure import BLUE, ORANGE, STYLE, VERMILION
+from race_calc.report.colours import COLOURS
+from race_calc.report.figure import STYLE
 from race_calc.uncertainty.metrics import NOMINAL_LEVELS, observed_levels
 
-COLOURS = (BLUE, ORANGE, VERMILION, "#CC79A7", "#009E73")  # Okabe and Ito; the first is in distribution
 MARKERS = ("o", "s", "^", "D", "v")
 BANDS = ((0.005, 0.995, "#F2F2F2"), (0.05, 0.95, "#E0E0E0"), (0.15, 0.85, "#CACACA"))  # quantiles of |d| of a half-normal
 POINTS = 3000  # drawn for each set at most, evenly picked

@@ -48,6 +48,15 @@ def fpr_at_95_tpr(in_distribution: np.ndarray, out_of_distribution: np.ndarray) 
     return float(false[np.argmax(true / true[-1] >= 0.95)] / false[-1])
 
 
+def roc(in_distribution: np.ndarray, out_of_distribution: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The receiver operating characteristic: FPR(t) and TPR(t) over falling t, from (0, 0) to (1, 1); (n,) and (m,) scores.
+
+    The area below it, by trapezoids, is `auroc`.
+    """
+    false, true = _alarms(*_sorted(in_distribution, out_of_distribution, "ROC"))
+    return np.concatenate([[0.0], false / false[-1]]), np.concatenate([[0.0], true / true[-1]])
+
+
 def _sorted(in_distribution: np.ndarray, out_of_distribution: np.ndarray, name: str) -> list[np.ndarray]:
     both = [np.asarray(scores, dtype=np.float64).ravel() for scores in (in_distribution, out_of_distribution)]
     inside, outside = map(len, both)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from race_calc.uncertainty.detection import aupr, auroc, fpr_at_95_tpr
+from race_calc.uncertainty.detection import aupr, auroc, fpr_at_95_tpr, roc
 
 scores = st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6)), min_size=1, max_size=30)
 
@@ -99,3 +99,12 @@ def test_atoms_may_be_passed_in_any_shape():
     known, other = rng.normal(size=(5, 7)), rng.normal(1.0, 1.0, size=(4, 7))
     for measure in (auroc, aupr, fpr_at_95_tpr):
         assert measure(known, other) == measure(known.ravel(), other.ravel())
+
+
+@settings(max_examples=40, deadline=None)
+@given(scores, scores)
+def test_the_area_below_the_curve_is_auroc(known, other):
+    false, true = roc(known, other)
+    assert (false[0], true[0], false[-1], true[-1]) == (0.0, 0.0, 1.0, 1.0)
+    area = np.sum(np.diff(false) * (true[1:] + true[:-1]) / 2)
+    assert area == pytest.approx(auroc(known, other), abs=1e-12)
