@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @command("evaluate")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="folder of the model")],
+    model: Annotated[str, typer.Argument(help="a model by name (`race-calc models`), or its folder")],
     data: Annotated[str | None, typer.Argument(help="file with energies and forces of structures that the model should know")] = None,
     ood: Annotated[list[str], typer.Option(metavar="FILE", help="structures that it need not know; may be given several times")] = [],  # noqa: B006
     figures: Annotated[Path | None, typer.Option(help="also draw errors, calibration and intervals into this folder")] = None,

@@ -7,13 +7,13 @@ import typer
 
 from race_calc.cli.app import command
 from race_calc.cli.evaluate import assessed, compared_with_seen, short_names
-from race_calc.cli.factory import BASELINE, STATE, baseline_from, state_from
+from race_calc.cli.factory import BASELINE, STATE, Model, baseline_from, state_from
 from race_calc.cli.properties import has_properties
 
 
 @command("report")
 def report(
-    model: Annotated[Path, typer.Argument(help="folder of the model")],
+    model: Model,
     data: Annotated[str, typer.Option(metavar="FILE", help="labelled structures that it should know; FILE@FRAMES: some of them")],
     out: Annotated[Path, typer.Option(help="the HTML file to write")],
     ood: Annotated[list[str], typer.Option(metavar="FILE", help="structures that it need not know; may be given several times")] = [],  # noqa: B006

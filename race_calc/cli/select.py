@@ -19,7 +19,7 @@ PICTURES = (".png", ".pdf", ".svg")
 
 @command("select")
 def select(
-    model: Annotated[str, typer.Argument(help="folder of the model")],
+    model: Annotated[str, typer.Argument(help="a model by name (`race-calc models`), or its folder")],
     pool: Annotated[str | None, typer.Argument(help="structures to choose from, in any format of ASE; labels are not needed")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="how many")] = 20,
     out: Annotated[Path, typer.Option(help="extxyz file of the chosen structures")] = Path("chosen.xyz"),
