@@ -194,7 +194,10 @@ def test_a_log_of_another_model_is_told(made, tmp_path):
 def test_nothing_in_names_or_cards_becomes_markup(made, tmp_path):
     model = tmp_path / "<b>model"
     shutil.copytree(made.model, model)
-    card = "# A\n\n<script>alert(1)</script>\n\n![i](http://example.org/i.png) [l](http://example.org)\n\n| | a |\n|---|---:|\n| b | 1 |\n\n## Limits\n\n- <i>none</i>\n"
+    card = (
+        "# A\n\n<script>alert(1)</script>\n\n![i](http://example.org/i.png) [l](http://example.org)\n\n"
+        "| | a |\n|---|---:|\n| b | 1 |\n\n## Limits\n\n- <i>none</i>\n"
+    )
     (model / "card.md").write_text(card)
     data = tmp_path / "a<!--<script>\u2028.xyz"
     shutil.copy(made.known, data)
