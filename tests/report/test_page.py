@@ -194,7 +194,10 @@ def test_a_log_of_another_model_is_told(made, tmp_path):
 def test_nothing_in_names_or_cards_becomes_markup(made, tmp_path):
     model = tmp_path / "<b>model"
     shutil.copytree(made.model, model)
-    card = "# A\n\n<script>alert(1)</script>\n\n![i](http://example.org/i.png) [l](http://example.org)\n\n## Limits\n\n- <i>none</i>\n"
+    card = (
+        "# A\n\n<script>alert(1)</script>\n\n![i](http://example.org/i.png) [l](http://example.org)\n\n"
+        "| | a |\n|---|---:|\n| b | 1 |\n\n## Limits\n\n- <i>none</i>\n"
+    )
     (model / "card.md").write_text(card)
     data = tmp_path / "a<!--<script>\u2028.xyz"
     shutil.copy(made.known, data)
@@ -206,6 +209,7 @@ def test_nothing_in_names_or_cards_becomes_markup(made, tmp_path):
     assert elements.problems == []
     assert "<" not in elements.texts["script"][0] and "a\\u003c!--" in elements.texts["script"][0]
     assert not {"b", "img"} & {tag for tag, _ in elements.found}
+    assert "<th></th>" not in out.read_text() and "<td>b</td>" in out.read_text()
     assert len(elements.named("i")) == 1  # the bar of the viewer's colours
     assert len(elements.named("script")) == 4
     assert [one for one in elements.named("a") if not one["href"].startswith("#")] == []

@@ -22,6 +22,7 @@ from race_calc.report.page.parts import Chart, Viewer
 from race_calc.report.page.render import html
 from race_calc.report.page.run import run_section
 from race_calc.report.page.words import answers, error_over_sigma, glance
+from race_calc.report.page.worst import MOST_ATOMS, structure
 from race_calc.uncertainty.predictor import calibration_of, thresholds_of
 
 SHIPPED = Path(__file__).parents[2] / "models" / "3bpa-de"
@@ -180,3 +181,19 @@ def test_long_logs_are_thinned_but_keep_what_the_monitor_did(tmp_path):
 def test_a_log_without_a_check(tmp_path):
     section = run_section(write_log(tmp_path / "log.jsonl", []), {}, None, "log.jsonl")
     assert "no check" in section.parts[0].lines[0] and len(section.parts) == 1
+
+
+def test_of_a_large_structure_the_surroundings_of_the_worst_atom_are_shown():
+    rng = np.random.default_rng(0)
+    atoms = bulk("Si", cubic=True).repeat(5)  # 1000 atoms
+    covariance = np.tile(np.eye(3), (len(atoms), 1, 1)) * (1e-3 * np.arange(len(atoms)))[:, None, None]
+    error = rng.normal(size=(len(atoms), 3))
+    error[321] = 50.0
+    one = structure("a 0", "a, structure 0", "worst", atoms, covariance, error, None)
+    assert len(one["symbols"]) == len(one["atoms"]) == MOST_ATOMS and 321 in one["atoms"] and "500 of 1000 atoms" in one["label"]
+    distances = atoms.get_distances(321, range(len(atoms)), mic=True)
+    assert distances[one["atoms"]].max() <= np.delete(distances, one["atoms"]).min() + 1e-9
+    place = one["atoms"].index(321)
+    assert one["error"][3 * place : 3 * place + 3] == [5e4, 5e4, 5e4] and one["sigma"][place] == pytest.approx(
+        1e3 * np.sqrt(3 * 0.321), rel=0.01
+    )

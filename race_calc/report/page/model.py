@@ -14,6 +14,7 @@ from race_calc.report.page.judged import Judged
 from race_calc.report.page.parts import Grid, Prose, Section
 
 LARGEST_CARD = 200_000  # characters
+EMPTY_HEAD = re.compile(r"<th(?: style=\"[^\"]*\")?></th>")  # names no column: a cell
 LIMITS = re.compile(r"^## Limits\s*$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -74,4 +75,4 @@ def _html(text: str, deeper: int) -> str:
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1]) + deeper, 6)}"
-    return str(markdown.renderer.render(tokens, markdown.options, {}))
+    return EMPTY_HEAD.sub("<td></td>", str(markdown.renderer.render(tokens, markdown.options, {})))

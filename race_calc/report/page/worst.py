@@ -6,6 +6,7 @@ key         shape             meaning
 id, label                     in the list of the viewer
 group                         heading in the list
 symbols     N
+atoms       N, where cut      number of each atom in its structure
 positions   3 N               Å
 cell        9 numbers or None Å, rows are the vectors
 sigma       N                 √tr Σ, meV/Å: the size of force error to be expected; None without a Σ
@@ -30,6 +31,7 @@ from race_calc.uncertainty.metrics import sharpness
 from race_calc.uncertainty.prediction import VOIGT
 
 WORST = 10
+MOST_ATOMS = 500  # of a structure in the viewer: of larger ones those around the largest error
 
 Structure = dict[str, Any]
 
@@ -112,7 +114,16 @@ def structure(
     key: str, label: str, group: str, atoms: Atoms, covariance: np.ndarray | None, error: np.ndarray | None, squared: np.ndarray | None
 ) -> Structure:
     """For the viewer; covariance (N, 3, 3) (eV/Å)², error (N, 3) eV/Å, squared (N,)."""
-    found: Structure = {"id": key, "label": label, "group": group, "symbols": list(atoms.symbols)}
+    found: Structure = {"id": key, "label": label, "group": group}
+    if len(atoms) > MOST_ATOMS:
+        size = (
+            np.linalg.norm(error, axis=1) if error is not None else None if covariance is None else np.trace(covariance, axis1=1, axis2=2)
+        )
+        kept = _around(atoms, 0 if size is None else int(np.argmax(np.nan_to_num(size))))
+        found |= {"label": f"{label}, {len(kept)} of {len(atoms)} atoms", "atoms": kept.tolist()}
+        atoms = atoms[kept]
+        covariance, error, squared = (None if each is None else each[kept] for each in (covariance, error, squared))
+    found["symbols"] = list(atoms.symbols)
     found["positions"] = [round(float(x), 3) for x in (atoms.positions - atoms.positions.mean(axis=0)).ravel()]
     if atoms.pbc.any():
         found["cell"] = [round(float(x), 3) for x in atoms.cell.array.ravel()]
@@ -122,6 +133,11 @@ def structure(
     found["error"] = None if error is None else rounded(1e3 * error, 3)
     found["squared"] = None if squared is None else rounded(squared, 3)
     return found
+
+
+def _around(atoms: Atoms, centre: int) -> np.ndarray:
+    """Indices of the MOST_ATOMS atoms nearest to one, sorted."""
+    return np.sort(np.argsort(atoms.get_distances(centre, range(len(atoms)), mic=bool(atoms.pbc.any())), kind="stable")[:MOST_ATOMS])
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

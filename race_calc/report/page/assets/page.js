@@ -108,6 +108,7 @@
     return { vertexArr, normalArr, faceArr: sphere.faces };
   }
 
+  const numberOf = (one, i) => (one.atoms ? one.atoms[i] : i); // in its file
   const triple = (values, i) => values.slice(3 * i, 3 * i + 3);
   const point = ([x, y, z]) => ({ x, y, z });
 
@@ -176,7 +177,7 @@
     const colorfunc = (atom) => colours[atom.index];
     viewer.setStyle({}, { stick: { radius: 0.08, colorfunc }, sphere: { scale: 0.17, colorfunc } });
     viewer.setHoverable({}, true, (atom) => {
-      const parts = [`atom ${atom.index} (${atom.elem})`];
+      const parts = [`atom ${numberOf(one, atom.index)} (${atom.elem})`];
       if (one.sigma) parts.push(`expected ${one.sigma[atom.index]} meV/Å`);
       if (errors) parts.push(`error ${errors[atom.index].toPrecision(3)} meV/Å`);
       if (one.squared) parts.push(`d² ${one.squared[atom.index]}`);
@@ -228,7 +229,7 @@
     ramp.children[2].textContent = known.length ? `${text(high)} meV/Å` : "";
     const worst = values.indexOf(high);
     const note = known.length
-      ? `${one.label}: ${what} is largest at atom ${worst} (${one.symbols[worst]}), ${text(high)} meV/Å. 1 Å in the picture is ${text(1 / scale)} meV/Å.`
+      ? `${one.label}: ${what} is largest at atom ${numberOf(one, worst)} (${one.symbols[worst]}), ${text(high)} meV/Å. 1 Å in the picture is ${text(1 / scale)} meV/Å.`
       : `${one.label}: this model gives no covariance of its forces.`;
     element("note").textContent = note + (one.error ? "" : " There is no reference for this frame, so no error is shown.");
     element("stage").setAttribute("aria-label", note);
