@@ -41,7 +41,7 @@ def exists(call: str) -> bool:
         if name not in command.commands:
             return False
         command = command.commands[name]
-    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]} | {"--help"}
     given = {re.split(r"[=,.)\]]", word.lstrip("[("))[0] for word in words if word.lstrip("[(").startswith("--")}
     return given <= known
 
