@@ -18,7 +18,8 @@ INTRODUCTION = """Command line
 What `race-calc COMMAND --help` says, on one page.
 
 A command ends with status 0 when it has done its work, with 1 and one line about what was wrong when its input is bad, with 2 for an option
-that does not exist, and with 130 after Ctrl-C.
+that does not exist, and with 130 after Ctrl-C. `md` and `relax` end with 3 where the monitor ended the run, `relax` with 4 where the forces
+did not become small enough.
 
 """
 
