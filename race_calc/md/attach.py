@@ -81,8 +81,7 @@ class UncertaintyMonitor:
             raise TypeError(f"callback must be a function of a MonitorRecord, got {callback!r}")
         check_appendable("logfile", logfile)
         check_appendable("flagged", flagged)
-        self.dynamics, self.callback = dynamics, callback
-        self.logfile, self.flagged = logfile, flagged
+        self.dynamics, self.callback, self.logfile, self.flagged = dynamics, callback, logfile, flagged
         self.record: MonitorRecord | None = None
         self.halt_reason: Violation | None = None
         self.halting_frame: Atoms | None = None

@@ -143,9 +143,8 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
 
 @torch.inference_mode(False)  # parameters are ordinary tensors also for a caller who is in that mode
 def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | str = 0) -> Checkpoint:
-    """Read a model folder written by `save_checkpoint`, or a shipped model by its name; nothing in it is executed.
-
-    `calibration`: also what calibrates it; of a model of several electronic states, what calibrates `state`, a number or name.
+    """Read a folder written by `save_checkpoint`, or a shipped model by its name; nothing in it is executed. `calibration`: also what
+    calibrates it; of a model of several electronic states, what calibrates `state`, a number or name.
 
     Raises TypeError for what is no path, ValueError for a state that the model does not have, FileNotFoundError when the folder or one of
     its files is missing, CheckpointError when a file is damaged, incomplete, not what the manifest says or of a newer format version, or
@@ -155,8 +154,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
         raise TypeError(f"a model is the path of its folder, such as models/3bpa-de, not {folder!r}")
     folder = Path(model_folder(folder))
     if not folder.is_dir():
-        where = f"looked in {folder.absolute().parent}"
-        raise FileNotFoundError(f"there is no model folder {folder} ({where}): check the path, or take one of the {told_names()}")
+        raise FileNotFoundError(f"no model folder {folder} (in {folder.absolute().parent}): check the path, or take {told_names()}")
     hashes = read_manifest(folder)
     config = _read_config(folder, hashes)
     content = read_listed(folder, WEIGHTS, hashes)

@@ -28,4 +28,4 @@ def model_folder(model: Any) -> Any:
 def told_names() -> str:
     """For messages: which names there are."""
     names = ", ".join(shipped())
-    return f"models by name: {names}" if names else "no models came with this installation"
+    return f"one of the models by name: {names}" if names else "another one: no models came with this installation"

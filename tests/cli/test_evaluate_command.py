@@ -199,7 +199,7 @@ def test_without_uncertainty_there_is_no_score_to_tell_the_data_apart(tiny_model
 
 def test_missing_model(files):
     result = run(files / "absent", files / "cold.xyz")
-    assert result.exit_code == 1 and "there is no model folder" in result.output
+    assert result.exit_code == 1 and "no model folder" in result.output
 
 
 def test_select_compares_text_numbers_and_truth():

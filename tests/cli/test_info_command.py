@@ -66,7 +66,7 @@ def test_a_model_without_records(model):
 
 def test_bad_folders_end_with_one_line(model, tmp_path):
     change(model, version=99)
-    for folder, message in ((tmp_path / "absent", "there is no model folder"), (model, "upgrade race_calc")):
+    for folder, message in ((tmp_path / "absent", "no model folder"), (model, "upgrade race_calc")):
         result = run(folder)
         assert result.exit_code == 1
         assert message in result.output and "race-calc info: " in result.output and "Traceback" not in result.output

@@ -192,7 +192,7 @@ def test_the_command_and_what_cannot_be_exported(tmp_path):
     assert code == 0 and "MiB, float32" in output and Model(tmp_path / "m.race").status == OK
     assert "several states" in run(MODELS / "fulvene", tmp_path / "f.race")[1]
     done = run(tmp_path / "nothing", tmp_path / "m.race")
-    assert done[0] == 1 and done[1].startswith("race-calc export c: there is no model folder")
+    assert done[0] == 1 and done[1].startswith("race-calc export c: no model folder")
     assert "use float64 or float32" in run(MODELS / "3bpa-llpr", tmp_path / "m.race", "--dtype", "half")[1]
 
 

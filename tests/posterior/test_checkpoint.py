@@ -164,12 +164,12 @@ def test_missing_file(model, name):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no model folder"):
+    with pytest.raises(FileNotFoundError, match="no model folder"):
         load_checkpoint(tmp_path / "absent")
 
 
 def test_a_file_in_place_of_a_folder(model):
-    with pytest.raises(FileNotFoundError, match="there is no model folder"):
+    with pytest.raises(FileNotFoundError, match="no model folder"):
         load_checkpoint(model / "config.json")
 
 

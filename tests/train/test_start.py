@@ -62,7 +62,7 @@ def test_fewer_members_and_two_levels(folder):
         (dict(model__head="mse"), r"another architecture: head joint \(here mse\)"),
         (dict(members=3), "has 2 members, 3 are trained: equal ones stay equal"),
         (dict(posterior="shallow-ensemble", members=2), "a shallow-ensemble cannot start from a deep-ensemble"),
-        (dict(training__start_from="absent"), "there is no model folder"),
+        (dict(training__start_from="absent"), "no model folder"),
     ],
 )
 def test_models_that_it_cannot_start_from(folder, changes, message):
