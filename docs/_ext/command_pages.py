@@ -4,10 +4,9 @@ Typer's own parameters are read, so the page says what `--help` says.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from docstrings import plain, sentences, table
+from docstrings import plain, reference_page, sentences, table
 from typer.main import get_command
 
 from race_calc.cli import app
@@ -25,13 +24,7 @@ did not become small enough.
 
 
 def setup(app):
-    app.connect("builder-inited", lambda app: write_page(Path(app.srcdir) / "reference"))
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-def write_page(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / "commands.rst").write_text(page(), encoding="utf-8")
+    return reference_page(app, "commands.rst", page)
 
 
 def page() -> str:

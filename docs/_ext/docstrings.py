@@ -9,7 +9,8 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -23,6 +24,18 @@ LONE = re.compile(r"(?<=\S)([ ]+)-(?=[ ]|$)", re.MULTILINE)
 def setup(app):
     app.connect("autodoc-process-docstring", _docstring)
     app.connect("autodoc-process-signature", _signature)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def reference_page(app, name: str, page: Callable[[], str]) -> dict[str, bool]:
+    """For the `setup` of an extension: it writes `reference/NAME` when a build begins."""
+
+    def write(app) -> None:
+        folder = Path(app.srcdir) / "reference"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(page(), encoding="utf-8")
+
+    app.connect("builder-inited", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

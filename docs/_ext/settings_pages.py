@@ -3,10 +3,9 @@
 The classes that check the files are walked: a key that comes, goes or changes its default needs no edit here.
 """
 
-from pathlib import Path
 from typing import Any, get_args
 
-from docstrings import plain, sentences, table
+from docstrings import plain, reference_page, sentences, table
 from pydantic import BaseModel
 
 from race_calc.learning.config import LearnConfig
@@ -25,13 +24,7 @@ Keys of the YAML files, with their defaults. A key that does not exist, and a va
 
 
 def setup(app):
-    app.connect("builder-inited", lambda app: write_page(Path(app.srcdir) / "reference"))
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-def write_page(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / "settings.rst").write_text(page(), encoding="utf-8")
+    return reference_page(app, "settings.rst", page)
 
 
 def page() -> str:

@@ -7,9 +7,8 @@ from typing import Any
 
 from race_calc.interfaces.base import PredictingCalculator
 
-LOADED = frozenset(
-    {"checkpoint", "posterior", "_loaded", "_pairs", "_near", "_prediction"}
-)  # what a pickle leaves to the folder, or to the next step
+# what a pickle leaves to the folder, or to the next step
+LOADED = frozenset({"checkpoint", "posterior", "_loaded", "_pairs", "_near", "_prediction"})
 
 
 class FromFolder(PredictingCalculator):

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.io import read
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from race_calc.interfaces.served import Served
 from race_calc.uncertainty.decisions import Violation
-from race_calc.uncertainty.prediction import VOIGT, Prediction, principal_std
+from race_calc.uncertainty.prediction import Prediction, principal_std
 
 __DRIVER_NAME__ = "race"  # how i-PI finds the class
 __DRIVER_CLASS__ = "RaceDriver"
@@ -44,8 +45,7 @@ class RaceDriver:
         self.units = imported()
         self.served = Served(model, dtype=dtype)
         self.template: Atoms = read(template)  # type: ignore[assignment]
-        if unknown := sorted(set(self.template.symbols) - set(self.served.elements)):
-            raise ValueError(f"{template} has {', '.join(unknown)}; {model} knows {', '.join(self.served.elements)}")
+        self.served.check_elements(self.template.symbols)
         self.committee_forces, self.halt_file = committee_forces, str(halt_file)
         self.violation: Violation | None = None
         self.evaluations = 0
@@ -121,11 +121,8 @@ def around(members: np.ndarray, mean: np.ndarray, factor: float) -> np.ndarray:
 
 def virial(stress: np.ndarray, atoms: Atoms) -> np.ndarray:
     """(…, 3, 3) in eV from a Voigt stress (…, 6); zero for a structure without a volume, whose stress is NaN."""
-    found = np.zeros((*stress.shape[:-1], 3, 3))
-    if np.isfinite(stress).all():
-        row, column = VOIGT
-        found[..., row, column] = found[..., column, row] = -stress * atoms.cell.volume
-    return found
+    known = stress if np.isfinite(stress).all() else np.zeros_like(stress)
+    return np.asarray(voigt_6_to_full_3x3_stress(-known * atoms.cell.volume))
 
 
 def imported() -> Any:

@@ -74,8 +74,7 @@ class LammpsRace:
             raise ValueError(
                 f"the box has {types} atom types and {len(elements)} elements are given ({' '.join(elements)}): give one for each"
             )
-        if unknown := [symbol for symbol in elements if symbol not in served.elements]:
-            raise ValueError(f"the model does not know {', '.join(unknown)}; it knows {', '.join(served.elements)}")
+        served.check_elements(elements)
         self.lmp, self.served, self.name = lmp, served, name
         self.violation: Violation | None = None
         self.error: Exception | None = None

@@ -38,8 +38,7 @@ class OpenMMRace:
         self, served: Served, symbols: Sequence[str], periodic: bool = False, particles: Sequence[int] | None = None, halting: bool = True
     ):
         openmm = imported()
-        if unknown := sorted(set(symbols) - set(served.elements)):
-            raise ValueError(f"the model does not know {', '.join(unknown)}; it knows {', '.join(served.elements)}")
+        served.check_elements(symbols)
         self.served, self.halting = served, halting
         self.prediction: Prediction | None = None
         self.violation: Violation | None = None
@@ -51,10 +50,10 @@ class OpenMMRace:
 
     def _compute(self, state: Any) -> tuple[float, np.ndarray]:
         """Energy in kJ/mol and forces (N, 3) in kJ/mol/nm. Raises Halted."""
-        atoms = self._atoms
-        if len(state.getPositions()) != len(atoms):
-            raise ValueError(f"{len(state.getPositions())} particles and {len(atoms)} symbols: give the symbol of each, or particles=")
-        atoms.positions = state.getPositions(asNumpy=True)._value / ANGSTROM
+        atoms, positions = self._atoms, state.getPositions(asNumpy=True)._value
+        if len(positions) != len(atoms):
+            raise ValueError(f"{len(positions)} particles and {len(atoms)} symbols: give the symbol of each, or particles=")
+        atoms.positions = positions / ANGSTROM
         if atoms.pbc.any():
             atoms.cell[:] = state.getPeriodicBoxVectors(asNumpy=True)._value / ANGSTROM
         prediction = self.served.evaluate(atoms)

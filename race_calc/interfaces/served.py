@@ -1,6 +1,6 @@
 """A model served to engines with dynamics of their own: predictions, and when to halt. Members may be shared among MPI ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,11 @@ class Served:
             raise ValueError("there are no structures: give at least one")
         found = self.calculator.predictor.together(map(checked, structures))
         return found if self.calculator.calibration is None else self.calculator.calibration.apply(found)
+
+    def check_elements(self, symbols: Iterable[str]) -> None:
+        """Raises ValueError for chemical symbols that the model does not know."""
+        if unknown := [symbol for symbol in dict.fromkeys(symbols) if symbol not in self.elements]:
+            raise ValueError(f"the model does not know {', '.join(unknown)}; it knows {', '.join(self.elements)}")
 
     def scores(self, prediction: Prediction, structures: Atoms | Sequence[Atoms]) -> dict[str, np.ndarray]:
         """Everything that can be watched, by name (B,), in the units of `race_calc.uncertainty.scores`."""

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from race_calc.interfaces.served import Served
 from race_calc.uncertainty.decisions import Violation
-from race_calc.uncertainty.prediction import VOIGT, Prediction
+from race_calc.uncertainty.prediction import Prediction
 
 try:
     from torch_sim.models.interface import ModelInterface
@@ -52,10 +53,9 @@ class RaceModel(ModelInterface):
         self.prediction = prediction = self.served.evaluate(structures)
         self.violation = self.served.halted(prediction, structures, self.calls)
         self.calls += 1
-        row, column = VOIGT
         stress = np.zeros((len(structures), 3, 3))
         if prediction.stress is not None:
-            stress[:, row, column] = stress[:, column, row] = np.nan_to_num(prediction.stress)
+            stress = voigt_6_to_full_3x3_stress(np.nan_to_num(prediction.stress))
         found: dict[str, Any] = {"energy": prediction.energy, "forces": prediction.forces, "stress": stress}
         found |= {name: prediction.value(name) for name in ("energies", "energy_uncertainty", "forces_uncertainty", "forces_covariance")}
         if prediction.energies_members is not None:

@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from ase.neighborlist import neighbor_list
 
+from race_calc.md.images import monitored_images
 from race_calc.md.record import SIGMA, MonitorRecord
 from race_calc.uncertainty.decisions import Violation
 from race_calc.uncertainty.known_distances import KnownDistances
@@ -102,7 +103,8 @@ def explained(monitor: Any, records: Sequence[MonitorRecord]) -> str:
     """Of a monitor that ended a run. Raises ValueError where it did not, or nothing was predicted."""
     if monitor.halt_reason is None or monitor.halting_frame is None:
         raise ValueError("there is no halt to explain: ask after a run that the monitor ended")
-    calculator = next((atoms.calc for atoms in [monitor.dynamics.atoms] if isinstance(atoms, Atoms)), None)
+    (_, atoms), *_ = monitored_images(monitor.dynamics)
+    calculator = atoms.calc
     checkpoint = getattr(calculator, "checkpoint", None)
     model = getattr(calculator, "parameters", {}).get("model", "MODEL")
     flagged = "flagged.xyz" if monitor.flagged is None else str(monitor.flagged)

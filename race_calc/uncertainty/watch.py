@@ -9,7 +9,7 @@ import numpy as np
 
 from race_calc.uncertainty.decisions import Criterion, Decision, MonitorState, decide, default_criteria, resolve
 from race_calc.uncertainty.prediction import Prediction
-from race_calc.uncertainty.scores import all_scores, available_criteria
+from race_calc.uncertainty.scores import all_scores
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -37,13 +37,13 @@ class Watch:
 
         Raises ValueError as `resolve` does for criteria that were given, where they cannot be told.
         """
-        available = available_criteria(prediction, structures)
-        if available != self._available:
+        told = all_scores(prediction, structures)
+        if (available := tuple(told)) != self._available:
             counts = dict(zip(self.criteria, self._state.in_a_row))
             self._available, self.criteria = available, self._resolved(available)
             self._state = MonitorState(tuple(counts.get(criterion, 0) for criterion in self.criteria))
         scores, images = {}, {}
-        for name, (values, atoms) in all_scores(prediction, structures).items():
+        for name, (values, atoms) in told.items():
             images[name] = worst = int(np.argmax(np.where(np.isfinite(values), values, np.inf)))
             scores[name] = float(values[worst]), None if atoms is None else int(atoms[worst])
         decision, self._state = decide(self.criteria, scores, self._state, step)

@@ -10,6 +10,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lammps_ranks import run_on
+
 from race_calc.model.kernels.build import FOLDER, LIBRARY
 
 SOURCE = Path(__file__).resolve().parents[2] / "interfaces" / "lammps" / "src"
@@ -79,10 +81,6 @@ def run(folder: Path, runs: list[list[str]], ranks: int = 1, environment: dict[s
     """What lammps_pair_run.py tells of each of the runs, all in one process for each rank."""
     out = folder / f"found-{ranks}.json"
     command = [sys.executable, str(Path(__file__).with_name("lammps_pair_run.py")), json.dumps({"runs": runs, "out": str(out)})]
-    if ranks > 1:
-        mpiexec = Path(sys.executable).with_name("mpiexec")
-        command = [str(mpiexec) if mpiexec.exists() else str(shutil.which("mpiexec")), "-n", str(ranks), *command]
-    settings = os.environ | {"OMP_NUM_THREADS": "1"} | (environment or {})
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=settings, cwd=folder)
+    done = run_on(ranks, command, timeout=600, env=environment or {}, cwd=folder)
     assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}{done.stdout[-1000:]}"
     return json.loads(out.read_text())

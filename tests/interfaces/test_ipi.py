@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ase import units
 from ase.build import bulk
+from ase.calculators.socketio import actualunixsocketname
 from ase.io import read, write
 from ase.md.verlet import VelocityVerlet
 
@@ -119,7 +120,7 @@ def test_a_driver_behind_a_socket_and_a_committee(tmp_path):
     name = f"race-{os.getpid()}"
     socket = f"<ffsocket name='sock' mode='unix' pbc='False'><address>{name}</address></ffsocket>"
     committee = f"<ffcommittee name='race'>{socket}<parse_json>True</parse_json></ffcommittee>"
-    wait = f"import time, os\nwhile not os.path.exists('/tmp/ipi_{name}'): time.sleep(0.1)\n"
+    wait = f"import time, os\nwhile not os.path.exists({actualunixsocketname(name)!r}): time.sleep(0.1)\n"
     wait += "from race_calc.cli import app; app()"
     command = [sys.executable, "-c", wait, "ipi-driver", str(MODELS / "3bpa-de"), "start.extxyz", "--unix", name]
     driver = subprocess.Popen(command, cwd=tmp_path, env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -2,9 +2,7 @@
 
 import importlib.util
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +14,7 @@ from ase.build import bulk
 from ase.io import read, write
 from ase.io.lammpsdata import write_lammps_data
 from ase.md.verlet import VelocityVerlet
+from lammps_ranks import placed, run_on
 
 from race_calc import RACECalculator, UncertaintyMonitor
 
@@ -33,10 +32,7 @@ def run(tmp_path, atoms, model, elements, commands, ranks=1, style="metal", rest
     case = {"structure": str(tmp_path / "start.extxyz"), "model": str(MODELS / model), "elements": elements}
     case |= {"commands": commands, "units": style, "out": str(tmp_path / f"found-{ranks}.json"), "restart": restart}
     command = [sys.executable, str(HERE / "lammps_run.py"), json.dumps(case)]
-    if ranks > 1:
-        mpiexec = Path(sys.executable).with_name("mpiexec")
-        command = [str(mpiexec) if mpiexec.exists() else str(shutil.which("mpiexec")), "-n", str(ranks), *command]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = run_on(ranks, command, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-1000:]
     return json.loads(Path(case["out"]).read_text())
 
@@ -44,17 +40,6 @@ def run(tmp_path, atoms, model, elements, commands, ranks=1, style="metal", rest
 def molecule_of_3bpa(seed=0):
     atoms = read(MODELS / "3bpa-de" / "start.xyz")
     atoms.rattle(0.02, seed=seed)
-    return atoms
-
-
-def placed(atoms, found):
-    """The structure as LAMMPS has it: its box, its positions."""
-    low, high, xy, yz, xz = found["cell"]
-    a, b, c = np.subtract(high, low)
-    atoms = atoms.copy()
-    if atoms.pbc.any():
-        atoms.set_cell([[a, 0, 0], [xy, b, 0], [xz, yz, c]])
-    atoms.positions = found["positions"]
     return atoms
 
 
@@ -76,13 +61,13 @@ def compare(found, atoms, model, scale=1.0):
 def test_a_molecule(tmp_path, ranks):
     atoms = molecule_of_3bpa()
     found = run(tmp_path, atoms, "3bpa-de", ["H", "C", "N", "O"], ["run 0"], ranks)
-    compare(found, placed(atoms, found), "3bpa-de")
+    compare(found, placed(atoms, found["cell"], found["positions"]), "3bpa-de")
 
 
 def test_units_real(tmp_path):
     atoms = molecule_of_3bpa(1)
     found = run(tmp_path, atoms, "3bpa-llpr", ["H", "C", "N", "O"], ["run 0"], style="real")
-    compare(found, placed(atoms, found), "3bpa-llpr", KCAL)
+    compare(found, placed(atoms, found["cell"], found["positions"]), "3bpa-llpr", KCAL)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -90,7 +75,7 @@ def test_a_triclinic_crystal_has_its_pressure(tmp_path, ranks):
     atoms = bulk("Si") * (3, 3, 3)
     atoms.rattle(0.05, seed=1)
     found = run(tmp_path, atoms, "silicon", ["Si"], ["run 0"], ranks)
-    prediction = compare(found, placed(atoms, found), "silicon")
+    prediction = compare(found, placed(atoms, found["cell"], found["positions"]), "silicon")
     np.testing.assert_allclose(np.array(found["pressure"]) * BAR, -prediction.stress[0], rtol=0, atol=1e-8)  # nothing moves yet
 
 
@@ -136,7 +121,7 @@ def test_minimise_and_constant_pressure(tmp_path):
     assert np.abs(found["forces"]).max() < 1e-2
     warm = ["velocity all create 300 1 loop all", "fix npt all npt temp 300 300 0.1 iso 0 0 1", "run 5"]
     moved = run(tmp_path, atoms, "silicon", ["Si"], warm)
-    compare(moved, placed(atoms, moved), "silicon")
+    compare(moved, placed(atoms, moved["cell"], moved["positions"]), "silicon")
     assert moved["cell"][1] != found["cell"][1]
 
 

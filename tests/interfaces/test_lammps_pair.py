@@ -7,6 +7,7 @@ from ase import units
 from ase.build import bulk
 from ase.io import read
 from ase.io.lammpsdata import write_lammps_data
+from lammps_ranks import placed
 
 from race_calc import RACECalculator
 from race_calc.data.graph import from_atoms
@@ -88,20 +89,9 @@ def found(request, race_plugin, race_files, tmp_path_factory):
     return dict(zip(CASES, lammps_plugin.run(folder, runs, request.param)))
 
 
-def placed(atoms, found):
-    """The structure as LAMMPS has it: its box, its positions."""
-    low, high, xy, yz, xz = found["cell"]
-    a, b, c = np.subtract(high, low)
-    atoms = atoms.copy()
-    if atoms.pbc.any():
-        atoms.set_cell([[a, 0, 0], [xy, b, 0], [xz, yz, c]])
-    atoms.positions = found["x"]
-    return atoms
-
-
 def compare(found, atoms, model, scale=1.0):
     assert "error" not in found, found
-    prediction = RACECalculator(f"models/{model}", "cpu").prediction(placed(atoms, found))
+    prediction = RACECalculator(f"models/{model}", "cpu").prediction(placed(atoms, found["cell"], found["x"]))
     assert found["energy"] == pytest.approx(scale * prediction.energy[0], abs=1e-9 * scale)
     np.testing.assert_allclose(found["f"], scale * prediction.forces, rtol=0, atol=1e-8 * scale)
     sigma, vector = np.array(found["sigma"]), found["vector"]
@@ -129,7 +119,7 @@ def test_the_numbers_of_the_calculator(found, name):
 def test_the_spread_of_energies_of_atoms(found):
     atoms, model = CASES["molecule"][:2]
     calculator = RACECalculator(f"models/{model}", "cpu")
-    where = placed(atoms, found["molecule"])
+    where = placed(atoms, found["molecule"]["cell"], found["molecule"]["x"])
     outputs = calculator.posterior.outputs(from_atoms(where, calculator.checkpoint.model.plan.config.cutoff), 1)
     spread = np.asarray(outputs.atom_energy.double()).std(axis=0)
     np.testing.assert_allclose(np.array(found["molecule"]["sigma"])[:, 1], spread, rtol=0, atol=1e-9)
