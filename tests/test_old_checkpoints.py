@@ -51,6 +51,7 @@ def test_every_format_has_a_folder():
         "version-7-ensemble",
         "version-8-states",
         "version-9-ensemble",
+        "version-10-ensemble",
         "shipped/3bpa-de",
         "shipped/3bpa-llpr",
     ),

@@ -1,6 +1,7 @@
 """Why a monitor ended a run, for whoever has to go on: atoms, distances, how the uncertainty grew, what to do. Uses ASE."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,31 +9,38 @@ from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from ase.neighborlist import neighbor_list
 
+from race_calc.data.graph import from_atoms
 from race_calc.md.images import monitored_images
 from race_calc.md.record import SIGMA, MonitorRecord
-from race_calc.uncertainty.decisions import Violation
-from race_calc.uncertainty.known_distances import KnownDistances
+from race_calc.uncertainty.environments import BOND, KINDS, Environments, Unknown
 
-WORST = 3  # atoms, and distances, that are named
-BOND = 1.25  # times the sum of the covalent radii
+WORST = 3  # atoms, distances, angles, … that are named
 ALONG, ACROSS = 0.85, 0.4  # |cos| of an angle to a bond
 BACK = 50.0  # fs
+PLURAL = {"distance": "Distances", "angle": "Bond angles", "coordination": "Numbers of bonds"}
 
 
-def explanation(
-    halt: Violation, frame: Atoms, records: Sequence[MonitorRecord], known: KnownDistances | None, flagged: str, model: str
-) -> list[str]:
-    """Sentences. frame: the halting one, annotated; records: of the checks before it; known: the distances of the training, where the model
-    has them; flagged, model: file and folder, for the commands."""
-    lines = [f"{halt}."]
+@dataclass(frozen=True)
+class Growth:
+    """A score along a run: times (T,) in fs and values (T,)."""
+
+    score: str
+    times: np.ndarray
+    values: np.ndarray
+
+
+def explanation(reason: str, frame: Atoms, growth: Growth | None, known: Environments | None, flagged: str, model: str) -> list[str]:
+    """Sentences. reason: of the halt; frame: the halting one, annotated; growth: of the score that ended the run; known: what the training
+    had, where the model tells it; flagged, model: file and folder, for the commands."""
+    lines = [f"{reason}."]
     if SIGMA in frame.arrays:
         sigma = frame.arrays[SIGMA]
         worst = np.argsort(sigma)[::-1][:WORST]
         named = ", ".join(f"{_atom(frame, i)} {sigma[i]:.3g} eV/Å" for i in worst)
         lines.append(f"Least known are the forces on {named} (σ; the median atom has {np.median(sigma):.3g}).")
         lines.append(_direction(frame, int(worst[0])))
-    lines += _distances(frame, known)
-    lines += _growth(halt, records)
+    lines += _environments(frame, known)
+    lines += [] if growth is None else _growth(growth)
     lines.append(f"Label what it saved: race-calc label {flagged} --with METHOD --out labelled.xyz")
     lines.append(f"Learn from it:       race-calc train --from {model} --add labelled.xyz --out FOLDER")
     return lines
@@ -63,40 +71,45 @@ def _direction(frame: Atoms, i: int) -> str:
     return f"The force on atom {i} is uncertain in a direction between its bonds."
 
 
-def _distances(frame: Atoms, known: KnownDistances | None) -> list[str]:
+def _environments(frame: Atoms, known: Environments | None) -> list[str]:
     if known is None:
-        return ["This model does not say which distances it was trained with (models of release 0.2 on do)."]
-    first, other, distance = neighbor_list("ijd", frame, known.cutoff)
-    outside = []
-    for i, j, r in zip(first, other, distance):
-        pair = int(min(frame.numbers[[i, j]])), int(max(frame.numbers[[i, j]]))
-        intervals = known.intervals.get(pair, np.zeros((0, 2)))
-        if i < j and not any(low <= r <= high for low, high in intervals):
-            gap = min((abs(r - end) for end in intervals.ravel()), default=np.inf)
-            outside.append((gap, f"{_atom(frame, i)} to {_atom(frame, j)} {r:.2f} Å ({_known(pair, intervals, r)})"))
-    if not outside:
-        return ["Every distance is one that the training had."]
-    outside.sort(key=lambda one: -one[0])
-    return ["Distances that the training did not have: " + "; ".join(text for _, text in outside[:WORST]) + "."]
-
-
-def _known(pair: tuple[int, int], intervals: np.ndarray, r: float) -> str:
-    if not len(intervals):
-        return f"{chemical_symbols[pair[0]]} and {chemical_symbols[pair[1]]} never met in it"
-    low, high = min(intervals, key=lambda one: min(abs(r - one[0]), abs(r - one[1])))
-    return f"nearest it had: {low:.2f} to {high:.2f}"
-
-
-def _growth(halt: Violation, records: Sequence[MonitorRecord]) -> list[str]:
-    """Of the score that ended the run, over the last BACK fs."""
-    timed = [
-        (record.time, record.scores[halt.criterion]) for record in records if record.time is not None and halt.criterion in record.scores
-    ]
-    before = [(time, value) for time, value in timed if timed[-1][0] - time <= BACK] if timed else []
-    if len(before) < 2 or not before[0][1] > 0:
+        return ["This model does not say which distances and angles it was trained with (models of release 0.2 on do)."]
+    try:
+        unknown = known.unknown(from_atoms(frame, known.cutoff), covalent_radii)
+    except ValueError:  # exploded
         return []
-    (begin, first), (end, last) = before[0], before[-1]
-    return [f"In the last {end - begin:.0f} fs {halt.criterion} went from {first:.3g} to {last:.3g}, {last / first:.1f} times as much."]
+    lines = []
+    for kind in KINDS:
+        if mine := [one for one in unknown if one.kind is kind]:
+            more = f", and {len(mine) - WORST} more" if len(mine) > WORST else ""
+            lines.append(
+                f"{PLURAL[kind.name]} that the training did not have: {'; '.join(_unknown(frame, one) for one in mine[:WORST])}{more}."
+            )
+    return lines or ["Every distance, bond angle and coordination number is one that the training had."]
+
+
+def _unknown(frame: Atoms, one: Unknown) -> str:
+    atoms = [_atom(frame, i) for i in one.atoms]
+    names = " and ".join(chemical_symbols[z] for z in one.elements)
+    if one.kind.name == "coordination":
+        had = f"{names} never met in it" if one.known is None else "it had " + " to ".join(dict.fromkeys(f"{end:.0f}" for end in one.known))
+        return f"{atoms[0]} is bonded to {one.value:.0f} {chemical_symbols[one.elements[1]]} ({had})"
+    digits = 2 if one.kind.name == "distance" else 0
+    had = f"{names} never met in it" if one.known is None else "nearest it had: " + " to ".join(f"{end:.{digits}f}" for end in one.known)
+    between = " to " if one.kind.name == "distance" else ", "
+    return f"{between.join(atoms)} {one.value:.{digits}f} {one.kind.unit} ({had})".replace(" °", "°")
+
+
+def _growth(growth: Growth) -> list[str]:
+    """Over the last BACK fs."""
+    there = np.isfinite(growth.times) & np.isfinite(growth.values)
+    times, values = growth.times[there], growth.values[there]
+    late = times[-1:] - times <= BACK if len(times) else np.zeros(0, dtype=bool)
+    times, values = times[late], values[late]
+    if len(times) < 2 or not values[0] > 0:
+        return []
+    ratio = f"{values[-1] / values[0]:.1f} times as much"
+    return [f"In the last {times[-1] - times[0]:.0f} fs {growth.score} went from {values[0]:.3g} to {values[-1]:.3g}, {ratio}."]
 
 
 def explained(monitor: Any, records: Sequence[MonitorRecord]) -> str:
@@ -108,5 +121,7 @@ def explained(monitor: Any, records: Sequence[MonitorRecord]) -> str:
     checkpoint = getattr(calculator, "checkpoint", None)
     model = getattr(calculator, "parameters", {}).get("model", "MODEL")
     flagged = "flagged.xyz" if monitor.flagged is None else str(monitor.flagged)
-    known = getattr(checkpoint, "known_distances", None)
-    return "\n".join(explanation(monitor.halt_reason, monitor.halting_frame, records, known, flagged, model))
+    known, score = getattr(checkpoint, "environments", None), monitor.halt_reason.criterion
+    timed = [(record.time, record.scores[score]) for record in records if record.time is not None and score in record.scores]
+    growth = Growth(score, *np.array(timed, dtype=float).reshape(-1, 2).T)
+    return "\n".join(explanation(str(monitor.halt_reason), monitor.halting_frame, growth, known, flagged, model))

@@ -43,11 +43,13 @@ from race_calc.posterior.shipped import model_folder, told_names
 from race_calc.posterior.values import flag, number, told, whole
 from race_calc.posterior.weights import CENTER, DISTANCE, LAST_LAYER_COVARIANCE, Parts, read_weights
 from race_calc.uncertainty.calibration import Calibration
+from race_calc.uncertainty.environments import Environments
 from race_calc.uncertainty.feature_distance import FeatureDistance
 from race_calc.uncertainty.known_distances import KnownDistances
 
 FORMAT = "race_calc checkpoint"
-FORMAT_VERSION = 9  # 3: shared trunks, noise; 4: manifest; 5: products; 6: baselines; 7: feature distances; 8: states; 9: gaps
+# 3: shared trunks, noise; 4: manifest; 5: products; 6: baselines; 7: feature distances; 8: states; 9: gaps; 10: environments
+FORMAT_VERSION = 10
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
 MOST_NEIGHBOURS = 100_000.0
 
@@ -73,6 +75,7 @@ class Checkpoint:
     baseline         what tells the baseline of the training (`race_calc.model.baseline.record`)
     feature_distance how far an atom is from those of the training, or None
     known_distances  which distances between atoms the training has, or None
+    environments     its distances, bond angles and coordination numbers, to explain a halt, or None
     surfaces         constants of each surface of a model of several, () of one energy; references are those of the
                      first, and thresholds of the others have `surfaces.k.` before their names
     state            which electronic state the calibration is of
@@ -93,6 +96,7 @@ class Checkpoint:
     baseline: dict = field(default_factory=dict)
     feature_distance: FeatureDistance | None = None
     known_distances: KnownDistances | None = None
+    environments: Environments | None = None
     surfaces: tuple[Constants, ...] = ()
     state: int = 0
 
@@ -122,6 +126,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
         "baseline": checkpoint.baseline,
         "feature_distance": checkpoint.feature_distance is not None,
         "known_distances": None if checkpoint.known_distances is None else checkpoint.known_distances.to_dict(),
+        "environments": None if checkpoint.environments is None else checkpoint.environments.to_dict(),
         "surfaces": [known.to_dict() for known in checkpoint.surfaces],
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.parameters.items()}
@@ -171,6 +176,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
         baseline = {} if config["version"] < 6 else dict(config["baseline"])
         has_distance = config["version"] >= 7 and flag(config, "feature_distance")
         known_distances = KnownDistances.from_dict(None if config["version"] < 9 else config["known_distances"], settings.cutoff)
+        environments = Environments.from_dict(None if config["version"] < 10 else config["environments"])
         surfaces = () if config["version"] < 8 else tuple(Constants.from_dict(one) for one in config["surfaces"])
         if len(surfaces) != (len(settings.kinds) if settings.has_surfaces else 0):
             raise ValueError(f"there are constants of {len(surfaces)} surfaces, {len(settings.kinds)} are named")
@@ -196,6 +202,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
         baseline=baseline,
         feature_distance=weights.feature_distance,
         known_distances=known_distances,
+        environments=environments,
         surfaces=surfaces,
         state=state,
     )

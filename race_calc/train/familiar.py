@@ -1,4 +1,4 @@
-"""What the training knows: last-layer features of its atoms, and distances between them."""
+"""What the training knows: last-layer features of its atoms, distances between them, their environments."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,7 @@ from ase.data import covalent_radii
 
 from race_calc.data.graph import Graph, batches
 from race_calc.posterior.stack import StackPosterior
+from race_calc.uncertainty.environments import Environments, fit_environments
 from race_calc.uncertainty.feature_distance import FeatureDistance, fit_feature_distance
 from race_calc.uncertainty.known_distances import KnownDistances, fit_known_distances
 from race_calc.uncertainty.predictor import BATCH
@@ -22,3 +23,8 @@ def feature_distance_of(stack: StackPosterior, train: Iterable[Graph]) -> Featur
 def known_distances_of(train: Iterable[Graph], cutoff: float) -> KnownDistances:
     """Of neighbours within the cutoff (Å) in the structures that have labels of the level that is predicted."""
     return fit_known_distances(train, cutoff, covalent_radii)
+
+
+def environments_of(train: Iterable[Graph], cutoff: float) -> Environments:
+    """Distances, bond angles and coordination numbers in these structures."""
+    return fit_environments(train, cutoff, covalent_radii)

@@ -24,7 +24,7 @@ from race_calc.posterior.surfaces import SurfacesPosterior, with_surfaces
 from race_calc.posterior.validation import errors_text
 from race_calc.train.config import TrainConfig
 from race_calc.train.context import Context, context_of
-from race_calc.train.familiar import feature_distance_of, known_distances_of
+from race_calc.train.familiar import environments_of, feature_distance_of, known_distances_of
 from race_calc.train.levels import at_level
 from race_calc.train.prepare import Prepared, member_seeds, with_stress_weight
 from race_calc.train.spreads import refitted
@@ -104,8 +104,9 @@ def write_model(context: Context, config: TrainConfig, prepared: Prepared, fitte
     )
     stack = load_stack(checkpoint, torch.float64, context.device, baseline=prepared.external)
     graphs = [example.graph for example in context.train]
-    features, distances = feature_distance_of(stack, graphs), known_distances_of(graphs, prepared.model.plan.config.cutoff)
-    checkpoint = replace(checkpoint, feature_distance=features, known_distances=distances)
+    cutoff = prepared.model.plan.config.cutoff
+    features, distances = feature_distance_of(stack, graphs), known_distances_of(graphs, cutoff)
+    checkpoint = replace(checkpoint, feature_distance=features, known_distances=distances, environments=environments_of(graphs, cutoff))
     stack = replace(stack, feature_distance=features, known_distances=distances)
     if checkpoint.surfaces:
         for state in range(len(config.model.states)):

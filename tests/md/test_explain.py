@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
+from ase.data import covalent_radii
 from ase.md.verlet import VelocityVerlet
 from fake_calculator import HarmonicEnsemble
 
 from race_calc import Criterion, UncertaintyMonitor
-from race_calc.md.explain import explanation
-from race_calc.md.record import MonitorRecord
-from race_calc.uncertainty.decisions import Decision, Violation
-from race_calc.uncertainty.known_distances import KnownDistances
+from race_calc.data.graph import from_atoms
+from race_calc.md.explain import Growth, explanation
+from race_calc.uncertainty.decisions import Violation
+from race_calc.uncertainty.environments import fit_environments
 
 HALT = Violation(40, "forces_uncertainty_rms_epistemic", 0.4, 0.1, action="halt")
 
@@ -26,8 +27,12 @@ def frame(axis, sigma=(0.01, 0.5, 0.02)):
     return atoms
 
 
-def told(atoms, records=(), known=None):
-    return explanation(HALT, atoms, records, known, "flagged.xyz", "models/x")
+def told(atoms, growth=None, known=None):
+    return explanation(str(HALT), atoms, growth, known, "flagged.xyz", "models/x")
+
+
+def trained_on(*structures):
+    return fit_environments([from_atoms(atoms, 4.0) for atoms in structures], 4.0, covalent_radii)
 
 
 def bond():
@@ -52,26 +57,41 @@ def test_atoms_and_the_direction_of_their_uncertainty():
     assert "Atom 0 is bonded to none." in told(alone)[2]
 
 
-def test_distances_that_the_training_did_not_have():
-    intervals = {(1, 8): np.array([[0.9, 1.0]]), (1, 1): np.array([[1.6, 1.8]])}
-    known = KnownDistances(intervals, {(1, 8): 0.97, (1, 1): 0.6}, 4.0)
-    assert "Distances that the training did not have: atom 1 (H) to atom 2 (H) 1.53 Å (nearest it had: 1.60 to 1.80)." in told(
-        frame(bond()), known=known
+def test_what_the_training_did_not_have():
+    water = molecule("H2O")
+    assert "Every distance, bond angle and coordination number is one that the training had." in told(
+        frame(bond()), known=trained_on(water)
     )
-    intervals[1, 1] = np.array([[1.4, 1.8]])
-    assert "Every distance is one that the training had." in told(frame(bond()), known=known)
-    del intervals[1, 8]
-    assert "H and O never met in it" in "".join(told(frame(bond()), known=known))
+    near = water.copy()
+    near.set_angle(1, 0, 2, 95)
+    lines = told(frame(bond()), known=trained_on(near))
+    assert "Distances that the training did not have: atom 1 (H) to atom 2 (H) 1.53 Å (nearest it had: 1.42 to 1.44)." in lines
+    (angle,) = [line for line in lines if line.startswith("Bond angles")]
+    assert angle.endswith("atom 1 (H), atom 0 (O), atom 2 (H) 104° (nearest it had: 94 to 96).")
+    lost = trained_on(molecule("OH"), molecule("H2"))
+    (bonds,) = [line for line in told(frame(bond()), known=lost) if line.startswith("Numbers of bonds")]
+    assert bonds.startswith("Numbers of bonds that the training did not have: atom 0 (O) is bonded to 2 H (it had 1)")
+    assert "atom 0 (O) is bonded to 2 H (it had 0)" in "".join(told(frame(bond()), known=trained_on(molecule("H2"), molecule("O2"))))
+    assert "H and O never met in it" in "".join(told(frame(bond()), known=trained_on(molecule("H2"), molecule("O2"))))
     assert any("does not say which distances" in line for line in told(frame(bond())))
 
 
+def test_many_are_counted_and_an_exploded_frame_has_none():
+    atoms = molecule("C6H6")
+    atoms.rattle(0.4, seed=0)
+    lines = told(atoms, known=trained_on(molecule("C6H6")))
+    assert any(line.startswith("Distances") and " more." in line for line in lines)
+    atoms.positions[0] = np.nan
+    assert not any("the training" in line for line in told(atoms, known=trained_on(molecule("C6H6"))))
+
+
 def test_how_it_grew():
-    records = [
-        MonitorRecord(step=k, time=5.0 * k, temperature=300.0, energy=0.0, scores={HALT.criterion: 0.01 * 2**k}, decision=Decision())
-        for k in range(15)
-    ]
-    (line,) = [line for line in told(frame(bond()), records) if line.startswith("In the last")]
+    times, values = 5.0 * np.arange(15), 0.01 * 2.0 ** np.arange(15)
+    (line,) = [line for line in told(frame(bond()), Growth(HALT.criterion, times, values)) if line.startswith("In the last")]
     assert line == f"In the last 50 fs {HALT.criterion} went from 0.16 to 164, 1024.0 times as much."
+    for times, values in (([], []), ([1.0], [1.0]), ([np.nan, np.nan], [1.0, 2.0]), ([0.0, 1.0], [0.0, 1.0])):
+        growth = Growth(HALT.criterion, np.array(times), np.array(values))
+        assert not any(line.startswith("In the last") for line in told(frame(bond()), growth))
 
 
 def test_of_a_run(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase.build import molecule
 from ase.io import read
 from page_run import Elements, frames, make
 from scipy.special import chdtr
@@ -15,16 +16,19 @@ from typer.testing import CliRunner
 from race_calc import RACECalculator
 from race_calc.cli import app
 from race_calc.data.dataset import dataset_from_atoms
+from race_calc.data.graph import from_atoms
 from race_calc.evaluate.assessment import assess, compare
 from race_calc.md.log import read_log
 from race_calc.posterior.checkpoint import load_checkpoint, save_checkpoint
 from race_calc.report.page.content import model_page
 from race_calc.report.page.errors import error_section
+from race_calc.report.page.halt import halt_section
 from race_calc.report.page.judged import judged_sets
 from race_calc.report.page.parts import EXTREMES, POINTS, Chart, rounded, thinned
 from race_calc.report.page.render import html
 from race_calc.report.page.run import saved_frames, stretches
 from race_calc.report.page.trust import coverages
+from race_calc.train.familiar import environments_of
 
 RESOURCES = {"src", "href", "data", "poster", "srcset", "action", "formaction", "background"}
 
@@ -245,3 +249,24 @@ def test_the_largest_errors_are_always_drawn():
     size = np.random.default_rng(0).random(20_000)
     chosen = thinned(size)
     assert len(chosen) <= POINTS + EXTREMES and set(np.argsort(-size)[:EXTREMES]) <= set(chosen)
+
+
+def test_a_halt_is_explained_beside_what_the_training_had(made, text):
+    assert "Why did the run end?" in text and "This model does not say which distances" in text
+    run, checkpoint = read_log(made.log)[0], load_checkpoint(made.model)
+    frames_ = saved_frames([made.log.with_name("flagged.xyz")], [run])
+    squeezed = []
+    for seed in range(5):
+        atoms = molecule("CH3CH2OH")
+        atoms.rattle(0.02, seed=seed)
+        atoms.positions *= 0.9
+        squeezed.append(from_atoms(atoms, checkpoint.model.plan.config.cutoff))
+    known = environments_of(squeezed, checkpoint.model.plan.config.cutoff)
+    (section,) = halt_section([run], frames_, known, "models/mine")
+    words, *charts = section.parts
+    assert words.lines[0].startswith("halt at step 2: forces_uncertainty_max_epistemic")
+    assert any(line.startswith("Distances that the training did not have: ") for line in words.lines)
+    assert len(charts) == 3 and charts[0].title.startswith("Distance")
+    at = charts[0].traces[1]["x"][0]
+    assert at > max(charts[0].traces[0]["x"])  # longer than any of the training
+    assert halt_section([run], {}, known, "models/mine") == []  # its frame was not kept

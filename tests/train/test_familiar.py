@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
+from ase.data import covalent_radii
 from ase.md.verlet import VelocityVerlet
 from safetensors.torch import load_file, save_file
 from small_run import frame, write_run
@@ -137,4 +138,23 @@ def test_distances_are_known_after_training(run, tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     write_manifest(folder)
     with pytest.raises(CheckpointError, match="known distances of 29-47 are no ascending intervals"):
+        load_checkpoint(folder)
+
+
+def test_environments_are_known_after_training(run, tmp_path):
+    """Stored with the model; the training has none that are unknown."""
+    graphs, model = run
+    known = load_checkpoint(model).environments
+    assert known is not None and known.cutoff == 4.0 and not any(known.unknown(graph, covalent_radii) for graph in graphs)
+    squeezed = frame(0)
+    squeezed.positions *= 0.8
+    assert known.unknown(from_atoms(squeezed, 4.0), covalent_radii)
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["environments"]["distance"]["29-47"] = [0, -1]
+    (folder / "config.json").write_text(json.dumps(config))
+    write_manifest(folder)
+    with pytest.raises(CheckpointError, match="distance histogram of 29-47 is no row of counts"):
         load_checkpoint(folder)

@@ -13,6 +13,7 @@ from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.report.evaluation_doubts import level_lines, overlap_lines
 from race_calc.report.page.errors import error_section
 from race_calc.report.page.groups import group_section
+from race_calc.report.page.halt import halt_section
 from race_calc.report.page.judged import Judged, judged_sets
 from race_calc.report.page.model import limits_of_card, model_section, record_section
 from race_calc.report.page.parts import Prose, Section
@@ -47,6 +48,7 @@ def model_page(
         shift_section(sets, compared, thresholds),
         worst_section(sets, frame_structures(frames or {})),
         *([run_section(runs, frames or {}, model_hash, log)] if runs else []),
+        *halt_section(runs, frames or {}, checkpoint.environments, str(folder)),
         Section("limits", "What is not covered", "No number on this page speaks of these.", _limits(folder, sets, compared, checkpoint)),
         record_section(folder, checkpoint, sets),
     ]

@@ -56,7 +56,7 @@ def saved_frames(paths: Sequence[Path], runs: Sequence[LoggedRun]) -> dict[str, 
     ids = {run.run for run in runs[-MOST_RUNS:] if run.run}
     found = [atoms for path in paths for atoms in read_structures(path) if str(atoms.info.get("run")) in ids and "step" in atoms.info]
     picked = sorted({*np.linspace(0, len(found) - 1, min(len(found), MOST_FRAMES)).astype(int).tolist()}) if found else []
-    return {_frame_key(str(found[i].info["run"]), int(found[i].info["step"])): found[i] for i in picked}
+    return {frame_key(str(found[i].info["run"]), int(found[i].info["step"])): found[i] for i in picked}
 
 
 def frame_structures(frames: Mapping[str, Atoms]) -> list[Structure]:
@@ -201,5 +201,5 @@ def _grid(run: LoggedRun, found: Sequence[Stretch], frames: Mapping[str, Atoms])
     return Grid("Flags and halts", ["what", "checks", "from, fs", "K", "worst"], rows, note, links=links)
 
 
-def _frame_key(run: str, step: int) -> str:
+def frame_key(run: str, step: int) -> str:
     return f"{run} {step}"
