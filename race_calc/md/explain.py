@@ -12,7 +12,7 @@ from ase.neighborlist import neighbor_list
 from race_calc.data.graph import from_atoms
 from race_calc.md.images import monitored_images
 from race_calc.md.record import SIGMA, MonitorRecord
-from race_calc.uncertainty.environments import BOND, KINDS, Environments, Unknown
+from race_calc.uncertainty.environments import BOND, KINDS, Environments, Rare, Unknown
 
 WORST = 3  # atoms, distances, angles, … that are named
 ALONG, ACROSS = 0.85, 0.4  # |cos| of an angle to a bond
@@ -65,9 +65,9 @@ def _direction(frame: Atoms, i: int) -> str:
     best = int(np.argmax(cosines))
     if cosines[best] > ALONG:
         bond = f"to {_atom(frame, int(other[mine][best]))}, {lengths[best]:.2f} Å"
-        return f"The force on atom {i} is uncertain along its bond {bond}: the model does not know this length."
+        return f"The force on atom {i} is uncertain along its bond {bond}."
     if cosines[best] < ACROSS:
-        return f"The force on atom {i} is uncertain across its bonds: the model does not know these angles or dihedrals."
+        return f"The force on atom {i} is uncertain across its bonds: angles or dihedrals, not a length."
     return f"The force on atom {i} is uncertain in a direction between its bonds."
 
 
@@ -75,9 +75,10 @@ def _environments(frame: Atoms, known: Environments | None) -> list[str]:
     if known is None:
         return ["This model does not say which distances and angles it was trained with (models of release 0.2 on do)."]
     try:
-        unknown = known.unknown(from_atoms(frame, known.cutoff), covalent_radii)
+        graph = from_atoms(frame, known.cutoff)
     except ValueError:  # exploded
         return []
+    unknown = known.unknown(graph, covalent_radii)
     lines = []
     for kind in KINDS:
         if mine := [one for one in unknown if one.kind is kind]:
@@ -85,19 +86,31 @@ def _environments(frame: Atoms, known: Environments | None) -> list[str]:
             lines.append(
                 f"{PLURAL[kind.name]} that the training did not have: {'; '.join(_unknown(frame, one) for one in mine[:WORST])}{more}."
             )
-    return lines or ["Every distance, bond angle and coordination number is one that the training had."]
+    if lines:
+        return lines
+    had = "Every distance, bond angle and number of bonds, taken alone, is one that the training had"
+    if rare := known.rare(graph, covalent_radii)[:WORST]:
+        return [f"{had}. The rarest: {'; '.join(_rare(frame, one) for one in rare)}."]
+    return [f"{had}, and none of them is rare: new is how they come together."]
+
+
+def _rare(frame: Atoms, one: Rare) -> str:
+    return f"{_value(frame, one)} ({100 * one.share:.2g} % of the training's are as far out)"
+
+
+def _value(frame: Atoms, one: Rare | Unknown) -> str:
+    digits, between = (2, " to ") if one.kind.name == "distance" else (0, ", ")
+    return f"{between.join(_atom(frame, i) for i in one.atoms)} {one.value:.{digits}f} {one.kind.unit}".replace(" °", "°")
 
 
 def _unknown(frame: Atoms, one: Unknown) -> str:
-    atoms = [_atom(frame, i) for i in one.atoms]
     names = " and ".join(chemical_symbols[z] for z in one.elements)
     if one.kind.name == "coordination":
         had = f"{names} never met in it" if one.known is None else "it had " + " to ".join(dict.fromkeys(f"{end:.0f}" for end in one.known))
-        return f"{atoms[0]} is bonded to {one.value:.0f} {chemical_symbols[one.elements[1]]} ({had})"
+        return f"{_atom(frame, one.atoms[0])} is bonded to {one.value:.0f} {chemical_symbols[one.elements[1]]} ({had})"
     digits = 2 if one.kind.name == "distance" else 0
     had = f"{names} never met in it" if one.known is None else "nearest it had: " + " to ".join(f"{end:.{digits}f}" for end in one.known)
-    between = " to " if one.kind.name == "distance" else ", "
-    return f"{between.join(atoms)} {one.value:.{digits}f} {one.kind.unit} ({had})".replace(" °", "°")
+    return f"{_value(frame, one)} ({had})"
 
 
 def _growth(growth: Growth) -> list[str]:

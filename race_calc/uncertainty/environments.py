@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from race_calc.data.graph import Graph
 
 BOND = 1.25  # times the sum of the covalent radii
+RARE = 0.01
 HOLE = 2  # empty bins between two values that are still one range
 Counts = dict[tuple[int, ...], np.ndarray]
 
@@ -57,6 +58,16 @@ class Unknown:
     excess: float
 
 
+@dataclass(frozen=True)
+class Rare:
+    """A bond length or angle that a small share of the training's passes or has, on the nearer side; atoms as in `Unknown`."""
+
+    kind: Kind
+    atoms: tuple[int, ...]
+    value: float
+    share: float
+
+
 @dataclass(frozen=True, eq=False)
 class Environments:
     """Histograms: name of a kind → elements → counts, bin k from k to k + 1 times the width. Distances are counted within `cutoff` (Å).
@@ -77,6 +88,24 @@ class Environments:
                 mine += _outside(kind, key, ranges(kind, self.counts[kind.name].get(key)), measured.values[here], measured.atoms[here])
             found += sorted(mine, key=lambda one: -one.excess)
         return found
+
+    def rare(self, graph: "Graph", radii: np.ndarray) -> list[Rare]:
+        """Bond lengths and bond angles of a structure which few of the training pass, the rarest first."""
+        everything, found = measure(graph, radii, np.unique([*self.counts["coordination"]])), []
+        for kind in KINDS[:2]:
+            measured = everything[kind.name]
+            for key in sorted({tuple(row) for row in measured.elements.tolist()} & self.counts[kind.name].keys()):
+                counts = self.counts[kind.name][key]
+                if kind.elements == 2:
+                    counts = counts[: int(BOND * radii[[*key]].sum() / kind.width)]
+                here = (measured.elements == key).all(axis=1) & (measured.values < len(counts) * kind.width)
+                if not counts.any() or not here.any():
+                    continue
+                below, bins = np.cumsum(counts), _bins(kind, measured.values[here])
+                passed = np.minimum(below[bins], below[-1] - below[bins] + counts[bins]) / below[-1]
+                rows = zip(measured.atoms[here].tolist(), measured.values[here].tolist(), passed.tolist())
+                found += [Rare(kind, tuple(atoms), value, share) for atoms, value, share in rows if share < RARE]
+        return sorted(found, key=lambda one: one.share)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types. A histogram is the number of its first bin and the counts from there."""

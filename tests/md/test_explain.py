@@ -59,9 +59,14 @@ def test_atoms_and_the_direction_of_their_uncertainty():
 
 def test_what_the_training_did_not_have():
     water = molecule("H2O")
-    assert "Every distance, bond angle and coordination number is one that the training had." in told(
-        frame(bond()), known=trained_on(water)
-    )
+    every = "Every distance, bond angle and number of bonds, taken alone, is one that the training had"
+    assert f"{every}, and none of them is rare: new is how they come together." in told(frame(bond()), known=trained_on(water))
+    stretched = water.copy()
+    stretched.set_distance(0, 1, 1.05, fix=0)
+    known = trained_on(*199 * [water], stretched)
+    rare = explanation(str(HALT), stretched, None, known, "", "")
+    assert any(line.startswith(f"{every}. The rarest: ") for line in rare)
+    assert "atom 0 (O) to atom 1 (H) 1.05 Å (0.25 % of the training's are as far out)" in " ".join(rare)
     near = water.copy()
     near.set_angle(1, 0, 2, 95)
     lines = told(frame(bond()), known=trained_on(near))
