@@ -1,6 +1,6 @@
 /* A water molecule's energy, its uncertainty and its forces, without Python. See docs/c.md; from the repository:
  *
- *     race-calc export c models/3bpa-de model.race
+ *     race-calc export c 3bpa-de model.race
  *     cc examples/c/step.c -I race_calc/model/kernels race_calc/model/kernels/_library*.so -lm -o step
  *     LD_LIBRARY_PATH=race_calc/model/kernels ./step model.race
  */

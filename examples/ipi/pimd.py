@@ -1,6 +1,6 @@
 """Quantum nuclei with an error bar: i-PI, four beads evaluated together, the average reweighted for every member of the model.
 
-python examples/ipi/pimd.py models/silicon diamond.xyz runs/pimd 2000      (extra ipi; some 20 ms a step of 8 atoms)
+python examples/ipi/pimd.py silicon diamond.xyz runs/pimd 2000      (extra ipi; some 20 ms a step of 8 atoms)
 """
 
 import subprocess
@@ -11,9 +11,10 @@ import numpy as np
 from ase.io import read, write
 
 import race_calc
+from race_calc.posterior.shipped import model_folder
 
 BEADS, KELVIN = 4, 300
-model, structure, folder, steps = Path(sys.argv[1]).resolve(), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+model, structure, folder, steps = Path(model_folder(sys.argv[1])).resolve(), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 bin = Path(sys.executable).parent
 folder.mkdir(parents=True, exist_ok=True)
 atoms = read(structure)

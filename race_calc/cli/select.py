@@ -23,7 +23,10 @@ def select(
     pool: Annotated[str | None, typer.Argument(help="structures to choose from, in any format of ASE; labels are not needed")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="how many")] = 20,
     out: Annotated[Path, typer.Option(help="extxyz file of the chosen structures")] = Path("chosen.xyz"),
-    method: Annotated[str, typer.Option(help="bald, batch, lcmd, farthest-point, variance-forces, random, … (docs/selection.md)")] = "bald",
+    method: Annotated[
+        str | None,
+        typer.Option(help="lcmd (the default of RACE models), batch (of others), bald, farthest-point, random, … (docs/selection.md)"),
+    ] = None,
     known: Annotated[
         str | None, typer.Option(help="file of structures that have labels: they are not chosen again, others far from them are")
     ] = None,
@@ -41,15 +44,17 @@ def select(
     from rich.progress import Progress
 
     from race_calc.data.dataset import read_structures
-    from race_calc.evaluate.pool import pool_of
+    from race_calc.evaluate.pool import pool_of, usual_method
     from race_calc.report.selection import selection_table
     from race_calc.report.tables import wide_console
     from race_calc.uncertainty.acquisition import METHODS, check, choose
 
-    check(method)
+    if method is not None:
+        check(method)
     folder, file = model_and_data(model, pool, calculator, {"--device": device, "--baseline": baseline, "--state": state})
     _check_paths({"--out": out, "--picture": picture}, [file, *([known] if known else [])])
     predictor, seen = _predictor(folder, calculator, device, baseline, state)
+    method = method or usual_method(predictor)
     labelled = read_structures(known) if known else []
     structures = dict(enumerate(read_structures(file)))
     candidates, notes = _candidates({i: structures[i] for i in _numbers(frames, len(structures), file)}, labelled, seen)

@@ -43,6 +43,11 @@ def pool_of(
     return Pool(len(structures), whole, _joined(told, whole) if scored else None, of_pool, of_known)
 
 
+def usual_method(predictor: Predictor) -> str:
+    """What to choose by where nobody says: a method that buys no near duplicates (`docs/selection.md` has what it is worth)."""
+    return "lcmd" if hasattr(predictor, "structure_features") else "batch"
+
+
 def _places(
     name: str, predictor: Predictor, structures: Sequence[Atoms], known: Sequence[Atoms]
 ) -> tuple[str, tuple[np.ndarray, np.ndarray] | None]:

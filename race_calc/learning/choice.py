@@ -6,22 +6,21 @@ from typing import Any
 from ase import Atoms
 
 from race_calc.data.hashes import geometry_hash
-from race_calc.evaluate.pool import pool_of
+from race_calc.evaluate.pool import pool_of, usual_method
 from race_calc.uncertainty.acquisition import choose
 
 
 def chosen(potential: Any, candidates: Sequence[Atoms], known: Sequence[Atoms], taken: Collection[str], n: int) -> list[Atoms]:
     """At most n candidates, none whose geometry hash is `taken` and none twice; `known`: structures of the training.
 
-    By `lcmd` where the potential has features, else by `batch` where it has members: neither buys near duplicates.
+    By `usual_method`; at random where the potential has neither features nor members.
     """
     free = {geometry_hash(atoms): atoms for atoms in candidates}
     pool = [atoms for told, atoms in free.items() if told not in taken]
     if len(pool) <= n:
         return pool
-    if hasattr(potential, "structure_features"):
-        told, method = pool_of(potential, pool, known, scored=False), "lcmd"
-    else:
-        told = pool_of(potential, pool, known)
-        method = "random" if told.information is None else "batch"
+    method = usual_method(potential)
+    told = pool_of(potential, pool, known, scored=method == "batch")
+    if method == "batch" and told.information is None:
+        method = "random"
     return [pool[i] for i in choose(told, method, n).indices]
