@@ -1,7 +1,7 @@
 """race-calc train: from a configuration and data to a model folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,7 @@ from race_calc.cli.app import command
 from race_calc.cli.factory import BASELINE, baseline_from, given
 
 if TYPE_CHECKING:
+    from race_calc.posterior.checkpoint import Checkpoint
     from race_calc.posterior.state import Trained
     from race_calc.train.config import TrainConfig
     from race_calc.train.prepare import Prepared
@@ -65,7 +66,7 @@ def _run(
     with TrainingProgress(part, own) as progress:
         trained = run(part, own, place, chosen, resume, progress)
     if mine is None:
-        finished(settings, whole, trained, out, device)
+        finished(settings, whole, trained, folder, out, device)
     else:
         print(f"Members {mine.start}:{mine.stop} of {settings.trained} are trained; when all are: race-calc join CONFIG --out {out}")
 
@@ -81,8 +82,8 @@ def prepared(settings: "TrainConfig", folder: Path, baseline: str | None) -> "Pr
         return prepare(settings, folder, baseline_from(baseline), lambda done, total: bar.update(task, completed=done, total=total))
 
 
-def finished(settings: "TrainConfig", prepared: "Prepared", trained: "Trained", out: Path, device: str) -> None:
-    """Make the model of a training that is at its end, and say where it is."""
+def finished(settings: "TrainConfig", prepared: "Prepared", trained: "Trained", folder: Path, out: Path, device: str) -> None:
+    """Make the model of a training that is at its end, draw it and say where it is; `folder`: of the data."""
     from rich.progress import Progress
 
     from race_calc.model.hardware import torch_device
@@ -95,6 +96,8 @@ def finished(settings: "TrainConfig", prepared: "Prepared", trained: "Trained", 
         task = bar.add_task("posterior", total=None, visible=by_name(settings.posterior).post_hoc)
         made = finish(settings, prepared, trained, out, chosen, lambda done, total: bar.update(task, completed=done, total=total))
     _draw(out)
+    if not settings.model.has_surfaces:
+        draw_validation(made, settings, folder, out, prepared.external)
     if settings.model.targets:
         print(f"The model is in {out}: race_calc.PropertyModel({str(out)!r})")
         return
@@ -112,6 +115,21 @@ def _draw(out: Path) -> None:
     except (ValueError, KeyError):  # joined from parts, or properties, whose log is another
         return
     print(f"Learning curves: {out / CURVES}")
+
+
+def draw_validation(made: "Checkpoint", settings: "TrainConfig", folder: Path, out: Path, external: Any = None) -> None:
+    """Predictions and σ of the finished model against its validation structures."""
+    from race_calc.evaluate.predict import predict_dataset, residuals_of
+    from race_calc.interfaces.calculator import RACECalculator
+    from race_calc.report.parity import VALIDATION, parity_figure
+    from race_calc.train.labels import read_labelled
+
+    data = read_labelled(settings, folder, []).validation
+    if not len(data):
+        return
+    calculator = RACECalculator(out, "cpu", calibrated=False, baseline=external)
+    parity_figure(residuals_of(predict_dataset(calculator, data), data), data, made.references).savefig(out / VALIDATION, dpi=200)
+    print(f"Validation: {out / VALIDATION}")
 
 
 def _continued(model: Path, added: list[Path], data: Path | None, out: Path, epochs: int | None, baseline: str | None) -> "TrainConfig":

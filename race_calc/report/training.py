@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from race_calc.report.figure import BLUE, ORANGE, VERMILION
 
 LOG, CURVES = "training_log.jsonl", "learning_curves.png"
+STRESS = "stress_rmse_eV_per_A3"
+ERRORS = (("force_rmse_eV_per_A", "force RMSE, meV/Å"), ("energy_rmse_eV", "energy RMSE, meV"), (STRESS, "stress RMSE, meV/Å³"))
 Records = Sequence[dict[str, Any]]  # of each epoch
 
 
@@ -32,17 +35,16 @@ def read_records(folder: Path) -> Records:
 
 
 def learning_curves(records: Records) -> Figure:
-    """Errors of the members and of their mean on the validation structures, loss and validation score, rate and skipped steps, by epoch."""
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    """Errors of the members and of their mean on the validation structures, loss and validation score, rate and skipped steps, by epoch; of
+    stresses where they are learned."""
+    stress = any(record.get(STRESS) is not None for record in records)
+    figure = Figure(figsize=(10.2 if stress else 7.2, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(2, 2, sharex=True)
+    panels = figure.subplots(2, 3 if stress else 2, sharex=True)
     epochs = np.array([record["epoch"] for record in records])
-    for ax, name, mean, label in (
-        (panels[0, 0], "force_rmse_eV_per_A", "mean_force_rmse_eV_per_A", "force RMSE, meV/Å"),
-        (panels[0, 1], "energy_rmse_eV", "mean_energy_rmse_eV", "energy RMSE, meV"),
-    ):
+    for ax, (name, label) in zip(panels[0], ERRORS):
         ax.plot(epochs, 1e3 * _values(records, name), lw=0.6, color=BLUE, alpha=0.4)
-        ax.plot(epochs, 1e3 * _values(records, mean), lw=1.4, color=VERMILION)
+        ax.plot(epochs, 1e3 * _values(records, f"mean_{name}"), lw=1.4, color=VERMILION)
         ax.set_yscale("log")
         ax.set_ylabel(label, fontsize=8)
     panels[0, 0].set_title("validation: each member, and their mean", fontsize=8, loc="left", color=VERMILION)
@@ -59,11 +61,19 @@ def learning_curves(records: Records) -> Figure:
     panels[1, 1].set_ylabel("learning rate", fontsize=8)
     skipped = _values(records, "skipped_steps").reshape(len(records), -1).max(1)
     panels[1, 1].set_title(f"skipped steps: {int(skipped.max())} at most of one member", fontsize=8, loc="left")
+    for ax in panels[1, 2:]:
+        ax.set_axis_off()
     for ax in panels.flat:
-        ax.tick_params(labelsize=7)
+        ax.tick_params(labelsize=7, which="both")
+        if ax.get_yscale() == "log":
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            low, high = ax.get_ylim()
+            ax.yaxis.set_minor_formatter(NullFormatter() if high > 30 * low else FuncFormatter(lambda value, _: f"{value:g}"))
         ax.spines[["top", "right"]].set_visible(False)
-    for ax in panels[1]:
+    for ax in [*panels[1, :2], *panels[0, 2:]]:
         ax.set_xlabel("epoch", fontsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.tick_params(labelbottom=True)
     return figure
 
 

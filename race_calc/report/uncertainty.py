@@ -37,7 +37,7 @@ def error_figure(panels: Mapping[str, tuple[str, Mapping[str, Cloud]]]) -> Figur
     """
     figure, axes = _panels(len(panels), 3.3)
     for ax, (title, (unit, clouds)) in zip(axes, panels.items(), strict=True):
-        _cloud_panel(ax, clouds)
+        cloud_panel(ax, clouds)
         ax.set_title(title, fontsize=9)
         ax.set_xlabel(f"predicted σ ({unit})", **STYLE)
         ax.set_ylabel(f"|error| ({unit})", **STYLE)
@@ -50,7 +50,7 @@ def error_figure(panels: Mapping[str, tuple[str, Mapping[str, Cloud]]]) -> Figur
     return figure
 
 
-def _cloud_panel(ax, clouds: Mapping[str, Cloud]) -> None:
+def cloud_panel(ax, clouds: Mapping[str, Cloud]) -> None:
     drawn = {name: _usable(cloud) for name, cloud in clouds.items()}
     std = np.concatenate([s for _, s in drawn.values()])
     error = np.concatenate([e for e, _ in drawn.values()])
