@@ -1,4 +1,4 @@
-"""The compiled kernels and the shipped models, for setuptools; everything else about the package is in pyproject.toml.
+"""The version, the compiled kernels and the shipped models, for setuptools; everything else about the package is in pyproject.toml.
 
 One shared library is built where a C compiler (gcc, clang) is; where none is, the installation goes on without it. It holds
 every file of KERNELS for both number types and for several kinds of processor, and the package chooses among them when it
@@ -14,7 +14,9 @@ from sysconfig import get_platform
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+from setuptools_scm import ScmVersion
 
+NEXT = "0.2.0"  # the release that is being developed; a commit with the tag v0.2.0 is that release
 FOLDER = Path("race_calc/model/kernels")
 # compiled for each type of number and kind of processor
 KERNELS = [
@@ -75,6 +77,11 @@ class CopyModels(build_py):
             self.copy_file(str(file), str(Path(self.build_lib, "race_calc", file)))
 
 
+def version_of(found: ScmVersion) -> str:
+    """The tag of a release; between releases that of the next with the number of commits, and then comes the hash of the last."""
+    return found.format_with("{tag}") if found.exact else f"{NEXT}.dev{found.distance or 0}"
+
+
 build = runpy.run_path(str(FOLDER / "build.py"))
 library = Extension(
     f"race_calc.model.kernels.{build['NAME']}",
@@ -85,4 +92,8 @@ library = Extension(
     extra_link_args=["-pthread"],
     optional=True,
 )
-setup(ext_modules=[library], cmdclass={"build_ext": BuildKernels, "build_py": CopyModels})
+setup(
+    ext_modules=[library],
+    cmdclass={"build_ext": BuildKernels, "build_py": CopyModels},
+    use_scm_version={"version_scheme": version_of, "fallback_version": f"{NEXT}.dev0"},  # the latter: where there is no git
+)

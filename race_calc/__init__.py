@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from race_calc.uncertainty.decisions import Criterion
     from race_calc.uncertainty.prediction import Prediction
 
-__version__ = "0.2.0"
+    __version__: str
+
 _HOME = {
     "Committee": "interfaces.committee",
     "Criterion": "uncertainty.decisions",
@@ -61,7 +62,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used, so that `import race_calc` does not load torch."""
+    """Load a public name when it is first used, so that `import race_calc` does not load torch. `__version__`: as it was installed."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("race_calc")
     if name in _HOME:
         return getattr(import_module(f"race_calc.{_HOME[name]}"), name)
     raise AttributeError(f"module 'race_calc' has no attribute {name!r}")
