@@ -20,6 +20,9 @@ A command ends with status 0 when it has done its work, with 1 and one line abou
 that does not exist, and with 130 after Ctrl-C. `md` and `relax` end with 3 where the monitor ended the run, `relax` with 4 where the forces
 did not become small enough.
 
+Programs read `models`, `info`, `md` and `relax` with `--json` (on the standard output; progress and flags go to the standard error),
+`evaluate --json FILE`, `predict --out FILE.json`, `schema`, and the monitor's log, which is JSON lines.
+
 """
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from race_calc.cli.app import command
-from race_calc.cli.factory import Model
+from race_calc.cli.factory import AsJson, Model
 
 if TYPE_CHECKING:
     from race_calc.md.record import MonitorRecord
@@ -30,6 +30,7 @@ def md(
     seed: Annotated[int, typer.Option(min=0, help="of momenta and thermostat")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float64 or float32")] = "float64",
+    json: AsJson = False,
 ) -> None:
     """Run MD until it is done or the model no longer knows.
 
@@ -42,6 +43,7 @@ def md(
 
     from race_calc.interfaces.calculator import RACECalculator
     from race_calc.md.session import Session, run_session
+    from race_calc.report.told_json import as_json, run_facts
 
     first, last = _temperatures(temperature)
     session = Session(ensemble, first, last, steps, timestep, friction, pressure, every, interval, seed)
@@ -58,9 +60,9 @@ def md(
                 bar.console.print(str(violation), markup=False, highlight=False)
 
         ended = run_session(atoms, session, out, show)
-    print(f"{ended.steps} of {steps} steps in {out}.")
+    told = [f"{ended.steps} of {steps} steps in {out}.", *([] if ended.halt is None else [f"The monitor ended the run: {ended.halt}"])]
+    print(as_json(run_facts(out, ended.steps, ended.halt)) if json else "\n".join(told))
     if ended.halt is not None:
-        print(f"The monitor ended the run: {ended.halt}")
         raise typer.Exit(HALTED)
 
 

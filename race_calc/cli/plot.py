@@ -16,7 +16,7 @@ def plot(
     data: Annotated[Path | None, typer.Option(help="folder of the data of a finished training: draw validation.png, too")] = None,
     baseline: Annotated[str | None, typer.Option(help=BASELINE)] = None,
 ) -> None:
-    """Draw errors, loss, rate and skipped steps by epoch; with --data also predictions against references, and errors against σ."""
+    """Draw errors, loss, rate and skipped steps by epoch; where the data are given also predictions and σ against references."""
     from race_calc.report.training import CURVES, learning_curves, read_records
 
     file = folder / CURVES if out is None else out

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from race_calc.cli.app import command
-from race_calc.cli.factory import Model
+from race_calc.cli.factory import AsJson, Model
 from race_calc.cli.md import HALTED
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def relax(
     steps: Annotated[int, typer.Option(min=1, help="at most")] = 500,
     images: Annotated[int, typer.Option(help="of a band, with its ends")] = 7,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    json: AsJson = False,
 ) -> None:
     """Relax a structure, or find the way between two, until the forces are small or the model no longer knows.
 
@@ -38,6 +39,7 @@ def relax(
     from race_calc.interfaces.calculator import RACECalculator
     from race_calc.md.relaxing import relax as relax_one
     from race_calc.md.relaxing import relax_band
+    from race_calc.report.told_json import as_json, image_facts, run_facts
 
     if end is not None and cell:
         raise ValueError("the cell of a band stays as it is: leave out --cell")
@@ -57,7 +59,11 @@ def relax(
         else:
             last: Any = ase.io.read(end)
             found = relax_band((atoms, last), images, out, fmax, steps, callback=show)
-    print("\n".join(_lines(found)))
+    if json:
+        facts = run_facts(out, found.steps, found.halt) | {"converged": found.converged, "images": image_facts(found.images)}
+        print(as_json(facts))
+    else:
+        print("\n".join(_lines(found)))
     if found.halt is not None or not found.converged:
         raise typer.Exit(UNFINISHED if found.halt is None else HALTED)
 

@@ -1,6 +1,5 @@
 """Numbers of `race-calc evaluate` as JSON: the unit is in each key, what is unknown or not finite is null."""
 
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from race_calc.evaluate.overlap import Overlap
 from race_calc.evaluate.reference_level import ReferenceLevel
 from race_calc.evaluate.reliability import Reliability
 from race_calc.evaluate.unified_score import mean_term
+from race_calc.report.told_json import as_json
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor
 
 
@@ -52,7 +52,7 @@ def write_json(path: Path, compared: Comparison, run: dict[str, str | None]) -> 
         }
     if compared.terms is not None:
         content["unified_score"] = {"score": mean_term(compared.terms), "terms": compared.terms}
-    write_atomically(path, (json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_atomically(path, (as_json(content) + "\n").encode())
 
 
 def _told(a: Assessment, calibration_frames: float, bounds) -> dict[str, Any]:
@@ -143,12 +143,3 @@ def _groups(a: Assessment, bounds) -> dict:
         "by_element": {chemical_symbols[z]: name(g) for z, g in by_element(a.residuals, a.covered).items()},
         "by_force_size": sizes,
     }
-
-
-def _finite(value):
-    """The same with null for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

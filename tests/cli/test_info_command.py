@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from race_calc.cli import app
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.manifest import write_manifest
+from race_calc.posterior.manifest import hash_weights, write_manifest
 
 
 def run(model):
@@ -77,3 +77,11 @@ def test_a_damaged_record_is_told(model, values):
     change(model, **values)
     result = run(model)
     assert result.exit_code == 0 and "damaged, it cannot be shown" in result.output
+
+
+def test_for_machines(tiny_model):
+    found = json.loads(CliRunner().invoke(app, ["info", str(tiny_model), "--json"]).stdout)
+    checkpoint = load_checkpoint(tiny_model)
+    assert found["elements"] == ["H", "C", "O"] and found["members"] == checkpoint.members and found["cutoff_A"] == 4.0
+    assert found["weights_sha256"] == hash_weights(tiny_model) and found["calibration_structures"] is None
+    assert json.loads(CliRunner().invoke(app, ["info", "silicon", "--json"]).stdout)["thresholds"]

@@ -1,5 +1,7 @@
 """Relaxations under the monitor: a structure, its cell, a band."""
 
+import json
+
 import numpy as np
 import pytest
 from ase.build import bulk, fcc100, molecule
@@ -90,6 +92,9 @@ def test_the_command(tmp_path):
     command = ["relax", "silicon", str(tmp_path / "start.xyz"), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, [*command, "--fmax", "0.05"])
     assert done.exit_code == 0 and "Energy -43.3" in done.output and (tmp_path / "out" / "relaxed.xyz").exists(), done.output
-    assert CliRunner().invoke(app, [*command, "--fmax", "1e-6", "--steps", "2"]).exit_code == 4
+    short = CliRunner().invoke(app, [*command, "--fmax", "1e-6", "--steps", "2", "--json"])
+    told = json.loads(short.stdout)
+    assert short.exit_code == 4 and (told["steps"], told["converged"], told["halt"]) == (2, False, None)
+    assert told["images"][0]["energy_eV"] == pytest.approx(-43.3, abs=0.3) and told["images"][0]["energy_uncertainty_eV"] > 0
     bad = CliRunner().invoke(app, [*command[:3], str(tmp_path / "start.xyz"), *command[3:], "--cell"])
     assert bad.exit_code == 1 and "leave out --cell" in bad.output

@@ -117,5 +117,8 @@ def test_the_command(tiny_model, tmp_path):
     assert state["session"]["end"] == 300.0 and Path(tmp_path / "run" / "monitor.jsonl").exists()
     frames = read(tmp_path / "run" / "trajectory.xyz", ":")
     assert "forces_covariance" in frames[0].arrays and np.isfinite(frames[-1].get_potential_energy())
+    again = CliRunner().invoke(app, [*command, "--temperature", "100:300", "--json"])
+    told = json.loads(again.stdout)
+    assert told["folder"] == str(tmp_path / "run") and 0 < told["steps"] <= 6 and (again.exit_code == 3) == bool(told["halt"])
     bad = CliRunner().invoke(app, [*command, "--temperature", "warm"])
     assert bad.exit_code == 1 and "300:1000" in bad.output
