@@ -49,7 +49,7 @@ def _chart(key: str, one: Unknown, known: Environments) -> Chart:
     filled = np.flatnonzero(counts)
     rows = np.arange(filled[0], filled[-1] + 1)
     centres = (rows + (0.0 if one.kind.name == "coordination" else 0.5)) * width
-    unit = f" ({one.kind.unit})" if one.kind.unit else ""
+    unit, after = (f" ({one.kind.unit})", f" {one.kind.unit}".replace(" °", "°")) if one.kind.unit else ("", "")
     atoms = ", ".join(map(str, one.atoms))
     line = {"color": VERMILION, "width": 2, "dash": "dash"}
     top = float(counts.max())
@@ -58,6 +58,12 @@ def _chart(key: str, one: Unknown, known: Environments) -> Chart:
         {"type": "scatter", "mode": "lines", "name": "halting frame", "x": rounded([one.value] * 2, 6), "y": [0.0, top], "line": line},
     ]
     low, high = one.known or (np.nan, np.nan)
-    summary = f"Atoms {atoms}: {one.value:.3g}{unit}; the nearest range of the training is {low:.3g} to {high:.3g}."
-    layout = {"xaxis": axis(one.kind.name + unit), "yaxis": axis("times in the training"), "bargap": 0.05}
+    summary = f"Atoms {atoms}: {one.value:.3g}{after}; the nearest range of the training is {low:.3g} to {high:.3g}{after}."
+    ends = sorted([one.value, rows[0] * width, (rows[-1] + 1) * width])
+    around = 0.05 * (ends[-1] - ends[0])
+    layout = {
+        "xaxis": axis(one.kind.name + unit, range=rounded([ends[0] - around, ends[-1] + around], 6)),
+        "yaxis": axis("times in the training"),
+        "bargap": 0.05,
+    }
     return Chart(key, title, summary, summary, traces, layout)
