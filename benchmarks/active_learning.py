@@ -1,13 +1,16 @@
-"""The paper's tables of active learning, at the level of GFN2-xTB: what n more labels at 600 and 1200 K are worth, by who chose them.
+"""The paper's tables of active learning: what n more labels at 600 and 1200 K are worth, by who chose them.
 
     python benchmarks/active_learning.py --data FOLDER_WITH_3BPA --runs runs/active [--counts 10,50] [--methods random,lcmd] [--seeds 5]
-                                         [--scratch lcmd-50-0]
+                                         [--scratch lcmd-50-0] [--level dft]
 
 3BPA. Start: 450 + 50 frames at 300 K, four members. Pools of 2,000 frames at 600 and at 1200 K, tests of 500 at each temperature, all by MD
-with GFN2-xTB (needs the extra xtb). As in the paper n counts frames per temperature, and a tenth of the new ones validates. Every seed
+with GFN2-xTB and at its level (needs the extra xtb). As in the paper n counts frames per temperature, and a tenth of the new ones validates. Every seed
 chooses from another half of each pool and goes on from the same starting ensemble. "Ours" is OURS, named before any run. Runs named in
 --scratch are trained a second time, from the start, with the epochs of the starting ensemble: does the warm start decide the order, and
 what does it save? Goes on where it was stopped; writes `results.json` and `table.md` into --runs.
+
+With `--level dft` the same on the DFT frames as far as they go: pools are the frames of the paper's own active learning (`T_source`
+AL_file, of which about half were chosen by BALD), tests those of `train_mixedT` and `id_300K`. Give it a folder --runs of its own.
 """
 
 import json
@@ -65,6 +68,19 @@ def files(data: Path, runs: Path) -> dict[str, Path]:
     return paths
 
 
+def files_of_dft(data: Path, runs: Path) -> dict[str, Path]:
+    """The same of the DFT frames."""
+    sources = {"start": ("train_300K", None), "test-300": ("id_300K", None)}
+    for t in HOT:
+        sources |= {f"pool-{t}": (f"ood_{t}K", "AL_file"), f"test-{t}": (f"ood_{t}K", "train_mixedT")}
+    paths = {name: runs / "data" / f"{name}.xyz" for name in SAMPLES}
+    (runs / "data").mkdir(parents=True, exist_ok=True)
+    for name, (file, source) in sources.items():
+        frames = [atoms for atoms in read(data / f"{file}.xyz", ":") if source is None or atoms.info["T_source"] == source]
+        write(paths[name], frames)
+    return paths
+
+
 def start_of(paths: dict[str, Path], runs: Path) -> Path:
     """The starting ensemble."""
     content = yaml.safe_load(BASE.read_text()) | {"members": 4}
@@ -87,11 +103,11 @@ def among(pool: Pool, indices: np.ndarray, taken: list[int]) -> Pool:
     )
 
 
-def chosen(pool: Pool, method: str, n: int, seed: int) -> list[int]:
-    """n of each temperature, from another half of its pool for every seed; the hotter after the colder."""
-    size, taken = SAMPLES["pool-600"][1], list[int]()
-    for k in range(len(HOT)):
-        half = k * size + np.random.default_rng([seed, k]).permutation(size)[: size // 2]
+def chosen(pool: Pool, sizes: list[int], method: str, n: int, seed: int) -> list[int]:
+    """n of each temperature, from another half of its pool for every seed; the hotter after the colder. `sizes`: of the pools."""
+    taken = list[int]()
+    for k, size in enumerate(sizes):
+        half = sum(sizes[:k]) + np.random.default_rng([seed, k]).permutation(size)[: size // 2]
         found = choose(among(pool, np.sort(half), taken), method, n, seed)
         taken += np.sort(half)[found.indices].tolist()
     return taken
@@ -110,12 +126,14 @@ def write_choice(name: str, frames: list[Atoms], seed: int, runs: Path) -> None:
         write(runs / "data" / name / f"{part}.xyz", [frames[i] for i in indices])
 
 
-def pool_over(paths: dict[str, Path], start: Path) -> tuple[Pool, list[Atoms]]:
-    """The candidates as the starting ensemble sees them, and their labelled frames."""
-    frames = [atoms for temperature in HOT for atoms in read(paths[f"pool-{temperature}"], ":")]
+def pool_over(paths: dict[str, Path], start: Path) -> tuple[Pool, list[int], list[Atoms]]:
+    """The candidates as the starting ensemble sees them, how many of each temperature, and their labelled frames."""
+    each = [read(paths[f"pool-{temperature}"], ":") for temperature in HOT]
+    frames = [atoms for some in each for atoms in some]
     known = read(paths["start"], ":450")
     predictor = RACECalculator(start, "cpu", calibrated=False)
-    return pool_of(predictor, [bare(atoms) for atoms in frames], known, ["features", "distances"]), frames
+    pool = pool_of(predictor, [bare(atoms) for atoms in frames], known, ["features", "distances"])
+    return pool, [len(some) for some in each], frames
 
 
 def learned(name: str, frames: list[Atoms], start: Path | None, runs: Path, seed: int) -> Path:
@@ -177,20 +195,22 @@ def _interval(values: list[float], digits: int) -> str:
 
 
 if __name__ == "__main__":
-    given = arguments(__doc__, data=".", runs="runs/active", counts="10,50,200", methods=",".join(METHODS), seeds=5, scratch="")
+    given = arguments(
+        __doc__, data=".", runs="runs/active", counts="10,50,200", methods=",".join(METHODS), seeds=5, scratch="", level="gfn2-xtb"
+    )
     keep_freed_memory()
     runs, counts = Path(given.runs), [int(n) for n in given.counts.split(",")]
-    paths = files(Path(given.data), runs)
+    paths = (files_of_dft if given.level == "dft" else files)(Path(given.data), runs)
     start, path = start_of(paths, runs), runs / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {"start": measured(start, paths)}
-    pool, frames = pool_over(paths, start)
+    pool, sizes, frames = pool_over(paths, start)
     names = [f"{method}-{n}-{seed}" for seed in range(given.seeds) for n in counts if n for method in given.methods.split(",")]
     if lacking := [each for each in filter(None, given.scratch.split(",")) if each not in {*names, *results}]:
         raise SystemExit(f"--scratch asks for {', '.join(lacking)}, which neither --methods, --counts and --seeds nor an earlier run has")
     for name in [*names, *(SCRATCH + each for each in filter(None, given.scratch.split(",")))]:
         if name not in (results := json.loads(path.read_text()) if path.exists() else results):  # others may run beside this
             method, n, seed = name.removeprefix(SCRATCH).rsplit("-", 2)
-            picked = [frames[i] for i in chosen(pool, method, int(n), int(seed))]
+            picked = [frames[i] for i in chosen(pool, sizes, method, int(n), int(seed))]
             found = measured(learned(name, picked, None if name.startswith(SCRATCH) else start, runs, int(seed)), paths)
             results = (json.loads(path.read_text()) if path.exists() else results) | {name: found}
             path.write_text(json.dumps(results, indent=2) + "\n")
