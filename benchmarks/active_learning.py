@@ -3,11 +3,11 @@
     python benchmarks/active_learning.py --data FOLDER_WITH_3BPA --runs runs/active [--counts 10,50] [--methods random,lcmd] [--seeds 5]
                                          [--scratch lcmd-50-0] [--level dft]
 
-3BPA. Start: 450 + 50 frames at 300 K, four members. Pools of 2,000 frames at 600 and at 1200 K, tests of 500 at each temperature, all by MD
-with GFN2-xTB and at its level (needs the extra xtb). As in the paper n counts frames per temperature, and a tenth of the new ones validates. Every seed
-chooses from another half of each pool and goes on from the same starting ensemble. "Ours" is OURS, named before any run. Runs named in
---scratch are trained a second time, from the start, with the epochs of the starting ensemble: does the warm start decide the order, and
-what does it save? Goes on where it was stopped; writes `results.json` and `table.md` into --runs.
+3BPA. Start: 450 + 50 frames at 300 K, four members. Pools of 2,000 frames at 600 and at 1200 K, tests of 500 at each temperature, all
+by MD with GFN2-xTB and at its level (needs the extra xtb). As in the paper n counts frames per temperature, and a tenth of the new
+ones validates. Every seed chooses from another half of each pool and goes on from the same starting ensemble. "Ours" is OURS, named
+before any run. Runs named in --scratch are trained a second time, from the start, with the epochs of the starting ensemble: does the
+warm start decide the order, and what does it save? Goes on where it was stopped; writes `results.json` and `table.md` into --runs.
 
 With `--level dft` the same on the DFT frames as far as they go: pools are the frames of the paper's own active learning (`T_source`
 AL_file, of which about half were chosen by BALD), tests those of `train_mixedT` and `id_300K`. Give it a folder --runs of its own.
