@@ -15,9 +15,10 @@ def info(model: Model, state: Annotated[str | None, typer.Option(help=STATE)] = 
     from rich.text import Text
 
     from race_calc.posterior.checkpoint import load_checkpoint
+    from race_calc.report.json_text import as_json
     from race_calc.report.model_folder import sections
     from race_calc.report.tables import wide_console
-    from race_calc.report.told_json import as_json, model_facts
+    from race_calc.report.told_json import model_facts
 
     checkpoint = load_checkpoint(model, state=state_from(state))
     if json:

@@ -43,7 +43,8 @@ def md(
 
     from race_calc.interfaces.calculator import RACECalculator
     from race_calc.md.session import Session, run_session
-    from race_calc.report.told_json import as_json, run_facts
+    from race_calc.report.json_text import as_json
+    from race_calc.report.told_json import run_facts
 
     first, last = _temperatures(temperature)
     session = Session(ensemble, first, last, steps, timestep, friction, pressure, every, interval, seed)

@@ -39,7 +39,8 @@ def relax(
     from race_calc.interfaces.calculator import RACECalculator
     from race_calc.md.relaxing import relax as relax_one
     from race_calc.md.relaxing import relax_band
-    from race_calc.report.told_json import as_json, image_facts, run_facts
+    from race_calc.report.json_text import as_json
+    from race_calc.report.told_json import image_facts, run_facts
 
     if end is not None and cell:
         raise ValueError("the cell of a band stays as it is: leave out --cell")

@@ -17,7 +17,7 @@ from race_calc.evaluate.overlap import Overlap
 from race_calc.evaluate.reference_level import ReferenceLevel
 from race_calc.evaluate.reliability import Reliability
 from race_calc.evaluate.unified_score import mean_term
-from race_calc.report.told_json import as_json
+from race_calc.report.json_text import as_json
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor
 
 

@@ -1,7 +1,5 @@
 """What commands tell machines (`--json`): one object on the standard output. Units are in the keys; what is unknown is null."""
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,10 +12,6 @@ from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.posterior.manifest import hash_weights
 from race_calc.posterior.surfaces import thresholds_of
 from race_calc.uncertainty.decisions import Violation
-
-
-def as_json(content: dict[str, Any]) -> str:
-    return json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def model_facts(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -53,12 +47,3 @@ def run_facts(out: Path, steps: int, halt: Violation | None) -> dict[str, Any]:
 def image_facts(images: Sequence[Atoms]) -> list[dict[str, Any]]:
     """Energy and its σ of each image that was relaxed."""
     return [{"energy_eV": float(one.get_potential_energy()), "energy_uncertainty_eV": one.info.get("energy_uncertainty")} for one in images]
-
-
-def finite(value: Any) -> Any:
-    """The same with null for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
