@@ -48,6 +48,7 @@ print(found)
 """
 
 
+@pytest.mark.nightly
 def test_loading_and_using_a_shipped_model_unpickles_nothing():
     done = subprocess.run([sys.executable, "-c", PROGRAM, *map(str, SHIPPED)], capture_output=True, text=True, env=os.environ | UNSAFE)
     assert len(SHIPPED) >= 3

@@ -15,7 +15,7 @@ STEPS = {"silicon": []}  # the others take a number
 
 
 NIGHTLY = [pytest.mark.slow, pytest.mark.nightly]  # .ci/run has them too
-EACH = [script if script.stem in ("monitored_md", "committee") else pytest.param(script, marks=NIGHTLY) for script in EXAMPLES]
+EACH = [script if script.stem == "committee" else pytest.param(script, marks=NIGHTLY) for script in EXAMPLES]
 
 
 @pytest.mark.parametrize("script", EACH, ids=lambda path: path.stem)

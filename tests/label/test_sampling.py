@@ -32,6 +32,7 @@ def test_frames_are_shared_out(tmp_path):
     assert min(apart) > 1e-3 and "momenta" not in found[0].arrays
 
 
+@pytest.mark.nightly
 def test_every_structure_is_heated_to_every_temperature(tmp_path):
     starts = [copper() for _ in range(3)]
     for k, atoms in enumerate(starts):
@@ -68,6 +69,7 @@ def test_stopped_work_goes_on_to_the_same_frames(tmp_path):
         np.testing.assert_array_equal(one.positions, other.positions)
 
 
+@pytest.mark.nightly
 def test_the_kinetic_energy_is_that_of_the_temperature(tmp_path):
     """Mean over frames of all chains: 12 atoms · 10 frames have a standard deviation of 7 %."""
     plan = Plan((900.0,), 10)

@@ -125,6 +125,7 @@ def test_a_run_that_learns(first, tmp_path, monkeypatch):
     learning_figure(logs, run.history, 2.0).savefig(tmp_path / "figure.png")
 
 
+@pytest.mark.nightly
 def test_a_crystal_that_learns_at_constant_pressure_and_is_killed(tmp_path, monkeypatch):
     """Stresses are learned, and the limit of the pressure is that of the run that was not killed."""
     monkeypatch.setattr(on_the_fly, "TURN", 20)

@@ -83,7 +83,7 @@ def killed_after(calls):
     return report
 
 
-@pytest.mark.parametrize("every", [2, 5])
+@pytest.mark.parametrize("every", [2, pytest.param(5, marks=pytest.mark.nightly)])
 def test_killed_again_and_again_it_makes_the_same_run(tmp_path, every):
     whole = learning(tmp_path / "whole", dynamics=[hot_water(0), hot_water(1)], labels_a_round=4)
     done = whole.run(300)

@@ -88,7 +88,14 @@ def _traceless(s: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "correlation, l_max, structure", [(1, 1, "molecule"), (1, 3, "crystal"), (2, 1, "crystal"), (2, 3, "molecule"), (3, 3, "crystal")]
+    "correlation, l_max, structure",
+    [
+        (1, 1, "molecule"),
+        (1, 3, "crystal"),
+        (2, 1, "crystal"),
+        (2, 3, "molecule"),
+        pytest.param(3, 3, "crystal", marks=pytest.mark.nightly),
+    ],
 )
 @pytest.mark.parametrize("irreps", [NATURAL, BOTH], ids=["natural", "both"])
 def test_equals_the_literal_form(irreps, correlation, l_max, structure):
@@ -103,8 +110,10 @@ def test_equals_the_literal_form(irreps, correlation, l_max, structure):
         dict(head="mse", hidden_irreps=NATURAL, l_max=2),
         dict(head="energy", hidden_irreps=BOTH, l_max=2),
         dict(force_covariance="cholesky", hidden_irreps="3x1o+4x0e", l_max=1),
-        dict(hidden_irreps="4x0e+2x0o+3x1o+2x1e+3x2e+1x2o+2x3o+1x3e", l_max=3, layers=4),
-        dict(hidden_irreps="4x0e+2x0o+3x1o+2x1e+3x2e+1x2o", l_max=2, layers=5),  # the first depth where 0o is read
+        pytest.param(dict(hidden_irreps="4x0e+2x0o+3x1o+2x1e+3x2e+1x2o+2x3o+1x3e", l_max=3, layers=4), marks=pytest.mark.nightly),
+        pytest.param(  # the first depth where 0o is read
+            dict(hidden_irreps="4x0e+2x0o+3x1o+2x1e+3x2e+1x2o", l_max=2, layers=5), marks=pytest.mark.nightly
+        ),
         dict(hidden_irreps="2x2e+3x1o+4x0e", l_max=2, layers=1),
         dict(hidden_irreps="4x0e+3x2e", l_max=0, layers=2),
     ],

@@ -86,6 +86,7 @@ def test_it_starts_where_the_model_was(before, after):
     assert first["mean_force_rmse_eV_per_A"] < 0.8 * errors[0]  # it does not begin anew
 
 
+@pytest.mark.nightly
 def test_again_from_what_was_continued(before, after, tmp_path):
     """It has its data beside it, and what was held back for calibration stays so."""
     write(tmp_path / "newer.xyz", [frame(seed) for seed in range(200, 240)])
@@ -107,6 +108,7 @@ def test_again_from_what_was_continued(before, after, tmp_path):
     assert settings.learning_rate == pytest.approx(first["learning_rate"] * pace(old, new))  # that of the first, not of the one before
 
 
+@pytest.mark.nightly
 def test_killed_before_it_began_and_in_the_middle(before, tmp_path):
     """The same command begins, with --resume it ends with the same weights."""
     out, command = tmp_path / "out", ["--from", before / "model", "--add", before / "new.xyz", "--data", before]
@@ -138,6 +140,7 @@ def test_all_sizes_are_held_back():
         assert 0.02 < chosen[:, -1].mean() < 0.25  # the largest is sometimes held back, not always
 
 
+@pytest.mark.nightly
 def test_labels_under_other_names_stay_so(tmp_path):
     """And what is called energy in those files is not read in later rounds either."""
 
@@ -206,6 +209,7 @@ def test_references_are_kept_of_a_model_only(tmp_path):
         load_config(write_run(tmp_path, training__keep_references=True))
 
 
+@pytest.mark.nightly
 def test_names_of_labels_of_your_own_and_labels_of_race_calc(tmp_path):
     """A model that reads REF_energy goes on with files of `race-calc label`, which have ASE's names, and again with its own."""
     frames = [named(seed) for seed in range(12)]

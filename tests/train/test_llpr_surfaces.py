@@ -117,6 +117,7 @@ def test_predictions_need_one_trunk(properties, tmp_path):
         assert one.energy == pytest.approx(value.mean) and one.energy_epistemic == pytest.approx(value.epistemic)
 
 
+@pytest.mark.nightly
 def test_the_states_of_a_trunk(tmp_path):
     config, prepared = test_states.run(tmp_path, posterior="mve", members=1, model__head="joint")
     finish(config, prepared, train(config, prepared, tmp_path / "out", CPU, False), tmp_path / "out", CPU)

@@ -357,6 +357,7 @@ def test_draws_of_laplace_are_sound_where_products_would_multiply_wide_ones(tmp_
     assert draws["force_rmse_eV_per_A"][0] != pytest.approx(model["mean_force_rmse_eV_per_A"], rel=0.01)  # they are drawn
 
 
+@pytest.mark.nightly
 def test_laplace_predicts_what_the_trained_model_predicts_or_the_mean_of_the_draws(made, tmp_path):
     """By default the model itself; either way the draws, the noise and both errors in the record are the same."""
     folder = made["laplace"].parent
