@@ -13,15 +13,16 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save
 
-from race_calc.data.files import parse_json, shortened, write_atomically
+from race_calc.data.files import parse_json, write_atomically
 from race_calc.data.references import References
 from race_calc.model.config import ModelConfig
 from race_calc.model.parameters import Parameters, n_members
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
 from race_calc.model.surfaces import Constants
-from race_calc.posterior.base import MOST_MEMBERS, Posterior, by_name
+from race_calc.posterior.base import MOST_MEMBERS, by_name
 from race_calc.posterior.calibrations import calibration_of
+from race_calc.posterior.formats import FORMAT, FORMAT_VERSION, has_center, stored_model_config
 from race_calc.posterior.given import Noise
 from race_calc.posterior.manifest import (
     CALIBRATION,
@@ -47,9 +48,6 @@ from race_calc.uncertainty.environments import Environments
 from race_calc.uncertainty.feature_distance import FeatureDistance
 from race_calc.uncertainty.known_distances import KnownDistances
 
-FORMAT = "race_calc checkpoint"
-# 3: shared trunks, noise; 4: manifest; 5: products; 6: baselines; 7: feature distances; 8: states; 9: gaps; 10: environments
-FORMAT_VERSION = 10
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "cutoff": "Å"}
 MOST_NEIGHBOURS = 100_000.0
 
@@ -166,9 +164,9 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
     check_files(folder, hashes, (START, CARD, RECIPE))
     try:
         references = References.from_dict(config["references"])
-        settings = _model_config(config["model"], config["version"])
+        settings = stored_model_config(config["model"], config["version"])
         members, posterior = whole(config["posterior"], "members", MOST_MEMBERS), by_name(config["posterior"]["name"])
-        centered = _has_center(config["posterior"], posterior)
+        centered = has_center(config["posterior"], posterior)
         neighbours = number(config, "average_neighbours", MOST_NEIGHBOURS)
         extra = {key: dict(config[key]) for key in ("thresholds", "training", "data")}
         for name in extra["thresholds"]:
@@ -219,31 +217,6 @@ def _read_config(folder: Path, hashes: dict[str, str] | None) -> dict[str, Any]:
             f"{folder} has no {MANIFEST}: it is not a complete model folder, copy it again; or race-calc manifest {folder}"
         )
     return config
-
-
-def _model_config(stored: dict, version: int) -> ModelConfig:
-    """The architecture; every key must be there, defaults may change between releases. Raises KeyError for one that is not."""
-    if not isinstance(stored, dict):
-        raise TypeError(f"model is {shortened(repr(stored))}, not a mapping")
-    if version < 6:
-        stored = {"baseline": "none" if version < 2 else stored["repulsion"], **{k: v for k, v in stored.items() if k != "repulsion"}}
-    stored = ({"correlation": 1, "product_channels": 1} if version < 5 else {}) | stored
-    stored = ({"states": [], "scalars": [], "targets": {}} if version < 8 else {}) | stored
-    config = ModelConfig.model_validate(stored)
-    for key in ModelConfig.model_fields:
-        if key not in stored:
-            raise KeyError(key)
-    return config
-
-
-def _has_center(stored: dict, posterior: Posterior) -> bool:
-    """Are the means those of the MAP? Folders of earlier releases do not say, and have the mean of the draws."""
-    mean = stored.get("mean", "draws")
-    if mean != "draws" and mean not in posterior.means:
-        raise ValueError(
-            f"posterior.mean is {shortened(repr(mean))}: {posterior.name} has {' or '.join(posterior.means) or 'no choice of it'}"
-        )
-    return mean == "map"
 
 
 def state_of(config: ModelConfig, state: int | str) -> int:
