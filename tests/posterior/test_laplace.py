@@ -8,16 +8,16 @@ import torch
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from race_calc.posterior import laplace
-from race_calc.posterior.laplace import Observations
+from race_calc.posterior import laplace_evidence
+from race_calc.posterior.laplace_evidence import Observations
 
 SIGMAS = 4.5  # statistical bounds, in standard errors
 
 
 def fit_sums(weights, noises=None, **sums):
-    """`laplace.fit` with the fields of its observations by name."""
+    """`laplace_evidence.fit` with the fields of its observations by name."""
     kinds = (Observations(*(sums[f"{kind}_{field}"] for field in ("curvature", "squares", "count"))) for kind in ("energy", "force"))
-    return laplace.fit(weights, *kinds, noises)
+    return laplace_evidence.fit(weights, *kinds, noises)
 
 
 class Model:
@@ -77,7 +77,7 @@ class Model:
 def test_the_evidence_of_an_orthogonal_linear_model_is_exact(tau, energy_noise, force_noise):
     model = Model(5, 12, 18)
     w, _ = model.exact(tau, energy_noise, force_noise)
-    value, _ = laplace.log_evidence(np.log([tau, energy_noise, force_noise]), w, model.observations(w))
+    value, _ = laplace_evidence.log_evidence(np.log([tau, energy_noise, force_noise]), w, model.observations(w))
     assert value == pytest.approx(model.exact_evidence(tau, energy_noise, force_noise), rel=1e-8, abs=1e-8)
 
 
@@ -86,9 +86,9 @@ def test_gradient_by_finite_differences(seed):
     rng = np.random.default_rng(seed)
     w, logs = rng.normal(size=5), rng.normal(size=3)
     observations = Model(5, 12, 18, seed).observations(w)
-    _, gradient = laplace.log_evidence(logs, w, observations)
+    _, gradient = laplace_evidence.log_evidence(logs, w, observations)
     for i, step in enumerate(1e-5 * np.eye(3)):
-        above, below = (laplace.log_evidence(logs + sign * step, w, observations)[0] for sign in (1, -1))
+        above, below = (laplace_evidence.log_evidence(logs + sign * step, w, observations)[0] for sign in (1, -1))
         assert gradient[i] == pytest.approx((above - below) / 2e-5, rel=1e-6, abs=1e-6), (seed, i)
 
 
@@ -149,7 +149,7 @@ def test_more_weights_than_outputs_inflate_the_noise_as_the_docstring_says():
     count, residual = 20, 1e-4
     w = torch.linspace(-1, 1, 2000, dtype=torch.float64)
     zero = torch.zeros_like(w)
-    fit = laplace.fit(w, Observations(count * torch.ones_like(w), count * residual, count), Observations(zero, 0.0, 0))
+    fit = laplace_evidence.fit(w, Observations(count * torch.ones_like(w), count * residual, count), Observations(zero, 0.0, 0))
     gamma = float((1 - fit.prior_precision * fit.variance).sum())
     assert fit.energy_noise > 1e3 * residual
     assert count * residual / fit.energy_noise == pytest.approx(count - gamma, abs=1e-3)
@@ -162,7 +162,7 @@ def test_known_noises_leave_the_prior_to_the_evidence():
     fit = fit_sums(**model.sums(w), noises=(0.04, 0.3))
     assert (fit.energy_noise, fit.force_noise) == (pytest.approx(0.04), pytest.approx(0.3))
     logs = np.log([fit.prior_precision, 0.04, 0.3])
-    assert laplace.log_evidence(logs, w, model.observations(w))[1][0] == pytest.approx(0, abs=1e-6)
+    assert laplace_evidence.log_evidence(logs, w, model.observations(w))[1][0] == pytest.approx(0, abs=1e-6)
     _, covariance = model.exact(fit.prior_precision, 0.04, 0.3)
     np.testing.assert_allclose(fit.variance.numpy(), np.diag(covariance), rtol=1e-9)
     with pytest.raises(ValueError, match="variances > 0"):
@@ -172,12 +172,12 @@ def test_known_noises_leave_the_prior_to_the_evidence():
 def test_samples_have_mean_and_variance_and_obey_the_seed():
     model, n = Model(4, 12, 18), 50_000
     fit = fit_sums(**model.sums(model.exact(2.0, 0.04, 0.3)[0]))
-    draws = laplace.sample(fit, n, seed=4)
+    draws = laplace_evidence.sample(fit, n, seed=4)
     assert ((draws.mean(0) - fit.mean).abs() < SIGMAS * (fit.variance / n).sqrt()).all()
     assert ((draws.var(0) / fit.variance - 1).abs() < SIGMAS * math.sqrt(2 / n)).all()
     assert (draws.T.corrcoef() - torch.eye(4)).abs().max() < SIGMAS / math.sqrt(n)
-    assert torch.equal(draws, laplace.sample(fit, n, seed=4))
-    assert not torch.equal(draws, laplace.sample(fit, n, seed=5))
+    assert torch.equal(draws, laplace_evidence.sample(fit, n, seed=4))
+    assert not torch.equal(draws, laplace_evidence.sample(fit, n, seed=5))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_input_that_cannot_be_is_an_error_with_advice(change, message):
 def test_known_noises_must_be_variances(noises):
     kind = laplace.Observations(torch.ones(2), 1.0, 3)
     with pytest.raises(ValueError, match="give variances > 0"):
-        laplace.fit(torch.ones(2), kind, kind, noises)
+        laplace_evidence.fit(torch.ones(2), kind, kind, noises)
 
 
 def test_units_do_not_matter():

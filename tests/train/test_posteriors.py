@@ -23,7 +23,8 @@ from race_calc.posterior import ivon, laplace, swag
 from race_calc.posterior.base import by_name, names
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.checkpoint import load_checkpoint
-from race_calc.posterior.laplace import Observations, squared_jacobian
+from race_calc.posterior.laplace import squared_jacobian
+from race_calc.posterior.laplace_evidence import Observations
 from race_calc.posterior.last_layer import last_layer_features
 from race_calc.posterior.load import load_stack
 from race_calc.posterior.state import flatten, unflatten
