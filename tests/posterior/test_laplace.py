@@ -220,7 +220,7 @@ def test_input_that_cannot_be_is_an_error_with_advice(change, message):
 
 @pytest.mark.parametrize("noises", [(0.0, 1.0), (1.0, 0.0), (1.0, math.inf), (math.nan, 1.0)])
 def test_known_noises_must_be_variances(noises):
-    kind = laplace.Observations(torch.ones(2), 1.0, 3)
+    kind = Observations(torch.ones(2), 1.0, 3)
     with pytest.raises(ValueError, match="give variances > 0"):
         laplace_evidence.fit(torch.ones(2), kind, kind, noises)
 
