@@ -29,32 +29,55 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
     """
     if part not in (None, "train", "test"):
         raise ValueError(f"{name}#{part}: unknown part {part!r}; write #train or #test")
+    arrays = _read(name)
+    keys, unit = _layout(name, arrays, part)
+    states: list[Atoms] = []
+    if keys[1:] == [*"REF"]:
+        states = _of_states(name, arrays)
+        arrays |= {"E": arrays["E"][:, 0], "F": arrays["F"][:, 0]}
+    numbers, positions, energies, forces = _checked(name, {key: arrays[key] for key in keys})
+    from ase.io.formats import string2index  # here: see `race_calc.data.dataset`
+
+    try:
+        place: Any = string2index(index) if isinstance(index, str) else index
+        chosen = np.atleast_1d(np.arange(len(energies))[place])
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"index {index!r} does not fit {name}, which has {len(energies)} frames") from error
+    frames = states or [Atoms(numbers=numbers, positions=where) for where in positions]
+    return [(frames[i], float(energies[i]) * unit, forces[i] * unit) for i in chosen]
+
+
+def _read(name: str) -> dict[str, np.ndarray]:
     try:
         with np.load(name, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+            return {key: file[key] for key in file.files}
     except Exception as error:  # zip, pickle and value errors
         raise ValueError(f"cannot read {name} ({shortened(str(error))}): give an npz file of plain arrays") from error
+
+
+def _layout(name: str, arrays: dict[str, np.ndarray], part: str | None) -> tuple[list[str], float]:
+    """Keys of numbers, positions, energies and forces, and the unit of energies in eV."""
     sizes = {one: arrays[f"E_{one}"].size for one in ("train", "test") if f"E_{one}" in arrays and "Z" in arrays}
     if part is None and sizes:
         choices = " or ".join(f"{name}#{one} ({size} frames)" for one, size in sizes.items())
         raise ValueError(f"{name} has parts, and none is chosen: write {choices}")
-    split_keys = ["Z", *(f"{key}_{part or 'train'}" for key in "REF")]
-    plain_keys = ["nuclear_charges", "coords", "energies", "forces"]
-    states: list[Atoms] = []
     if {"Z", *"REF"} <= set(arrays) and arrays["E"].ndim == 2:
-        states = _of_states(name, arrays)
-        arrays |= {"E": arrays["E"][:, 0], "F": arrays["F"][:, 0]}
-        keys, unit = ["Z", *"REF"], 1.0
-    elif set(split_keys) <= set(arrays):
-        keys, unit = split_keys, 1.0
-    elif set(plain_keys) <= set(arrays):
-        keys, unit = plain_keys, KCAL_PER_MOL
-        if part is not None:
-            raise ValueError(f"{name} has no parts: remove '#{part}' and select frames with an index")
-    else:
+        return ["Z", *"REF"], 1.0
+    split_keys = ["Z", *(f"{key}_{part or 'train'}" for key in "REF")]
+    if set(split_keys) <= set(arrays):
+        return split_keys, 1.0
+    plain_keys = ["nuclear_charges", "coords", "energies", "forces"]
+    if not set(plain_keys) <= set(arrays):
         raise ValueError(f"{name} has the keys {sorted(arrays)}: expected {split_keys} (eV, Å) or {plain_keys} (kcal/mol, Å)")
-    numbers, positions, energies, forces = (arrays[key] for key in keys)
-    for key, array in zip(keys, (numbers, positions, energies, forces)):
+    if part is not None:
+        raise ValueError(f"{name} has no parts: remove '#{part}' and select frames with an index")
+    return plain_keys, KCAL_PER_MOL
+
+
+def _checked(name: str, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Numbers, positions, energies and forces, energies as (B,)."""
+    keys, (numbers, positions, energies, forces) = list(arrays), arrays.values()
+    for key, array in arrays.items():
         if array.dtype.kind not in "iuf":
             raise ValueError(f"{name}: {key} holds {array.dtype}: give real numbers")
     if not np.array_equal(numbers, np.rint(numbers)):
@@ -66,15 +89,7 @@ def read_npz(name: str, part: str | None = None, index: str | int | slice = ":")
             f"{name}: shapes do not fit together: {keys[0]} {numbers.shape}, {keys[1]} {positions.shape}, "
             f"{keys[2]} {energies.shape}, {keys[3]} {forces.shape}; expected (N,), (B, N, 3), (B,), (B, N, 3)"
         )
-    from ase.io.formats import string2index  # here: see `race_calc.data.dataset`
-
-    try:
-        place: Any = string2index(index) if isinstance(index, str) else index
-        chosen = np.atleast_1d(np.arange(len(energies))[place])
-    except (IndexError, ValueError) as error:
-        raise ValueError(f"index {index!r} does not fit {name}, which has {len(energies)} frames") from error
-    frames = states or [Atoms(numbers=numbers, positions=where) for where in positions]
-    return [(frames[i], float(energies[i]) * unit, forces[i] * unit) for i in chosen]
+    return numbers, positions, energies, forces
 
 
 def _of_states(name: str, arrays: dict[str, np.ndarray]) -> list[Atoms]:
