@@ -60,6 +60,7 @@ def report(
         runs,
         "" if run is None else run.name,
         frames,
+        paths[0].name if paths else "flagged.xyz",
     )
     content = html(page).encode()
     write_atomically(out, content)

@@ -12,11 +12,13 @@ from ase.neighborlist import neighbor_list
 from race_calc.data.graph import from_atoms
 from race_calc.md.images import monitored_images
 from race_calc.md.record import SIGMA, MonitorRecord
-from race_calc.uncertainty.environments import BOND, KINDS, Environments, Rare, Unknown
+from race_calc.uncertainty.environments import Compared, Environments, Unusual
+from race_calc.uncertainty.geometry import BOND, COORDINATION, DISTANCE, KINDS
 
 WORST = 3  # atoms, distances, angles, … that are named
 ALONG, ACROSS = 0.85, 0.4  # |cos| of an angle to a bond
 BACK = 50.0  # fs
+OLDER = "This model does not say which distances and angles it was trained with (models of release 0.2 on do)."
 PLURAL = {"distance": "Distances", "angle": "Bond angles", "coordination": "Numbers of bonds"}
 
 
@@ -29,21 +31,39 @@ class Growth:
     values: np.ndarray
 
 
-def explanation(reason: str, frame: Atoms, growth: Growth | None, known: Environments | None, flagged: str, model: str) -> list[str]:
-    """Sentences. reason: of the halt; frame: the halting one, annotated; growth: of the score that ended the run; known: what the training
-    had, where the model tells it; flagged, model: file and folder, for the commands."""
+def compared(frame: Atoms, known: Environments | None) -> Compared | None:
+    """The frame beside the training; None where the model does not tell, and for a frame that has no neighbours to speak of (exploded)."""
+    if known is None:
+        return None
+    try:
+        return known.compare(from_atoms(frame, known.cutoff), covalent_radii)
+    except ValueError:
+        return None
+
+
+def explanation(reason: str, frame: Atoms, growth: Growth | None, beside: Compared | None, then: Sequence[str] = ()) -> list[str]:
+    """Sentences. reason: of the halt; frame: the halting one, annotated; growth: of the score that ended the run; beside: the frame and the
+    training; then: what to do (`commands`), or why there is no comparison."""
     lines = [f"{reason}."]
     if SIGMA in frame.arrays:
-        sigma = frame.arrays[SIGMA]
-        worst = np.argsort(sigma)[::-1][:WORST]
-        named = ", ".join(f"{_atom(frame, i)} {sigma[i]:.3g} eV/Å" for i in worst)
-        lines.append(f"Least known are the forces on {named} (σ; the median atom has {np.median(sigma):.3g}).")
-        lines.append(_direction(frame, int(worst[0])))
-    lines += _environments(frame, known)
+        lines += _least_known(frame, frame.arrays[SIGMA])
+    lines += [] if beside is None else _beside(frame, beside)
     lines += [] if growth is None else _growth(growth)
-    lines.append(f"Label what it saved: race-calc label {flagged} --with METHOD --out labelled.xyz")
-    lines.append(f"Learn from it:       race-calc train --from {model} --add labelled.xyz --out FOLDER")
-    return lines
+    return [*lines, *then]
+
+
+def commands(flagged: str | None, model: str | None) -> list[str]:
+    """What to do with the frames that were saved in `flagged`, for a model of this package."""
+    label = [] if flagged is None else [f"Label what it saved: race-calc label {flagged} --with METHOD --out labelled.xyz"]
+    return label + ([f"Learn from it:       race-calc train --from {model} --add labelled.xyz --out FOLDER"] if label and model else [])
+
+
+def _least_known(frame: Atoms, sigma: np.ndarray) -> list[str]:
+    if broken := np.flatnonzero(~np.isfinite(sigma)).tolist():
+        return [f"σ of the forces on {', '.join(_atom(frame, i) for i in broken[:WORST])} is not a finite number."]
+    worst = np.argsort(sigma)[::-1][:WORST].tolist()
+    named = ", ".join(f"{_atom(frame, i)} {sigma[i]:.3g} eV/Å" for i in worst)
+    return [f"Least known are the forces on {named} (σ; the median atom has {np.median(sigma):.3g}).", _direction(frame, worst[0])]
 
 
 def _atom(frame: Atoms, i: int) -> str:
@@ -71,52 +91,53 @@ def _direction(frame: Atoms, i: int) -> str:
     return f"The force on atom {i} is uncertain in a direction between its bonds."
 
 
-def _environments(frame: Atoms, known: Environments | None) -> list[str]:
-    if known is None:
-        return ["This model does not say which distances and angles it was trained with (models of release 0.2 on do)."]
-    try:
-        graph = from_atoms(frame, known.cutoff)
-    except ValueError:  # exploded
-        return []
-    unknown = known.unknown(graph, covalent_radii)
-    lines = []
+def _beside(frame: Atoms, beside: Compared) -> list[str]:
+    symbols = ", ".join(chemical_symbols[z] for z in beside.new_elements)
+    lines = [f"The training had no {symbols}."] if symbols else []
     for kind in KINDS:
-        if mine := [one for one in unknown if one.kind is kind]:
-            more = f", and {len(mine) - WORST} more" if len(mine) > WORST else ""
+        if mine := [one for one in beside.unknown if one.kind is kind]:
+            more = f"; and {len(mine) - WORST} more" if len(mine) > WORST else ""
             lines.append(
                 f"{PLURAL[kind.name]} that the training did not have: {'; '.join(_unknown(frame, one) for one in mine[:WORST])}{more}."
             )
     if lines:
         return lines
     had = "Every distance, bond angle and number of bonds, taken alone, is one that the training had"
-    if rare := known.rare(graph, covalent_radii)[:WORST]:
-        return [f"{had}. The rarest: {'; '.join(_rare(frame, one) for one in rare)}."]
-    return [f"{had}, and none of them is rare: new is how they come together."]
+    if beside.rare:
+        return [f"{had}. Nearest to its end: {'; '.join(_rare(frame, one) for one in beside.rare[:WORST])}."]
+    return [f"{had}, and none is near its end: new is how they come together."]
 
 
-def _rare(frame: Atoms, one: Rare) -> str:
-    return f"{_value(frame, one)} ({100 * one.share:.2g} % of the training's are as far out)"
+def _rare(frame: Atoms, one: Unusual) -> str:
+    often = f"1 in {1 / one.expected:.0f} such structures has" if one.expected else "none of the training's is"
+    return f"{_value(frame, one)} ({often} {'one ' if one.expected else ''}as far out)"
 
 
-def _value(frame: Atoms, one: Rare | Unknown) -> str:
-    digits, between = (2, " to ") if one.kind.name == "distance" else (0, ", ")
-    return f"{between.join(_atom(frame, i) for i in one.atoms)} {one.value:.{digits}f} {one.kind.unit}".replace(" °", "°")
+def _unknown(frame: Atoms, one: Unusual) -> str:
+    return f"{_value(frame, one)} ({_had(one)})"
 
 
-def _unknown(frame: Atoms, one: Unknown) -> str:
-    names = " and ".join(chemical_symbols[z] for z in one.elements)
-    if one.kind.name == "coordination":
-        had = f"{names} never met in it" if one.known is None else "it had " + " to ".join(dict.fromkeys(f"{end:.0f}" for end in one.known))
-        return f"{_atom(frame, one.atoms[0])} is bonded to {one.value:.0f} {chemical_symbols[one.elements[1]]} ({had})"
-    digits = 2 if one.kind.name == "distance" else 0
-    had = f"{names} never met in it" if one.known is None else "nearest it had: " + " to ".join(f"{end:.{digits}f}" for end in one.known)
-    return f"{_value(frame, one)} ({had})"
+def _had(one: Unusual) -> str:
+    symbols = [chemical_symbols[z] for z in one.elements]
+    if one.known is None:
+        return f"{' and '.join(symbols)} never met in it" if one.kind is DISTANCE else f"it had no {'–'.join(symbols)}"
+    ends = list(dict.fromkeys(f"{end:.{2 if one.kind is DISTANCE else 0}f}" for end in one.known))
+    return ("it had " if one.kind is COORDINATION else "nearest it had: ") + " to ".join(ends)
+
+
+def _value(frame: Atoms, one: Unusual) -> str:
+    atoms = [_atom(frame, i) for i in one.atoms]
+    if one.kind is COORDINATION:
+        return f"{atoms[0]} is bonded to {one.value:.0f} {chemical_symbols[one.elements[1]]}"
+    return f"{' to '.join(atoms)} {one.value:.2f} Å" if one.kind is DISTANCE else f"{', '.join(atoms)} {one.value:.0f}°"
 
 
 def _growth(growth: Growth) -> list[str]:
-    """Over the last BACK fs."""
+    """Over the last BACK fs, since the time last went back."""
     there = np.isfinite(growth.times) & np.isfinite(growth.values)
     times, values = growth.times[there], growth.values[there]
+    back = np.flatnonzero(np.diff(times) < 0)
+    times, values = (times[back[-1] + 1 :], values[back[-1] + 1 :]) if len(back) else (times, values)
     late = times[-1:] - times <= BACK if len(times) else np.zeros(0, dtype=bool)
     times, values = times[late], values[late]
     if len(times) < 2 or not values[0] > 0:
@@ -130,11 +151,12 @@ def explained(monitor: Any, records: Sequence[MonitorRecord]) -> str:
     if monitor.halt_reason is None or monitor.halting_frame is None:
         raise ValueError("there is no halt to explain: ask after a run that the monitor ended")
     (_, atoms), *_ = monitored_images(monitor.dynamics)
-    calculator = atoms.calc
-    checkpoint = getattr(calculator, "checkpoint", None)
-    model = getattr(calculator, "parameters", {}).get("model", "MODEL")
-    flagged = "flagged.xyz" if monitor.flagged is None else str(monitor.flagged)
+    checkpoint = getattr(atoms.calc, "checkpoint", None)
     known, score = getattr(checkpoint, "environments", None), monitor.halt_reason.criterion
     timed = [(record.time, record.scores[score]) for record in records if record.time is not None and score in record.scores]
     growth = Growth(score, *np.array(timed, dtype=float).reshape(-1, 2).T)
-    return "\n".join(explanation(str(monitor.halt_reason), monitor.halting_frame, growth, known, flagged, model))
+    then = [OLDER] if checkpoint is not None and known is None else []
+    model = None if checkpoint is None else str(atoms.calc.parameters.get("model", "MODEL"))
+    then += commands(None if monitor.flagged is None else str(monitor.flagged), model)
+    frame = monitor.halting_frame
+    return "\n".join(explanation(str(monitor.halt_reason), frame, growth, compared(frame, known), then))

@@ -1,119 +1,101 @@
-"""Distances, bond angles and coordination numbers in the training, as histograms, and what a structure has beside them. NumPy only.
+"""What the training had of distances, bond angles and coordination numbers, as histograms, and what a structure has beside it. NumPy only.
 
 They are for the reader of a halt (`race_calc.md.explain`); what the monitor watches is `race_calc.uncertainty.known_distances`.
 
-Two atoms are bonded where they are nearer than BOND times the sum of their covalent radii.
+Values without more than HOLE empty bins between them are one range; coordination numbers are all one. A value more than a bin outside of
+every range is unknown. Any other is passed by the values of its range from there to the nearer end: their share, times the values of these
+elements in the structure, is how many as far out are expected in it. (The end of a range at the cutoff is none: there neighbours end.)
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from race_calc.uncertainty.geometry import COORDINATION, DISTANCE, KINDS, Elements, Kind, Measured, measure
+
 if TYPE_CHECKING:
     from race_calc.data.graph import Graph
 
-BOND = 1.25  # times the sum of the covalent radii
-RARE = 0.01
-HOLE = 2  # empty bins between two values that are still one range
-Counts = dict[tuple[int, ...], np.ndarray]
+HOLE = 2  # empty bins
+RARE = 0.01  # expected in a structure; of the training structures of 3BPA one in five has one such value, at 600 K nine in ten
+MERGED = 1_000_000  # rows that `fit_environments` holds before it adds them up
+MOST_BINS = 100_000
+Counts = dict[Elements, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What is counted: its name, the width of a bin and the unit, and how many elements name a histogram."""
+class Unusual:
+    """A value that the training did not have, or hardly.
 
-    name: str
-    width: float
-    unit: str
-    elements: int
-
-
-KINDS = (Kind("distance", 0.02, "Å", 2), Kind("angle", 2.0, "°", 3), Kind("coordination", 1.0, "", 2))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Values of one kind in a structure: the elements of each (n, k) as its histogram is named, value (n,), its atoms (n, k)."""
-
-    elements: np.ndarray
-    values: np.ndarray
-    atoms: np.ndarray
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """A value that the training did not have; `known`: the range of it that is nearest, None where these elements never met.
-
-    `atoms`: of a distance two, of an angle three with the centre in the middle, of a coordination the centre; `elements`: (z, z') of a
-    coordination, z' being counted; `excess`: how far outside, in bins.
+    `atoms` as in `Measured`; `known`: the nearest range of the training, None where it had none of these elements; `excess`: how many bins
+    outside of it (unknown), 0 inside; `expected`: of values as far out, in a structure like this (0 where unknown).
     """
 
     kind: Kind
-    elements: tuple[int, ...]
+    elements: Elements
     atoms: tuple[int, ...]
     value: float
     known: tuple[float, float] | None
     excess: float
+    expected: float
 
 
 @dataclass(frozen=True)
-class Rare:
-    """A bond length or angle that a small share of the training's passes or has, on the nearer side; atoms as in `Unknown`."""
+class Compared:
+    """A structure beside the training: what was unknown to it, kind by kind with the farthest first; what was rare in it, the rarest first;
+    and elements that it did not have."""
 
-    kind: Kind
-    atoms: tuple[int, ...]
-    value: float
-    share: float
+    unknown: tuple[Unusual, ...]
+    rare: tuple[Unusual, ...]
+    new_elements: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Environments:
-    """Histograms: name of a kind → elements → counts, bin k from k to k + 1 times the width. Distances are counted within `cutoff` (Å).
-
-    Elements of a distance and the outer two of an angle ascend; a coordination is named by its centre and by what is counted.
-    """
+    """Histograms: name of a kind → elements → counts, bin k from k to k + 1 times the width; of distances below `cutoff` (Å)."""
 
     counts: dict[str, Counts]
     cutoff: float
 
-    def unknown(self, graph: "Graph", radii: np.ndarray) -> list[Unknown]:
-        """Of a structure, the farthest outside first, kind by kind; `radii`: covalent ones, Å, by atomic number."""
-        found, everything = [], measure(graph, radii, np.unique([*self.counts["coordination"]]))
-        for kind in KINDS:
-            measured, mine = everything[kind.name], list[Unknown]()
-            for key in sorted({tuple(row) for row in measured.elements.tolist()}):
-                here = (measured.elements == key).all(axis=1)
-                mine += _outside(kind, key, ranges(kind, self.counts[kind.name].get(key)), measured.values[here], measured.atoms[here])
-            found += sorted(mine, key=lambda one: -one.excess)
-        return found
+    @property
+    def elements(self) -> np.ndarray:
+        """Atomic numbers, ascending."""
+        return np.unique([z for z, _ in self.counts[COORDINATION.name]])
 
-    def rare(self, graph: "Graph", radii: np.ndarray) -> list[Rare]:
-        """Bond lengths and bond angles of a structure which few of the training pass, the rarest first."""
-        everything, found = measure(graph, radii, np.unique([*self.counts["coordination"]])), []
-        for kind in KINDS[:2]:
-            measured = everything[kind.name]
-            for key in sorted({tuple(row) for row in measured.elements.tolist()} & self.counts[kind.name].keys()):
-                counts = self.counts[kind.name][key]
-                if kind.elements == 2:
-                    counts = counts[: int(BOND * radii[[*key]].sum() / kind.width)]
-                here = (measured.elements == key).all(axis=1) & (measured.values < len(counts) * kind.width)
-                if not counts.any() or not here.any():
-                    continue
-                below, bins = np.cumsum(counts), _bins(kind, measured.values[here])
-                passed = np.minimum(below[bins], below[-1] - below[bins] + counts[bins]) / below[-1]
-                rows = zip(measured.atoms[here].tolist(), measured.values[here].tolist(), passed.tolist())
-                found += [Rare(kind, tuple(atoms), value, share) for atoms, value, share in rows if share < RARE]
-        return sorted(found, key=lambda one: one.share)
+    def compare(self, graph: "Graph", radii: np.ndarray) -> Compared:
+        """`graph`: of a structure, with this cutoff; radii: covalent ones, Å, by atomic number."""
+        measured = measure(graph, radii, self.elements)
+        unknown, rare = list[Unusual](), list[Unusual]()
+        for kind in KINDS:
+            found = [one for key, rows in measured[kind.name].groups() for one in self._unusual(kind, key, measured[kind.name], rows)]
+            unknown += sorted((one for one in found if one.excess), key=lambda one: -one.excess)
+            rare += [one for one in found if not one.excess]
+        new = np.setdiff1d(graph.numbers, self.elements).tolist()
+        return Compared(tuple(unknown), tuple(sorted(rare, key=lambda one: one.expected)), tuple(new))
+
+    def _unusual(self, kind: Kind, key: Elements, measured: Measured, rows: np.ndarray) -> list[Unusual]:
+        """Of the values of one kind and these elements."""
+        values, atoms = measured.values[rows], measured.atoms[rows]
+        counts = self.counts[kind.name].get(key)
+        known = ranges(kind, counts)
+        if counts is None:
+            return [Unusual(kind, key, tuple(where), value, None, np.inf, 0.0) for value, where in zip(values.tolist(), atoms.tolist())]
+        nearest = _nearest(known, values)
+        gaps = np.maximum(np.maximum(known[nearest, 0] - values, values - known[nearest, 1]), 0.0) / kind.width
+        expected = _passed(kind, counts, known[nearest], values, self.cutoff) / counts.sum() * len(values)
+        outside = gaps >= 1.0
+        return [
+            Unusual(kind, key, tuple(atoms[i].tolist()), float(values[i]), (float(known[nearest[i], 0]), float(known[nearest[i], 1])),
+                    float(gaps[i]) if outside[i] else 0.0, 0.0 if outside[i] else float(expected[i]))
+            for i in np.flatnonzero(outside | (expected < RARE))
+        ]  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types. A histogram is the number of its first bin and the counts from there."""
+        """Plain JSON types. A histogram is a text: the number of its first bin and the counts from there."""
         return {"cutoff": self.cutoff} | {
-            name: {
-                "-".join(map(str, key)): [int(np.flatnonzero(row)[0]), *np.trim_zeros(row).tolist()] for key, row in sorted(rows.items())
-            }
-            for name, rows in self.counts.items()
+            name: {"-".join(map(str, key)): _text(row) for key, row in sorted(rows.items())} for name, rows in self.counts.items()
         }
 
     @classmethod
@@ -121,89 +103,81 @@ class Environments:
         """None of None. Raises ValueError, KeyError or TypeError for what `to_dict` did not write."""
         if content is None:
             return None
-        return cls({kind.name: dict(_read(kind, dict(content[kind.name]))) for kind in KINDS}, float(content["cutoff"]))
+        cutoff = float(content["cutoff"])
+        found = {kind.name: dict(_read(kind, name, row) for name, row in dict(content[kind.name]).items()) for kind in KINDS}
+        return cls(found, cutoff)
 
 
 def fit_environments(graphs: Iterable["Graph"], cutoff: float, radii: np.ndarray) -> Environments:
     """Of all training structures, whose graphs have this cutoff (Å)."""
-    counts: dict[str, Counts] = {kind.name: {} for kind in KINDS}
     graphs = list(graphs)
     elements = np.unique(np.concatenate([graph.numbers for graph in graphs]))
+    found: dict[str, list[np.ndarray]] = {kind.name: [] for kind in KINDS}  # rows of elements, bin, count
     for graph in graphs:
         measured = measure(graph, radii, elements)
         for kind in KINDS:
-            names, values = measured[kind.name].elements, measured[kind.name].values
-            for key in {tuple(row) for row in names.tolist()}:
-                _add(counts[kind.name], key, np.bincount(_bins(kind, values[(names == key).all(axis=1)])))
-    return Environments(counts, cutoff)
+            bins = np.floor(measured[kind.name].values / kind.width).astype(int)
+            rows = np.column_stack([measured[kind.name].elements, bins, np.ones(len(bins), dtype=int)])
+            found[kind.name].append(_added(rows))
+            if sum(map(len, found[kind.name])) > MERGED:
+                found[kind.name] = [_added(np.concatenate(found[kind.name]))]
+    return Environments({name: _histograms(_added(np.concatenate(rows))) for name, rows in found.items()}, cutoff)
 
 
 def ranges(kind: Kind, counts: np.ndarray | None) -> np.ndarray:
-    """Begins and ends (K, 2) of the values that were counted; up to HOLE empty bins are no gap. Coordination numbers: first and last."""
+    """Begins and ends (K, 2) of the values that were counted. Coordination numbers: the smallest and the largest of each run."""
     filled = np.flatnonzero(counts) if counts is not None else np.zeros(0, dtype=int)
     if not len(filled):
         return np.zeros((0, 2))
-    holes = np.flatnonzero(np.diff(filled) > (1 if kind.name == "coordination" else HOLE + 1))
-    last = 0 if kind.name == "coordination" else 1
+    holes = np.flatnonzero(np.diff(filled) > (1 if kind is COORDINATION else HOLE + 1))
+    last = 0 if kind is COORDINATION else 1
     return np.stack([filled[[0, *(holes + 1)]], filled[[*holes, -1]] + last], axis=1) * kind.width
 
 
-def measure(graph: "Graph", radii: np.ndarray, elements: np.ndarray) -> dict[str, Measured]:
-    """Kind by kind, each distance and each angle once; neighbours of `elements` are counted."""
-    numbers, vectors, lengths = graph.numbers, graph.edge_vectors, graph.edge_lengths
-    first, other = graph.edge_index
-    once = np.unique(graph.pair, return_index=True)[1]
-    pair = graph.edge_index.T[once]
-    found = {"distance": Measured(np.sort(numbers[pair], axis=1), lengths[once], pair)}
-    bonded = np.flatnonzero(lengths < BOND * (radii[numbers[first]] + radii[numbers[other]]))
-    found["angle"] = _angles(numbers, first[bonded], other[bonded], vectors[bonded] / np.maximum(lengths[bonded], 1e-9)[:, None])
-    atom, counted = np.repeat(np.arange(len(numbers)), len(elements)), np.tile(elements, len(numbers))
-    number = np.zeros((len(numbers), len(elements)))
-    known = bonded[np.isin(numbers[other[bonded]], elements)]
-    np.add.at(number, (first[known], np.searchsorted(elements, numbers[other[known]])), 1.0)
-    found["coordination"] = Measured(np.stack([numbers[atom], counted], axis=1), number.ravel(), atom[:, None])
+def _added(rows: np.ndarray) -> np.ndarray:
+    """Counts, in the last column, of equal rows added up."""
+    unique, place = np.unique(rows[:, :-1], axis=0, return_inverse=True)
+    return np.column_stack([unique, np.bincount(place.ravel(), weights=rows[:, -1], minlength=len(unique)).astype(int)])
+
+
+def _histograms(rows: np.ndarray) -> Counts:
+    found: Counts = {}
+    for key, own in Measured(rows[:, :-2], rows[:, -1], rows[:, -2]).groups():
+        found[key] = np.bincount(rows[own, -2], weights=rows[own, -1]).astype(int)
     return found
 
 
-def _angles(numbers: np.ndarray, first: np.ndarray, other: np.ndarray, units: np.ndarray) -> Measured:
-    """Between bonds, which are sorted by their centre."""
-    rows, apart = [np.zeros((0, 2), dtype=int)], 1
-    while len(here := np.flatnonzero(first[apart:] == first[:-apart])):
-        rows.append(np.stack([here, here + apart], axis=1))
-        apart += 1
-    one, two = np.concatenate(rows).T
-    degrees = np.degrees(np.arccos(np.clip(np.sum(units[one] * units[two], axis=1), -1.0, 1.0)))
-    swap = numbers[other[one]] > numbers[other[two]]
-    one, two = np.where(swap, two, one), np.where(swap, one, two)
-    atoms = np.stack([other[one], first[one], other[two]], axis=1)
-    return Measured(numbers[atoms], degrees, atoms)
+def _nearest(known: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Which range (n,) each value is in, or nearest to; ranges ascend."""
+    after = np.searchsorted(known[:, 0], values, side="right")
+    candidates = np.clip(np.stack([after - 1, after]), 0, len(known) - 1)
+    gaps = np.maximum(np.maximum(known[candidates, 0] - values, values - known[candidates, 1]), 0.0)
+    nearest: np.ndarray = candidates[np.argmin(gaps, axis=0), np.arange(len(values))]
+    return nearest
 
 
-def _bins(kind: Kind, values: np.ndarray) -> np.ndarray:
-    return np.floor(values / kind.width).astype(int)
+def _passed(kind: Kind, counts: np.ndarray, own: np.ndarray, values: np.ndarray, cutoff: float) -> np.ndarray:
+    """How many of the training are as far out in the same range (n, 2), on the nearer side; of coordination numbers in all."""
+    below = np.concatenate([[0], np.cumsum(counts)])
+    start, end = ((own / kind.width).round().astype(int).T) if kind is not COORDINATION else np.zeros((2, len(values)), dtype=int)
+    end = np.full(len(values), len(counts)) if kind is COORDINATION else end
+    bins = np.clip(np.floor(values / kind.width).astype(int), start, end - 1)
+    beyond = (values < own[:, 0]) | (values > own[:, 1])  # within a bin of the range: nothing passes it
+    lower, upper = below[bins + 1] - below[start], below[end] - below[bins]
+    if kind is DISTANCE:
+        upper = np.where(own[:, 1] > cutoff - (HOLE + 1) * kind.width, below[-1], upper)
+    return np.where(beyond, 0, np.minimum(lower, upper))
 
 
-def _outside(kind: Kind, key: tuple[int, ...], known: np.ndarray, values: np.ndarray, atoms: np.ndarray) -> Iterator[Unknown]:
-    """Those farther than one bin from every range."""
-    for value, where in zip(values.tolist(), atoms.tolist()):
-        gaps = np.maximum(np.maximum(known[:, 0] - value, value - known[:, 1]), 0.0) / kind.width
-        if not len(gaps):
-            yield Unknown(kind, key, tuple(where), value, None, np.inf)
-        elif gaps.min() >= 1.0:
-            low, high = known[np.argmin(gaps)].tolist()
-            yield Unknown(kind, key, tuple(where), value, (low, high), float(gaps.min()))
+def _text(row: np.ndarray) -> str:
+    return " ".join(map(str, [int(np.flatnonzero(row)[0]), *np.trim_zeros(row).tolist()]))
 
 
-def _add(rows: Counts, key: tuple[int, ...], counts: np.ndarray) -> None:
-    before = rows.get(key, np.zeros(0, dtype=int))
-    rows[key] = np.pad(before, (0, max(len(counts) - len(before), 0)))
-    rows[key][: len(counts)] += counts
-
-
-def _read(kind: Kind, rows: dict[str, list[int]]) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    for name, (start, *counts) in rows.items():
-        key = tuple(int(z) for z in name.split("-"))
-        plain = all(type(value) is int and 0 <= value < 2**62 for value in (start, *counts)) and start < 100_000
-        if len(key) != kind.elements or not plain or not sum(counts):
-            raise ValueError(f"the {kind.name} histogram of {name} is no row of counts")
-        yield key, np.concatenate([np.zeros(start, dtype=int), np.array(counts, dtype=int)])
+def _read(kind: Kind, name: str, row: str) -> tuple[Elements, np.ndarray]:
+    if not isinstance(row, str):
+        raise ValueError(f"the {kind.name} histogram of {name} is {type(row).__name__}, no text")
+    key, (start, *counts) = tuple(int(z) for z in name.split("-")), (int(word) for word in row.split())
+    sound = len(key) == kind.elements and 0 <= start < MOST_BINS and len(counts) < MOST_BINS and all(0 <= n < 2**62 for n in counts)
+    if not (sound and counts and counts[0] and counts[-1]):
+        raise ValueError(f"the {kind.name} histogram of {name} is no row of counts")
+    return key, np.concatenate([np.zeros(start, dtype=int), np.array(counts, dtype=int)])

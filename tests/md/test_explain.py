@@ -1,5 +1,7 @@
 """Why a run was ended: what the sentences say is so."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -8,9 +10,9 @@ from ase.data import covalent_radii
 from ase.md.verlet import VelocityVerlet
 from fake_calculator import HarmonicEnsemble
 
-from race_calc import Criterion, UncertaintyMonitor
+from race_calc import Criterion, RACECalculator, UncertaintyMonitor
 from race_calc.data.graph import from_atoms
-from race_calc.md.explain import Growth, explanation
+from race_calc.md.explain import Growth, compared, explanation
 from race_calc.uncertainty.decisions import Violation
 from race_calc.uncertainty.environments import fit_environments
 
@@ -28,7 +30,7 @@ def frame(axis, sigma=(0.01, 0.5, 0.02)):
 
 
 def told(atoms, growth=None, known=None):
-    return explanation(str(HALT), atoms, growth, known, "flagged.xyz", "models/x")
+    return explanation(str(HALT), atoms, growth, compared(atoms, known))
 
 
 def trained_on(*structures):
@@ -60,13 +62,14 @@ def test_atoms_and_the_direction_of_their_uncertainty():
 def test_what_the_training_did_not_have():
     water = molecule("H2O")
     every = "Every distance, bond angle and number of bonds, taken alone, is one that the training had"
-    assert f"{every}, and none of them is rare: new is how they come together." in told(frame(bond()), known=trained_on(water))
+    assert f"{every}, and none is near its end: new is how they come together." in told(frame(bond()), known=trained_on(*9 * [water]))
     stretched = water.copy()
-    stretched.set_distance(0, 1, 1.05, fix=0)
-    known = trained_on(*199 * [water], stretched)
-    rare = explanation(str(HALT), stretched, None, known, "", "")
-    assert any(line.startswith(f"{every}. The rarest: ") for line in rare)
-    assert "atom 0 (O) to atom 1 (H) 1.05 Å (0.25 % of the training's are as far out)" in " ".join(rare)
+    stretched.set_distance(0, 1, 1.01, fix=0)
+    known = trained_on(*399 * [water], stretched)
+    (line,) = [line for line in told(stretched, known=known) if line.startswith(f"{every}. Nearest to its end: ")]
+    assert "atom 0 (O) to atom 1 (H) 1.01 Å (1 in 400 such structures has one as far out)" in line
+    stretched.set_distance(0, 1, 1.03, fix=0)
+    assert "atom 0 (O) to atom 1 (H) 1.03 Å (none of the training's is as far out)" in " ".join(told(stretched, known=known))
     near = water.copy()
     near.set_angle(1, 0, 2, 95)
     lines = told(frame(bond()), known=trained_on(near))
@@ -78,14 +81,17 @@ def test_what_the_training_did_not_have():
     assert bonds.startswith("Numbers of bonds that the training did not have: atom 0 (O) is bonded to 2 H (it had 1)")
     assert "atom 0 (O) is bonded to 2 H (it had 0)" in "".join(told(frame(bond()), known=trained_on(molecule("H2"), molecule("O2"))))
     assert "H and O never met in it" in "".join(told(frame(bond()), known=trained_on(molecule("H2"), molecule("O2"))))
-    assert any("does not say which distances" in line for line in told(frame(bond())))
+    assert "The training had no O." in told(frame(bond()), known=trained_on(molecule("H2")))
+    ring = trained_on(molecule("C2H2"))
+    assert "it had no C–C–C" in " ".join(told(molecule("C6H6"), known=ring))
+    assert not any("the training" in line for line in told(frame(bond())))
 
 
 def test_many_are_counted_and_an_exploded_frame_has_none():
     atoms = molecule("C6H6")
     atoms.rattle(0.4, seed=0)
     lines = told(atoms, known=trained_on(molecule("C6H6")))
-    assert any(line.startswith("Distances") and " more." in line for line in lines)
+    assert any(line.startswith("Distances") and "; and " in line and " more." in line for line in lines)
     atoms.positions[0] = np.nan
     assert not any("the training" in line for line in told(atoms, known=trained_on(molecule("C6H6"))))
 
@@ -94,6 +100,10 @@ def test_how_it_grew():
     times, values = 5.0 * np.arange(15), 0.01 * 2.0 ** np.arange(15)
     (line,) = [line for line in told(frame(bond()), Growth(HALT.criterion, times, values)) if line.startswith("In the last")]
     assert line == f"In the last 50 fs {HALT.criterion} went from 0.16 to 164, 1024.0 times as much."
+    times, values = np.array([0.0, 10, 20, 60, 61, 1, 2, 3]), np.array([0.1, 0.2, 0.4, 0.5, 1.0, 0.1, 0.2, 0.3])  # it went back
+    assert any(
+        "In the last 2 fs" in line and "from 0.1 to 0.3" in line for line in told(frame(bond()), Growth(HALT.criterion, times, values))
+    )
     for times, values in (([], []), ([1.0], [1.0]), ([np.nan, np.nan], [1.0, 2.0]), ([0.0, 1.0], [0.0, 1.0])):
         growth = Growth(HALT.criterion, np.array(times), np.array(values))
         assert not any(line.startswith("In the last") for line in told(frame(bond()), growth))
@@ -112,3 +122,25 @@ def test_of_a_run(tmp_path):
     dynamics.run(5)
     text = monitor.explain()
     assert text.startswith("halt at step") and f"race-calc label {tmp_path / 'some.xyz'} --with METHOD" in text
+
+
+def test_forces_that_are_no_numbers(tmp_path):
+    atoms = molecule("H2O")
+    atoms.calc = HarmonicEnsemble(atoms, broken_after=3)
+    atoms.rattle(0.1, seed=0)
+    dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
+    monitor = UncertaintyMonitor(dynamics, [Criterion("forces_uncertainty_max", 1e9)], flagged=None)
+    dynamics.run(10)
+    text = monitor.explain()
+    assert "is not a finite number" in text
+    assert "race-calc" not in text  # nothing was saved, and this is no model of the package
+
+
+def test_a_model_without_them_says_so_and_names_what_to_do(tiny_model, tmp_path):
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = RACECalculator(tiny_model)
+    dynamics = VelocityVerlet(atoms, 0.1 * units.fs)
+    monitor = UncertaintyMonitor(dynamics, [Criterion("forces_uncertainty_max", 1e-12)], flagged=tmp_path / "a.xyz")
+    dynamics.run(2)
+    text = monitor.explain()
+    assert "does not say which distances" in text and f"race-calc train --from {Path(tiny_model).resolve()}" in text

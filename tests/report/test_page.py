@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.build import molecule
-from ase.io import read
+from ase.io import read, write
 from page_run import Elements, frames, make
 from scipy.special import chdtr
 from typer.testing import CliRunner
@@ -262,11 +262,47 @@ def test_a_halt_is_explained_beside_what_the_training_had(made, text):
         atoms.positions *= 0.9
         squeezed.append(from_atoms(atoms, checkpoint.model.plan.config.cutoff))
     known = environments_of(squeezed, checkpoint.model.plan.config.cutoff)
-    (section,) = halt_section([run], frames_, known, "models/mine")
+    (section,) = halt_section([run], frames_, known, None, "mine", "saved.xyz")
     words, *charts = section.parts
     assert words.lines[0].startswith("halt at step 2: forces_uncertainty_max_epistemic")
     assert any(line.startswith("Distances that the training did not have: ") for line in words.lines)
     assert len(charts) == 3 and charts[0].title.startswith("Distance")
     at = charts[0].traces[1]["x"][0]
     assert at > max(charts[0].traces[0]["x"])  # longer than any of the training
-    assert halt_section([run], {}, known, "models/mine") == []  # its frame was not kept
+    assert words.lines[-1].startswith("Learn from it:       race-calc train --from mine ") and "label saved.xyz" in words.lines[-2]
+    assert halt_section([run], {}, known, None, "mine", "saved.xyz") == []  # its frame was not kept
+    (other,) = halt_section([run], frames_, known, "f" * 64, "mine", "saved.xyz")
+    assert len(other.parts) == 1 and other.parts[0].lines[-1].startswith("The run was made with another model")
+    broken = next(iter(frames_))
+    frames_[broken].positions[0] = np.nan  # of a log that is not ours
+    assert len(halt_section([run], dict.fromkeys(frames_, frames_[broken]), known, None, "mine", "saved.xyz")[0].parts) == 1
+
+
+def test_halts_of_several_runs_and_images_are_found(made, tmp_path):
+    """Each by its own frame, also where there are more frames than the page shows; numbers of a log may be texts."""
+
+    def violation(value, image):
+        return {"step": 30, "criterion": "forces_uncertainty_max", "value": value, "threshold": 0.1, "atom_index": 1, "element": "C",
+                "action": "halt", "in_a_row": 1, "image": image, "message": None}  # fmt: skip
+
+    run = read_log(made.log)[0]
+    steps = np.arange(31)
+    quiet = dict.fromkeys(("time", "temperature", "energy", "volume", "density", "pressure"), steps.astype(float))
+    actions = (*[None] * 30, "halt")
+    runs = [
+        replace(run, run=name, step=steps, **quiet, scores={}, action=actions, violations=(*[()] * 30, (violation(value, image),)))
+        for name, value, image in (("a", "nan", None), ("b", 0.5, 2))
+    ]
+    frames_ = []
+    for name, images in (("a", [None]), ("b", [2, 4])):
+        for step in steps:
+            for image in images:
+                atoms = molecule("CH3CH2OH")
+                atoms.info |= {"run": name, "step": int(step)} | ({} if image is None else {"image": image})
+                frames_.append(atoms)
+    write(tmp_path / "frames.xyz", frames_)
+    found = saved_frames([tmp_path / "frames.xyz"], runs)
+    assert len(found) == 12 and {"a 30", "b 30 image 2"} <= set(found)
+    (section,) = halt_section(runs, found, None, None, "mine", "frames.xyz")
+    first, second = (part.lines[0] for part in section.parts)
+    assert first.startswith("halt at step 30: forces_uncertainty_max = nan at atom 1 (C)") and "of image 2" in second

@@ -145,15 +145,15 @@ def test_environments_are_known_after_training(run, tmp_path):
     """Stored with the model; the training has none that are unknown."""
     graphs, model = run
     known = load_checkpoint(model).environments
-    assert known is not None and known.cutoff == 4.0 and not any(known.unknown(graph, covalent_radii) for graph in graphs)
+    assert known is not None and known.cutoff == 4.0 and not any(known.compare(graph, covalent_radii).unknown for graph in graphs)
     squeezed = frame(0)
     squeezed.positions *= 0.8
-    assert known.unknown(from_atoms(squeezed, 4.0), covalent_radii)
+    assert known.compare(from_atoms(squeezed, 4.0), covalent_radii).unknown
 
     folder = tmp_path / "damaged"
     shutil.copytree(model, folder)
     config = json.loads((folder / "config.json").read_text())
-    config["environments"]["distance"]["29-47"] = [0, -1]
+    config["environments"]["distance"]["29-47"] = "0 -1"
     (folder / "config.json").write_text(json.dumps(config))
     write_manifest(folder)
     with pytest.raises(CheckpointError, match="distance histogram of 29-47 is no row of counts"):

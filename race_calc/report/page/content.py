@@ -35,8 +35,11 @@ def model_page(
     runs: Sequence[LoggedRun] = (),
     log: str = "",
     frames: Mapping[str, Atoms] | None = None,
+    flagged: str = "flagged.xyz",
 ) -> Page:
-    """`short`: names of the files; `thresholds`: what "auto" stands for; `log`, `runs`, `frames`: of a monitored run."""
+    """`short`: names of the files; `thresholds`: what "auto" stands for; `log`, `runs`, `frames`, `flagged`: of a monitored run, with the
+    names of its log and of the file of its frames."""
+    name = folder.resolve().name
     sets, named = judged_sets(compared, short), dict(zip(compared.found, short, strict=True))
     overlaps = {named[file]: one for file, one in compared.overlaps.items()}
     warnings = overlap_lines(overlaps) + level_lines({one.name: one.found for one in sets})
@@ -48,11 +51,10 @@ def model_page(
         shift_section(sets, compared, thresholds),
         worst_section(sets, frame_structures(frames or {})),
         *([run_section(runs, frames or {}, model_hash, log)] if runs else []),
-        *halt_section(runs, frames or {}, checkpoint.environments, str(folder)),
+        *halt_section(runs, frames or {}, checkpoint.environments, model_hash, name, flagged),
         Section("limits", "What is not covered", "No number on this page speaks of these.", _limits(folder, sets, compared, checkpoint)),
         record_section(folder, checkpoint, sets),
     ]
-    name = folder.resolve().name
     made = f"race_calc {__version__}, {time.strftime('%Y-%m-%d')}"
     return Page(f"{name}: what it knows", name, made, answers(sets, compared, checkpoint, runs), warnings, glance(sets), sections)
 

@@ -5,50 +5,61 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 
-from race_calc.data.graph import from_atoms
-from race_calc.md.explain import Growth, explanation
+from race_calc.md.explain import OLDER, Growth, commands, compared, explanation
 from race_calc.md.log import LoggedRun
 from race_calc.report.colours import BLUE, VERMILION
 from race_calc.report.page.parts import Chart, Prose, Section, axis, rounded
-from race_calc.report.page.run import MOST_RUNS, frame_key
+from race_calc.report.page.run import MOST_RUNS, halts_of
 from race_calc.uncertainty.decisions import Violation
-from race_calc.uncertainty.environments import Environments, Unknown
+from race_calc.uncertainty.environments import Environments, Unusual
+from race_calc.uncertainty.geometry import COORDINATION
 
 MOST_CHARTS = 3  # of a halt
+OTHER = "The run was made with another model: what its training had is not known here."
 
 
-def halt_section(runs: Sequence[LoggedRun], frames: Mapping[str, Atoms], known: Environments | None, model: str) -> list[Section]:
-    """None where no run shown was ended, or its last frame is not there. `known`: what the training had, where the model tells it."""
+def halt_section(
+    runs: Sequence[LoggedRun], frames: Mapping[str, Atoms], known: Environments | None, weights: str | None, model: str, flagged: str
+) -> list[Section]:
+    """The last halt of each run shown, where its frame is there; [] without any. known, weights, model: what the training had, where the
+    model tells it, the hash of its weights and its name; flagged: name of the file of frames."""
     parts: list[Chart | Prose] = []
     for number, run in enumerate(runs[-MOST_RUNS:]):
-        at = [t for t, action in enumerate(run.action) if action == "halt"]
-        frame = frames.get(frame_key(str(run.run), int(run.step[at[-1]]))) if at else None
-        if frame is None:
+        shown = [(t, one, key) for t, one, key in halts_of(run) if key in frames]
+        if not shown:
             continue
-        reason = next(Violation(**one) for one in run.violations[at[-1]] if one["action"] == "halt")
-        before = slice(None, at[-1] + 1)
-        values = run.scores.get(reason.criterion, np.full(len(run.step), np.nan))
-        growth = Growth(reason.criterion, run.time[before], values[before])
-        lines = explanation(str(reason), frame, growth, known, "flagged.xyz", model)
-        parts.append(Prose(f"Run {run.run or number + 1}", lines, folded=False))
-        if known is not None:
-            unknown = known.unknown(from_atoms(frame, known.cutoff), covalent_radii)
-            shown = sorted((one for one in unknown if one.known is not None), key=lambda one: -one.excess)[:MOST_CHARTS]
-            parts += [_chart(f"halt-{number}-{k}", one, known) for k, one in enumerate(shown)]
-    lead = "The halting frame beside what the training had; it is in the 3-D viewer above, as the last frame of its run."
+        t, violation, key = shown[-1]
+        other = weights is not None and run.model is not None and run.model != weights
+        beside = compared(frames[key], None if other else known)
+        values = run.scores.get(violation["criterion"], np.full(len(run.step), np.nan))
+        growth = Growth(violation["criterion"], run.time[: t + 1], values[: t + 1])
+        then = [OTHER] if other else [OLDER] * (known is None) + commands(flagged, model)
+        parts.append(
+            Prose(f"Run {run.run or number + 1}", explanation(_reason(violation), frames[key], growth, beside, then), folded=False)
+        )
+        if beside is not None and known is not None:
+            worst = sorted((one for one in beside.unknown if one.known is not None), key=lambda one: -one.excess)[:MOST_CHARTS]
+            parts += [_chart(f"halt-{number}-{k}", one, known) for k, one in enumerate(worst or beside.rare[:MOST_CHARTS])]
+    lead = "The frame on which the monitor halted beside what the training had. The 3-D viewer has it, too."
     return [Section("halt", "Why did the run end?", lead, parts)] if parts else []
 
 
-def _chart(key: str, one: Unknown, known: Environments) -> Chart:
+def _reason(violation: Mapping[str, Any]) -> str:
+    """As the monitor says it; numbers that are not finite are texts in a log."""
+    numbers = {name: float(violation[name]) for name in ("value", "threshold")}
+    return str(Violation(**{**violation, **numbers}))
+
+
+def _chart(key: str, one: Unusual, known: Environments) -> Chart:
     """The histogram of the training, and where the frame is."""
     counts, width = known.counts[one.kind.name][one.elements], one.kind.width
     names = "–".join(chemical_symbols[z] for z in one.elements)
     title = f"{one.kind.name.capitalize()} {names}"
     filled = np.flatnonzero(counts)
     rows = np.arange(filled[0], filled[-1] + 1)
-    centres = (rows + (0.0 if one.kind.name == "coordination" else 0.5)) * width
+    centres = (rows + (0.0 if one.kind is COORDINATION else 0.5)) * width
     unit, after = (f" ({one.kind.unit})", f" {one.kind.unit}".replace(" °", "°")) if one.kind.unit else ("", "")
     atoms = ", ".join(map(str, one.atoms))
     line = {"color": VERMILION, "width": 2, "dash": "dash"}

@@ -52,11 +52,26 @@ def frame_candidates(log: Path) -> list[Path]:
 
 
 def saved_frames(paths: Sequence[Path], runs: Sequence[LoggedRun]) -> dict[str, Atoms]:
-    """Id in the viewer → frame, of the runs shown: the halting ones and others, evenly picked. Raises what `read_structures` raises."""
-    ids = {run.run for run in runs[-MOST_RUNS:] if run.run}
+    """Id in the viewer → frame, of the runs shown: the last halting ones and others, evenly picked. Raises as `read_structures` does."""
+    shown = [run for run in runs[-MOST_RUNS:] if run.run]
+    ids, halts = {run.run for run in shown}, {key for run in shown for _, _, key in halts_of(run)[-(MOST_FRAMES // MOST_RUNS) :]}
     found = [atoms for path in paths for atoms in read_structures(path) if str(atoms.info.get("run")) in ids and "step" in atoms.info]
-    picked = sorted({*np.linspace(0, len(found) - 1, min(len(found), MOST_FRAMES)).astype(int).tolist()}) if found else []
-    return {frame_key(str(found[i].info["run"]), int(found[i].info["step"])): found[i] for i in picked}
+    keys = [frame_key(str(atoms.info["run"]), int(atoms.info["step"]), atoms.info.get("image")) for atoms in found]
+    halting = [i for i, key in enumerate(keys) if key in halts]
+    others = [i for i, key in enumerate(keys) if key not in halts]
+    room = max(MOST_FRAMES - len(halting), 0)
+    even = np.linspace(0, len(others) - 1, min(len(others), room)).astype(int).tolist() if others else []
+    return {keys[i]: found[i] for i in sorted({*halting, *(others[k] for k in even)})}
+
+
+def halts_of(run: LoggedRun) -> list[tuple[int, Mapping[str, Any], str]]:
+    """Of each check that ended the run: its number, the violation, the id of the frame."""
+    found: list[tuple[int, Mapping[str, Any], str]] = []
+    for t, action in enumerate(run.action):
+        violation = next((one for one in run.violations[t] if one["action"] == "halt"), None)
+        if action == "halt" and violation is not None:
+            found.append((t, violation, frame_key(str(run.run), int(run.step[t]), violation.get("image"))))
+    return found
 
 
 def frame_structures(frames: Mapping[str, Atoms]) -> list[Structure]:
@@ -201,5 +216,5 @@ def _grid(run: LoggedRun, found: Sequence[Stretch], frames: Mapping[str, Atoms])
     return Grid("Flags and halts", ["what", "checks", "from, fs", "K", "worst"], rows, note, links=links)
 
 
-def frame_key(run: str, step: int) -> str:
-    return f"{run} {step}"
+def frame_key(run: str, step: int, image: Any = None) -> str:
+    return f"{run} {step}" + ("" if image is None else f" image {int(image)}")
