@@ -76,9 +76,14 @@ def files_of_dft(data: Path, runs: Path) -> dict[str, Path]:
     paths = {name: runs / "data" / f"{name}.xyz" for name in SAMPLES}
     (runs / "data").mkdir(parents=True, exist_ok=True)
     for name, (file, source) in sources.items():
+        if paths[name].exists():
+            continue
         frames = [atoms for atoms in read(data / f"{file}.xyz", ":") if source is None or atoms.info["T_source"] == source]
         write(paths[name], frames)
     return paths
+
+
+LEVELS = {"gfn2-xtb": files, "dft": files_of_dft}
 
 
 def start_of(paths: dict[str, Path], runs: Path) -> Path:
@@ -198,12 +203,15 @@ if __name__ == "__main__":
     given = arguments(
         __doc__, data=".", runs="runs/active", counts="10,50,200", methods=",".join(METHODS), seeds=5, scratch="", level="gfn2-xtb"
     )
+    if given.level not in LEVELS:
+        raise SystemExit(f"--level is {given.level}: {' or '.join(LEVELS)}")
     keep_freed_memory()
     runs, counts = Path(given.runs), [int(n) for n in given.counts.split(",")]
-    paths = (files_of_dft if given.level == "dft" else files)(Path(given.data), runs)
+    paths = LEVELS[given.level](Path(given.data), runs)
     start, path = start_of(paths, runs), runs / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {"start": measured(start, paths)}
     pool, sizes, frames = pool_over(paths, start)
+    counts = [n for n in counts if n <= min(sizes) // 2]
     names = [f"{method}-{n}-{seed}" for seed in range(given.seeds) for n in counts if n for method in given.methods.split(",")]
     if lacking := [each for each in filter(None, given.scratch.split(",")) if each not in {*names, *results}]:
         raise SystemExit(f"--scratch asks for {', '.join(lacking)}, which neither --methods, --counts and --seeds nor an earlier run has")

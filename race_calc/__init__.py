@@ -64,7 +64,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used, so that `import race_calc` does not load torch. `__version__`: as it was installed."""
     if name == "__version__":
-        return import_module("importlib.metadata").version("race_calc")
+        metadata = import_module("importlib.metadata")
+        try:
+            return metadata.version("race_calc")
+        except metadata.PackageNotFoundError:  # a checkout on the path
+            return "unknown"
     if name in _HOME:
         return getattr(import_module(f"race_calc.{_HOME[name]}"), name)
     raise AttributeError(f"module 'race_calc' has no attribute {name!r}")

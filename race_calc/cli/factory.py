@@ -10,7 +10,7 @@ from race_calc.label.methods import made_by
 from race_calc.posterior.shipped import model_folder
 
 Model = Annotated[Path, typer.Argument(parser=model_folder, metavar="MODEL", help="a model by name (`race-calc models`), or its folder")]
-AsJson = Annotated[bool, typer.Option("--json", help="for machines: one JSON object in place of the text")]
+AsJson = Annotated[bool, typer.Option("--json", help="for machines: JSON in place of the text")]
 HELP = 'in place of MODEL: "module:function" that makes a calculator with uncertainties (Committee, from_results); this runs your code'
 STATE = "electronic state, by name or number, of a model of several (the first)"
 BASELINE = '"module:function" that makes the ASE calculator of a model with baseline external; this runs your code'

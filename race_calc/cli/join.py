@@ -24,6 +24,6 @@ def join(
     from race_calc.train.shards import joined
 
     keep_freed_memory()
-    settings, chosen, folder = load_config(config), torch_device(device), config.parent if data is None else data
-    whole = prepared(settings, folder, baseline)
-    finished(settings, whole, joined(settings, whole, out, chosen), folder, out, device)
+    settings, chosen = load_config(config), torch_device(device)
+    whole = prepared(settings, config.parent if data is None else data, baseline)
+    finished(settings, whole, joined(settings, whole, out, chosen), out, device)

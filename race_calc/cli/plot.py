@@ -23,11 +23,15 @@ def plot(
     learning_curves(read_records(folder)).savefig(file, dpi=200)
     print(f"Figure: {file}")
     if data is not None:
-        from race_calc.cli.train import draw_validation
+        from race_calc.cli.train import VALIDATION, draw_validation
         from race_calc.posterior.checkpoint import load_checkpoint
         from race_calc.train.config import parse_config
+        from race_calc.train.labels import read_labelled
 
         made = load_checkpoint(folder, calibration=False)
         if made.surfaces:
             raise ValueError("--data: of several states or of properties there is no such figure: race-calc evaluate shows their errors")
-        draw_validation(made, parse_config(made.training["config"]), data, folder, baseline_from(baseline))
+        found = read_labelled(parse_config(made.training["config"]), data, [])
+        if found.hash != made.data["sha256"]:
+            raise ValueError(f"the data in {data} are not those of the training: their hash is {found.hash[:12]}…")
+        draw_validation(folder, found.validation, file.with_name(VALIDATION), baseline_from(baseline))

@@ -9,10 +9,12 @@ from race_calc.cli.app import command
 from race_calc.cli.factory import BASELINE, baseline_from, given
 
 if TYPE_CHECKING:
-    from race_calc.posterior.checkpoint import Checkpoint
+    from race_calc.data.dataset import Dataset
     from race_calc.posterior.state import Trained
     from race_calc.train.config import TrainConfig
     from race_calc.train.prepare import Prepared
+
+VALIDATION = "validation.png"
 
 
 @command("train")
@@ -66,7 +68,7 @@ def _run(
     with TrainingProgress(part, own) as progress:
         trained = run(part, own, place, chosen, resume, progress)
     if mine is None:
-        finished(settings, whole, trained, folder, out, device)
+        finished(settings, whole, trained, out, device)
     else:
         print(f"Members {mine.start}:{mine.stop} of {settings.trained} are trained; when all are: race-calc join CONFIG --out {out}")
 
@@ -82,8 +84,8 @@ def prepared(settings: "TrainConfig", folder: Path, baseline: str | None) -> "Pr
         return prepare(settings, folder, baseline_from(baseline), lambda done, total: bar.update(task, completed=done, total=total))
 
 
-def finished(settings: "TrainConfig", prepared: "Prepared", trained: "Trained", folder: Path, out: Path, device: str) -> None:
-    """Make the model of a training that is at its end, draw it and say where it is; `folder`: of the data."""
+def finished(settings: "TrainConfig", prepared: "Prepared", trained: "Trained", out: Path, device: str) -> None:
+    """Make the model of a training that is at its end, draw it and say where it is."""
     from rich.progress import Progress
 
     from race_calc.model.hardware import torch_device
@@ -96,8 +98,11 @@ def finished(settings: "TrainConfig", prepared: "Prepared", trained: "Trained", 
         task = bar.add_task("posterior", total=None, visible=by_name(settings.posterior).post_hoc)
         made = finish(settings, prepared, trained, out, chosen, lambda done, total: bar.update(task, completed=done, total=total))
     _draw(out)
-    if not settings.model.has_surfaces:
-        draw_validation(made, settings, folder, out, prepared.external)
+    if prepared.held is not None and not settings.model.has_surfaces:
+        try:
+            draw_validation(out, prepared.held, out / VALIDATION, prepared.external)
+        except Exception as error:  # the model is made: a picture that fails must not end a training
+            print(f"No figure of the validation structures: {error}")
     if settings.model.targets:
         print(f"The model is in {out}: race_calc.PropertyModel({str(out)!r})")
         return
@@ -117,19 +122,18 @@ def _draw(out: Path) -> None:
     print(f"Learning curves: {out / CURVES}")
 
 
-def draw_validation(made: "Checkpoint", settings: "TrainConfig", folder: Path, out: Path, external: Any = None) -> None:
-    """Predictions and σ of the finished model against its validation structures."""
+def draw_validation(model: Path, held: "Dataset", file: Path, external: Any = None) -> None:
+    """Predictions and σ of a finished model against its validation structures."""
     from race_calc.evaluate.predict import predict_dataset, residuals_of
     from race_calc.interfaces.calculator import RACECalculator
-    from race_calc.report.parity import VALIDATION, parity_figure
-    from race_calc.train.labels import read_labelled
+    from race_calc.report.parity import parity_figure
 
-    data = read_labelled(settings, folder, []).validation
-    if not len(data):
+    if not len(held):
         return
-    calculator = RACECalculator(out, "cpu", calibrated=False, baseline=external)
-    parity_figure(residuals_of(predict_dataset(calculator, data), data), data, made.references).savefig(out / VALIDATION, dpi=200)
-    print(f"Validation: {out / VALIDATION}")
+    calculator = RACECalculator(model, "cpu", calibrated=False, baseline=external)
+    residuals = residuals_of(predict_dataset(calculator, held), held)
+    parity_figure(residuals, held, calculator.checkpoint.references).savefig(file, dpi=200)
+    print(f"Validation: {file}")
 
 
 def _continued(model: Path, added: list[Path], data: Path | None, out: Path, epochs: int | None, baseline: str | None) -> "TrainConfig":

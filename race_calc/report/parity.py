@@ -12,8 +12,6 @@ from race_calc.report.figure import STYLE
 from race_calc.report.uncertainty import POINTS, Cloud, cloud_panel
 from race_calc.uncertainty.residuals import Residuals
 
-VALIDATION = "validation.png"
-
 
 def parity_figure(residuals: Residuals, dataset: Dataset, references: References) -> Figure:
     """A column each for energies (per atom, less the reference energies), force components and, where there are labels, stresses.

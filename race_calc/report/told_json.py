@@ -18,7 +18,7 @@ def model_facts(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """Of `race-calc info`."""
     config, record, calibration = checkpoint.model.plan.config, checkpoint.training, checkpoint.calibration
     return {
-        "name": folder.name,
+        "name": folder.resolve().name,
         "folder": str(folder),
         "elements": [chemical_symbols[z] for z in checkpoint.references.species],
         "cutoff_A": config.cutoff,

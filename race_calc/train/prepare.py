@@ -54,6 +54,7 @@ class Prepared:
     external: Any  # the calculator of the user that is the baseline, or None
     low: tuple[Example, ...] = ()  # labels of the low level
     stress_weight: float = 0.0  # that of the configuration or, left out there, its default for these labels
+    held: Dataset | None = None  # the validation structures with their labels as they are in the files
     surfaces: tuple[Constants, ...] = ()  # of a model of several
     repeats: tuple[int, ...] = ()  # how often each of `train` is seen in an epoch; () for once
 
@@ -128,6 +129,7 @@ def prepare(
         external=baseline,
         low=low,
         stress_weight=config.training.stress_weight or 0.0,
+        held=data.validation,
         surfaces=surfaces,
         repeats=data.repeats,
     )

@@ -81,7 +81,7 @@ def balanced(pool: Pool, n: int, seed: int) -> Chosen:
 def batch(pool: Pool, n: int, seed: int) -> Chosen:
     """The gain of the information (nat) of the whole batch."""
     if pool.information is None:
-        raise ValueError("batch needs several members and the forces of each: take another method, or another model")
+        raise ValueError("batch needs several members and the forces of each: take another method, such as farthest-point")
     usable = np.isfinite(pool.information).all(axis=(1, 2))
     _enough(int(usable.sum()), n)
     told = np.where(usable[:, None, None], pool.information, 0.0)

@@ -71,3 +71,6 @@ def test_a_finished_training_and_its_data(tmp_path):
     assert done.exit_code == 0 and (tmp_path / "run" / "validation.png").stat().st_size > 10_000, done.output
     done = CliRunner().invoke(app, ["plot", str(tmp_path / "run"), "--data", str(tmp_path / "none")])
     assert done.exit_code == 1 and "does not exist" in done.output
+    write_run(tmp_path, n=11, data__validation=4)
+    done = CliRunner().invoke(app, ["plot", str(tmp_path / "run"), "--data", str(tmp_path)])
+    assert done.exit_code == 1 and "not those of the training" in done.output
