@@ -1,6 +1,6 @@
 """A small report page, made once for all tests: an untrained model, ethanol, another molecule, a monitored run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
 from race_calc.cli import app
+from race_calc.data.graph import from_atoms
+from race_calc.posterior.checkpoint import load_checkpoint, save_checkpoint
+from race_calc.train.familiar import environments_of
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 
@@ -43,6 +46,7 @@ def frames(name: str, n: int, noise: float) -> list:
 
 def make(model: Path, folder: Path) -> Made:
     """Its monitor flags at once and halts at the third check."""
+    model = with_environments(model, folder / "model")
     known, other, log = folder / "cold.xyz", folder / "hot.xyz", folder / "md.jsonl"
     write(known, frames("CH3CH2OH", 12, 0.05))
     write(other, frames("CH3CH2OH", 5, 0.2) + frames("CH3OCH3", 4, 0.1))
@@ -58,6 +62,19 @@ def make(model: Path, folder: Path) -> Made:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     return Made(page, model, known, other, log)
+
+
+def with_environments(model: Path, folder: Path) -> Path:
+    """A copy of the model that says that its training had shorter bonds than the run."""
+    checkpoint, short = load_checkpoint(model), []
+    cutoff = checkpoint.model.plan.config.cutoff
+    for seed in range(5):
+        atoms = molecule("CH3CH2OH")
+        atoms.rattle(0.02, seed=seed)
+        atoms.positions *= 0.9
+        short.append(from_atoms(atoms, cutoff))
+    save_checkpoint(folder, replace(checkpoint, environments=environments_of(short, cutoff)), "# Tiny\n")
+    return folder
 
 
 class Elements(HTMLParser):

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from race_calc import RACECalculator
 from race_calc.cli import app
 from race_calc.data.dataset import dataset_from_atoms
-from race_calc.data.graph import from_atoms
 from race_calc.evaluate.assessment import assess, compare
 from race_calc.md.log import read_log
 from race_calc.posterior.checkpoint import load_checkpoint, save_checkpoint
@@ -28,7 +27,6 @@ from race_calc.report.page.parts import EXTREMES, POINTS, Chart, rounded, thinne
 from race_calc.report.page.render import html
 from race_calc.report.page.run import saved_frames, stretches
 from race_calc.report.page.trust import coverages
-from race_calc.train.familiar import environments_of
 
 RESOURCES = {"src", "href", "data", "poster", "srcset", "action", "formaction", "background"}
 
@@ -252,16 +250,9 @@ def test_the_largest_errors_are_always_drawn():
 
 
 def test_a_halt_is_explained_beside_what_the_training_had(made, text):
-    assert "Why did the run end?" in text and "This model does not say which distances" in text
-    run, checkpoint = read_log(made.log)[0], load_checkpoint(made.model)
+    assert "Why did the run end?" in text and "Distances that the training did not have" in text
+    run, known = read_log(made.log)[0], load_checkpoint(made.model).environments
     frames_ = saved_frames([made.log.with_name("flagged.xyz")], [run])
-    squeezed = []
-    for seed in range(5):
-        atoms = molecule("CH3CH2OH")
-        atoms.rattle(0.02, seed=seed)
-        atoms.positions *= 0.9
-        squeezed.append(from_atoms(atoms, checkpoint.model.plan.config.cutoff))
-    known = environments_of(squeezed, checkpoint.model.plan.config.cutoff)
     (section,) = halt_section([run], frames_, known, None, "mine", "saved.xyz")
     words, *charts = section.parts
     assert words.lines[0].startswith("halt at step 2: forces_uncertainty_max_epistemic")
@@ -273,6 +264,8 @@ def test_a_halt_is_explained_beside_what_the_training_had(made, text):
     assert halt_section([run], {}, known, None, "mine", "saved.xyz") == []  # its frame was not kept
     (other,) = halt_section([run], frames_, known, "f" * 64, "mine", "saved.xyz")
     assert len(other.parts) == 1 and other.parts[0].lines[-1].startswith("The run was made with another model")
+    (old,) = halt_section([run], frames_, None, None, "mine", "saved.xyz")
+    assert any("does not say which distances" in line for line in old.parts[0].lines)
     broken = next(iter(frames_))
     frames_[broken].positions[0] = np.nan  # of a log that is not ours
     assert len(halt_section([run], dict.fromkeys(frames_, frames_[broken]), known, None, "mine", "saved.xyz")[0].parts) == 1
