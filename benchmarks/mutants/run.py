@@ -29,7 +29,7 @@ from trees import ROOT, fresh_tree, preload, run_tests
 ROOMS = ("data", "uncertainty", "model", "posterior", "train", "evaluate", "interfaces", "md")
 NO_NUMBERS = {  # files, names of keys, devices, messages, imports
     "data/files.py", "data/hashes.py", "uncertainty/storage.py", "uncertainty/predictor.py", "model/compiled.py", "model/config.py",
-    "model/e3nn_import.py", "model/hardware.py", "posterior/base.py", "posterior/checkpoint.py", "train/config.py",
+    "model/e3nn_import.py", "model/hardware.py", "posterior/base.py", "posterior/checkpoint.py", "posterior/formats.py", "train/config.py",
     "train/config_errors.py", "train/context.py", "train/files.py", "md/log.py", "md/run.py",
 }  # fmt: skip
 PLACE = ROOT / ".mutants"
