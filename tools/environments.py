@@ -27,7 +27,10 @@ if __name__ == "__main__":
     checkpoint = load_checkpoint(given.model, calibration=False)
     config = parse_config(checkpoint.training["config"])
     config = config.model_copy(update={"data": config.data.model_copy(update={"low_level": None})})
-    prepared = prepare(config, given.data)
+    try:
+        prepared = prepare(config, given.data)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from None
     if prepared.data_hash != checkpoint.data["sha256"]:
         raise SystemExit(f"the data in {given.data} are not those of the training: their hash is {prepared.data_hash}")
     graphs = [example.graph for example in prepared.train]

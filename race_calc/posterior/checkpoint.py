@@ -174,7 +174,7 @@ def load_checkpoint(folder: str | Path, calibration: bool = True, state: int | s
         baseline = {} if config["version"] < 6 else dict(config["baseline"])
         has_distance = config["version"] >= 7 and flag(config, "feature_distance")
         known_distances = KnownDistances.from_dict(None if config["version"] < 9 else config["known_distances"], settings.cutoff)
-        environments = Environments.from_dict(None if config["version"] < 10 else config["environments"])
+        environments = Environments.from_dict(None if config["version"] < 10 else config["environments"], settings.cutoff)
         surfaces = () if config["version"] < 8 else tuple(Constants.from_dict(one) for one in config["surfaces"])
         if len(surfaces) != (len(settings.kinds) if settings.has_surfaces else 0):
             raise ValueError(f"there are constants of {len(surfaces)} surfaces, {len(settings.kinds)} are named")

@@ -99,11 +99,12 @@ class Environments:
         }
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any] | None) -> "Environments | None":
-        """None of None. Raises ValueError, KeyError or TypeError for what `to_dict` did not write."""
+    def from_dict(cls, content: dict[str, Any] | None, cutoff: float) -> "Environments | None":
+        """Of a model with this cutoff; None of None. Raises ValueError, KeyError or TypeError for what `to_dict` did not write."""
         if content is None:
             return None
-        cutoff = float(content["cutoff"])
+        if content["cutoff"] != cutoff:
+            raise ValueError(f"environments have the cutoff {content['cutoff']}, the model {cutoff}")
         found = {kind.name: dict(_read(kind, name, row) for name, row in dict(content[kind.name]).items()) for kind in KINDS}
         return cls(found, cutoff)
 

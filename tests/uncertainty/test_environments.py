@@ -191,12 +191,12 @@ def test_rows_are_added_up_on_the_way(monkeypatch):
 
 def test_the_way_through_json():
     known = fitted(molecule("CH3CH2OH"), bulk("Si", cubic=True))
-    again = Environments.from_dict(json.loads(json.dumps(known.to_dict())))
+    again = Environments.from_dict(json.loads(json.dumps(known.to_dict())), CUTOFF)
     assert again.cutoff == CUTOFF and again.counts.keys() == known.counts.keys()
     for name, rows in known.counts.items():
         assert rows.keys() == again.counts[name].keys()
         assert all(np.array_equal(row, again.counts[name][key]) for key, row in rows.items())
-    assert Environments.from_dict(None) is None
+    assert Environments.from_dict(None, CUTOFF) is None
 
 
 @pytest.mark.parametrize("row", ("", "3", "0 1.5", "0 -1 2", "-1 1", "1000000000 1", "0 0", "0 0 1", f"0 {2**70}", "ab", [0, 1], None, 3))
@@ -204,7 +204,9 @@ def test_a_damaged_row_is_refused(row):
     content = fitted(molecule("H2O")).to_dict()
     content["angle"]["1-8-1"] = row
     with pytest.raises(ValueError):
-        Environments.from_dict(content)
+        Environments.from_dict(content, CUTOFF)
     content["angle"] = {"1-8": "0 1"}
     with pytest.raises(ValueError, match="angle histogram of 1-8"):
-        Environments.from_dict(content)
+        Environments.from_dict(content, CUTOFF)
+    with pytest.raises(ValueError, match="have the cutoff 4.0, the model 5.0"):
+        Environments.from_dict(fitted(molecule("H2O")).to_dict(), 5.0)
