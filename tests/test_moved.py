@@ -80,6 +80,7 @@ def test_what_never_was_is_not_there():
         race_calc.nothing
 
 
+@pytest.mark.nightly
 def test_new_names_do_not_warn():
     program = "import warnings; warnings.simplefilter('error', DeprecationWarning); from race_calc import *; import race_calc.md.attach"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

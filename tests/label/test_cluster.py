@@ -29,6 +29,7 @@ def cluster(tmp_path_factory):
             os.environ["PYTHONPATH"] = before
 
 
+@pytest.mark.nightly
 def test_labels_are_those_of_processes(cluster, tmp_path):
     given, reports = frames(6, f1=-1, f4=-3), []
     found = label_frames(given, tmp_path / "out.xyz", ODD, 1, lambda *numbers: reports.append(numbers), cluster)
@@ -53,6 +54,7 @@ def test_work_that_was_stopped_goes_on_there(cluster, tmp_path):
     assert reports[0] == (2, 0, 5) and reports[-1] == (5, 0, 5)
 
 
+@pytest.mark.nightly
 def test_threads_of_a_worker_take_turns(tmp_path, monkeypatch):
     """They share a calculator, which is in the middle of another structure otherwise."""
     monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))

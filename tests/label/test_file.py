@@ -180,6 +180,7 @@ def test_charges_belong_to_the_task():
     assert hash_of(plain) != hash_of(charged)
 
 
+@pytest.mark.nightly
 def test_killed_work_goes_on_and_leaves_no_process(tmp_path):
     given = frames(12)
     for atoms in given:

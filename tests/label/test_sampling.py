@@ -51,6 +51,7 @@ def test_chains_write_into_folders_of_their_own(tmp_path):
     assert len(sample([copper()], Plan((300.0,), 2), Method("own_methods:writes"), tmp_path / "j", 2)) == 2
 
 
+@pytest.mark.nightly
 def test_stopped_work_goes_on_to_the_same_frames(tmp_path):
     plan = Plan((500.0,), 4, seed=3)
     whole = sample([copper()], plan, METHOD, tmp_path / "whole", 1)

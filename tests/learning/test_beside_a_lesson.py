@@ -64,6 +64,7 @@ def end_of(run):
     return history, [dynamics.atoms.positions.tolist() for dynamics in run._dynamics]
 
 
+@pytest.mark.nightly
 def test_they_go_on_beside_a_lesson(tmp_path):
     told = []
     run = made(tmp_path / "run", report=lambda event, content: told.append((event, content)))
@@ -80,6 +81,7 @@ def test_they_go_on_beside_a_lesson(tmp_path):
     assert len(set(before[1][-on_the_fly.MEANWHILE :])) == 1  # the halted one waits
 
 
+@pytest.mark.nightly
 def test_a_lesson_that_failed_is_learned_again_and_the_steps_are_the_same(tmp_path):
     whole = made(tmp_path / "whole")
     whole.run(100)

@@ -53,6 +53,7 @@ def _far():
     return atoms
 
 
+@pytest.mark.nightly
 def test_the_band_of_an_atom_on_a_surface(tmp_path):
     slab = fcc100("Cu", (2, 2, 2), vacuum=6.0)
     slab.set_constraint(FixAtoms(range(len(slab) // 2)))

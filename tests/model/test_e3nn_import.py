@@ -77,6 +77,7 @@ print(slice in torch.serialization.get_safe_globals())
 
 
 @REFUSES
+@pytest.mark.nightly
 def test_nothing_is_done_where_e3nn_is_there_already(old_e3nn):
     program = """
 import torch
