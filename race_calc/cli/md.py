@@ -9,6 +9,8 @@ from race_calc.cli.app import command
 from race_calc.cli.factory import AsJson, Model
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from race_calc.md.record import MonitorRecord
 
 HALTED = 3  # exit status
@@ -57,14 +59,19 @@ def md(
 
         def show(record: "MonitorRecord") -> None:
             bar.update(task, completed=record.step, description=_line(record))
-            for violation in record.decision.acting:
-                bar.console.print(str(violation), markup=False, highlight=False)
+            print_acting(bar.console, record)
 
         ended = run_session(atoms, session, out, show)
     told = [f"{ended.steps} of {steps} steps in {out}.", *([] if ended.halt is None else [f"The monitor ended the run: {ended.halt}"])]
     print(as_json(run_facts(out, ended.steps, ended.halt)) if json else "\n".join(told))
     if ended.halt is not None:
         raise typer.Exit(HALTED)
+
+
+def print_acting(console: "Console", record: "MonitorRecord") -> None:
+    """What made the monitor flag or halt at this check."""
+    for violation in record.decision.acting:
+        console.print(str(violation), markup=False, highlight=False)
 
 
 def _temperatures(text: str) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import typer
 
 from race_calc.cli.app import command
 from race_calc.cli.factory import AsJson, Model
-from race_calc.cli.md import HALTED
+from race_calc.cli.md import HALTED, print_acting
 
 if TYPE_CHECKING:
     from race_calc.md.relaxing import Relaxed
@@ -52,8 +52,7 @@ def relax(
 
         def show(record: Any) -> None:
             status.update(f"step {record.step}  energy {record.energy:.4f} eV")
-            for violation in record.decision.acting:
-                console.print(str(violation), markup=False, highlight=False)
+            print_acting(console, record)
 
         if end is None:
             found = relax_one(atoms, out, fmax, steps, cell, show)

@@ -9,7 +9,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Circle
 
-BOND_STRETCH = 1.25  # a bond is shorter than this times the sum of the covalent radii
+from race_calc.uncertainty.geometry import BOND
+
 ATOM_SIZE = 0.5  # drawn radius / covalent radius
 COLOURS = colormaps["YlOrBr"]  # light to dark: also readable in grey
 RING = "#0072B2"
@@ -31,7 +32,7 @@ class Molecule:
 def bonds(positions: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """Pairs of bonded atoms (K, 2), by distance."""
     distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    near = distance < BOND_STRETCH * (radii[:, None] + radii[None])
+    near = distance < BOND * (radii[:, None] + radii[None])
     return np.argwhere(np.triu(near, k=1))
 
 

@@ -9,6 +9,7 @@ from race_calc.data.references import References
 from race_calc.evaluate.predict import stress_labels
 from race_calc.report.colours import BLUE
 from race_calc.report.figure import STYLE
+from race_calc.report.page.parts import thinned
 from race_calc.report.uncertainty import POINTS, Cloud, cloud_panel
 from race_calc.uncertainty.residuals import Residuals
 
@@ -54,8 +55,7 @@ def _parity_panel(ax, reference: np.ndarray, error: np.ndarray) -> None:
     reference, error = reference[known], error[known]
     if not len(error):
         return
-    picked = np.linspace(0, len(reference) - 1, min(len(reference), POINTS)).astype(int)
-    picked = np.union1d(picked, np.argsort(-np.abs(error))[:25])  # the worst are always drawn
+    picked = thinned(np.abs(error), POINTS)
     ends = np.array([reference.min(), reference.max()])
     ax.plot(ends, ends, color="black", lw=0.8, ls=":", zorder=1)
     ax.scatter(reference[picked], (reference - error)[picked], s=6, color=BLUE, alpha=0.5, lw=0, rasterized=len(picked) > 500, zorder=2)

@@ -1,6 +1,6 @@
 """What the training knows: last-layer features of its atoms, distances between them, their environments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from ase.data import covalent_radii
@@ -25,6 +25,7 @@ def known_distances_of(train: Iterable[Graph], cutoff: float) -> KnownDistances:
     return fit_known_distances(train, cutoff, covalent_radii)
 
 
-def environments_of(train: Iterable[Graph], cutoff: float) -> Environments:
+def environments_of(train: Sequence[Graph], cutoff: float) -> Environments:
     """Distances, bond angles and coordination numbers in these structures."""
-    return fit_environments(train, cutoff, covalent_radii)
+    elements = np.unique(np.concatenate([graph.numbers for graph in train]))
+    return fit_environments(batches(train, BATCH), elements, cutoff, covalent_radii)

@@ -2,9 +2,10 @@
 
 They are for the reader of a halt (`race_calc.md.explain`); what the monitor watches is `race_calc.uncertainty.known_distances`.
 
-Values without more than HOLE empty bins between them are one range; coordination numbers are all one. A value more than a bin outside of
-every range is unknown. Any other is passed by the values of its range from there to the nearer end: their share, times the values of these
-elements in the structure, is how many as far out are expected in it. (The end of a range at the cutoff is none: there neighbours end.)
+Values without more than `Kind.hole` empty bins between them are one range. A value that is a bin or more outside of every range is
+unknown. Any other is passed by the values of its range (whole numbers: by all) from there to the nearer end. Their share, times the values
+of these elements in the structure, is how many as far out are expected in it. (The end of a range at the cutoff is none: there neighbours
+end.)
 """
 
 from collections.abc import Iterable
@@ -18,9 +19,7 @@ from race_calc.uncertainty.geometry import COORDINATION, DISTANCE, KINDS, Elemen
 if TYPE_CHECKING:
     from race_calc.data.graph import Graph
 
-HOLE = 2  # empty bins
 RARE = 0.01  # expected in a structure; of the training structures of 3BPA one in five has one such value, at 600 K nine in ten
-MERGED = 1_000_000  # rows that `fit_environments` holds before it adds them up
 MOST_BINS = 100_000
 Counts = dict[Elements, np.ndarray]
 
@@ -79,18 +78,15 @@ class Environments:
         """Of the values of one kind and these elements."""
         values, atoms = measured.values[rows], measured.atoms[rows]
         counts = self.counts[kind.name].get(key)
-        known = ranges(kind, counts)
         if counts is None:
             return [Unusual(kind, key, tuple(where), value, None, np.inf, 0.0) for value, where in zip(values.tolist(), atoms.tolist())]
-        nearest = _nearest(known, values)
-        gaps = np.maximum(np.maximum(known[nearest, 0] - values, values - known[nearest, 1]), 0.0) / kind.width
-        expected = _passed(kind, counts, known[nearest], values, self.cutoff) / counts.sum() * len(values)
-        outside = gaps >= 1.0
+        own, gaps = _nearest(ranges(kind, counts), values)
+        excess = np.where(gaps < kind.width, 0.0, gaps / kind.width)
+        expected = np.where(excess > 0, 0.0, _passed(kind, counts, own, values, self.cutoff) / counts.sum() * len(values))
         return [
-            Unusual(kind, key, tuple(atoms[i].tolist()), float(values[i]), (float(known[nearest[i], 0]), float(known[nearest[i], 1])),
-                    float(gaps[i]) if outside[i] else 0.0, 0.0 if outside[i] else float(expected[i]))
-            for i in np.flatnonzero(outside | (expected < RARE))
-        ]  # fmt: skip
+            Unusual(kind, key, tuple(atoms[i].tolist()), float(values[i]), tuple(own[i].tolist()), float(excess[i]), float(expected[i]))
+            for i in np.flatnonzero(expected < RARE)
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types. A histogram is a text: the number of its first bin and the counts from there."""
@@ -109,30 +105,25 @@ class Environments:
         return cls(found, cutoff)
 
 
-def fit_environments(graphs: Iterable["Graph"], cutoff: float, radii: np.ndarray) -> Environments:
-    """Of all training structures, whose graphs have this cutoff (Å)."""
-    graphs = list(graphs)
-    elements = np.unique(np.concatenate([graph.numbers for graph in graphs]))
-    found: dict[str, list[np.ndarray]] = {kind.name: [] for kind in KINDS}  # rows of elements, bin, count
+def fit_environments(graphs: Iterable["Graph"], elements: np.ndarray, cutoff: float, radii: np.ndarray) -> Environments:
+    """Of all training structures, whose graphs have this cutoff (Å), one or several in each; elements: theirs, ascending atomic numbers."""
+    found = {kind.name: np.zeros((0, kind.elements + 2), dtype=int) for kind in KINDS}  # rows of elements, bin, count
     for graph in graphs:
         measured = measure(graph, radii, elements)
         for kind in KINDS:
             bins = np.floor(measured[kind.name].values / kind.width).astype(int)
             rows = np.column_stack([measured[kind.name].elements, bins, np.ones(len(bins), dtype=int)])
-            found[kind.name].append(_added(rows))
-            if sum(map(len, found[kind.name])) > MERGED:
-                found[kind.name] = [_added(np.concatenate(found[kind.name]))]
-    return Environments({name: _histograms(_added(np.concatenate(rows))) for name, rows in found.items()}, cutoff)
+            found[kind.name] = _added(np.concatenate([found[kind.name], rows]))
+    return Environments({name: _histograms(rows) for name, rows in found.items()}, cutoff)
 
 
 def ranges(kind: Kind, counts: np.ndarray | None) -> np.ndarray:
-    """Begins and ends (K, 2) of the values that were counted. Coordination numbers: the smallest and the largest of each run."""
-    filled = np.flatnonzero(counts) if counts is not None else np.zeros(0, dtype=int)
-    if not len(filled):
+    """Begins and ends (K, 2) of the values that were counted, none of None; of whole numbers the smallest and the largest."""
+    if counts is None:
         return np.zeros((0, 2))
-    holes = np.flatnonzero(np.diff(filled) > (1 if kind is COORDINATION else HOLE + 1))
-    last = 0 if kind is COORDINATION else 1
-    return np.stack([filled[[0, *(holes + 1)]], filled[[*holes, -1]] + last], axis=1) * kind.width
+    filled = np.flatnonzero(counts)
+    holes = np.flatnonzero(np.diff(filled) > kind.hole + 1)
+    return np.stack([filled[[0, *(holes + 1)]], filled[[*holes, -1]] + (not kind.whole)], axis=1) * kind.width
 
 
 def _added(rows: np.ndarray) -> np.ndarray:
@@ -148,25 +139,24 @@ def _histograms(rows: np.ndarray) -> Counts:
     return found
 
 
-def _nearest(known: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Which range (n,) each value is in, or nearest to; ranges ascend."""
+def _nearest(known: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The range (n, 2) that each value is in, or nearest to, and how far it is from it (n,); ranges ascend."""
     after = np.searchsorted(known[:, 0], values, side="right")
     candidates = np.clip(np.stack([after - 1, after]), 0, len(known) - 1)
     gaps = np.maximum(np.maximum(known[candidates, 0] - values, values - known[candidates, 1]), 0.0)
-    nearest: np.ndarray = candidates[np.argmin(gaps, axis=0), np.arange(len(values))]
-    return nearest
+    nearer = np.argmin(gaps, axis=0), np.arange(len(values))
+    return known[candidates[nearer]], gaps[nearer]
 
 
 def _passed(kind: Kind, counts: np.ndarray, own: np.ndarray, values: np.ndarray, cutoff: float) -> np.ndarray:
-    """How many of the training are as far out in the same range (n, 2), on the nearer side; of coordination numbers in all."""
+    """How many of the training are as far out in the same range (n, 2), on the nearer side; of whole numbers in all."""
     below = np.concatenate([[0], np.cumsum(counts)])
-    start, end = ((own / kind.width).round().astype(int).T) if kind is not COORDINATION else np.zeros((2, len(values)), dtype=int)
-    end = np.full(len(values), len(counts)) if kind is COORDINATION else end
+    start, end = np.tile([[0], [len(counts)]], len(values)) if kind.whole else (own / kind.width).round().astype(int).T
     bins = np.clip(np.floor(values / kind.width).astype(int), start, end - 1)
     beyond = (values < own[:, 0]) | (values > own[:, 1])  # within a bin of the range: nothing passes it
     lower, upper = below[bins + 1] - below[start], below[end] - below[bins]
     if kind is DISTANCE:
-        upper = np.where(own[:, 1] > cutoff - (HOLE + 1) * kind.width, below[-1], upper)
+        upper = np.where(own[:, 1] > cutoff - (kind.hole + 1) * kind.width, below[-1], upper)
     return np.where(beyond, 0, np.minimum(lower, upper))
 
 

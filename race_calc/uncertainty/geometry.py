@@ -18,15 +18,19 @@ Elements = tuple[int, ...]  # of a distance and the outer two of an angle ascend
 
 @dataclass(frozen=True)
 class Kind:
-    """What is measured: its name, the width of a bin of its histogram with the unit, and of how many elements it is."""
+    """What is measured: its name, the width of a bin of its histogram with the unit, of how many elements it is, and how many empty bins
+    lie between two values of one range at most; `whole`: values are whole numbers, the bins are theirs."""
 
     name: str
     width: float
     unit: str
     elements: int
+    hole: int
+    whole: bool = False
 
 
-DISTANCE, ANGLE, COORDINATION = Kind("distance", 0.02, "Å", 2), Kind("angle", 2.0, "°", 3), Kind("coordination", 1.0, "", 2)
+DISTANCE, ANGLE = Kind("distance", 0.02, "Å", 2, hole=2), Kind("angle", 2.0, "°", 3, hole=2)
+COORDINATION = Kind("coordination", 1.0, "", 2, hole=0, whole=True)
 KINDS = (DISTANCE, ANGLE, COORDINATION)
 
 

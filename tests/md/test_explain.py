@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
-from ase.data import covalent_radii
 from ase.md.verlet import VelocityVerlet
 from fake_calculator import HarmonicEnsemble
 
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
 from race_calc.data.graph import from_atoms
 from race_calc.md.explain import Growth, compared, explanation
+from race_calc.train.familiar import environments_of
 from race_calc.uncertainty.decisions import Violation
-from race_calc.uncertainty.environments import fit_environments
 
 HALT = Violation(40, "forces_uncertainty_rms_epistemic", 0.4, 0.1, action="halt")
 
@@ -34,7 +33,7 @@ def told(atoms, growth=None, known=None):
 
 
 def trained_on(*structures):
-    return fit_environments([from_atoms(atoms, 4.0) for atoms in structures], 4.0, covalent_radii)
+    return environments_of([from_atoms(atoms, 4.0) for atoms in structures], 4.0)
 
 
 def bond():

@@ -14,7 +14,6 @@ from race_calc.report.page.parts import Chart, Prose, Section, axis, rounded
 from race_calc.report.page.run import MOST_RUNS, halts_of
 from race_calc.uncertainty.decisions import Violation
 from race_calc.uncertainty.environments import Environments, Unusual
-from race_calc.uncertainty.geometry import COORDINATION
 
 MOST_CHARTS = 3  # of a halt
 OTHER = "The run was made with another model: what its training had is not known here."
@@ -59,7 +58,7 @@ def _chart(key: str, one: Unusual, known: Environments) -> Chart:
     title = f"{one.kind.name.capitalize()} {names}"
     filled = np.flatnonzero(counts)
     rows = np.arange(filled[0], filled[-1] + 1)
-    centres = (rows + (0.0 if one.kind is COORDINATION else 0.5)) * width
+    centres = (rows + (0.0 if one.kind.whole else 0.5)) * width
     unit, after = (f" ({one.kind.unit})", f" {one.kind.unit}".replace(" °", "°")) if one.kind.unit else ("", "")
     atoms = ", ".join(map(str, one.atoms))
     line = {"color": VERMILION, "width": 2, "dash": "dash"}
