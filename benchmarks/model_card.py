@@ -4,7 +4,8 @@
 
 Errors are those of the test frames of split.py, in brackets of all frames; meV, meV/Å. Detection: AUROC of every score of the
 default monitor for frames whose force RMSE is more than three times that of `id_300K`, against all other test frames and
-against those of `id_300K`; and frames beyond five times that, which no score of the monitor flags at its threshold.
+against those of `id_300K`; frames that each score, and all together, flag at their thresholds; and the
+frames beyond three and five times that, which none flags.
 """
 
 from pathlib import Path
@@ -22,7 +23,7 @@ from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.uncertainty.bootstrap import mean_interval
-from race_calc.uncertainty.decisions import default_scores
+from race_calc.uncertainty.decisions import default_criteria
 from race_calc.uncertainty.detection import auroc
 from race_calc.uncertainty.metrics import LEVELS, mahalanobis
 
@@ -59,24 +60,25 @@ def seen(found: dict[str, Assessment], thresholds: dict[str, float]) -> dict[str
     rmse = {name: frame_rmse(one) for name, one in found.items()}
     limit = found["id_300K"].evaluation.forces.rmse
     errors = np.concatenate(list(rmse.values()))
-    scores = list(default_scores(found["id_300K"].evaluation.scores, thresholds))
+    bad, worse = errors > BAD * limit, errors > WORSE * limit
+    scores = dict.fromkeys(one.name for one in default_criteria(found["id_300K"].evaluation.scores, thresholds))
     result: dict[str, float] = {}
     above = {name: np.zeros(len(values), dtype=bool) for name, values in rmse.items()}
     for score in scores:
         values = {name: one.evaluation.scores[score] for name, one in found.items()}
         together = np.concatenate(list(values.values()))
-        bad = errors > BAD * limit
         result[f"{score}: AUROC against all other frames"] = auroc(together[~bad], together[bad])
         result[f"{score}: AUROC against id_300K"] = auroc(values["id_300K"], together[bad])
         for name in found:
             alarms = ~(values[name] <= thresholds[score])
             above[name] |= alarms
             result[f"{score}: above its threshold, {name}, %"] = 100 * float(alarms.mean())
-        result[f"{score}: frames beyond five times that pass"] = float((~(together <= thresholds[score]) < (errors > WORSE * limit)).sum())
-    worse = errors > WORSE * limit
-    result["frames beyond three times"], result["frames beyond five times"] = float((errors > BAD * limit).sum()), float(worse.sum())
-    result["of these not flagged by the monitor"] = float((worse & ~np.concatenate(list(above.values()))).sum())
-    result["flagged frames of id_300K"] = float(above["id_300K"].sum())
+        result[f"{score}: frames beyond five times that pass"] = float((~(together <= thresholds[score]) < worse).sum())
+    flagged = np.concatenate(list(above.values()))
+    for times, which in ((BAD, bad), (WORSE, worse)):
+        result[f"frames beyond {times:g} times"] = float(which.sum())
+        result[f"frames beyond {times:g} times, not flagged by the monitor"] = float((which & ~flagged).sum())
+    result |= {f"flagged by the monitor, {name}, %": 100 * float(alarms.mean()) for name, alarms in above.items()}
     return result
 
 

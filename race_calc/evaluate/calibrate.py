@@ -16,6 +16,7 @@ from race_calc.uncertainty.decisions import watched
 from race_calc.uncertainty.metrics import mahalanobis
 from race_calc.uncertainty.predictor import Predictor
 from race_calc.uncertainty.residuals import Residuals
+from race_calc.uncertainty.scores import SCORES
 from race_calc.uncertainty.thresholds import FALSE_ALARM_RATE, auto_thresholds, strangers
 from race_calc.uncertainty.vectors import forces_of, stresses_of
 
@@ -95,9 +96,10 @@ def calibrate(predictor: Predictor, dataset: Dataset, progress: Progress = silen
 
 
 def thresholds_from(predicted: Predicted, false_alarm_rate: float = FALSE_ALARM_RATE) -> dict[str, float]:
-    """ "auto" of every score that can be told, those of the default monitor together; see `auto_thresholds`."""
+    """ "auto" of every score that can be told, those of the default monitor together, none below the least of its score."""
     scores = scores_of(predicted)
-    return auto_thresholds(scores, false_alarm_rate, watched(scores, {}))
+    found = auto_thresholds(scores, false_alarm_rate, watched(scores, {}))
+    return {name: max(value, SCORES[name].least) for name, value in found.items()}
 
 
 def threshold_doubts(predicted: Predicted) -> list[str]:

@@ -1,7 +1,6 @@
 """From a configuration and its data to what the loop needs: the model, the first weights, the examples."""
 
 import hashlib
-import json
 import math
 import warnings
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from race_calc.data.contribution import Baseline
 from race_calc.data.dataset import Dataset
 from race_calc.data.graph import average_neighbours
 from race_calc.data.hashes import geometry_hashes
-from race_calc.data.references import References, fit_references, read_isolated_atoms
+from race_calc.data.references import References, fit_references
 from race_calc.data.split import Split
 from race_calc.data.targets import Example, examples_of
 from race_calc.label.calculated import Calculated
@@ -26,9 +25,20 @@ from race_calc.model.plan import Plan, make_plan
 from race_calc.model.race import Race
 from race_calc.model.surfaces import Constants, plain
 from race_calc.posterior.base import by_name
+from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.posterior.given import Progress
-from race_calc.train.config import DataConfig, TrainConfig
-from race_calc.train.labels import contributions, isolated_energies, label_names, less, read_labelled, read_low_level
+from race_calc.train.config import TrainConfig
+from race_calc.train.fingerprint import beside_an_scf, fingerprint
+from race_calc.train.labels import (
+    LabelledData,
+    LowLevel,
+    contributions,
+    isolated_energies,
+    label_names,
+    less,
+    read_labelled,
+    read_low_level,
+)
 from race_calc.train.levels import with_levels
 from race_calc.train.start import first_weights, kept_references, same_constants, start_of
 from race_calc.train.stress import stress_weight
@@ -36,7 +46,6 @@ from race_calc.train.surface_labels import hash_of_labels
 from race_calc.train.surfaces import constants_of, datasets_of, first_offsets, less_known, with_surfaces
 
 MOST_PARAMETERS = 300_000_000  # of all members; the state of a training is six times as large: 7 GiB in float32
-OPTIMISER = "muon 2, ivon 2, swag 1, noise 1"  # a run is resumed only by what started it
 
 
 @dataclass(frozen=True)
@@ -79,60 +88,93 @@ def prepare(
 
     Raises FileNotFoundError or ValueError for data that is missing or cannot be used, and what the baseline raises.
     """
-    outputs = outputs_of_head(config.model.head, config.model.force_covariance)
-    labels = [output.label for output in outputs if output.label]
+    labels = [output.label for output in outputs_of_head(config.model.head, config.model.force_covariance) if output.label]
     data = read_labelled(config, folder, labels)
+    told = _learned(config, folder, data, labels, baseline, progress, references)
+    examples, cheap, cutoff = told.train, told.cheap, config.model.cutoff
+    low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
+    model, references, start = _model(config, folder, examples, told.references)
+    config = with_stress_weight(config, stress_weight(config, examples, low))
+    kept = record(config.model.baseline, told.baseline, data.train.structures)
+    fixed = beside_an_scf(kept, config.data, folder) if isinstance(told.baseline, Calculated) else references.to_dict()
+    beside = told.labels_hash + ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
+    parts = {"train": data.train, "validation": data.validation} | ({} if cheap is None else {"low_level": cheap.data})
+    hashes = {name: " ".join(geometry_hashes(part)) for name, part in parts.items()}
+    _warn_of_copies(hashes)
+    first = _first(config, model.plan, examples, [references.scale, *(known.references.scale for known in told.surfaces[1:])], start)
+    return Prepared(
+        model=model,
+        references=references,
+        parameters=with_levels(first, model.plan) if low else first,
+        train=examples,
+        validation=told.validation,
+        split=data.split,
+        data_hash=hashlib.sha256((data.hash + told.labels_hash).encode()).hexdigest() if told.labels_hash else data.hash,
+        structures=hashes,
+        fingerprint=fingerprint(config, fixed, data.hash + beside, examples),
+        baseline=kept,
+        external=baseline,
+        low=low,
+        stress_weight=config.training.stress_weight or 0.0,
+        held=data.validation,
+        surfaces=told.surfaces,
+        repeats=data.repeats,
+    )
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """What is learned: labels less all that every prediction adds."""
+
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    references: References
+    surfaces: tuple[Constants, ...]
+    cheap: LowLevel | None
+    baseline: Baseline | None
+    labels_hash: str  # of the labels of the surfaces, "" of a model of one energy
+
+
+def _learned(
+    config: TrainConfig, folder: Path, data: LabelledData, labels: list[str], given: Any, progress: Progress, references: References | None
+) -> _Learned:
+    """The labels less baseline and reference energies, `references` or those that are fitted here."""
     name, cutoff = config.model.baseline, config.model.cutoff
-    added = baseline_of(name, cutoff, baseline, continues=False)
+    baseline = baseline_of(name, cutoff, given, continues=False)
     for doubt in doubts(name, data.train.structures):
-        warnings.warn(doubt, stacklevel=2)
-    (train, validation), own, labels_hash = _without_baseline(config, [data.train, data.validation], added, progress)
-    isolated = isolated_energies(folder, config.data.isolated_atoms, train.elements, added, cutoff, label_names(config.data))
+        warnings.warn(doubt, stacklevel=3)
+    (train, validation), own, labels_hash = _without_baseline(config, [data.train, data.validation], baseline, progress)
+    isolated = isolated_energies(folder, config.data.isolated_atoms, train.elements, baseline, cutoff, label_names(config.data))
     surfaces = constants_of(config, own[0], isolated)
     fitted = surfaces[0].references if surfaces else references or fit_references(train, isolated)
     references = kept_references(config, folder, fitted)
     examples, checked = (
         with_surfaces(examples_of(part, references, cutoff, labels), sets, surfaces) for part, sets in zip((train, validation), own)
     )
-    cheap = read_low_level(config.data, folder, train, labels, added, cutoff, progress)
-    low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
+    cheap = read_low_level(config.data, folder, train, labels, baseline, cutoff, progress)
+    return _Learned(examples, checked, references, surfaces, cheap, baseline, labels_hash)
+
+
+def _model(
+    config: TrainConfig, folder: Path, examples: tuple[Example, ...], references: References
+) -> tuple[Race, References, tuple[Checkpoint, str] | None]:
+    """The model of a configuration, its references, and the trained model that it starts from with the hash of its weights."""
     plan = make_plan(config.model, len(references.species))
     check_size(plan, config)
     neighbours = average_neighbours([example.graph for example in examples])
     model = Race(plan, references.species, references.scale, neighbours)
     start = start_of(config, folder, model, references)
+    return (model, references, None) if start is None else (*same_constants(start[0], model, references), start)
+
+
+def _first(
+    config: TrainConfig, plan: Plan, examples: tuple[Example, ...], scales: list[float], start: tuple[Checkpoint, str] | None
+) -> Parameters:
+    """The first weights: drawn, or those of a trained model. `scales`: of the surfaces, eV/Å."""
     if start is not None:
-        model, references = same_constants(start[0], model, references)
-    config = with_stress_weight(config, stress_weight(config, examples, low))
-    offsets = first_offsets(plan, examples, [references.scale, *(known.references.scale for known in surfaces[1:])])
-    kept = record(name, added, train.structures)
-    fixed = references.to_dict() if not isinstance(added, Calculated) else _beside_an_scf(kept, config.data, folder)
-    beside = labels_hash + ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
-    parts = {"train": train, "validation": validation} | ({} if cheap is None else {"low_level": cheap.data})
-    hashes = {name: " ".join(geometry_hashes(part)) for name, part in parts.items()}
-    _warn_of_copies(hashes)
-    if start is None:
-        first = initialise(plan, member_seeds(config), offsets, config.members if by_name(config.posterior).many_last_layers else None)
-    else:
-        first = first_weights(start[0], config.trained)
-    return Prepared(
-        model=model,
-        references=references,
-        parameters=with_levels(first, plan) if low else first,
-        train=examples,
-        validation=checked,
-        split=data.split,
-        data_hash=hashlib.sha256((data.hash + labels_hash).encode()).hexdigest() if labels_hash else data.hash,
-        structures=hashes,
-        fingerprint=_fingerprint(config, fixed, data.hash + beside, examples),
-        baseline=kept,
-        external=baseline,
-        low=low,
-        stress_weight=config.training.stress_weight or 0.0,
-        held=data.validation,
-        surfaces=surfaces,
-        repeats=data.repeats,
-    )
+        return first_weights(start[0], config.trained)
+    heads = config.members if by_name(config.posterior).many_last_layers else None
+    return initialise(plan, member_seeds(config), first_offsets(plan, examples, scales), heads)
 
 
 def _without_baseline(
@@ -152,33 +194,6 @@ def _without_baseline(
 def with_stress_weight(config: TrainConfig, weight: float) -> TrainConfig:
     """The configuration with a number for `training.stress_weight`."""
     return config.model_copy(update={"training": config.training.model_copy(update={"stress_weight": weight})})
-
-
-def _beside_an_scf(kept: dict[str, Any], data: DataConfig, folder: Path) -> list[Any]:
-    """What stands for the references in a fingerprint: an SCF has other last digits elsewhere, its program and the data are the same."""
-    file = data.isolated_atoms
-    return [kept.get("code"), read_isolated_atoms(folder / file, label_names(data)) if file else None]
-
-
-def _fingerprint(config: TrainConfig, fixed: Any, hashes: str, examples: tuple[Example, ...]) -> str:
-    run = json.dumps([_told(config), fixed, OPTIMISER], sort_keys=True)
-    extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
-    return hashlib.sha256((run + hashes).encode() + extra).hexdigest()
-
-
-def _told(config: TrainConfig) -> dict[str, Any]:
-    """The configuration without keys that say what was so before there were such keys: runs that began then go on."""
-    content = config.to_dict()
-    if content["data"]["keys"] == DataConfig.model_fields["keys"].default.to_dict():
-        del content["data"]["keys"]
-    if not content["data"]["repeats"]:
-        del content["data"]["repeats"]
-    if not content["training"]["keep_references"]:
-        del content["training"]["keep_references"]
-    for key in ("states", "scalars", "targets"):
-        if not content["model"][key]:
-            del content["model"][key]
-    return content
 
 
 def _warn_of_copies(structures: dict[str, str]) -> None:

@@ -10,11 +10,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.data.hashes import geometry_hashes
+from race_calc.evaluate import calibrate as module
 from race_calc.evaluate.calibrate import _one_decides, calibrate, check_held_back, doubts, thresholds_from
 from race_calc.evaluate.predict import predict_dataset, residuals_of, scores_of
 from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
+from race_calc.uncertainty.scores import LEAST_GAP
 from race_calc.uncertainty.thresholds import auto_thresholds
 
 
@@ -35,6 +37,16 @@ def frames(n=12, offset=0.0, cell=None):
 @pytest.fixture(scope="module")
 def predictor(tiny_model):
     return StackPredictor(load_stack(load_checkpoint(tiny_model), torch.float64, torch.device("cpu")))
+
+
+def test_no_threshold_below_the_least_of_its_score(monkeypatch):
+    near, energies = np.linspace(5e-3, 6e-3, 50), np.linspace(1e-4, 2e-4, 50)
+    monkeypatch.setattr(module, "scores_of", lambda _: {"distance_gap_max": near, "energy_uncertainty_per_atom": energies})
+    found = thresholds_from(None)
+    assert found["distance_gap_max"] == LEAST_GAP > auto_thresholds({"distance_gap_max": near})["distance_gap_max"]
+    assert found["energy_uncertainty_per_atom"] < 1e-3
+    monkeypatch.setattr(module, "scores_of", lambda _: {"distance_gap_max": 10 * near})
+    assert thresholds_from(None) == auto_thresholds({"distance_gap_max": 10 * near})
 
 
 def test_thresholds_are_those_of_calibrated_scores(predictor):

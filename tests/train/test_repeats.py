@@ -59,7 +59,7 @@ def test_once_is_as_without(tmp_path):
 
 def test_runs_of_before_go_on(tmp_path, monkeypatch):
     """A run without repeats tells nothing of them in its fingerprint: it is that of a time before there was such a key."""
-    from race_calc.train import prepare as module
+    from race_calc.train import fingerprint as module
 
     told = []
     original = module.json.dumps
