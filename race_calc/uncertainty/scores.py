@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from race_calc.uncertainty.mandel import mandel_covariance
-from race_calc.uncertainty.prediction import Prediction, available, principal_std
+from race_calc.uncertainty import score_values as rule
+from race_calc.uncertainty.prediction import Prediction, available
+from race_calc.uncertainty.score_values import Structures, Values
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-Structures = Sequence["Atoms"] | None  # the B structures of a prediction, None where they are not known
-Values = tuple[np.ndarray, np.ndarray | None]  # values (B,) and which atom (B,), counted from 0 within its structure
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,6 @@ class Score:
 
 
 SCORES: dict[str, Score] = {}  # in the order of tables and files
-NO_GAP = 5e-3  # Å: a distance so near to what is known is known
 LEAST_GAP = 1e-2  # Å: smaller gaps are as frequent in runs of the same kind as the training (`docs/calibration.md`)
 CRITERIA = SCORES.keys()  # their names, of all that are registered at the moment
 
@@ -120,8 +117,8 @@ def scores_of_one(prediction: Prediction, atoms: Atoms) -> dict[str, tuple[float
 def atom_scores(prediction: Prediction) -> dict[str, np.ndarray]:
     """Scores of single atoms, (N,): √(tr Σ / 3) in eV/Å and the BALD of the force in nat, where there are such."""
     given = available(prediction)
-    scores = {"forces_uncertainty_rms": np.sqrt(_mean_square(prediction, ""))} if "forces_covariance" in given else {}
-    return scores | ({"bald_forces": _told(prediction, "bald_forces")} if "bald_forces" in given else {})
+    scores = {"forces_uncertainty_rms": np.sqrt(rule.mean_square(prediction, ""))} if "forces_covariance" in given else {}
+    return scores | ({"bald_forces": rule.told(prediction, "bald_forces")} if "bald_forces" in given else {})
 
 
 def check_available(wanted: Iterable[str], available: Collection[str]) -> None:
@@ -138,91 +135,6 @@ def check_available(wanted: Iterable[str], available: Collection[str]) -> None:
             )
 
 
-def largest_atom(per_atom: np.ndarray, prediction: Prediction) -> Values:
-    """The largest of (N,) numbers in each structure, and which atom has it."""
-    values, atoms = np.empty(len(prediction.energy)), np.empty(len(prediction.energy), dtype=np.int64)
-    order = np.argsort(prediction.batch, kind="stable")
-    for b, members in enumerate(np.split(per_atom[order], np.cumsum(prediction.n_atoms)[:-1])):
-        atoms[b] = np.argmax(members)  # the first NaN, if there is one
-        values[b] = members[atoms[b]]
-    return values, atoms
-
-
-def mean_over_atoms(per_atom: np.ndarray, prediction: Prediction) -> np.ndarray:
-    """The mean (B,) of (N,) numbers in each structure."""
-    return np.asarray(np.bincount(prediction.batch, per_atom, len(prediction.energy)) / prediction.n_atoms)
-
-
-def _told(prediction: Prediction, quantity: str) -> np.ndarray:
-    """An array that is there, as the `needs` of a score say."""
-    return cast(np.ndarray, prediction.value(quantity))
-
-
-def _mean_square(prediction: Prediction, part: str) -> np.ndarray:
-    """tr Σ / 3 of every atom, (N,)."""
-    return np.asarray(np.trace(_told(prediction, "forces_covariance" + part), axis1=1, axis2=2) / 3.0)
-
-
-def _energy(part: str) -> Callable[[Prediction, Structures], Values]:
-    """Standard deviation of the total energy / atoms."""
-    return lambda p, _: (_told(p, "energy_uncertainty" + part) / p.n_atoms, None)
-
-
-def _forces_max(part: str) -> Callable[[Prediction, Structures], Values]:
-    """Standard deviation along the longest principal axis of the force covariance, of the largest atom."""
-    return lambda p, _: largest_atom(principal_std(_told(p, "forces_covariance" + part)), p)
-
-
-def _forces_rms(part: str) -> Callable[[Prediction, Structures], Values]:
-    """√(mean over the atoms of tr Σ / 3): the force RMSE that the model expects."""
-
-    def values(p: Prediction, _: Structures) -> Values:
-        with np.errstate(invalid="ignore"):
-            return np.sqrt(mean_over_atoms(_mean_square(p, part), p)), None
-
-    return values
-
-
-def _distance(p: Prediction, _: Structures) -> Values:
-    return largest_atom(_told(p, "feature_distance"), p)
-
-
-def _gap_max(p: Prediction, _: Structures) -> Values:
-    """Of the worst atom; NO_GAP for all that is below it, so that zeros make no tail of their own."""
-    values, atoms = largest_atom(_told(p, "distance_gap"), p)
-    return np.maximum(values, NO_GAP), atoms
-
-
-def _stress_max(part: str) -> Callable[[Prediction, Structures], Values]:
-    """Standard deviation along the longest principal axis of the covariance of the stress, in Mandel notation."""
-    return lambda p, _: (principal_std(mandel_covariance(_told(p, "stress_covariance" + part))), None)
-
-
-def _pressure(part: str) -> Callable[[Prediction, Structures], Values]:
-    """Standard deviation of the pressure, −(σ_xx + σ_yy + σ_zz)/3."""
-
-    def values(p: Prediction, _: Structures) -> Values:
-        with np.errstate(invalid="ignore"):
-            return np.sqrt(_told(p, "stress_covariance" + part)[:, :3, :3].sum(axis=(1, 2))) / 3.0, None
-
-    return values
-
-
-def _gap(part: str) -> Callable[[Prediction, Structures], Values]:
-    return lambda p, _: (np.asarray(p.value("gap_uncertainty" + part)), None)
-
-
-def _gap_unresolved(prediction: Prediction, _: Structures) -> Values:
-    """Above 1 the members do not tell which state is the lower one."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(prediction.value("gap_uncertainty") / _told(prediction, "gap")), None
-
-
-def _volume_per_atom(prediction: Prediction, structures: Structures) -> Values:
-    assert structures is not None  # as its needs say
-    return np.array([atoms.cell.volume / len(atoms) for atoms in structures]), None
-
-
 def _with_epistemic(row: Score, values: Callable[[str], Callable[[Prediction, Structures], Values]]) -> tuple[Score, Score]:
     """A score of the total uncertainty and the same of its epistemic part."""
     name, label, needs = f"{row.name}_epistemic", f"{row.label}, epistemic", (f"{row.needs[0]}_epistemic",)
@@ -232,20 +144,23 @@ def _with_epistemic(row: Score, values: Callable[[str], Callable[[Prediction, St
 _E, _F, _BALD = ("energy_uncertainty",), ("forces_covariance",), ("bald_forces",)
 _D, _S = ("feature_distance",), ("stress_covariance",)
 for _row in (
-    Score("bald_energy", "BALD of the energy", "nat", ("bald_energy",), lambda p, _: (_told(p, "bald_energy"), None), "energy"),
-    Score("bald_forces_max", "largest force BALD", "nat", _BALD, lambda p, _: largest_atom(_told(p, *_BALD), p), worst_atom=True),
-    Score("bald_forces_mean", "mean force BALD", "nat", _BALD, lambda p, _: (mean_over_atoms(_told(p, *_BALD), p), None)),
-    *_with_epistemic(Score("energy_uncertainty_per_atom", "energy σ per atom", "eV/atom", _E, _energy(""), "energy"), _energy),
+    Score("bald_energy", "BALD of the energy", "nat", ("bald_energy",), lambda p, _: (rule.told(p, "bald_energy"), None), "energy"),
+    Score("bald_forces_max", "largest force BALD", "nat", _BALD, lambda p, _: rule.largest_atom(rule.told(p, *_BALD), p), worst_atom=True),
+    Score("bald_forces_mean", "mean force BALD", "nat", _BALD, lambda p, _: (rule.mean_over_atoms(rule.told(p, *_BALD), p), None)),
+    *_with_epistemic(Score("energy_uncertainty_per_atom", "energy σ per atom", "eV/atom", _E, rule.energy(""), "energy"), rule.energy),
     *_with_epistemic(
-        Score("forces_uncertainty_max", "largest force σ", "eV/Å", _F, _forces_max(""), worst_atom=True, short="largest"), _forces_max
+        Score("forces_uncertainty_max", "largest force σ", "eV/Å", _F, rule.forces_max(""), worst_atom=True, short="largest"),
+        rule.forces_max,
     ),
-    *_with_epistemic(Score("forces_uncertainty_rms", "force σ of all atoms", "eV/Å", _F, _forces_rms(""), short="force σ"), _forces_rms),
-    Score("feature_distance_max", "largest feature distance", "", _D, _distance, worst_atom=True, short="distance"),
-    Score("distance_gap_max", "largest gap of distances", "Å", ("distance_gap",), _gap_max, worst_atom=True, least=LEAST_GAP),
-    *_with_epistemic(Score("stress_uncertainty_max", "largest stress σ", "eV/Å³", _S, _stress_max(""), "stress"), _stress_max),
-    *_with_epistemic(Score("pressure_uncertainty", "pressure σ", "eV/Å³", _S, _pressure(""), "stress"), _pressure),
-    *_with_epistemic(Score("gap_uncertainty", "gap σ", "eV", ("gap_uncertainty",), _gap(""), "gap"), _gap),
-    Score("gap_unresolved", "gap σ over the gap", "", ("gap_uncertainty", "gap"), _gap_unresolved, "gap"),
-    Score("volume_per_atom", "volume per atom", "Å³", ("atoms", "volume"), _volume_per_atom, "volume"),
+    *_with_epistemic(
+        Score("forces_uncertainty_rms", "force σ of all atoms", "eV/Å", _F, rule.forces_rms(""), short="force σ"), rule.forces_rms
+    ),
+    Score("feature_distance_max", "largest feature distance", "", _D, rule.distance, worst_atom=True, short="distance"),
+    Score("distance_gap_max", "largest gap of distances", "Å", ("distance_gap",), rule.gap_max, worst_atom=True, least=LEAST_GAP),
+    *_with_epistemic(Score("stress_uncertainty_max", "largest stress σ", "eV/Å³", _S, rule.stress_max(""), "stress"), rule.stress_max),
+    *_with_epistemic(Score("pressure_uncertainty", "pressure σ", "eV/Å³", _S, rule.pressure(""), "stress"), rule.pressure),
+    *_with_epistemic(Score("gap_uncertainty", "gap σ", "eV", ("gap_uncertainty",), rule.gap(""), "gap"), rule.gap),
+    Score("gap_unresolved", "gap σ over the gap", "", ("gap_uncertainty", "gap"), rule.gap_unresolved, "gap"),
+    Score("volume_per_atom", "volume per atom", "Å³", ("atoms", "volume"), rule.volume_per_atom, "volume"),
 ):
     register(_row)

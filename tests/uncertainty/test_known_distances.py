@@ -11,7 +11,8 @@ from ase.data import covalent_radii
 from race_calc.data.graph import collate, from_atoms
 from race_calc.uncertainty.known_distances import HOLE, KnownDistances, fit_known_distances
 from race_calc.uncertainty.prediction import Prediction
-from race_calc.uncertainty.scores import NO_GAP, all_scores
+from race_calc.uncertainty.score_values import NO_GAP
+from race_calc.uncertainty.scores import all_scores
 from race_calc.uncertainty.thresholds import auto_thresholds
 
 CUTOFF = 4.0
