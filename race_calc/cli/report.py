@@ -28,10 +28,9 @@ def report(
     from race_calc.data.files import write_atomically
     from race_calc.data.sources import read_sources
     from race_calc.interfaces.calculator import RACECalculator
-    from race_calc.md.log import read_log
     from race_calc.report.page.content import model_page
+    from race_calc.report.page.monitored import NO_RUN, monitored
     from race_calc.report.page.render import html
-    from race_calc.report.page.run import frame_candidates, saved_frames
     from race_calc.uncertainty.predictor import thresholds_of
 
     if len({data, *ood}) < 1 + len(ood):
@@ -42,25 +41,14 @@ def report(
         raise ValueError("--flagged are frames of a run: give its log, too (--run)")
     if has_properties(model):
         raise ValueError("the model predicts properties, the page is about potentials: race-calc evaluate shows its errors")
-    runs = () if run is None else read_log(run)  # what costs little and may be wrong comes first
-    paths = [flagged] if flagged is not None else [] if run is None else frame_candidates(run)
-    frames = saved_frames(paths, runs)
+    seen = NO_RUN if run is None else monitored(run, flagged)  # what costs little and may be wrong comes first
     calculator = RACECalculator(model, device, "float64", baseline=baseline_from(baseline), state=state_from(state))
     names = getattr(calculator, "label_names", LABELS)
     sets = {name: read_sources(Path(), name, names) for name in (data, *ood)}
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     compared = compared_with_seen(calculator, calculator.checkpoint, sets, assessed(calculator, sets))
     page = model_page(
-        model,
-        calculator.checkpoint,
-        compared,
-        short_names(list(sets)),
-        thresholds_of(calculator),
-        calculator.model_hash,
-        runs,
-        "" if run is None else run.name,
-        frames,
-        paths[0].name if paths else "flagged.xyz",
+        model, calculator.checkpoint, compared, short_names(list(sets)), thresholds_of(calculator), calculator.model_hash, seen
     )
     content = html(page).encode()
     write_atomically(out, content)

@@ -19,13 +19,15 @@ from race_calc.data.dataset import dataset_from_atoms
 from race_calc.evaluate.assessment import assess, compare
 from race_calc.md.log import read_log
 from race_calc.posterior.checkpoint import load_checkpoint, save_checkpoint
+from race_calc.report.page import monitored as module
 from race_calc.report.page.content import model_page
 from race_calc.report.page.errors import error_section
 from race_calc.report.page.halt import halt_section
 from race_calc.report.page.judged import judged_sets
+from race_calc.report.page.monitored import monitored
 from race_calc.report.page.parts import EXTREMES, POINTS, Chart, rounded, thinned
 from race_calc.report.page.render import html
-from race_calc.report.page.run import saved_frames, stretches
+from race_calc.report.page.run import stretches
 from race_calc.report.page.trust import coverages
 
 RESOURCES = {"src", "href", "data", "poster", "srcset", "action", "formaction", "background"}
@@ -172,13 +174,14 @@ def test_the_worst_come_first_and_every_button_shows_a_structure(made, text, con
     assert f"{run} 2" in buttons  # the halt
 
 
-def test_the_run_is_told(made, text):
+def test_the_run_is_told(made, text, tmp_path):
     run = read_log(made.log)[0]
     found = stretches(run)
     assert [(one.action, one.first, one.last, one.checks) for one in found] == [("flag", 0, 1, 2), ("halt", 2, 2, 1)]
     assert "The monitor halted it at step 2; 2 checks before were flagged." in text
     assert "another model" not in text
-    assert saved_frames([], [run]) == {}
+    alone = shutil.copy(made.log, tmp_path / "log.jsonl")  # without its frames
+    assert monitored(alone).frames == {} and monitored(alone).shown[0].run == run.run
 
 
 def test_a_log_of_another_model_is_told(made, tmp_path):
@@ -251,27 +254,26 @@ def test_the_largest_errors_are_always_drawn():
 
 def test_a_halt_is_explained_beside_what_the_training_had(made, text):
     assert "Why did the run end?" in text and "Distances that the training did not have" in text
-    run, known = read_log(made.log)[0], load_checkpoint(made.model).environments
-    frames_ = saved_frames([made.log.with_name("flagged.xyz")], [run])
-    (section,) = halt_section([run], frames_, known, None, "mine", "saved.xyz")
+    seen, known = monitored(made.log), load_checkpoint(made.model).environments
+    (section,) = halt_section(seen, known, None, "mine")
     words, *charts = section.parts
     assert words.lines[0].startswith("halt at step 2: forces_uncertainty_max_epistemic")
     assert any(line.startswith("Distances that the training did not have: ") for line in words.lines)
     assert len(charts) == 3 and charts[0].title.startswith("Distance")
     at = charts[0].traces[1]["x"][0]
     assert at > max(charts[0].traces[0]["x"])  # longer than any of the training
-    assert words.lines[-1].startswith("Learn from it:       race-calc train --from mine ") and "label saved.xyz" in words.lines[-2]
-    assert halt_section([run], {}, known, None, "mine", "saved.xyz") == []  # its frame was not kept
-    (other,) = halt_section([run], frames_, known, "f" * 64, "mine", "saved.xyz")
+    assert words.lines[-1].startswith("Learn from it:       race-calc train --from mine ") and "label flagged.xyz" in words.lines[-2]
+    assert halt_section(replace(seen, frames={}), known, None, "mine") == []  # its frame was not kept
+    (other,) = halt_section(seen, known, "f" * 64, "mine")
     assert len(other.parts) == 1 and other.parts[0].lines[-1].startswith("The run was made with another model")
-    (old,) = halt_section([run], frames_, None, None, "mine", "saved.xyz")
+    (old,) = halt_section(seen, None, None, "mine")
     assert any("does not say which distances" in line for line in old.parts[0].lines)
-    broken = next(iter(frames_))
-    frames_[broken].positions[0] = np.nan  # of a log that is not ours
-    assert len(halt_section([run], dict.fromkeys(frames_, frames_[broken]), known, None, "mine", "saved.xyz")[0].parts) == 1
+    broken = next(iter(seen.frames.values()))
+    broken.positions[0] = np.nan  # of a log that is not ours
+    assert len(halt_section(replace(seen, frames=dict.fromkeys(seen.frames, broken)), known, None, "mine")[0].parts) == 1
 
 
-def test_halts_of_several_runs_and_images_are_found(made, tmp_path):
+def test_halts_of_several_runs_and_images_are_found(made, tmp_path, monkeypatch):
     """Each by its own frame, also where there are more frames than the page shows; numbers of a log may be texts."""
 
     def violation(value, image):
@@ -294,8 +296,10 @@ def test_halts_of_several_runs_and_images_are_found(made, tmp_path):
                 atoms.info |= {"run": name, "step": int(step)} | ({} if image is None else {"image": image})
                 frames_.append(atoms)
     write(tmp_path / "frames.xyz", frames_)
-    found = saved_frames([tmp_path / "frames.xyz"], runs)
-    assert len(found) == 12 and {"a 30", "b 30 image 2"} <= set(found)
-    (section,) = halt_section(runs, found, None, None, "mine", "frames.xyz")
+    monkeypatch.setattr(module, "read_log", lambda _: runs)
+    seen = monitored(made.log, tmp_path / "frames.xyz")
+    found = seen.frames
+    assert seen.flagged == "frames.xyz" and len(found) == 12 and {"a 30", "b 30 image 2"} <= set(found)
+    (section,) = halt_section(seen, None, None, "mine")
     first, second = (part.lines[0] for part in section.parts)
     assert first.startswith("halt at step 30: forces_uncertainty_max = nan at atom 1 (C)") and "of image 2" in second

@@ -18,6 +18,7 @@ from race_calc.evaluate.overlap import Overlap
 from race_calc.md.log import read_log
 from race_calc.report.page.content import model_page
 from race_calc.report.page.judged import judged_sets
+from race_calc.report.page.monitored import Monitored
 from race_calc.report.page.parts import Chart, Viewer
 from race_calc.report.page.render import html
 from race_calc.report.page.run import run_section
@@ -159,7 +160,7 @@ def step(number, value, action=None, **violation):
 def test_the_log_of_an_optimiser(tmp_path):
     lines = [step(0, 0.05), step(1, "nan", "halt"), {"event": "criteria", "run": "r1", "step": 1, "why": "accepted", "criteria": []}]
     lines.append(step(2, 0.2, "halt", message="atoms 1 (C) and 2 (H) are 0.30 Å apart"))
-    section = run_section(write_log(tmp_path / "log.jsonl", lines), {}, "f" * 64, "log.jsonl")
+    section = run_section(Monitored(write_log(tmp_path / "log.jsonl", lines), "log.jsonl"), "f" * 64)
     charts = [part for part in section.parts if isinstance(part, Chart)]
     assert [chart.layout["xaxis"]["title"]["text"] for chart in charts] == ["step"]  # no temperature
     assert charts[0].traces[0]["y"] == [0.05, None, 0.2]
@@ -171,7 +172,7 @@ def test_the_log_of_an_optimiser(tmp_path):
 
 def test_long_logs_are_thinned_but_keep_what_the_monitor_did(tmp_path):
     lines = [step(k, 0.2 if k % 500 == 499 else 0.05, "halt" if k % 500 == 499 else None) for k in range(20_000)]
-    section = run_section(write_log(tmp_path / "log.jsonl", lines), {}, None, "log.jsonl")
+    section = run_section(Monitored(write_log(tmp_path / "log.jsonl", lines), "log.jsonl"), None)
     chart = next(part for part in section.parts if isinstance(part, Chart))
     score, _, halts = chart.traces
     assert len(score["x"]) < 2000 and halts["x"] == [float(k) for k in range(499, 20_000, 500)]
@@ -179,7 +180,7 @@ def test_long_logs_are_thinned_but_keep_what_the_monitor_did(tmp_path):
 
 
 def test_a_log_without_a_check(tmp_path):
-    section = run_section(write_log(tmp_path / "log.jsonl", []), {}, None, "log.jsonl")
+    section = run_section(Monitored(write_log(tmp_path / "log.jsonl", []), "log.jsonl"), None)
     assert "no check" in section.parts[0].lines[0] and len(section.parts) == 1
 
 

@@ -1,17 +1,15 @@
 """Why the monitor ended a run: the halting frame beside what the training had."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from ase.data import chemical_symbols
 
 from race_calc.md.explain import OLDER, Growth, commands, compared, explanation
-from race_calc.md.log import LoggedRun
 from race_calc.report.colours import BLUE, VERMILION
+from race_calc.report.page.monitored import Monitored, halts_of
 from race_calc.report.page.parts import Chart, Prose, Section, axis, rounded
-from race_calc.report.page.run import MOST_RUNS, halts_of
 from race_calc.uncertainty.decisions import Violation
 from race_calc.uncertainty.environments import Environments, Unusual
 
@@ -19,13 +17,12 @@ MOST_CHARTS = 3  # of a halt
 OTHER = "The run was made with another model: what its training had is not known here."
 
 
-def halt_section(
-    runs: Sequence[LoggedRun], frames: Mapping[str, Atoms], known: Environments | None, weights: str | None, model: str, flagged: str
-) -> list[Section]:
+def halt_section(seen: Monitored, known: Environments | None, weights: str | None, model: str) -> list[Section]:
     """The last halt of each run shown, where its frame is there; [] without any. known, weights, model: what the training had, where the
-    model tells it, the hash of its weights and its name; flagged: name of the file of frames."""
+    model tells it, the hash of its weights and its name."""
     parts: list[Chart | Prose] = []
-    for number, run in enumerate(runs[-MOST_RUNS:]):
+    frames = seen.frames
+    for number, run in enumerate(seen.shown):
         shown = [(t, one, key) for t, one, key in halts_of(run) if key in frames]
         if not shown:
             continue
@@ -34,7 +31,7 @@ def halt_section(
         beside = compared(frames[key], None if other else known)
         values = run.scores.get(violation["criterion"], np.full(len(run.step), np.nan))
         growth = Growth(violation["criterion"], run.time[: t + 1], values[: t + 1])
-        then = [OTHER] if other else [OLDER] * (known is None) + commands(flagged, model)
+        then = [OTHER] if other else [OLDER] * (known is None) + commands(seen.flagged, model)
         parts.append(
             Prose(f"Run {run.run or number + 1}", explanation(_reason(violation), frames[key], growth, beside, then), folded=False)
         )

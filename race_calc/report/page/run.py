@@ -1,21 +1,19 @@
-"""A monitored run: scores over time with thresholds, flags and halts, and the frames that were saved."""
+"""A monitored run: scores over time with thresholds, flags and halts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from race_calc.data.dataset import read_structures
 from race_calc.md.log import LoggedRun
 from race_calc.report.colours import BLUE, ORANGE, VERMILION
+from race_calc.report.page.monitored import Monitored
 from race_calc.report.page.parts import Chart, Grid, Prose, Section, Trace, axis, rounded
-from race_calc.report.page.worst import Structure, structure
 from race_calc.uncertainty.scores import SCORES
 
-MOST_RUNS, MOST_FRAMES, MOST_CHECKS, MOST_ROWS = 3, 12, 1500, 25
+MOST_CHECKS, MOST_ROWS = 1500, 25
 MARKS = {"flag": ("circle", ORANGE), "halt": ("diamond", VERMILION)}
 LINES = {"flag": (ORANGE, "dash"), "halt": (VERMILION, "dashdot"), "log": ("#555", "dot")}
 
@@ -33,56 +31,17 @@ class Stretch:
     worst: Mapping[str, Any]
 
 
-def run_section(runs: Sequence[LoggedRun], frames: Mapping[str, Atoms], model_hash: str | None, source: str) -> Section:
-    """`frames`: as `saved_frames` gives them; `source`: name of the log."""
+def run_section(seen: Monitored, model_hash: str | None) -> Section:
     parts: list[Any] = []
-    for number, run in enumerate(runs[-MOST_RUNS:]):
+    for number, run in enumerate(seen.shown):
         found = stretches(run)
         parts.append(Prose("", _told(run, found, model_hash)))
         parts += _charts(run, number)
         if found:
-            parts.append(_grid(run, found, frames))
-    lead = f"From {source}." + (f" The last {MOST_RUNS} of {len(runs)} runs are shown." if len(runs) > MOST_RUNS else "")
+            parts.append(_grid(run, found, seen.frames))
+    left_out = len(seen.runs) > len(seen.shown)
+    lead = f"From {seen.log}." + (f" The last {len(seen.shown)} of {len(seen.runs)} runs are shown." if left_out else "")
     return Section("run", "What did the monitor see in the run?", lead, parts)
-
-
-def frame_candidates(log: Path) -> list[Path]:
-    """Where the frames of a log are looked for: flagged.xyz beside it, or one named after it."""
-    return [path for path in (log.with_name(f"{log.stem}_flagged.xyz"), log.with_name("flagged.xyz")) if path.is_file()]
-
-
-def saved_frames(paths: Sequence[Path], runs: Sequence[LoggedRun]) -> dict[str, Atoms]:
-    """Id in the viewer → frame, of the runs shown: the last halting ones and others, evenly picked. Raises as `read_structures` does."""
-    shown = [run for run in runs[-MOST_RUNS:] if run.run]
-    ids, halts = {run.run for run in shown}, {key for run in shown for _, _, key in halts_of(run)[-(MOST_FRAMES // MOST_RUNS) :]}
-    found = [atoms for path in paths for atoms in read_structures(path) if str(atoms.info.get("run")) in ids and "step" in atoms.info]
-    keys = [frame_key(str(atoms.info["run"]), int(atoms.info["step"]), atoms.info.get("image")) for atoms in found]
-    halting = [i for i, key in enumerate(keys) if key in halts]
-    others = [i for i, key in enumerate(keys) if key not in halts]
-    room = max(MOST_FRAMES - len(halting), 0)
-    even = np.linspace(0, len(others) - 1, min(len(others), room)).astype(int).tolist() if others else []
-    return {keys[i]: found[i] for i in sorted({*halting, *(others[k] for k in even)})}
-
-
-def halts_of(run: LoggedRun) -> list[tuple[int, Mapping[str, Any], str]]:
-    """Of each check that ended the run: its number, the violation, the id of the frame."""
-    found: list[tuple[int, Mapping[str, Any], str]] = []
-    for t, action in enumerate(run.action):
-        violation = next((one for one in run.violations[t] if one["action"] == "halt"), None)
-        if action == "halt" and violation is not None:
-            found.append((t, violation, frame_key(str(run.run), int(run.step[t]), violation.get("image"))))
-    return found
-
-
-def frame_structures(frames: Mapping[str, Atoms]) -> list[Structure]:
-    """The same for the viewer."""
-    made = []
-    for key, atoms in frames.items():
-        covariance = atoms.arrays.get("forces_covariance")
-        covariance = None if covariance is None else np.asarray(covariance, dtype=float).reshape(-1, 3, 3)
-        time = f", {atoms.info['time_fs']:.0f} fs" if "time_fs" in atoms.info else ""
-        made.append(structure(key, f"run, step {atoms.info['step']}{time}", "Saved by the monitor", atoms, covariance, None, None))
-    return made
 
 
 def stretches(run: LoggedRun) -> list[Stretch]:
@@ -214,7 +173,3 @@ def _grid(run: LoggedRun, found: Sequence[Stretch], frames: Mapping[str, Atoms])
     if len(found) > MOST_ROWS:
         note += f" {len(found) - MOST_ROWS} rows are left out."
     return Grid("Flags and halts", ["what", "checks", "from, fs", "K", "worst"], rows, note, links=links)
-
-
-def frame_key(run: str, step: int, image: Any = None) -> str:
-    return f"{run} {step}" + ("" if image is None else f" image {int(image)}")
