@@ -23,7 +23,7 @@ from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.uncertainty.bootstrap import mean_interval
-from race_calc.uncertainty.decisions import default_criteria
+from race_calc.uncertainty.decisions import GAP, default_criteria
 from race_calc.uncertainty.detection import auroc
 from race_calc.uncertainty.metrics import LEVELS, mahalanobis
 
@@ -64,9 +64,11 @@ def seen(found: dict[str, Assessment], thresholds: dict[str, float]) -> dict[str
     scores = dict.fromkeys(one.name for one in default_criteria(found["id_300K"].evaluation.scores, thresholds))
     result: dict[str, float] = {}
     above = {name: np.zeros(len(values), dtype=bool) for name, values in rmse.items()}
+    spread = np.zeros(len(errors), dtype=bool)  # flagged by another score than the gap
     for score in scores:
         values = {name: one.evaluation.scores[score] for name, one in found.items()}
         together = np.concatenate(list(values.values()))
+        spread |= (score != GAP) & ~(together <= thresholds[score])
         result[f"{score}: AUROC against all other frames"] = auroc(together[~bad], together[bad])
         result[f"{score}: AUROC against id_300K"] = auroc(values["id_300K"], together[bad])
         for name in found:
@@ -78,6 +80,7 @@ def seen(found: dict[str, Assessment], thresholds: dict[str, float]) -> dict[str
     for times, which in ((BAD, bad), (WORSE, worse)):
         result[f"frames beyond {times:g} times"] = float(which.sum())
         result[f"frames beyond {times:g} times, not flagged by the monitor"] = float((which & ~flagged).sum())
+        result[f"frames beyond {times:g} times, not flagged but for the gap"] = float((which & ~spread).sum())
     result |= {f"flagged by the monitor, {name}, %": 100 * float(alarms.mean()) for name, alarms in above.items()}
     return result
 

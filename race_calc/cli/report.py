@@ -41,14 +41,14 @@ def report(
         raise ValueError("--flagged are frames of a run: give its log, too (--run)")
     if has_properties(model):
         raise ValueError("the model predicts properties, the page is about potentials: race-calc evaluate shows its errors")
-    seen = NO_RUN if run is None else monitored(run, flagged)  # what costs little and may be wrong comes first
+    monitored_run = NO_RUN if run is None else monitored(run, flagged)  # what costs little and may be wrong comes first
     calculator = RACECalculator(model, device, "float64", baseline=baseline_from(baseline), state=state_from(state))
     names = getattr(calculator, "label_names", LABELS)
     sets = {name: read_sources(Path(), name, names) for name in (data, *ood)}
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     compared = compared_with_seen(calculator, calculator.checkpoint, sets, assessed(calculator, sets))
     page = model_page(
-        model, calculator.checkpoint, compared, short_names(list(sets)), thresholds_of(calculator), calculator.model_hash, seen
+        model, calculator.checkpoint, compared, short_names(list(sets)), thresholds_of(calculator), calculator.model_hash, monitored_run
     )
     content = html(page).encode()
     write_atomically(out, content)

@@ -99,7 +99,12 @@ def thresholds_from(predicted: Predicted, false_alarm_rate: float = FALSE_ALARM_
     """ "auto" of every score that can be told, those of the default monitor together, none below the least of its score."""
     scores = scores_of(predicted)
     found = auto_thresholds(scores, false_alarm_rate, watched(scores, {}))
-    return {name: max(value, SCORES[name].least) for name, value in found.items()}
+    return not_too_low(found)
+
+
+def not_too_low(thresholds: Mapping[str, float]) -> dict[str, float]:
+    """None below the least of its score."""
+    return {name: max(value, SCORES[name].least) for name, value in thresholds.items()}
 
 
 def threshold_doubts(predicted: Predicted) -> list[str]:

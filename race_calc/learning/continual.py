@@ -10,7 +10,7 @@ from ase import Atoms
 
 from race_calc.data.dataset import Dataset, dataset_from_atoms, read_dataset
 from race_calc.data.files import read_json, write_atomically
-from race_calc.evaluate.calibrate import calibrate, thresholds_from
+from race_calc.evaluate.calibrate import calibrate, not_too_low, thresholds_from
 from race_calc.evaluate.predict import predict_dataset, residuals_of, scores_of
 from race_calc.interfaces.calculator import RACECalculator
 from race_calc.learning.learner import Lesson
@@ -115,7 +115,8 @@ def _thresholds(potential: RACECalculator, held: Dataset) -> dict[str, float]:
     predicted = predict_dataset(potential, held)
     predicted = predicted if potential.calibration is None else predicted.calibrated(potential.calibration)
     largest: Mapping[str, np.ndarray] = scores_of(predicted)
-    return {name: FEW * float(values.max()) for name, values in largest.items() if np.isfinite(values).all()} | thresholds_from(predicted)
+    few = {name: FEW * float(values.max()) for name, values in largest.items() if np.isfinite(values).all()}
+    return not_too_low(few) | thresholds_from(predicted)
 
 
 def _rmse(potential: RACECalculator, dataset: Dataset) -> float:

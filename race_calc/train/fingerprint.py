@@ -14,6 +14,8 @@ OPTIMISER = "muon 2, ivon 2, swag 1, noise 1"  # a run is resumed only by what s
 
 
 def fingerprint(config: TrainConfig, fixed: Any, hashes: str, examples: tuple[Example, ...]) -> str:
+    """`fixed`: the references as plain JSON types, or what stands for them; `hashes`: of the data files and of a model that it starts from;
+    `examples`: of the training, whose labels beside energy, forces and stress count."""
     run = json.dumps([_told(config), fixed, OPTIMISER], sort_keys=True)
     extra = b"".join(values.tobytes() for example in examples for values in example.extra.values())
     return hashlib.sha256((run + hashes).encode() + extra).hexdigest()

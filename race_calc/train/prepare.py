@@ -90,26 +90,26 @@ def prepare(
     """
     labels = [output.label for output in outputs_of_head(config.model.head, config.model.force_covariance) if output.label]
     data = read_labelled(config, folder, labels)
-    told = _learned(config, folder, data, labels, baseline, progress, references)
-    examples, cheap, cutoff = told.train, told.cheap, config.model.cutoff
+    learned = _learned(config, folder, data, labels, baseline, progress, references)
+    examples, cheap, cutoff = learned.train, learned.cheap, config.model.cutoff
     low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
-    model, references, start = _model(config, folder, examples, told.references)
+    model, references, start = _model(config, folder, examples, learned.references)
     config = with_stress_weight(config, stress_weight(config, examples, low))
-    kept = record(config.model.baseline, told.baseline, data.train.structures)
-    fixed = beside_an_scf(kept, config.data, folder) if isinstance(told.baseline, Calculated) else references.to_dict()
-    beside = told.labels_hash + ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
+    kept = record(config.model.baseline, learned.baseline, data.train.structures)
+    fixed = beside_an_scf(kept, config.data, folder) if isinstance(learned.baseline, Calculated) else references.to_dict()
+    beside = learned.labels_hash + ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
     parts = {"train": data.train, "validation": data.validation} | ({} if cheap is None else {"low_level": cheap.data})
     hashes = {name: " ".join(geometry_hashes(part)) for name, part in parts.items()}
     _warn_of_copies(hashes)
-    first = _first(config, model.plan, examples, [references.scale, *(known.references.scale for known in told.surfaces[1:])], start)
+    first = _first(config, model.plan, examples, [references.scale, *(known.references.scale for known in learned.surfaces[1:])], start)
     return Prepared(
         model=model,
         references=references,
         parameters=with_levels(first, model.plan) if low else first,
         train=examples,
-        validation=told.validation,
+        validation=learned.validation,
         split=data.split,
-        data_hash=hashlib.sha256((data.hash + told.labels_hash).encode()).hexdigest() if told.labels_hash else data.hash,
+        data_hash=hashlib.sha256((data.hash + learned.labels_hash).encode()).hexdigest() if learned.labels_hash else data.hash,
         structures=hashes,
         fingerprint=fingerprint(config, fixed, data.hash + beside, examples),
         baseline=kept,
@@ -117,7 +117,7 @@ def prepare(
         low=low,
         stress_weight=config.training.stress_weight or 0.0,
         held=data.validation,
-        surfaces=told.surfaces,
+        surfaces=learned.surfaces,
         repeats=data.repeats,
     )
 

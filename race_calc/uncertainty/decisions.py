@@ -164,14 +164,14 @@ def default_criteria(available: Collection[str], thresholds: Mapping[str, float]
 
     Two scores of the forces, epistemic where there is such a part: `forces_uncertainty_rms`, the error expected of the whole structure,
     and `forces_uncertainty_max`, that of the worst atom; `energy_uncertainty_per_atom_epistemic` (a new phase may have right forces and
-    wrong energies); in a periodic cell `pressure_uncertainty_epistemic`, which moves a barostat; and `distance_gap_max`, as members that
-    know the same bonds err alike where a bond is shorter than these: it flags, at a rate of false alarms of its own, and never halts, as a
-    bond swings back. A frame with one of them above its threshold is flagged. The run is halted when one of the forces stays above for
-    HALT_AFTER checks, or any but the gap passes its threshold SEVERE times (the mean over the atoms) or SEVERE_LOCAL times. The score of
-    the energy changes slowly and may stay above at 300 K. Where members tell no spread of forces the same with `feature_distance_max`,
-    which one model can tell and which follows its error better than the spread that it predicts; or else with the total of the forces,
-    or a score of the energy. Scores without a stored threshold (models made before there were such scores) are left out if another one
-    has one. Raises ValueError when the posterior gives no uncertainty at all.
+    wrong energies); in a periodic cell `pressure_uncertainty_epistemic`, which moves a barostat; and `distance_gap_max`, as members
+    that know the same bonds err alike where a bond is shorter than these: it flags, at a rate of false alarms of its own (at most the
+    stated one), and never halts, as a bond swings back. A frame with one of them above its threshold is flagged. The run is halted when
+    one of the forces stays above for HALT_AFTER checks, or any but the gap passes its threshold SEVERE times (the mean over the atoms)
+    or SEVERE_LOCAL times. The score of the energy changes slowly and may stay above at 300 K. Where members tell no spread of forces
+    the same with `feature_distance_max`, which one model can tell and which follows its error better than the spread that it predicts;
+    or else with the total of the forces, or a score of the energy. Scores without a stored threshold (models made before there were
+    such scores) are left out if another one has one. Raises ValueError when the posterior gives no uncertainty at all.
     """
     names = watched(available, thresholds)
     if not names:

@@ -63,11 +63,11 @@ def forces_rms(part: str) -> Callable[[Prediction, Structures], Values]:
     return values
 
 
-def distance(p: Prediction, _: Structures) -> Values:
+def feature_distance_max(p: Prediction, _: Structures) -> Values:
     return largest_atom(told(p, "feature_distance"), p)
 
 
-def gap_max(p: Prediction, _: Structures) -> Values:
+def distance_gap_max(p: Prediction, _: Structures) -> Values:
     """Of the worst atom; NO_GAP for all that is below it, so that zeros make no tail of their own."""
     values, atoms = largest_atom(told(p, "distance_gap"), p)
     return np.maximum(values, NO_GAP), atoms
@@ -88,11 +88,11 @@ def pressure(part: str) -> Callable[[Prediction, Structures], Values]:
     return values
 
 
-def gap(part: str) -> Callable[[Prediction, Structures], Values]:
+def state_gap(part: str) -> Callable[[Prediction, Structures], Values]:
     return lambda p, _: (np.asarray(p.value("gap_uncertainty" + part)), None)
 
 
-def gap_unresolved(prediction: Prediction, _: Structures) -> Values:
+def state_gap_unresolved(prediction: Prediction, _: Structures) -> Values:
     """Above 1 the members do not tell which state is the lower one."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(prediction.value("gap_uncertainty") / told(prediction, "gap")), None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from race_calc.uncertainty import score_values as rule
+from race_calc.uncertainty import score_values as compute
 from race_calc.uncertainty.prediction import Prediction, available
 from race_calc.uncertainty.score_values import Structures, Values
 
@@ -117,8 +117,8 @@ def scores_of_one(prediction: Prediction, atoms: Atoms) -> dict[str, tuple[float
 def atom_scores(prediction: Prediction) -> dict[str, np.ndarray]:
     """Scores of single atoms, (N,): √(tr Σ / 3) in eV/Å and the BALD of the force in nat, where there are such."""
     given = available(prediction)
-    scores = {"forces_uncertainty_rms": np.sqrt(rule.mean_square(prediction, ""))} if "forces_covariance" in given else {}
-    return scores | ({"bald_forces": rule.told(prediction, "bald_forces")} if "bald_forces" in given else {})
+    scores = {"forces_uncertainty_rms": np.sqrt(compute.mean_square(prediction, ""))} if "forces_covariance" in given else {}
+    return scores | ({"bald_forces": compute.told(prediction, "bald_forces")} if "bald_forces" in given else {})
 
 
 def check_available(wanted: Iterable[str], available: Collection[str]) -> None:
@@ -144,23 +144,36 @@ def _with_epistemic(row: Score, values: Callable[[str], Callable[[Prediction, St
 _E, _F, _BALD = ("energy_uncertainty",), ("forces_covariance",), ("bald_forces",)
 _D, _S = ("feature_distance",), ("stress_covariance",)
 for _row in (
-    Score("bald_energy", "BALD of the energy", "nat", ("bald_energy",), lambda p, _: (rule.told(p, "bald_energy"), None), "energy"),
-    Score("bald_forces_max", "largest force BALD", "nat", _BALD, lambda p, _: rule.largest_atom(rule.told(p, *_BALD), p), worst_atom=True),
-    Score("bald_forces_mean", "mean force BALD", "nat", _BALD, lambda p, _: (rule.mean_over_atoms(rule.told(p, *_BALD), p), None)),
-    *_with_epistemic(Score("energy_uncertainty_per_atom", "energy σ per atom", "eV/atom", _E, rule.energy(""), "energy"), rule.energy),
+    Score("bald_energy", "BALD of the energy", "nat", ("bald_energy",), lambda p, _: (compute.told(p, "bald_energy"), None), "energy"),
+    Score(
+        "bald_forces_max",
+        "largest force BALD",
+        "nat",
+        _BALD,
+        lambda p, _: compute.largest_atom(compute.told(p, *_BALD), p),
+        worst_atom=True,
+    ),
+    Score("bald_forces_mean", "mean force BALD", "nat", _BALD, lambda p, _: (compute.mean_over_atoms(compute.told(p, *_BALD), p), None)),
     *_with_epistemic(
-        Score("forces_uncertainty_max", "largest force σ", "eV/Å", _F, rule.forces_max(""), worst_atom=True, short="largest"),
-        rule.forces_max,
+        Score("energy_uncertainty_per_atom", "energy σ per atom", "eV/atom", _E, compute.energy(""), "energy"), compute.energy
     ),
     *_with_epistemic(
-        Score("forces_uncertainty_rms", "force σ of all atoms", "eV/Å", _F, rule.forces_rms(""), short="force σ"), rule.forces_rms
+        Score("forces_uncertainty_max", "largest force σ", "eV/Å", _F, compute.forces_max(""), worst_atom=True, short="largest"),
+        compute.forces_max,
     ),
-    Score("feature_distance_max", "largest feature distance", "", _D, rule.distance, worst_atom=True, short="distance"),
-    Score("distance_gap_max", "largest gap of distances", "Å", ("distance_gap",), rule.gap_max, worst_atom=True, least=LEAST_GAP),
-    *_with_epistemic(Score("stress_uncertainty_max", "largest stress σ", "eV/Å³", _S, rule.stress_max(""), "stress"), rule.stress_max),
-    *_with_epistemic(Score("pressure_uncertainty", "pressure σ", "eV/Å³", _S, rule.pressure(""), "stress"), rule.pressure),
-    *_with_epistemic(Score("gap_uncertainty", "gap σ", "eV", ("gap_uncertainty",), rule.gap(""), "gap"), rule.gap),
-    Score("gap_unresolved", "gap σ over the gap", "", ("gap_uncertainty", "gap"), rule.gap_unresolved, "gap"),
-    Score("volume_per_atom", "volume per atom", "Å³", ("atoms", "volume"), rule.volume_per_atom, "volume"),
+    *_with_epistemic(
+        Score("forces_uncertainty_rms", "force σ of all atoms", "eV/Å", _F, compute.forces_rms(""), short="force σ"), compute.forces_rms
+    ),
+    Score("feature_distance_max", "largest feature distance", "", _D, compute.feature_distance_max, worst_atom=True, short="distance"),
+    Score(
+        "distance_gap_max", "largest gap of distances", "Å", ("distance_gap",), compute.distance_gap_max, worst_atom=True, least=LEAST_GAP
+    ),
+    *_with_epistemic(
+        Score("stress_uncertainty_max", "largest stress σ", "eV/Å³", _S, compute.stress_max(""), "stress"), compute.stress_max
+    ),
+    *_with_epistemic(Score("pressure_uncertainty", "pressure σ", "eV/Å³", _S, compute.pressure(""), "stress"), compute.pressure),
+    *_with_epistemic(Score("gap_uncertainty", "gap σ", "eV", ("gap_uncertainty",), compute.state_gap(""), "gap"), compute.state_gap),
+    Score("gap_unresolved", "gap σ over the gap", "", ("gap_uncertainty", "gap"), compute.state_gap_unresolved, "gap"),
+    Score("volume_per_atom", "volume per atom", "Å³", ("atoms", "volume"), compute.volume_per_atom, "volume"),
 ):
     register(_row)

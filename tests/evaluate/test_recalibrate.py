@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.data.hashes import geometry_hashes
 from race_calc.evaluate import calibrate as module
-from race_calc.evaluate.calibrate import _one_decides, calibrate, check_held_back, doubts, thresholds_from
+from race_calc.evaluate.calibrate import _one_decides, calibrate, check_held_back, doubts, not_too_low, thresholds_from
 from race_calc.evaluate.predict import predict_dataset, residuals_of, scores_of
 from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
@@ -45,6 +45,7 @@ def test_no_threshold_below_the_least_of_its_score(monkeypatch):
     found = thresholds_from(None)
     assert found["distance_gap_max"] == LEAST_GAP > auto_thresholds({"distance_gap_max": near})["distance_gap_max"]
     assert found["energy_uncertainty_per_atom"] < 1e-3
+    assert not_too_low({"distance_gap_max": 7e-3, "bald_energy": 0.1}) == {"distance_gap_max": LEAST_GAP, "bald_energy": 0.1}
     monkeypatch.setattr(module, "scores_of", lambda _: {"distance_gap_max": 10 * near})
     assert thresholds_from(None) == auto_thresholds({"distance_gap_max": 10 * near})
 

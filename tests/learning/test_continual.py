@@ -24,6 +24,7 @@ from race_calc.learning.config import ExplorationConfig, load_learning
 from race_calc.learning.exploration import replicas, temperature_at
 from race_calc.report.learning import learning_figure
 from race_calc.train.config import ConfigError
+from race_calc.uncertainty.scores import LEAST_GAP
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,7 @@ def test_few_structures_give_thresholds_too(first):
     scores = [learned.prediction(frame(seed)).forces_covariance_epistemic for seed in range(8, 12)]  # the validation structures
     largest = max(np.sqrt(np.linalg.eigvalsh(values).max()) for values in scores)
     assert learned.thresholds["forces_uncertainty_max_epistemic"] == pytest.approx(continual.FEW * largest, rel=1e-6)
+    assert learned.thresholds["distance_gap_max"] >= LEAST_GAP
 
 
 def moving(seed=0, kelvin=300):

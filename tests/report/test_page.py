@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,8 +181,10 @@ def test_the_run_is_told(made, text, tmp_path):
     assert [(one.action, one.first, one.last, one.checks) for one in found] == [("flag", 0, 1, 2), ("halt", 2, 2, 1)]
     assert "The monitor halted it at step 2; 2 checks before were flagged." in text
     assert "another model" not in text
-    alone = shutil.copy(made.log, tmp_path / "log.jsonl")  # without its frames
+    alone = Path(shutil.copy(made.log, tmp_path / "log.jsonl"))  # without its frames
     assert monitored(alone).frames == {} and monitored(alone).shown[0].run == run.run
+    shutil.copy(made.log.with_name("flagged.xyz"), tmp_path / "log_flagged.xyz")
+    assert f"{run.run} 2" in monitored(alone).frames and monitored(alone).flagged == "log_flagged.xyz"
 
 
 def test_a_log_of_another_model_is_told(made, tmp_path):

@@ -13,14 +13,14 @@ from race_calc.report.page.groups import group_section
 from race_calc.report.page.halt import halt_section
 from race_calc.report.page.judged import Judged, judged_sets
 from race_calc.report.page.model import limits_of_card, model_section, record_section
-from race_calc.report.page.monitored import NO_RUN, Monitored, frame_structures
+from race_calc.report.page.monitored import NO_RUN, Monitored
 from race_calc.report.page.parts import Prose, Section
 from race_calc.report.page.render import Page
 from race_calc.report.page.run import run_section
 from race_calc.report.page.shift import shift_section
 from race_calc.report.page.trust import trust_section
 from race_calc.report.page.words import answers, glance, limits
-from race_calc.report.page.worst import worst_section
+from race_calc.report.page.worst import frame_structures, worst_section
 
 
 def model_page(

@@ -1,7 +1,7 @@
 """A log of the monitor and the frames that were saved with it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ from ase import Atoms
 
 from race_calc.data.dataset import read_structures
 from race_calc.md.log import LoggedRun, read_log
-from race_calc.report.page.worst import Structure, structure
 
 MOST_RUNS, MOST_FRAMES = 3, 12
 
@@ -34,10 +33,8 @@ NO_RUN = Monitored()
 
 def monitored(log: Path, flagged: Path | None = None) -> Monitored:
     """`flagged`: the file of frames, looked for beside the log where none is given. Raises as `read_log` and `read_structures` do."""
-    runs = read_log(log)
-    paths = _candidates(log) if flagged is None else [flagged]
-    frames = _saved(paths, runs[-MOST_RUNS:])
-    return Monitored(runs, log.name, frames, paths[0].name) if paths else Monitored(runs, log.name)
+    run, paths = Monitored(read_log(log), log.name), _candidates(log) if flagged is None else [flagged]
+    return replace(run, frames=_saved(paths, run.shown), flagged=paths[0].name) if paths else run
 
 
 def _candidates(log: Path) -> list[Path]:
@@ -47,8 +44,8 @@ def _candidates(log: Path) -> list[Path]:
 
 def _saved(paths: Sequence[Path], runs: Sequence[LoggedRun]) -> dict[str, Atoms]:
     """The last halting frames and others, evenly picked."""
-    shown = [run for run in runs if run.run]
-    ids, halts = {run.run for run in shown}, {key for run in shown for _, _, key in halts_of(run)[-(MOST_FRAMES // MOST_RUNS) :]}
+    named = [run for run in runs if run.run]
+    ids, halts = {run.run for run in named}, {key for run in named for _, _, key in halts_of(run)[-(MOST_FRAMES // MOST_RUNS) :]}
     found = [atoms for path in paths for atoms in read_structures(path) if str(atoms.info.get("run")) in ids and "step" in atoms.info]
     keys = [frame_key(str(atoms.info["run"]), int(atoms.info["step"]), atoms.info.get("image")) for atoms in found]
     halting = [i for i, key in enumerate(keys) if key in halts]
@@ -66,17 +63,6 @@ def halts_of(run: LoggedRun) -> list[tuple[int, Mapping[str, Any], str]]:
         if action == "halt" and violation is not None:
             found.append((t, violation, frame_key(str(run.run), int(run.step[t]), violation.get("image"))))
     return found
-
-
-def frame_structures(frames: Mapping[str, Atoms]) -> list[Structure]:
-    """`Monitored.frames` for the viewer."""
-    made = []
-    for key, atoms in frames.items():
-        covariance = atoms.arrays.get("forces_covariance")
-        covariance = None if covariance is None else np.asarray(covariance, dtype=float).reshape(-1, 3, 3)
-        time = f", {atoms.info['time_fs']:.0f} fs" if "time_fs" in atoms.info else ""
-        made.append(structure(key, f"run, step {atoms.info['step']}{time}", "Saved by the monitor", atoms, covariance, None, None))
-    return made
 
 
 def frame_key(run: str, step: int, image: Any = None) -> str:

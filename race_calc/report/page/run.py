@@ -32,6 +32,7 @@ class Stretch:
 
 
 def run_section(seen: Monitored, model_hash: str | None) -> Section:
+    """`model_hash`: of the model of the page, None where it is not known."""
     parts: list[Any] = []
     for number, run in enumerate(seen.shown):
         found = stretches(run)

@@ -16,7 +16,7 @@ squared     N or None         dᵀ Σ⁻¹ d
 =========== ================= ==========================================================
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,17 @@ def _add(structures: dict[str, Structure], one: Judged, b: int, group: str) -> s
             None if squared is None else squared[atoms],
         )
     return key
+
+
+def frame_structures(frames: Mapping[str, Atoms]) -> list[Structure]:
+    """Frames of a monitored run for the viewer: id → frame."""
+    made = []
+    for key, atoms in frames.items():
+        covariance = atoms.arrays.get("forces_covariance")
+        covariance = None if covariance is None else np.asarray(covariance, dtype=float).reshape(-1, 3, 3)
+        time = f", {atoms.info['time_fs']:.0f} fs" if "time_fs" in atoms.info else ""
+        made.append(structure(key, f"run, step {atoms.info['step']}{time}", "Saved by the monitor", atoms, covariance, None, None))
+    return made
 
 
 def structure(
