@@ -4,8 +4,8 @@
 
 Errors are those of the test frames of split.py, in brackets of all frames; meV, meV/Å. Detection: AUROC of every score of the
 default monitor for frames whose force RMSE is more than three times that of `id_300K`, against all other test frames and
-against those of `id_300K`; frames that each score, and all together, flag at their thresholds; and the
-frames beyond three and five times that, which none flags.
+against those of `id_300K`; frames that each score, and all together, flag at their thresholds; and the frames beyond three and
+five times that, which none flags, with the gap of distances and without it.
 """
 
 from pathlib import Path
@@ -63,26 +63,24 @@ def seen(found: dict[str, Assessment], thresholds: dict[str, float]) -> dict[str
     bad, worse = errors > BAD * limit, errors > WORSE * limit
     scores = dict.fromkeys(one.name for one in default_criteria(found["id_300K"].evaluation.scores, thresholds))
     result: dict[str, float] = {}
-    above = {name: np.zeros(len(values), dtype=bool) for name, values in rmse.items()}
-    spread = np.zeros(len(errors), dtype=bool)  # flagged by another score than the gap
+    flags: dict[str, np.ndarray] = {}  # of all frames, by score
+    ends = np.cumsum([len(values) for values in rmse.values()])[:-1]
+    shares = lambda flagged: {name: 100 * float(part.mean()) for name, part in zip(rmse, np.split(flagged, ends))}  # noqa: E731
     for score in scores:
         values = {name: one.evaluation.scores[score] for name, one in found.items()}
         together = np.concatenate(list(values.values()))
-        spread |= (score != GAP) & ~(together <= thresholds[score])
+        flags[score] = ~(together <= thresholds[score])
         result[f"{score}: AUROC against all other frames"] = auroc(together[~bad], together[bad])
         result[f"{score}: AUROC against id_300K"] = auroc(values["id_300K"], together[bad])
-        for name in found:
-            alarms = ~(values[name] <= thresholds[score])
-            above[name] |= alarms
-            result[f"{score}: above its threshold, {name}, %"] = 100 * float(alarms.mean())
-        result[f"{score}: frames beyond five times that pass"] = float((~(together <= thresholds[score]) < worse).sum())
-    flagged = np.concatenate(list(above.values()))
+        result |= {f"{score}: above its threshold, {name}, %": share for name, share in shares(flags[score]).items()}
+        result[f"{score}: frames beyond five times that pass"] = float((worse & ~flags[score]).sum())
+    flagged = np.any(list(flags.values()), axis=0)
+    spread = np.any([flags[score] for score in flags if score != GAP], axis=0)
     for times, which in ((BAD, bad), (WORSE, worse)):
         result[f"frames beyond {times:g} times"] = float(which.sum())
         result[f"frames beyond {times:g} times, not flagged by the monitor"] = float((which & ~flagged).sum())
         result[f"frames beyond {times:g} times, not flagged but for the gap"] = float((which & ~spread).sum())
-    result |= {f"flagged by the monitor, {name}, %": 100 * float(alarms.mean()) for name, alarms in above.items()}
-    return result
+    return result | {f"flagged by the monitor, {name}, %": share for name, share in shares(flagged).items()}
 
 
 if __name__ == "__main__":

@@ -98,8 +98,7 @@ def calibrate(predictor: Predictor, dataset: Dataset, progress: Progress = silen
 def thresholds_from(predicted: Predicted, false_alarm_rate: float = FALSE_ALARM_RATE) -> dict[str, float]:
     """ "auto" of every score that can be told, those of the default monitor together, none below the least of its score."""
     scores = scores_of(predicted)
-    found = auto_thresholds(scores, false_alarm_rate, watched(scores, {}))
-    return not_too_low(found)
+    return not_too_low(auto_thresholds(scores, false_alarm_rate, watched(scores, {})))
 
 
 def not_too_low(thresholds: Mapping[str, float]) -> dict[str, float]:

@@ -91,8 +91,7 @@ def prepare(
     labels = [output.label for output in outputs_of_head(config.model.head, config.model.force_covariance) if output.label]
     data = read_labelled(config, folder, labels)
     learned = _learned(config, folder, data, labels, baseline, progress, references)
-    examples, cheap, cutoff = learned.train, learned.cheap, config.model.cutoff
-    low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
+    examples, cheap, low = learned.train, learned.cheap, learned.low
     model, references, start = _model(config, folder, examples, learned.references)
     config = with_stress_weight(config, stress_weight(config, examples, low))
     kept = record(config.model.baseline, learned.baseline, data.train.structures)
@@ -131,6 +130,7 @@ class _Learned:
     references: References
     surfaces: tuple[Constants, ...]
     cheap: LowLevel | None
+    low: tuple[Example, ...]  # of `cheap`
     baseline: Baseline | None
     labels_hash: str  # of the labels of the surfaces, "" of a model of one energy
 
@@ -152,7 +152,8 @@ def _learned(
         with_surfaces(examples_of(part, references, cutoff, labels), sets, surfaces) for part, sets in zip((train, validation), own)
     )
     cheap = read_low_level(config.data, folder, train, labels, baseline, cutoff, progress)
-    return _Learned(examples, checked, references, surfaces, cheap, baseline, labels_hash)
+    low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
+    return _Learned(examples, checked, references, surfaces, cheap, low, baseline, labels_hash)
 
 
 def _model(
