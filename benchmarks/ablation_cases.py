@@ -22,7 +22,13 @@ def cheap(expected: str, **settings) -> Case:
     return Case(expected, {"data": {"low_level": {"file": "low_level.xyz", **settings}}})
 
 
+def members(expected: str, n: int, **settings) -> Case:
+    """The same minutes for n members together."""
+    return Case(expected, {"posterior": "deep-ensemble", "members": n, "model": settings})
+
+
 WIDE = {"layers": 2, "hidden_irreps": "48x0e+48x1o+24x2e", "features_dim": 48, "product_channels": 48}
+NARROW = {"hidden_irreps": "16x0e+16x1o+8x2e", "features_dim": 16, "product_channels": 16}
 CASES = {
     "as it is": Case("F 16.5 / 42 / 104, as before"),
     "5 Bessel functions": model("1200 K lower by 5, as fewer waves are smoother", n_bessel=5),
@@ -48,4 +54,10 @@ CASES = {
     "two levels with weight 3": cheap("300 K worse, hot equal", weight=3.0),
     "difference to GFN2-xTB": model("0.6 / 0.5 / 0.5 times as it is", baseline="gfn2-xtb"),
     "batch 10": training("worse: half the steps", batch_size=10, learning_rate=0.022),
+    "two members": members("300 K worse by a tenth with half the epochs, hot equal", 2),
+    "four members of half the width": members("worse everywhere: too few epochs", 4, **NARROW),
+    "one member of half the width": model("more epochs, 300 K worse by a fifth", **NARROW),
+    "constant rate": training("worse by a fifth: the average does only a part of what a falling rate does", schedule="constant"),
+    "force weight 20": training("energies better, forces worse by a twentieth", force_weight=20.0),
+    "force weight 500": training("equal: forces have most of the labels already", force_weight=500.0),
 }

@@ -2,15 +2,17 @@
 
     python benchmarks/calibration.py --system acac --data FOLDER --runs runs/acac [--only de-jef]
 
-Runs: `runs.py` (3bpa: `posteriors.py`). In distribution: 200 random halves of the test set, calibrated with one half and
-tested on the other. Out of distribution: calibrated with the whole test set. Single models are member 0 of the ensemble.
-Writes `calibration.json` and `calibration.md` into --runs.
+Runs: `runs.py`. In distribution: 200 random halves of the test set, calibrated with one half and tested on the other. Out of
+distribution: calibrated with the whole test set. Single models are member 0 of the ensemble. Writes `calibration.json` and
+`calibration.md` into --runs.
 """
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +30,9 @@ from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.uncertainty.calibration import fit_calibration
 from race_calc.uncertainty.conformal import coverage_band
-from race_calc.uncertainty.metrics import calibration_floor, gaussian_nll, level_error, mahalanobis, rmse, vector_nll
+from race_calc.uncertainty.metrics import LEVELS, calibration_floor, coverage, gaussian_nll, level_error, mahalanobis, rmse, vector_nll
+from race_calc.uncertainty.ranking import force_rank_ceiling, force_rank_correlation
+from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.scaling import covariance_scale, variance_scale
 
 SYSTEMS = {  # name → known, others
@@ -75,40 +79,40 @@ def random_halves(raw, seed: int = 0) -> dict[str, float]:
     return out | {"floor after": calibration_floor(half, n - half), "floor before": calibration_floor(math.inf, n - half)}
 
 
-def elsewhere(one: Assessment) -> dict:
-    """Calibration errors with intervals of another data set, before and after, and how well its atoms are ranked."""
-    found = {}
+def elsewhere(one: Assessment, known: Residuals) -> dict:
+    """Another data set, [before, after] calibration: errors of the levels, with intervals, and `promises`; NLL also with one factor."""
+    found: dict = {}
     for name in one.after_quality:
-        for when, quality in (("before", one.before_quality[name]), ("after", one.after_quality[name])):
-            interval = quality.calibration_error
-            found[f"CE {name} {when}"] = [interval.value, interval.low, interval.high]
-    return found | ({} if one.rank is None else {"rank correlation": list(one.rank)})
+        intervals = [quality[name].calibration_error for quality in (one.before_quality, one.after_quality)]
+        found[f"CE {name}"] = [[interval.value, interval.low, interval.high] for interval in intervals]
+    before, after, factor = promises(one.raw), promises(one.residuals), one_factor(known, one.raw)
+    return found | {key: [before[key], *([factor[key]] if key in factor else []), after[key]] for key in before}
 
 
-def factors(known, others: dict) -> dict:
-    """NLL of energies with one factor for the whole variance and with one for each part, fitted to the known set."""
-    if known.energy_variance is None:
-        return {}
-    one, two = variance_scale(known.energy, known.energy_variance), fit_calibration(known)
-    c_e, c_a = two.energy.epistemic, two.energy.aleatoric
-    found = {"one": one, "epistemic": c_e, "aleatoric": c_a, "energy": two.energy.way, "forces": two.forces and two.forces.way}
-    for name, raw in {"known": known, **others}.items():
-        found[name] = [
-            gaussian_nll(raw.energy, raw.energy_variance),
-            gaussian_nll(raw.energy, one * raw.energy_variance),
-            gaussian_nll(raw.energy, _of_parts(raw, c_e, c_a)),
-            gaussian_nll(raw.energy, two.scaled(raw).energy_variance),
-        ]
-        if known.forces_covariance is not None and two.forces.ellipsoids is not None:
-            c = covariance_scale(known.forces, known.forces_covariance)
-            ways = raw.forces_covariance, c * raw.forces_covariance, two.scaled(raw).forces_covariance
-            found[f"{name} forces"] = [vector_nll(raw.forces, covariance) for covariance in ways]
-    return found
+def promises(residuals: Residuals) -> dict:
+    """Percent of energies and of force components inside the Gaussian intervals of 68, 90 and 95 %; mean NLL, nat; ranking of the atoms."""
+    r, told = residuals, {}
+    for name, difference, std in (("energy", r.energy, r.energy_std), ("forces", r.forces, r.forces_std)):
+        if std is not None:
+            told[f"inside {name}"] = [100 * coverage(difference, std, level) for level in LEVELS]
+    if r.energy_variance is not None:
+        told["NLL energy"] = gaussian_nll(r.energy, r.energy_variance)
+    if r.forces_covariance is not None:
+        told["NLL forces"] = vector_nll(r.forces, r.forces_covariance)
+        told["rank"] = force_rank_correlation(r.forces, r.forces_covariance)
+        told["ceiling"] = force_rank_ceiling(r.forces_covariance)
+    return told
 
 
-def _of_parts(raw, epistemic: float, aleatoric: float) -> np.ndarray:
-    noise = 0.0 if raw.energy_aleatoric is None else raw.energy_aleatoric
-    return epistemic * (raw.energy_variance - noise) + aleatoric * noise
+def one_factor(known: Residuals, new: Residuals) -> dict:
+    """Mean NLL where one factor, fitted to the known set, multiplies all of the variance."""
+    told = {}
+    if known.energy_variance is not None:
+        told["NLL energy"] = gaussian_nll(new.energy, variance_scale(known.energy, known.energy_variance) * new.energy_variance)
+    if known.forces_covariance is not None:
+        factor = covariance_scale(known.forces, known.forces_covariance)
+        told["NLL forces"] = vector_nll(new.forces, factor * new.forces_covariance)
+    return told
 
 
 def measured(predictor, sets: dict) -> dict:
@@ -121,21 +125,18 @@ def measured(predictor, sets: dict) -> dict:
     found = {
         "rmse": {name: [1e3 * rmse(one.energy), 1e3 * rmse(one.forces)] for name, one in raw.items()},
         "known": random_halves(raw[first]),
-        "others": {name: elsewhere(judged[name]) for name in rest},
+        "others": {name: elsewhere(judged[name], raw[first]) for name in rest},
         "auroc": {},
-        "missed": None,
-        "factors": factors(raw[first], {name: raw[name] for name in rest}),
     }
     for kind, names in SCORES.items():
         score = next((n for n in names if n in judged[first].evaluation.scores), None)
         for name in rest:
             found["auroc"][f"{kind} {name}"] = None if score is None else detected[name][score].auroc
-        if kind == "F" and score is not None:
-            found["missed"] = [sum(d[score].bad for d in detected.values()), sum(d[score].missed for d in detected.values())]
     return found
 
 
 def table(results: dict, known: str, others: tuple[str, ...]) -> str:
+    """Markdown. "→": before and after the calibration."""
     number = lambda values, key: f"{values[key]:.4f}" if key in values else "–"  # noqa: E731
     arrow = lambda values, name: f"{number(values, f'CE {name} before')} → {number(values, f'CE {name} after')}"  # noqa: E731
     lines = [
@@ -151,35 +152,39 @@ def table(results: dict, known: str, others: tuple[str, ...]) -> str:
             f"{share(v, 'ellipsoids 0.68')} / {share(v, 'ellipsoids 0.95')}",
         ]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    floor = next(iter(results.values()))["known"]
+    lines.append(f"\nFloor of the CE of energies: {floor['floor before']:.4f} before, {floor['floor after']:.4f} after")
     for name in others:
         lines += [
             "",
-            f"| {name} | RMSE E / F | CE energies | less | CE forces | less | CE vectors | AUROC E / F | rank / ceiling |\n|" + "---|" * 9,
+            f"| {name} | RMSE E / F | energies: % inside 68/90/95 | NLL (one factor) | CE | forces: % inside | NLL | CE | CE vectors "
+            "| AUROC E / F | rank / ceiling |\n|" + "---|" * 11,
         ]
         for row, found in results.items():
             v, cells = found["others"][name], [" / ".join(f"{value:.1f}" for value in found["rmse"][name])]
-            for quantity in QUANTITIES:
-                b, a = v.get(f"CE {quantity} before"), v.get(f"CE {quantity} after")
-                cells.append("–" if b is None else f"{b[0]:.4f} → {a[0]:.4f} ({a[1]:.4f}–{a[2]:.4f})")
-                if quantity != "ellipsoids":
-                    cells.append("–" if b is None else f"{100 * (1 - a[0] / b[0]):.0f} %" if a[0] < b[0] else f"{a[0] / b[0]:.1f} × more")
+            for quantity in ("energy", "forces"):
+                cells += [
+                    changed(v, f"inside {quantity}", lambda values: "/".join(f"{value:.0f}" for value in values)),
+                    changed(v, f"NLL {quantity}", "{:.2f}".format),
+                    level_errors(v, quantity),
+                ]
+            cells.append(level_errors(v, "ellipsoids"))
             both = [found["auroc"][f"{kind} {name}"] for kind in "EF"]
             cells.append(" / ".join("–" if value is None else f"{value:.3f}" for value in both))
-            rank = v.get("rank correlation")
-            cells.append("–" if rank is None else f"{rank[0]:.2f} / {rank[1]:.2f}")
+            cells.append("–" if "rank" not in v else f"{changed(v, 'rank', '{:.2f}'.format)} / {v['ceiling'][1]:.2f}")
             lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def factor_table(results: dict, known: str, others: tuple[str, ...]) -> str:
-    """Mean NLL of energies without factor, with one, with one for each part, and as they are calibrated; where the factors differ."""
-    lines = ["| posterior | data | not calibrated | one factor | one for each part | calibrated |\n|---|---|---|---|---|---|"]
-    for row, found in results.items():
-        f = found["factors"]
-        if f and f["epistemic"] != f["aleatoric"]:
-            for key, name in (("known", known), *((name, name) for name in others)):
-                lines.append(f"| {row} | {name} | " + " | ".join(f"{value:.2f}" for value in f[key]) + " |")
-    return "\n".join(lines) + "\n"
+def changed(values: dict, key: str, text: Callable[[Any], str]) -> str:
+    """A number before → after the calibration, with what is between."""
+    return " → ".join(map(text, values[key])) if key in values else "–"
+
+
+def level_errors(values: dict, quantity: str) -> str:
+    """The calibration error before → after the calibration, with an interval for the second."""
+    found = values.get(f"CE {quantity}")
+    return "–" if found is None else "{:.4f} → {:.4f} ({:.4f}–{:.4f})".format(found[0][0], *found[1])
 
 
 if __name__ == "__main__":
@@ -202,6 +207,6 @@ if __name__ == "__main__":
         path.write_text(json.dumps(results, indent=1))
         print(row, flush=True)
     results = {row: results[row] for row in ROWS if row in results}
-    text = table(results, known, others) + "\nNLL of energies, nat per structure\n\n" + factor_table(results, known, others)
+    text = table(results, known, others)
     (Path(given.runs) / "calibration.md").write_text(text)
     print(text)

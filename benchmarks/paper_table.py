@@ -29,7 +29,7 @@ PAPER = {"hidden_irreps": "+".join(f"8x{l}{p}" for l in range(4) for p in "eo"),
 MODELS = {  # name → changes of the configuration, a section at a time; rows of its table
     "correlation 1": ({"model": {"correlation": 1}}, ("MSE", "MSE ensemble", "DE-E", "DE-JEF", "Laplace")),
     "correlation 2": ({"model": {"correlation": 2}}, ("MSE", "MSE ensemble", "DE-E", "DE-JEF", "Laplace")),
-    "both parities, l up to 3": ({"model": PAPER, "members": 2, "training": {"epochs": 8}}, ("DE-JEF",)),  # an epoch takes 20 times as long
+    "both parities, l up to 3": ({"model": PAPER, "members": 2, "training": {"epochs": 8}}, ("DE-JEF",)),  # an epoch takes 9 times as long
 }
 
 

@@ -1,6 +1,6 @@
 """Trained runs of every posterior on a data set, for the scripts that compare them.
 
-    python benchmarks/runs.py --config benchmarks/configs/acac.yaml --data FOLDER --runs runs/acac [--only de-jef,swag]
+    python benchmarks/runs.py --config benchmarks/configs/3bpa.yaml --data FOLDER_WITH_ACAC --runs runs/acac [--only de-jef,swag]
 
 Each run is the configuration with the changes in CASES; it is resumed when it was interrupted and left alone when it is
 finished. POST_HOC are fitted to member 0 of another run.

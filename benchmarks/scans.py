@@ -4,10 +4,10 @@
     python benchmarks/scans.py --run runs/shifts/CH3CH2OH --figure docs/figures/scans.png
 
 The truth is GFN2-xTB, which labelled the training; the model is one of release 0.2 or later, which knows its distances. It is calibrated
-with its 50 validation frames. Prints, for each scan, Spearman's
-rank correlation of σ and error along it, of forces (root mean square over atoms and components) and of energies (against the relaxed
-molecule), and the share of force components inside 90 %; of the points where forces are wrong by more than three σ, how many the score of
-the spread and that of the feature distance put above their thresholds. Draws σ and error of the forces. Needs the extra `xtb`.
+with its 50 validation frames. Prints for each scan Spearman's rank correlation of σ and error along it, of forces (root mean square over
+atoms and components) and of energies (against the relaxed molecule), and the share of force components inside 90 %; of the points where
+forces are wrong by more than three σ, how many the score of the spread and that of the feature distance put above their thresholds. Draws
+σ and error of the forces. Needs the extra `xtb`. The same for a crystal: compression.py.
 """
 
 from collections.abc import Callable
@@ -34,6 +34,12 @@ from race_calc.uncertainty.scores import score
 POINTS = 41
 SPREAD, DISTANCE = "forces_uncertainty_max_epistemic", "feature_distance_max"
 BLIND = 3.0  # errors of so many σ
+UNITS = {
+    "bond": "Å",
+    "dihedral": "degrees",
+    "flattened": "height / that at rest",
+    "compressed": "volume / that at rest",
+}  # by the first word
 
 
 def bond(atoms: Atoms, i: int, j: int, to: float) -> Atoms:
@@ -125,19 +131,32 @@ def measured(values: np.ndarray, at: Callable[[float], Atoms], calculator: RACEC
     return {"values": values, **dict(zip(names, np.array(rows).T))}
 
 
+def ranks(name: str, found: dict) -> dict[str, float]:
+    """What is told of a scan: rank correlations with the error, and how many forces are inside their intervals."""
+    of = lambda one, other: float(spearmanr(found[one], found[other])[0])  # noqa: E731
+    return {
+        f"{name}, rank of force σ and error": of("sigma", "error"),
+        f"{name}, rank of energy σ and error": of("energy_sigma", "energy"),
+        f"{name}, forces inside 90 %": float(found["inside"].mean()),
+        f"{name}, rank of feature distance and error": of(DISTANCE, "error"),
+    }
+
+
 def draw(title: str, found: dict[str, dict], out: Path) -> None:
     """A panel for each scan."""
-    figure = Figure(figsize=(7.2, 2.2 * -(-len(found) // 3)), layout="constrained")
+    columns = min(3, len(found))
+    rows = -(-len(found) // columns)
+    figure = Figure(figsize=(2.4 * columns, 2.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(-(-len(found) // 3), 3, squeeze=False).ravel()
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[len(found) :]:
         axes.set_visible(False)
     for axes, (name, one) in zip(panels, found.items()):
         axes.semilogy(one["values"], 1e3 * one["error"], color=VERMILION, label="error")
         axes.semilogy(one["values"], 1e3 * one["sigma"], color=BLUE, label="σ")
-        unit = "Å" if name.startswith("bond") else "degrees" if name == "dihedral" else "height / that at rest"
-        axes.set_xlabel(f"{name}, {unit}", fontsize=8)
-        axes.tick_params(labelsize=8)
+        axes.set_title(name, fontsize=8)
+        axes.set_xlabel(UNITS[name.split()[0]], fontsize=8)
+        axes.tick_params(which="both", labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(fontsize=8, frameon=False)
     figure.supylabel("forces, RMS, meV/Å", fontsize=8)
@@ -157,15 +176,9 @@ if __name__ == "__main__":
     calculator.calibration = calibration
     zero = calculator.get_property("energy", atoms), atoms.get_potential_energy()
     atoms.calc = None
-    results, ranks, drawn = {}, [], {}
-    for name, (values, at) in scans(atoms).items():
-        found = measured(values, at, calculator, truth, zero)
-        ranks.append(float(spearmanr(found["sigma"], found["error"])[0]))
-        results[f"{name}, rank of force σ and error"] = ranks[-1]
-        results[f"{name}, rank of energy σ and error"] = float(spearmanr(found["energy_sigma"], found["energy"])[0])
-        results[f"{name}, forces inside 90 %"] = float(found["inside"].mean())
-        results[f"{name}, rank of feature distance and error"] = float(spearmanr(found[DISTANCE], found["error"])[0])
-        drawn[name] = found
+    drawn = {name: measured(values, at, calculator, truth, zero) for name, (values, at) in scans(atoms).items()}
+    results = {key: value for name, one in drawn.items() for key, value in ranks(name, one).items()}
+    of_forces = [value for key, value in results.items() if key.endswith("rank of force σ and error")]
     if given.figure:
         draw(f"{run.name}, trained at 300 K with GFN2-xTB", drawn, Path(given.figure))
     blind = np.concatenate([one["error"] > BLIND * one["sigma"] for one in drawn.values()])
@@ -173,4 +186,4 @@ if __name__ == "__main__":
     for name in (SPREAD, DISTANCE):
         above = np.concatenate([one[name] for one in drawn.values()])[blind] > calculator.thresholds[name]
         results[f"of these {name} sees"] = int(above.sum())
-    report(given, results | {"median rank of forces": float(np.median(ranks)), "worst": float(min(ranks))})
+    report(given, results | {"median rank of forces": float(np.median(of_forces)), "worst": float(min(of_forces))})
