@@ -157,8 +157,8 @@ def table(results: dict, known: str, others: tuple[str, ...]) -> str:
     for name in others:
         lines += [
             "",
-            f"| {name} | RMSE E / F | energies: % inside 68/90/95 | NLL (one factor) | CE | forces: % inside | NLL | CE | CE vectors "
-            "| AUROC E / F | rank / ceiling |\n|" + "---|" * 11,
+            f"| {name} | RMSE E / F | energies: % inside 68/90/95 | NLL (one factor) | CE | forces: % inside | NLL | CE "
+            "| AUROC E / F | rank / ceiling |\n|" + "---|" * 10,
         ]
         for row, found in results.items():
             v, cells = found["others"][name], [" / ".join(f"{value:.1f}" for value in found["rmse"][name])]
@@ -168,7 +168,6 @@ def table(results: dict, known: str, others: tuple[str, ...]) -> str:
                     changed(v, f"NLL {quantity}", "{:.2f}".format),
                     level_errors(v, quantity),
                 ]
-            cells.append(level_errors(v, "ellipsoids"))
             both = [found["auroc"][f"{kind} {name}"] for kind in "EF"]
             cells.append(" / ".join("–" if value is None else f"{value:.3f}" for value in both))
             cells.append("–" if "rank" not in v else f"{changed(v, 'rank', '{:.2f}'.format)} / {v['ceiling'][1]:.2f}")

@@ -3,11 +3,12 @@
     python benchmarks/shifts.py --molecule CH3CH2OH --out runs/shifts [--epochs 60]
 
 Samples MD with GFN2-xTB (`race_calc.label.sampling`), trains ten members on 450 frames at 300 K (`configs/3bpa.yaml`), calibrates with 50
-others and prints coverage, likelihood and d² at each temperature, of forces for each degree of shape × size, and of energies. Goes on
-where it was stopped. Needs the extra `xtb`. The differences and predicted parts are left in OUT/MOLECULE/residuals.npz.
+others and prints coverage, likelihood and d² at each temperature, of forces for each degree of shape × size, and of energies; of energies
+also for the first few of the members, with equal weights of both sources and with those of the calibration. Goes on where it was stopped.
+Needs the extra `xtb`. The differences and predicted parts are left in OUT/MOLECULE/residuals.npz.
 """
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from race_calc.label.file import label_frames
 from race_calc.label.methods import Method
 from race_calc.label.sampling import Plan, sample
 from race_calc.model.hardware import keep_freed_memory
+from race_calc.model.parameters import select_members
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
 from race_calc.train.config import parse_config
@@ -31,7 +33,8 @@ from race_calc.train.files import STATE_FILE
 from race_calc.train.finish import finish
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
-from race_calc.uncertainty.calibration_energy import energy_spread_of
+from race_calc.uncertainty.calibration_energy import energy_spread_of, fit_energy
+from race_calc.uncertainty.energy_size import EXPONENTS as FITTED
 from race_calc.uncertainty.energy_size import fit_energy_size
 from race_calc.uncertainty.metrics import LEVELS, coverage, gaussian_nll, mahalanobis, vector_nll
 from race_calc.uncertainty.residuals import Residuals
@@ -43,6 +46,7 @@ BASE = Path(__file__).parent / "configs" / "3bpa.yaml"
 SETS = {"train": (300.0, 500, 0), "300": (300.0, 200, 1), "600": (600.0, 200, 2), "1200": (1200.0, 200, 3)}  # K, frames, seed
 DEGREES = (0.0, 0.9, 1.0, 1.1, 1.2, 1.3)
 EXPONENTS = ((1.0, 1.0), (1.2, 1.3), (1.4, 1.5), (1.6, 1.7))  # of energies: of the spread of energies, of forces
+FEW = (2, 3, 5, 7)  # members
 
 
 def labelled(name: str, folder: Path) -> None:
@@ -72,11 +76,13 @@ def run(folder: Path, epochs: int) -> Path:
     return out
 
 
-def residuals(model: Path, folder: Path) -> dict[str, Residuals]:
-    """Of the calibration structures (the validation frames) and of each test set."""
+def residuals(model: Path, folder: Path, members: int = 10) -> dict[str, Residuals]:
+    """Of the calibration structures (the validation frames) and of each test set, by the first so many members."""
     sets: dict[str, Dataset] = {"calibration": read_dataset(folder / "train.xyz", "450:")}
     sets |= {kind: read_dataset(folder / f"{kind}.xyz") for kind in list(SETS)[1:]}
-    predictor = StackPredictor(load_stack(load_checkpoint(model), torch.float64, CPU))
+    whole = load_checkpoint(model, calibration=False)
+    some = replace(whole, parameters=select_members(whole.parameters, list(range(members))))
+    predictor = StackPredictor(load_stack(some, torch.float64, CPU))
     return {name: residuals_of(predict_dataset(predictor, data), data) for name, data in sets.items()}
 
 
@@ -94,9 +100,9 @@ def line(name: str, degree: float, found: dict[str, Residuals]) -> str:
     return f"| {name} | {degree:g} | {form.shape:.2f} | {form.own:.2f} | {' | '.join(cells)} |"
 
 
-def energy_line(name: str, exponents: tuple[float, float], found: dict[str, Residuals]) -> str:
+def energy_line(name: str, exponents: tuple[float, float], found: dict[str, Residuals], members: int | None = None) -> str:
     known = found["calibration"]
-    form = fit_energy_size(known.energy, energy_spread_of(known), exponents=dict(zip(("energies", "forces"), exponents)))
+    form = fit_energy_size(known.energy, energy_spread_of(known), members, exponents=dict(zip(("energies", "forces"), exponents)))
     cells = []
     for kind in list(SETS)[1:]:
         new = found[kind]
@@ -124,3 +130,8 @@ if __name__ == "__main__":
     print("| molecule | exponents of energies |" + " 68/90/95 % | NLL | d² |" * 3)
     for exponents in EXPONENTS:
         print(energy_line(given.molecule, exponents, found), flush=True)
+    for members in FEW:
+        some = residuals(folder / "model", folder, members)
+        print(f"{members} members: calibrated by {fit_energy(some['calibration']).way}; equal weights, and those of the calibration:")
+        for weights in (None, members):
+            print(energy_line(given.molecule, (FITTED["energies"], FITTED["forces"]), some, weights), flush=True)

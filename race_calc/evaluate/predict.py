@@ -99,6 +99,7 @@ def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
         energy_members=members("energy", "energy_uncertainty"),
         forces_members=members("forces", "forces_covariance"),
         **stress,
+        spread_members=predicted.predictions[0].independent_members("energy"),
         stress_members=predicted.predictions[0].independent_members("forces") if alone else None,
         frame=np.repeat(np.arange(len(dataset)), [len(atoms) for atoms in dataset.structures]),
         numbers=np.concatenate([atoms.numbers for atoms in dataset.structures]),

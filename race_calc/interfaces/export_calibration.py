@@ -41,9 +41,8 @@ def _energy(energy: EnergyCalibration, forces_optional: bool) -> dict[str, np.nd
     found = {"energy_factors": np.array([energy.epistemic, energy.aleatoric])}
     if energy.form is not None:
         rows = np.zeros((2, 3))
-        for source in energy.form.sources:
-            if source.name == "energies" or not forces_optional:
-                rows[["energies", "forces"].index(source.name)] = source.scale, source.exponent, source.floor
+        for source in energy.form.alike(not forces_optional):
+            rows[["energies", "forces"].index(source.name)] = source.scale, source.exponent, source.floor
         found["energy_sources"] = rows
     return found
 

@@ -105,7 +105,7 @@ def _parts(raw: Residuals) -> EnergyCalibration:
 def _size(raw: Residuals) -> EnergySize:
     spread = energy_spread_of(raw)
     assert spread is not None
-    return fit_energy_size(raw.energy, spread, by_size=raw.energy_members is not None)
+    return fit_energy_size(raw.energy, spread, raw.spread_members, by_size=raw.energy_members is not None)
 
 
 def _of_parts(known: Residuals) -> Callable[[Residuals], np.ndarray]:

@@ -48,6 +48,8 @@ class Residuals:
                                                it has an aleatoric part as well, or comes from something else
     forces_members    int or None              the same of the covariance
     stress_members    int or None              the same of that of the stress
+    spread_members    int or None              independent members whose spread is the epistemic part of the energies; None where
+                                               there is none, it is in closed form, or their number is not known
     forces_optional   bool                     as in `Prediction`
     ================= =============== ======== ==========================================================
 
@@ -70,6 +72,7 @@ class Residuals:
     energy_members: int | None = None
     forces_members: int | None = None
     stress_members: int | None = None
+    spread_members: int | None = None
     forces_optional: bool = False
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from race_calc.uncertainty.held_back import Told
 from race_calc.uncertainty.level_map import LevelMap
 from race_calc.uncertainty.shape_size import ShapeSize
 
-FORMAT, VERSION = "race_calc calibration", 4  # 2: shape × size; 3: sizes of elements, stresses; 4: gaps and scalars
+FORMAT, VERSION = "race_calc calibration", 5  # 2: shape × size; 3: sizes of elements, stresses; 4: gaps and scalars; 5: weights
 
 
 def write_calibration(path: str | Path, calibration: Calibration, model_hash: str | None = None, state: int = 0) -> None:
@@ -105,7 +105,8 @@ def _elements(stored: Any) -> tuple[tuple[int, float], ...]:
 def _source(state: Mapping[str, Any]) -> Source:
     if state["name"] not in EXPONENTS:
         raise ValueError(f"the calibration takes the size of energies from {state['name']!r}: calibrate the model again")
-    return Source(state["name"], _scale(state["scale"]), _exponent(state["exponent"]), _scale(state["floor"]))
+    weight = _scale(state.get("weight", 0.5))  # from version 5
+    return Source(state["name"], _scale(state["scale"]), _exponent(state["exponent"]), _scale(state["floor"]), weight)
 
 
 def _told(state: Mapping[str, Any]) -> tuple[Told, ...]:

@@ -66,6 +66,7 @@ def test_thresholds_are_those_of_calibrated_scores(predictor):
 def test_members_are_counted_where_their_spread_is_all_there_is(predictor):
     dataset = dataset_from_atoms(frames(3))
     raw = predict_dataset(predictor, dataset)
+    assert residuals_of(raw, dataset).spread_members == 2
     assert residuals_of(raw, dataset).forces_members is None and residuals_of(raw, dataset).energy_members is None
     bare = replace(raw, predictions=tuple(replace(p, energy_aleatoric=None, forces_covariance_aleatoric=None) for p in raw.predictions))
     found = residuals_of(bare, dataset)

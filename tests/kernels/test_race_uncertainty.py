@@ -98,7 +98,7 @@ def test_a_file_without_a_calibration(tmp_path):
 
 
 FORM = ShapeSize(40.0, 0.6, 0.5, 1e-6, 1.1, ((6, 1.3), (8, 0.8)))
-SIZES = EnergySize((Source("energies", 300.0, 1.4, 1e-8), Source("forces", 0.4, 1.5, 1e-6)))
+SIZES = EnergySize((Source("energies", 300.0, 1.4, 1e-8, 0.2), Source("forces", 0.4, 1.5, 1e-6, 0.8)))
 
 
 def made(head, members, noise):

@@ -13,14 +13,15 @@ from race_calc.uncertainty.aggregate import MemberOutputs, aggregate
 from race_calc.uncertainty.bald import bald_energy
 from race_calc.uncertainty.calibration import Calibration, fit_calibration
 from race_calc.uncertainty.calibration_energy import PARTS, SIZE, EnergyCalibration
-from race_calc.uncertainty.energy_size import EXPONENTS, EnergySize, EnergySpread, Source, fit_energy_size
+from race_calc.uncertainty.energy_size import EXPONENTS, EnergySize, EnergySpread, Source, fit_energy_size, share_of_energies
 from race_calc.uncertainty.held_back import FOLDS, held_back, prefers, told
 from race_calc.uncertainty.level_map import FLAT
+from race_calc.uncertainty.metrics import gaussian_nll
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.shape_size import mean_variance
 from race_calc.uncertainty.storage import from_dict, to_dict
 
-FORM = EnergySize((Source("energies", 0.7, 1.4, 1e-9), Source("forces", 0.3, 1.5, 1e-9)))
+FORM = EnergySize((Source("energies", 0.7, 1.4, 1e-9, 0.2), Source("forces", 0.3, 1.5, 1e-9, 0.8)))
 
 
 def spread(structures=300, seed=0, sizes=(2, 40)):
@@ -36,7 +37,7 @@ def test_the_formula():
     for k, value in enumerate(FORM.variance(of)):
         own = of.frame == k
         n, (e, nearby) = own.sum(), (values[own] for values in of.forces)
-        expected = 0.5 * (0.7 * n * (of.energies[k] / n) ** 1.4 + 0.3 * np.sum(e * nearby**0.5))
+        expected = 0.2 * 0.7 * n * (of.energies[k] / n) ** 1.4 + 0.8 * 0.3 * np.sum(e * nearby**0.5)
         assert value == pytest.approx(expected, rel=1e-6)
     alone = replace(of, forces=None)
     np.testing.assert_allclose(FORM.variance(alone), FORM.sources[0].variance(alone))
@@ -54,6 +55,46 @@ def test_the_scale_is_that_of_the_errors():
         fit_energy_size(np.zeros(4000), of)
     with pytest.raises(ValueError, match="do not differ in their energies"):
         fit_energy_size(difference, replace(of, energies=np.zeros(4000)))
+
+
+@pytest.mark.parametrize("members, share", [(None, 0.5), (30, 0.5), (10, 0.5), (5, 16 / 97), (3, 4 / 85), (2, 1 / 82)])
+def test_the_share_of_energies(members, share):
+    assert share_of_energies(members) == pytest.approx(share)
+    form = fit_energy_size(np.ones(20), spread(20), members)
+    assert [source.weight for source in form.sources] == pytest.approx([share, 1 - share])
+
+
+def test_few_members_tell_little_by_their_energies():
+    """Errors of the size of both spreads; two members' variance scatters by a chi-square, and tells new structures worse."""
+
+    def told_by_two(seed):
+        rng = np.random.default_rng(seed)
+        frame, true = np.repeat(np.arange(500), 8), np.exp(rng.normal(size=500))
+        e = true[frame]
+        of = EnergySpread(8 * true * rng.chisquare(1, 500), (e, e), frame)
+        return np.sqrt(8 * true**1.45) * rng.normal(size=500), of
+
+    def nll(members):
+        form, (difference, of) = fit_energy_size(*told_by_two(0), members), told_by_two(1)
+        return gaussian_nll(difference, form.variance(of))
+
+    assert nll(2) < nll(None) - 0.1
+
+
+def test_without_forces_the_energies_have_their_whole_scale():
+    of = spread(50)
+    alone, both = FORM.alike(False), FORM.alike(True)
+    np.testing.assert_allclose(FORM.variance(replace(of, forces=None)), FORM.sources[0].variance(of))
+    assert [source.scale for source in alone] == [0.7]
+    assert [source.scale for source in both] == pytest.approx([2 * 0.2 * 0.7, 2 * 0.8 * 0.3])
+
+
+def test_files_from_before_there_were_weights():
+    stored = json.loads(json.dumps(to_dict(calibration())))
+    assert from_dict(stored).energy.form == FORM
+    for source in stored["energy"]["form"]["sources"]:
+        del source["weight"]
+    assert [source.weight for source in from_dict(stored).energy.form.sources] == [0.5, 0.5]
 
 
 def test_a_hot_molecule_counts_the_same_beside_a_large_cold_one():

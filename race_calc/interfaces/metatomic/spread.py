@@ -67,8 +67,8 @@ class EnergyVariance(torch.nn.Module):
         calibration = None if checkpoint.calibration is None else checkpoint.calibration.energy
         form = None if calibration is None or checkpoint.members == 1 else calibration.form
         self.factors = (1.0, 1.0) if calibration is None else (calibration.epistemic, calibration.aleatoric)
-        sources = () if form is None else form.sources
-        self.energies, self.forces = numbers_of(sources, "energies"), numbers_of(sources, "forces") if has_forces else []
+        sources = () if form is None else form.alike(has_forces)
+        self.energies, self.forces = numbers_of(sources, "energies"), numbers_of(sources, "forces")
         last_layer = np.zeros((0, 0)) if checkpoint.last_layer is None else checkpoint.last_layer
         self.register_buffer("last_layer", torch.tensor(last_layer))
 
