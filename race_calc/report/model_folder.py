@@ -90,8 +90,9 @@ def calibration_lines(checkpoint: Checkpoint) -> dict[str, str]:
 def _of_energy(found: EnergyCalibration) -> str:
     if found.form is None:
         return f"σ times {found.epistemic**0.5:.4g} (epistemic), {found.aleatoric**0.5:.4g} (aleatoric)"
-    exponents = ", ".join(f"{source.name} {source.exponent:g}" for source in found.form.sources)
-    return f"σ by the {found.way} (exponents: {exponents})"
+    both = len(found.form.sources) > 1
+    sources = (f"{one.name} to the power {one.exponent:g}" + f", weight {one.weight:.2g}" * both for one in found.form.sources)
+    return f"σ by the {found.way} ({'; '.join(sources)})"
 
 
 def _of_vectors(found: VectorCalibration) -> str:
