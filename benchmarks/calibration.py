@@ -176,7 +176,7 @@ def table(results: dict, known: str, others: tuple[str, ...]) -> str:
 
 
 def changed(values: dict, key: str, text: Callable[[Any], str]) -> str:
-    """A number before → after the calibration, with what is between."""
+    """Before → with one factor, where that is given → calibrated."""
     return " → ".join(map(text, values[key])) if key in values else "–"
 
 

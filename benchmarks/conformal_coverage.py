@@ -21,7 +21,7 @@ def drawn(n: int, rng: np.random.Generator, parts: bool) -> Residuals:
         energy=rng.normal(size=n) * np.sqrt(2.0 * epistemic + 0.3 * aleatoric),
         energy_variance=epistemic + aleatoric,
         energy_aleatoric=aleatoric if parts else None,
-        energy_members=None if parts else 10,
+        spread_members=None if parts else 10,
         forces=np.zeros((n, 3)),
         frame=np.arange(n),
         numbers=np.ones(n, dtype=int),

@@ -77,8 +77,7 @@ def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
         return np.concatenate([np.full((n, 6, *shape), np.nan) if values is None else values for values, n in each])
 
     def members(name: str, quantity: str) -> int | None:
-        spread_only = quantity + "_epistemic" in given and quantity + "_aleatoric" not in given
-        return predicted.predictions[0].independent_members(name) if spread_only else None
+        return predicted.predictions[0].independent_members(name) if quantity + "_epistemic" in given else None
 
     labels, some = stress_labels(dataset), frozenset().union(*map(available, predicted.predictions))
     known = np.isfinite(labels).all(axis=1).any() and "stress" in some
@@ -96,10 +95,9 @@ def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:
         forces_aleatoric=joined("forces_covariance_aleatoric", "forces_covariance_aleatoric"),
         forces_nearby=_nearby(predicted),
         forces_optional=predicted.predictions[0].forces_optional,
-        energy_members=members("energy", "energy_uncertainty"),
-        forces_members=members("forces", "forces_covariance"),
+        spread_members=members("energy", "energy_uncertainty"),
+        forces_members=members("forces", "forces_covariance") if "forces_covariance_aleatoric" not in given else None,
         **stress,
-        spread_members=predicted.predictions[0].independent_members("energy"),
         stress_members=predicted.predictions[0].independent_members("forces") if alone else None,
         frame=np.repeat(np.arange(len(dataset)), [len(atoms) for atoms in dataset.structures]),
         numbers=np.concatenate([atoms.numbers for atoms in dataset.structures]),

@@ -72,7 +72,7 @@ def residuals_of_value(
         energy=error,
         energy_variance=variance,
         energy_aleatoric=aleatoric,
-        energy_members=members if aleatoric is None else None,
+        spread_members=members,
         forces=np.zeros((len(numbers), 3)),
         frame=np.repeat(np.arange(len(structures)), [len(atoms) for atoms in structures]),
         numbers=numbers,

@@ -17,7 +17,7 @@ def uncertainty_arrays(checkpoint: Checkpoint, numbers: np.ndarray) -> dict[str,
     noise          (2,)     variance of labels: eV² an atom, (eV/Å)² of a component
     last_layer     (L, L)   covariance of last-layer weights: the variance of energies in closed form
     energy_factors (2,)     of the parts of the energy's variance, epistemic and aleatoric
-    energy_sources (2, 3)   `EnergySize`: scale, exponent, floor of energies and of forces, scale 0: not taken
+    energy_sources (2, 3)   `EnergySize.of_equal_weight`: scale, exponent, floor of energies and of forces, scale 0: not taken
     force_factor   (1,)     of the covariance of forces
     force_form     (5,)     `ShapeSize`: scale, shape, own, floor, degree
     force_elements (S,)     k_z of each element
@@ -41,7 +41,7 @@ def _energy(energy: EnergyCalibration, forces_optional: bool) -> dict[str, np.nd
     found = {"energy_factors": np.array([energy.epistemic, energy.aleatoric])}
     if energy.form is not None:
         rows = np.zeros((2, 3))
-        for source in energy.form.alike(not forces_optional):
+        for source in energy.form.of_equal_weight(not forces_optional):
             rows[["energies", "forces"].index(source.name)] = source.scale, source.exponent, source.floor
         found["energy_sources"] = rows
     return found

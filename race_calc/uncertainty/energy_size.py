@@ -64,20 +64,20 @@ class EnergySize:
 
     def variance(self, spread: EnergySpread) -> np.ndarray:
         """σ², (B,) eV²."""
-        return np.asarray(np.mean([source.variance(spread) for source in self.alike(spread.forces is not None)], axis=0))
+        return np.asarray(np.mean([source.variance(spread) for source in self.of_equal_weight(spread.forces is not None)], axis=0))
 
-    def alike(self, forces: bool) -> tuple[Source, ...]:
-        """The sources that a prediction has, without the spread of forces or with it, with such scales that σ² is their plain mean."""
-        known = [source for source in self.sources if source.name == "energies" or forces]
-        mean = sum(source.weight for source in known) / len(known)
-        return tuple(_scaled(source, source.weight / mean) for source in known)
+    def of_equal_weight(self, has_forces: bool) -> tuple[Source, ...]:
+        """The sources that a prediction has, with or without a spread of forces, with such scales that σ² is their plain mean."""
+        known = [source for source in self.sources if source.name == "energies" or has_forces]
+        average = sum(source.weight for source in known) / len(known)
+        return tuple(_scaled(source, source.weight / average) for source in known)
 
 
 def share_of_energies(members: int | None) -> float:
-    """Weight of the variance between so many independent members, 0 to ½; that of forces is the rest. None: no sample of members."""
+    """Weight of the variance between so many independent members, at most ½; that of forces is the rest. None: no sample of members."""
     if members is None:
         return 0.5
-    k = min(members, ENOUGH) - 1
+    k = max(min(members, ENOUGH) - 1, 1)
     return k**2 / (k**2 + (ENOUGH - 1) ** 2)
 
 

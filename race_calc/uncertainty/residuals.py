@@ -44,12 +44,11 @@ class Residuals:
     frame             (N,)                     structure of each atom, 0 … B − 1
     numbers           (N,)                     atomic numbers
     force_size        (N,)            eV/Å     length of the reference force
-    energy_members    int or None              independent members whose spread is all of the variance; None where
-                                               it has an aleatoric part as well, or comes from something else
-    forces_members    int or None              the same of the covariance
+    spread_members    int or None              independent members whose spread is the variance of the energies, beside the
+                                               aleatoric part; None where it comes from something else
+    forces_members    int or None              members whose spread is all of the covariance; None where it has an
+                                               aleatoric part as well
     stress_members    int or None              the same of that of the stress
-    spread_members    int or None              independent members whose spread is the epistemic part of the energies; None where
-                                               there is none, it is in closed form, or their number is not known
     forces_optional   bool                     as in `Prediction`
     ================= =============== ======== ==========================================================
 
@@ -69,10 +68,9 @@ class Residuals:
     stress: np.ndarray | None = None
     stress_covariance: np.ndarray | None = None
     stress_aleatoric: np.ndarray | None = None
-    energy_members: int | None = None
+    spread_members: int | None = None
     forces_members: int | None = None
     stress_members: int | None = None
-    spread_members: int | None = None
     forces_optional: bool = False
 
     def __post_init__(self) -> None:
@@ -91,6 +89,11 @@ class Residuals:
 
     def __len__(self) -> int:
         return len(self.energy)
+
+    @property
+    def energy_members(self) -> int | None:
+        """Members whose spread is all of the variance of the energies; None where it has an aleatoric part as well, or is no spread."""
+        return self.spread_members if self.energy_aleatoric is None else None
 
     @property
     def energy_std(self) -> np.ndarray | None:

@@ -105,7 +105,9 @@ def _elements(stored: Any) -> tuple[tuple[int, float], ...]:
 def _source(state: Mapping[str, Any]) -> Source:
     if state["name"] not in EXPONENTS:
         raise ValueError(f"the calibration takes the size of energies from {state['name']!r}: calibrate the model again")
-    weight = _scale(state.get("weight", 0.5))  # from version 5
+    weight = float(state.get("weight", 0.5))  # from version 5
+    if not 0.0 < weight < 1.0:
+        raise ValueError(f"a weight of the calibration is {weight}, not between 0 and 1: calibrate the model again")
     return Source(state["name"], _scale(state["scale"]), _exponent(state["exponent"]), _scale(state["floor"]), weight)
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from race_calc import RACECalculator
 from race_calc.cli import app
+from race_calc.data.graph import from_atoms
 from race_calc.data.references import References
 from race_calc.interfaces.metatomic.export import check, export
 from race_calc.model.config import ModelConfig
@@ -26,6 +27,7 @@ from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
 from race_calc.posterior.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from race_calc.posterior.given import Noise
+from race_calc.posterior.load import load_stack
 from race_calc.uncertainty.prediction import principal_std
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -47,18 +49,24 @@ def crystal(seed=1):
     return atoms
 
 
+def few() -> Checkpoint:
+    """Three members of models/3bpa-de, with its calibration but for the weights of its sources."""
+    whole = load_checkpoint(MODELS / "3bpa-de")
+    energy = whole.calibration.energy
+    sources = tuple(replace(one, weight=0.2 if one.name == "energies" else 0.8) for one in energy.form.sources)
+    calibration = replace(whole.calibration, energy=replace(energy, form=replace(energy.form, sources=sources)))
+    return replace(whole, parameters=select_members(whole.parameters, [0, 1, 2]), calibration=calibration)
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Name of a shipped model → its file, written once; "few": three members of models/3bpa-de, with its calibration."""
+    """Name of a shipped model → its file, written once; and that of `few`."""
     folder, written = tmp_path_factory.mktemp("metatomic"), {}
 
     def file(name):
         if name not in written:
-            checkpoint = load_checkpoint(MODELS / ("3bpa-de" if name == "few" else name))
-            if name == "few":
-                checkpoint = replace(checkpoint, parameters=select_members(checkpoint.parameters, [0, 1, 2]))
             written[name] = folder / f"{name}.pt"
-            export(checkpoint, written[name])
+            export(few() if name == "few" else load_checkpoint(MODELS / name), written[name])
         return written[name]
 
     return file
@@ -185,6 +193,15 @@ def test_many_systems_are_as_each_alone(files):
     each = [evaluated(files("few"), [atoms], per_atom=False) for atoms in molecules]
     for name, values in together.items():
         np.testing.assert_allclose(values, np.concatenate([one[name] for one in each]), rtol=0, atol=1e-10, err_msg=name)
+
+
+@needs_metatomic
+def test_sources_of_the_energy_with_weights(files):
+    checkpoint, atoms = few(), molecule_of_3bpa()
+    stack = load_stack(checkpoint, torch.float64, torch.device("cpu"))
+    expected = checkpoint.calibration.apply(stack.predict(from_atoms(atoms, checkpoint.model.plan.config.cutoff)))
+    found = evaluated(files("few"), [atoms], per_atom=False)["energy_uncertainty"]
+    assert found[0, 0] == pytest.approx(expected.energy_uncertainty[0], rel=1e-6)
 
 
 @needs_metatomic

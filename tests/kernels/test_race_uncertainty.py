@@ -1,6 +1,7 @@
 """The uncertainties of race.h, calibrated and as the members say them, against RACECalculator."""
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from race_calc import RACECalculator
 from race_calc.data.graph import from_atoms
 from race_calc.data.references import References
 from race_calc.interfaces.export import export
+from race_calc.interfaces.export_calibration import uncertainty_arrays
 from race_calc.model.config import ModelConfig
-from race_calc.model.parameters import initialise
+from race_calc.model.parameters import initialise, is_last_layer
 from race_calc.model.plan import make_plan
 from race_calc.model.race import Race
 from race_calc.posterior.checkpoint import Checkpoint, load_checkpoint
@@ -132,6 +134,15 @@ def test_every_kind_of_spread(tmp_path, head, members, noise):
         total = expected.forces_covariance
         np.testing.assert_allclose(covariance, total, rtol=0, atol=1e-10 * np.abs(total).max())
         np.testing.assert_allclose(std, principal_std(total), rtol=0, atol=1e-7 * np.sqrt(np.abs(total).max()))
+
+
+def test_a_shared_trunk_takes_the_energies_alone_with_their_whole_scale():
+    checkpoint = made("mse", 3, None)
+    shared = replace(
+        checkpoint, parameters={name: value if is_last_layer(name) else value[:1] for name, value in checkpoint.parameters.items()}
+    )
+    rows = uncertainty_arrays(shared, np.array([1, 6, 8]))["energy_sources"]
+    np.testing.assert_array_equal(rows, [[300.0, 1.4, 1e-8], [0.0, 0.0, 0.0]])
 
 
 def test_principal_std_of_what_is_no_number(tmp_path):

@@ -57,7 +57,7 @@ def test_the_scale_is_that_of_the_errors():
         fit_energy_size(difference, replace(of, energies=np.zeros(4000)))
 
 
-@pytest.mark.parametrize("members, share", [(None, 0.5), (30, 0.5), (10, 0.5), (5, 16 / 97), (3, 4 / 85), (2, 1 / 82)])
+@pytest.mark.parametrize("members, share", [(None, 0.5), (30, 0.5), (10, 0.5), (5, 16 / 97), (3, 4 / 85), (2, 1 / 82), (1, 1 / 82)])
 def test_the_share_of_energies(members, share):
     assert share_of_energies(members) == pytest.approx(share)
     form = fit_energy_size(np.ones(20), spread(20), members)
@@ -83,7 +83,7 @@ def test_few_members_tell_little_by_their_energies():
 
 def test_without_forces_the_energies_have_their_whole_scale():
     of = spread(50)
-    alone, both = FORM.alike(False), FORM.alike(True)
+    alone, both = FORM.of_equal_weight(False), FORM.of_equal_weight(True)
     np.testing.assert_allclose(FORM.variance(replace(of, forces=None)), FORM.sources[0].variance(of))
     assert [source.scale for source in alone] == [0.7]
     assert [source.scale for source in both] == pytest.approx([2 * 0.2 * 0.7, 2 * 0.8 * 0.3])
@@ -137,6 +137,13 @@ def test_what_the_errors_follow_is_chosen(follows):
     found = fit_calibration(residuals(follows)).energy
     assert found.way == (SIZE if follows else PARTS)
     assert min(found.held_back, key=lambda one: one.nll).name == found.way and len(found.held_back) == 2
+
+
+def test_the_members_of_the_residuals_give_the_weights():
+    raw = replace(residuals(True), spread_members=5)
+    for known in (raw, raw.subset(np.arange(200))):
+        assert [source.weight for source in fit_calibration(known).energy.form.sources] == pytest.approx([16 / 97, 81 / 97])
+    assert raw.energy_members is None and replace(raw, energy_aleatoric=None).energy_members == 5
 
 
 @pytest.mark.parametrize("lacks", [{"forces_covariance": None}, {"forces_nearby": None}, {"forces_optional": True}])
@@ -206,7 +213,8 @@ def test_storage():
     state = json.loads(json.dumps(to_dict(found), allow_nan=False))
     assert from_dict(state) == found and found.energy.form is not None
     first, second = state["energy"]["form"]["sources"]
-    for sources in ([first | {"name": "stress"}], [first | {"exponent": -1.0}], [first | {"scale": 0.0}], [second], [{}], 3):
+    wrong = [[first | change] for change in ({"name": "stress"}, {"exponent": -1.0}, {"scale": 0.0}, {"weight": 0.0}, {"weight": 1.5})]
+    for sources in (*wrong, [second], [{}], 3):
         with pytest.raises(ValueError, match="calibrate the model again"):
             from_dict(state | {"energy": state["energy"] | {"form": {"sources": sources}}})
 

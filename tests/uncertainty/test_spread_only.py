@@ -35,7 +35,7 @@ def test_energies_that_are_spread_alone_are_scaled_by_their_size():
     raw = residuals(aleatoric=False)
     scale = np.sum(raw.energy**2) / np.sum(raw.energy_variance)
     for members in (3, 10):
-        assert fit_calibration(replace(raw, energy_members=members)).energy.epistemic == pytest.approx(scale)
+        assert fit_calibration(replace(raw, spread_members=members)).energy.epistemic == pytest.approx(scale)
     assert fit_calibration(raw).energy.epistemic == pytest.approx(np.mean(raw.energy**2 / raw.energy_variance))
 
 
@@ -57,7 +57,7 @@ def spread_only(members, structures, rng, paired=False, truth=2.0):
         frame=batch,
         numbers=np.ones(atoms, dtype=int),
         force_size=np.ones(atoms),
-        energy_members=p.independent_members("energy"),
+        spread_members=p.independent_members("energy"),
         forces_members=p.independent_members("forces"),
     )
 
@@ -71,7 +71,7 @@ def test_sigma_of_members_is_as_large_as_the_errors(members, paired, independent
     scaled = fit_calibration(calibration).scaled(test)
     for difference, std in ((scaled.energy, scaled.energy_std), (scaled.forces, scaled.forces_std)):
         assert np.sqrt(np.mean(std**2) / np.mean(difference**2)) == pytest.approx(1.0, abs=0.06)
-    by_likelihood = fit_calibration(replace(calibration, energy_members=None, forces_members=None)).scaled(test)
+    by_likelihood = fit_calibration(replace(calibration, spread_members=None, forces_members=None)).scaled(test)
     excess = np.sqrt(np.mean(by_likelihood.forces_std**2) / np.mean(test.forces**2))
     dof = independent - 1
     assert excess == pytest.approx(np.sqrt(dof / (dof - 4)), rel=0.15)  # inverse Wishart

@@ -59,7 +59,7 @@ class EnergyVariance(torch.nn.Module):
     spread of forces are those of each atom. Atoms' own energies do not tell: members agree on sums, not on how they divide them.
     """
 
-    energies: list[float]  # scale, exponent and floor of what `race_calc.uncertainty.energy_size` takes, [] without
+    energies: list[float]  # of `EnergySize.of_equal_weight`: scale, exponent and floor, [] without
     forces: list[float]
 
     def __init__(self, checkpoint: Checkpoint, has_forces: bool):
@@ -67,7 +67,7 @@ class EnergyVariance(torch.nn.Module):
         calibration = None if checkpoint.calibration is None else checkpoint.calibration.energy
         form = None if calibration is None or checkpoint.members == 1 else calibration.form
         self.factors = (1.0, 1.0) if calibration is None else (calibration.epistemic, calibration.aleatoric)
-        sources = () if form is None else form.alike(has_forces)
+        sources = () if form is None else form.of_equal_weight(has_forces)
         self.energies, self.forces = numbers_of(sources, "energies"), numbers_of(sources, "forces")
         last_layer = np.zeros((0, 0)) if checkpoint.last_layer is None else checkpoint.last_layer
         self.register_buffer("last_layer", torch.tensor(last_layer))
