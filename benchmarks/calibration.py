@@ -155,23 +155,22 @@ def table(results: dict, known: str, others: tuple[str, ...]) -> str:
     floor = next(iter(results.values()))["known"]
     lines.append(f"\nFloor of the CE of energies: {floor['floor before']:.4f} before, {floor['floor after']:.4f} after")
     for name in others:
-        lines += [
-            "",
-            f"| {name} | RMSE E / F | energies: % inside 68/90/95 | NLL (one factor) | CE | forces: % inside | NLL | CE "
-            "| AUROC E / F | rank / ceiling |\n|" + "---|" * 10,
-        ]
-        for row, found in results.items():
-            v, cells = found["others"][name], [" / ".join(f"{value:.1f}" for value in found["rmse"][name])]
-            for quantity in ("energy", "forces"):
-                cells += [
+        for place, (quantity, kind) in enumerate({"energy": "E", "forces": "F"}.items()):
+            unit, ranked = ("meV", "") if kind == "E" else ("meV/Å", " rank / ceiling |")
+            lines += ["", f"| {name}, {quantity} | RMSE, {unit} | % inside 68/90/95 | NLL (one factor) | CE | AUROC |{ranked}"]
+            lines.append("|" + "---|" * lines[-1].count(" |"))
+            for row, found in results.items():
+                v, score = found["others"][name], found["auroc"][f"{kind} {name}"]
+                cells = [
+                    f"{found['rmse'][name][place]:.1f}",
                     changed(v, f"inside {quantity}", lambda values: "/".join(f"{value:.0f}" for value in values)),
                     changed(v, f"NLL {quantity}", "{:.2f}".format),
                     level_errors(v, quantity),
+                    "–" if score is None else f"{score:.3f}",
                 ]
-            both = [found["auroc"][f"{kind} {name}"] for kind in "EF"]
-            cells.append(" / ".join("–" if value is None else f"{value:.3f}" for value in both))
-            cells.append("–" if "rank" not in v else f"{changed(v, 'rank', '{:.2f}'.format)} / {v['ceiling'][1]:.2f}")
-            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+                if ranked:
+                    cells.append("–" if "rank" not in v else f"{changed(v, 'rank', '{:.2f}'.format)} / {v['ceiling'][1]:.2f}")
+                lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
