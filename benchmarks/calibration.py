@@ -44,6 +44,7 @@ SCORES = {
     "E": ("energy_uncertainty_per_atom_epistemic", "energy_uncertainty_per_atom"),
     "F": ("forces_uncertainty_rms_epistemic", "forces_uncertainty_rms"),
 }
+KINDS = {"energy": "E", "forces": "F"}
 SPLITS = 200
 QUANTITIES = ("energy", "forces", "ellipsoids")
 
@@ -80,17 +81,21 @@ def random_halves(raw, seed: int = 0) -> dict[str, float]:
 
 
 def elsewhere(one: Assessment, known: Residuals) -> dict:
-    """Another data set, [before, after] calibration: errors of the levels, with intervals, and `promises`; NLL also with one factor."""
+    """Another data set, [before, after]: errors of the levels with intervals, ranking of the atoms, `promises`; NLL with one factor, too."""
     found: dict = {}
     for name in one.after_quality:
         intervals = [quality[name].calibration_error for quality in (one.before_quality, one.after_quality)]
         found[f"CE {name}"] = [[interval.value, interval.low, interval.high] for interval in intervals]
     before, after, factor = promises(one.raw), promises(one.residuals), one_factor(known, one.raw)
+    if one.rank is not None:
+        covariance = one.residuals.forces_covariance
+        found["rank"] = [one.rank[0], force_rank_correlation(one.raw.forces, covariance)]
+        found["ceiling"] = force_rank_ceiling(covariance)
     return found | {key: [before[key], *([factor[key]] if key in factor else []), after[key]] for key in before}
 
 
 def promises(residuals: Residuals) -> dict:
-    """Percent of energies and of force components inside the Gaussian intervals of 68, 90 and 95 %; mean NLL, nat; ranking of the atoms."""
+    """Percent of energies and of force components inside the Gaussian intervals of 68, 90 and 95 %; mean NLL, nat."""
     r, told = residuals, {}
     for name, difference, std in (("energy", r.energy, r.energy_std), ("forces", r.forces, r.forces_std)):
         if std is not None:
@@ -99,8 +104,6 @@ def promises(residuals: Residuals) -> dict:
         told["NLL energy"] = gaussian_nll(r.energy, r.energy_variance)
     if r.forces_covariance is not None:
         told["NLL forces"] = vector_nll(r.forces, r.forces_covariance)
-        told["rank"] = force_rank_correlation(r.forces, r.forces_covariance)
-        told["ceiling"] = force_rank_ceiling(r.forces_covariance)
     return told
 
 
@@ -154,24 +157,29 @@ def table(results: dict, known: str, others: tuple[str, ...]) -> str:
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     floor = next(iter(results.values()))["known"]
     lines.append(f"\nFloor of the CE of energies: {floor['floor before']:.4f} before, {floor['floor after']:.4f} after")
-    for name in others:
-        for place, (quantity, kind) in enumerate({"energy": "E", "forces": "F"}.items()):
-            unit, ranked = ("meV", "") if kind == "E" else ("meV/Å", " rank / ceiling |")
-            lines += ["", f"| {name}, {quantity} | RMSE, {unit} | % inside 68/90/95 | NLL (one factor) | CE | AUROC |{ranked}"]
-            lines.append("|" + "---|" * lines[-1].count(" |"))
-            for row, found in results.items():
-                v, score = found["others"][name], found["auroc"][f"{kind} {name}"]
-                cells = [
-                    f"{found['rmse'][name][place]:.1f}",
-                    changed(v, f"inside {quantity}", lambda values: "/".join(f"{value:.0f}" for value in values)),
-                    changed(v, f"NLL {quantity}", "{:.2f}".format),
-                    level_errors(v, quantity),
-                    "–" if score is None else f"{score:.3f}",
-                ]
-                if ranked:
-                    cells.append("–" if "rank" not in v else f"{changed(v, 'rank', '{:.2f}'.format)} / {v['ceiling'][1]:.2f}")
-                lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    lines += [other_table(results, name, quantity) for name in others for quantity in KINDS]
     return "\n".join(lines) + "\n"
+
+
+def other_table(results: dict, name: str, quantity: str) -> str:
+    """Of the energies or the forces of another data set; how the atoms are ranked stands with the forces."""
+    kind, forces = KINDS[quantity], quantity == "forces"
+    head = f"| {name}, {quantity} | RMSE, {'meV/Å' if forces else 'meV'} | % inside 68/90/95 | NLL (one factor) | CE | AUROC |"
+    head += " rank / ceiling |" * forces
+    lines = ["", head, "|" + "---|" * head.count(" |")]
+    for row, found in results.items():
+        v, score = found["others"][name], found["auroc"][f"{kind} {name}"]
+        cells = [
+            f"{found['rmse'][name]['EF'.index(kind)]:.1f}",
+            changed(v, f"inside {quantity}", lambda values: "/".join(f"{value:.0f}" for value in values)),
+            changed(v, f"NLL {quantity}", "{:.2f}".format),
+            level_errors(v, quantity),
+            "–" if score is None else f"{score:.3f}",
+        ]
+        if forces:
+            cells.append(f"{changed(v, 'rank', '{:.2f}'.format)} / {v['ceiling']:.2f}" if "rank" in v else "–")
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def changed(values: dict, key: str, text: Callable[[Any], str]) -> str:

@@ -22,7 +22,7 @@ from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.assessment import Assessment, assess
 from race_calc.evaluate.errors import evaluate_dataset
 from race_calc.evaluate.predict import predict_dataset, residuals_of
-from race_calc.evaluate.reliability import nominal_levels, reliability
+from race_calc.evaluate.reliability import covered, nominal_levels
 from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.load import load_stack
@@ -61,9 +61,10 @@ def squares(found: Assessment) -> str:
 
 def inside(found: Assessment) -> str:
     """Percent of energies and of force components inside 68, 90 and 95 % intervals of the Gaussian, with 95 % intervals over frames."""
-    told = reliability(nominal_levels(found.residuals), found.residuals.frame)
+    levels, frame = nominal_levels(found.residuals), found.residuals.frame
+    told = {name: covered(levels[name], frame, name).values() for name in ("energy", "forces")}
     text = lambda one: f"{100 * one.value:.0f} ({100 * one.low:.0f}–{100 * one.high:.0f})"  # noqa: E731
-    return ", ".join(f"{name} {' / '.join(text(told[name].coverage[level]) for level in LEVELS)}" for name in ("energy", "forces"))
+    return ", ".join(f"{name} {' / '.join(map(text, shares))}" for name, shares in told.items())
 
 
 def seen(found: dict[str, Assessment], thresholds: dict[str, float]) -> dict[str, float]:

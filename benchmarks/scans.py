@@ -178,7 +178,7 @@ if __name__ == "__main__":
     atoms.calc = None
     drawn = {name: measured(values, at, calculator, truth, zero) for name, (values, at) in scans(atoms).items()}
     results = {key: value for name, one in drawn.items() for key, value in ranks(name, one).items()}
-    of_forces = [value for key, value in results.items() if key.endswith("rank of force σ and error")]
+    of_forces = [results[f"{name}, rank of force σ and error"] for name in drawn]
     if given.figure:
         draw(f"{run.name}, trained at 300 K with GFN2-xTB", drawn, Path(given.figure))
     blind = np.concatenate([one["error"] > BLIND * one["sigma"] for one in drawn.values()])

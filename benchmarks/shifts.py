@@ -34,7 +34,7 @@ from race_calc.train.finish import finish
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
 from race_calc.uncertainty.calibration_energy import energy_spread_of, fit_energy
-from race_calc.uncertainty.energy_size import fit_energy_size
+from race_calc.uncertainty.energy_size import EXPONENTS, fit_energy_size
 from race_calc.uncertainty.metrics import LEVELS, coverage, gaussian_nll, mahalanobis, vector_nll
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.shape_size import fit_shape_size
@@ -44,8 +44,7 @@ METHOD, CPU = Method("gfn2-xtb"), torch.device("cpu")
 BASE = Path(__file__).parent / "configs" / "3bpa.yaml"
 SETS = {"train": (300.0, 500, 0), "300": (300.0, 200, 1), "600": (600.0, 200, 2), "1200": (1200.0, 200, 3)}  # K, frames, seed
 DEGREES = (0.0, 0.9, 1.0, 1.1, 1.2, 1.3)
-EXPONENTS = ((1.0, 1.0), (1.2, 1.3), (1.4, 1.5), (1.6, 1.7))  # of energies: of the spread of energies, of forces
-TAKEN = (1.4, 1.5)
+TRIED = ((1.0, 1.0), (1.2, 1.3), (1.4, 1.5), (1.6, 1.7))  # exponents of energies: of the spread of energies, of forces
 FEW = (2, 3, 5, 7)  # members
 
 
@@ -100,9 +99,9 @@ def line(name: str, degree: float, found: dict[str, Residuals]) -> str:
     return f"| {name} | {degree:g} | {form.shape:.2f} | {form.own:.2f} | {' | '.join(cells)} |"
 
 
-def energy_line(name: str, exponents: tuple[float, float], found: dict[str, Residuals], members: int | None = None) -> str:
+def energy_line(name: str, exponents: tuple[float, ...], found: dict[str, Residuals], members: int | None = None) -> str:
     known = found["calibration"]
-    form = fit_energy_size(known.energy, energy_spread_of(known), members, exponents=dict(zip(("energies", "forces"), exponents)))
+    form = fit_energy_size(known.energy, energy_spread_of(known), members, exponents=dict(zip(EXPONENTS, exponents)))
     cells = []
     for kind in list(SETS)[1:]:
         new = found[kind]
@@ -128,10 +127,10 @@ if __name__ == "__main__":
     for degree in DEGREES:
         print(line(given.molecule, degree, found), flush=True)
     print("| molecule | exponents of energies |" + " 68/90/95 % | NLL | d² |" * 3)
-    for exponents in EXPONENTS:
+    for exponents in TRIED:
         print(energy_line(given.molecule, exponents, found), flush=True)
     for members in FEW:
         some = residuals(folder / "model", folder, members)
         print(f"{members} members: calibrated by {fit_energy(some['calibration']).way}; equal weights, and those of the calibration:")
         for weights in (None, members):
-            print(energy_line(given.molecule, TAKEN, some, weights), flush=True)
+            print(energy_line(given.molecule, tuple(EXPONENTS.values()), some, weights), flush=True)
