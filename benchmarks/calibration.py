@@ -81,7 +81,7 @@ def random_halves(raw, seed: int = 0) -> dict[str, float]:
 
 
 def elsewhere(one: Assessment, known: Residuals) -> dict:
-    """Another data set, [before, after]: errors of the levels with intervals, ranking of the atoms, `promises`; NLL with one factor, too."""
+    """Another data set, [before, after]: errors of the levels with intervals, `promises`, ranking of the atoms; NLL with one factor."""
     found: dict = {}
     for name in one.after_quality:
         intervals = [quality[name].calibration_error for quality in (one.before_quality, one.after_quality)]
