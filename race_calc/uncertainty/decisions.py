@@ -9,7 +9,7 @@ from race_calc.uncertainty.scores import CRITERIA, SCORES, check_available
 from race_calc.uncertainty.thresholds import FEWEST
 
 ACTIONS = ("log", "flag", "halt")  # from mild to severe
-HALT_AFTER = 200  # checks: if each step of 0.5 fs is checked 100 fs, longer than scores remember (`docs/calibration.md`)
+HALT_AFTER = 200  # checks: if each step of 0.5 fs is checked 100 fs, longer than scores remember (`docs/thresholds.md`)
 SEVERE, SEVERE_LOCAL = 2.0, 10.0  # times the threshold: of a mean over the atoms; of the worst atom and the energy, which scatter more
 ENERGY, PRESSURE, GAP = "energy_uncertainty_per_atom_epistemic", "pressure_uncertainty_epistemic", "distance_gap_max"
 

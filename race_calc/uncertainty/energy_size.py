@@ -21,7 +21,7 @@ import numpy as np
 
 from race_calc.uncertainty.shape_size import floor_of
 
-EXPONENTS = {"energies": 1.4, "forces": 1.5}  # q: `benchmarks/shifts.py`, `docs/calibration.md`
+EXPONENTS = {"energies": 1.4, "forces": 1.5}  # q: `benchmarks/shifts.py`, `docs/shift.md`
 ENOUGH = 10  # members, from which on both sources count alike
 
 

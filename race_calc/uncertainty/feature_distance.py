@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RIDGE, SHARED = 1e-4, 10  # chosen on ethanol and acetamide, trained with 450, 100, 40 and 5 frames at 300 K (`docs/calibration.md`)
+RIDGE, SHARED = 1e-4, 10  # chosen on ethanol and acetamide, trained with 450, 100, 40 and 5 frames at 300 K (`docs/thresholds.md`)
 Product = Callable[[np.ndarray, np.ndarray], np.ndarray]
 SMALLEST, TINY = 1e-12, 1e-30  # of the mean square of the features, where all atoms are alike; eV², where that is zero
 

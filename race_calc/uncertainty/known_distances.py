@@ -13,7 +13,7 @@ gap          `KnownDistances.__call__` max over the neighbours j of an atom i of
 ============ ========================= ==================================================================================
 
 Members that learned from the same bonds are wrong in the same way where a bond is shorter or longer than any of these, and their spread
-does not tell: `docs/calibration.md` has what it adds.
+does not tell: `docs/thresholds.md` has what it adds.
 """
 
 from collections.abc import Iterable

@@ -57,7 +57,7 @@ class Score:
 
 
 SCORES: dict[str, Score] = {}  # in the order of tables and files
-LEAST_GAP = 1e-2  # Å: smaller gaps are as frequent in runs of the same kind as the training (`docs/calibration.md`)
+LEAST_GAP = 1e-2  # Å: smaller gaps are as frequent in runs of the same kind as the training (`docs/thresholds.md`)
 CRITERIA = SCORES.keys()  # their names, of all that are registered at the moment
 
 

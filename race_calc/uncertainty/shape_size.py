@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-DEGREE = 1.1  # p: `benchmarks/shifts.py`, `docs/calibration.md`
+DEGREE = 1.1  # p: `benchmarks/shifts.py`, `docs/shift.md`
 FLOOR, ROUNDING = 0.01, 1e-6  # of the median of e over known atoms that have a spread: more than ROUNDING of the largest
 MOST_SHAPE, MOST_SPREAD = 1.5, 0.99  # of b; where the shape is that of the spread: fewer than four members span no space
 HELD = 100  # n₀: on ethanol and acetamide (`benchmarks/shifts.py`) as good as one size for all, where 0 and 30 are worse

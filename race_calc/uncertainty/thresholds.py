@@ -21,7 +21,7 @@ interval for one more observation (Hahn & Meeker 1991); the K criteria share the
 Scores of several kinds of structures, such as crystals and liquids, have logs with several peaks, whose spread tells nothing of the end
 of the highest one. Where the upper half of the logs, or the upper quarter, is much narrower than a normal distribution with their spread
 would have it, that part alone tells the tail.
-`docs/calibration.md` has stated and measured rates. They are of independent structures: those of a run stay alike for tens of
+`docs/thresholds.md` has stated and measured rates. They are of independent structures: those of a run stay alike for tens of
 femtoseconds, count its excursions.
 """
 
