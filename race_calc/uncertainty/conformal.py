@@ -2,8 +2,8 @@
 
 Split conformal prediction (Vovk et al. 2005; Lei et al. 2018): with scores s of n calibration frames that the model was
 not trained on, a new frame of the same kind has a score up to q with a probability of at least p, for any n. The scores themselves must
-not be fitted to these frames, but for a factor that all share: it drops out. Energies whose two parts have factors of their
-own are fitted so, and their intervals cover a little less (90 %: 0.896 at n = 10, 0.898 at n = 100; `benchmarks/conformal_coverage.py`).
+not be fitted to these frames, but for a factor that all share: it drops out. Where more is fitted to them (two factors, an
+exponent, the choice between two ways), intervals cover a little less (90 %: 0.896 at n = 10; `benchmarks/conformal_coverage.py`).
 
 =================== ======================= ===========================================================
 quantity            variable                formula
