@@ -160,8 +160,8 @@ def _calibrate_again(out: Path, device: str) -> None:
     """With what was held back of the new labels, and of those before."""
     from race_calc.cli.calibrate import calibrate
     from race_calc.data.dataset import read_dataset
-    from race_calc.evaluate.calibrate import FEWEST
     from race_calc.train.continued import CALIBRATION, DATA
+    from race_calc.uncertainty.thresholds import FEWEST  # with fewer the model would lose the thresholds of its training
 
     path = out / DATA / CALIBRATION
     held = len(read_dataset(path)) if path.is_file() else 0

@@ -25,14 +25,16 @@ _HEAD = struct.Struct("<8sqqq32s")  # FileHead of race_load.c
 def export(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = torch.float64) -> int:
     """Write the model to `path`, with its calibration where the checkpoint has one; the number of bytes.
 
-    Raises ValueError for models of several states or properties, with a baseline other than zbl, or whose means are those of another set
-    (Laplace).
+    Raises ValueError for models of several states or properties, with a baseline other than zbl, with covariances of forces other than
+    matrix-log, or whose means are those of another set (Laplace).
     """
     config = checkpoint.model.plan.config
     if checkpoint.surfaces:
         raise ValueError("models of several states or properties cannot be exported yet")
     if config.baseline not in ("zbl", "none"):
         raise ValueError(f"the baseline {config.baseline} is a program of its own: only models with zbl or none can be exported")
+    if any(output.name == "force_cov" and output.compiled is None for output in checkpoint.model.plan.outputs):
+        raise ValueError(f"force_covariance: {config.force_covariance} is not in the file's format: only matrix-log can be exported")
     if checkpoint.center is not None:
         raise ValueError(f"the means of a {checkpoint.posterior} are those of a set beside its draws: it cannot be exported yet")
     paired = by_name(checkpoint.posterior).paired and foldable(checkpoint.parameters)

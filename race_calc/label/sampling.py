@@ -17,6 +17,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.md.langevin import Langevin
 
+from race_calc.data.lock import locked
 from race_calc.data.momenta import thermal_momenta
 from race_calc.data.structure import checked
 from race_calc.label.file import scratch_folder
@@ -82,7 +83,8 @@ def sample(
     else. Info: `temperature` (K) and `chain`.
 
     `path`: the journal, from which the same work goes on; who has used the frames deletes it. `report`: called with the numbers of
-    frames that are there and of all. Raises ValueError for structures that cannot be moved, and where a segment fails ATTEMPTS times.
+    frames that are there and of all. Raises ValueError for structures that cannot be moved, and where a segment fails ATTEMPTS times,
+    RunningError where another process is at the same work.
     """
     for k, atoms in enumerate(starts):
         try:
@@ -95,21 +97,22 @@ def sample(
     settings = [CHAINS, TIMESTEP, SPACING, START, FRICTION]
     task = {"structures": hash_of(starts), "plan": [*plan.temperatures, plan.frames, plan.seed], "settings": settings}
     journal = Journal(path, task | {"method": method.name, "code": method.code()})
-    done = {divmod(piece, plan.frames): entry for piece, entry in journal.begin().items()}
-    first = (_next(plan, starts, chain, done) for chain in range(plan.chains(len(starts))))
-    waiting = deque(segment for segment in first if segment is not None)
-    report(len(done), plan.frames)
-    with scratch_folder() as scratch, closing(over_processes(partial(_run, plan, method, scratch), waiting, processes)) as results:
-        for segment, result in results:
-            if isinstance(result, Failure):
-                waiting.append(_again(plan, starts, segment, result.reason))
-                continue
-            done[segment.chain, segment.number] = result
-            journal.append(segment.chain * plan.frames + segment.number, result)
-            report(len(done), plan.frames)
-            following = _next(plan, starts, segment.chain, done)
-            if following is not None:
-                waiting.append(following)
+    with locked(path.absolute().parent, path.name + ".lock"):
+        done = {divmod(piece, plan.frames): entry for piece, entry in journal.begin().items()}
+        first = (_next(plan, starts, chain, done) for chain in range(plan.chains(len(starts))))
+        waiting = deque(segment for segment in first if segment is not None)
+        report(len(done), plan.frames)
+        with scratch_folder() as scratch, closing(over_processes(partial(_run, plan, method, scratch), waiting, processes)) as results:
+            for segment, result in results:
+                if isinstance(result, Failure):
+                    waiting.append(_again(plan, starts, segment, result.reason))
+                    continue
+                done[segment.chain, segment.number] = result
+                journal.append(segment.chain * plan.frames + segment.number, result)
+                report(len(done), plan.frames)
+                following = _next(plan, starts, segment.chain, done)
+                if following is not None:
+                    waiting.append(following)
     return [_frame(plan, starts, *key, done[key]) for key in sorted(done)]
 
 

@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from race_calc.data.graph import from_atoms
 from race_calc.interfaces.export import export
 from race_calc.model.kernels.arrays import packed
 from race_calc.model.kernels.build import FOLDER, LIBRARY, library
+from race_calc.model.plan import make_plan
 from race_calc.posterior.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -191,6 +193,10 @@ def test_the_command_and_what_cannot_be_exported(tmp_path):
     code, output = run(MODELS / "3bpa-llpr", tmp_path / "m.race", "--dtype", "float32")
     assert code == 0 and "MiB, float32" in output and Model(tmp_path / "m.race").status == OK
     assert "several states" in run(MODELS / "fulvene", tmp_path / "f.race")[1]
+    whole = load_checkpoint(MODELS / "3bpa-llpr", calibration=False)
+    plan = make_plan(whole.model.plan.config.model_copy(update={"force_covariance": "cholesky"}), whole.model.plan.n_species)
+    with pytest.raises(ValueError, match="only matrix-log can be exported"):
+        export(replace(whole, model=replace(whole.model, plan=plan)), tmp_path / "c.race")
     done = run(tmp_path / "nothing", tmp_path / "m.race")
     assert done[0] == 1 and done[1].startswith("race-calc export c: no model folder")
     assert "use float64 or float32" in run(MODELS / "3bpa-llpr", tmp_path / "m.race", "--dtype", "half")[1]

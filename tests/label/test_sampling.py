@@ -5,6 +5,7 @@ import pytest
 from ase import units
 from ase.build import bulk, molecule
 
+from race_calc.data.lock import RunningError
 from race_calc.label import sampling
 from race_calc.label.methods import Method
 from race_calc.label.sampling import Plan, sample
@@ -45,6 +46,18 @@ def test_every_structure_is_heated_to_every_temperature(tmp_path):
     }
     for atoms in found:  # labels of another geometry are no labels
         assert set(atoms.arrays) == {"numbers", "positions"} and set(atoms.info) == {"temperature", "chain"}
+
+
+def test_two_at_once_are_refused(tmp_path):
+    plan = Plan((300.0,), 2)
+
+    def report(done: int, of_all: int) -> None:
+        if done == 1:
+            with pytest.raises(RunningError, match="works in"):
+                sample([copper()], plan, METHOD, tmp_path / "j", 1)
+
+    assert len(sample([copper()], plan, METHOD, tmp_path / "j", 1, report)) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["j"]
 
 
 def test_chains_write_into_folders_of_their_own(tmp_path):
