@@ -2,7 +2,7 @@
 
     python benchmarks/npt.py --model models/silicon --start solid --temperature 600
     python benchmarks/npt.py --model models/silicon --start liquid --temperature 2530
-    python benchmarks/npt.py --model models/silicon --start solid --temperature 300 --to 3500
+    python benchmarks/npt.py --model models/silicon --start solid --temperature 300 --to 4000
     race-calc train benchmarks/configs/silicon_poor.yaml --data FOLDER_OF_mlearn --out runs/silicon-poor
     race-calc calibrate runs/silicon-poor FOLDER_OF_mlearn/Si_vacancy_liquid.xyz
     python benchmarks/npt.py --model runs/silicon-poor --start liquid --temperature 2530
