@@ -75,7 +75,7 @@ class RACECalculator(FromFolder):
     where there is one.
     `dtype`, "float64" or "float32". `members`, also give every member's energy and forces. `compile`: on a CPU,
     use the compiled kernels of the package; None: where it was installed with a C compiler; False: torch's own
-    operations, about three times slower. On a GPU, True lets torch compile the model in the first step of a process, which
+    operations, eight to nine times slower for a molecule. On a GPU, True lets torch compile the model in the first step of a process, which
     takes minutes; None and False do not. `tables`, read the radial functions from tables with the kernels (relative error
     of the path weights below 5e-7; for models/3bpa-de 3e-10 eV per atom and 5e-6 eV/Å, `benchmarks/tables.py`).
     `forces_epistemic`: False leaves out what needs the forces of every member (total and epistemic force covariances,
