@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from typer.main import get_command
 
 from race_calc.cli import app
@@ -25,6 +28,20 @@ def test_python_of_the_howto_runs(tmp_path, monkeypatch):
     assert len(pieces) >= 7
     exec(compile("\n".join(pieces), "howto.md", "exec"), {})
     assert Path("monitor.jsonl").stat().st_size > 0
+
+
+def test_the_potential_of_foreign_md_runs():
+    code = dict(FENCED.findall((ROOT / "docs" / "foreign.md").read_text(encoding="utf-8").split("## One of your own")[1]))["python"]
+    names: dict = {}
+    exec(compile(code, "foreign.md", "exec"), names)
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    atoms.calc = EMT()
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    atoms.calc = names["Mine"]([lambda atoms, k=k: (k * energy, k * forces) for k in (0.9, 1.0, 1.1)])
+    assert abs(atoms.get_potential_energy() - energy) < 1e-12
+    spread = atoms.calc.get_property("forces_uncertainty")
+    np.testing.assert_allclose(spread, np.std([0.9, 1.0, 1.1]) * np.abs(forces), atol=1e-12)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
