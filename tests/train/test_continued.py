@@ -91,9 +91,9 @@ def test_again_from_what_was_continued(before, after, tmp_path):
     """It has its data beside it, and what was held back for calibration stays so."""
     write(tmp_path / "newer.xyz", [frame(seed) for seed in range(200, 290)])
     write(tmp_path / "newest.xyz", [frame(seed) for seed in range(300, 390)])
-    write(tmp_path / "few.xyz", [frame(seed) for seed in range(600, 680)])
+    write(tmp_path / "few.xyz", [frame(seed) for seed in range(600, 760)])
     few = run("--from", after, "--add", tmp_path / "few.xyz", "--out", tmp_path / "few", "--epochs", 1)
-    assert few[0] == 0 and "20 are the fewest" in few[1] and load_checkpoint(tmp_path / "few").thresholds  # ten would leave it without
+    assert few[0] == 0 and "20 are the fewest" in few[1] and load_checkpoint(tmp_path / "few").thresholds  # 18 would leave it without
     command = ["--from", after, "--add", tmp_path / "newer.xyz", "--add", tmp_path / "newest.xyz", "--out", tmp_path / "out", "--epochs", 1]
     code, output = run(*command)
     assert code == 0 and "The calibration is in" in output, output
