@@ -33,7 +33,8 @@ def export(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = torch.float6
         raise ValueError("models of several states or properties cannot be exported yet")
     if config.baseline not in ("zbl", "none"):
         raise ValueError(f"the baseline {config.baseline} is a program of its own: only models with zbl or none can be exported")
-    if any(output.name == "force_cov" and output.compiled is None for output in checkpoint.model.plan.outputs):
+    covariance = checkpoint.model.plan.output("force_cov")
+    if covariance is not None and covariance.compiled is None:
         raise ValueError(f"force_covariance: {config.force_covariance} is not in the file's format: only matrix-log can be exported")
     if checkpoint.center is not None:
         raise ValueError(f"the means of a {checkpoint.posterior} are those of a set beside its draws: it cannot be exported yet")

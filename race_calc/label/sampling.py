@@ -98,22 +98,30 @@ def sample(
     task = {"structures": hash_of(starts), "plan": [*plan.temperatures, plan.frames, plan.seed], "settings": settings}
     journal = Journal(path, task | {"method": method.name, "code": method.code()})
     with locked(path.absolute().parent, path.name + ".lock"):
-        done = {divmod(piece, plan.frames): entry for piece, entry in journal.begin().items()}
-        first = (_next(plan, starts, chain, done) for chain in range(plan.chains(len(starts))))
-        waiting = deque(segment for segment in first if segment is not None)
-        report(len(done), plan.frames)
-        with scratch_folder() as scratch, closing(over_processes(partial(_run, plan, method, scratch), waiting, processes)) as results:
-            for segment, result in results:
-                if isinstance(result, Failure):
-                    waiting.append(_again(plan, starts, segment, result.reason))
-                    continue
-                done[segment.chain, segment.number] = result
-                journal.append(segment.chain * plan.frames + segment.number, result)
-                report(len(done), plan.frames)
-                following = _next(plan, starts, segment.chain, done)
-                if following is not None:
-                    waiting.append(following)
+        done = _ends(starts, plan, method, journal, processes, report)
     return [_frame(plan, starts, *key, done[key]) for key in sorted(done)]
+
+
+def _ends(
+    starts: Sequence[Atoms], plan: Plan, method: Method, journal: Journal, processes: int, report: Callable[[int, int], None]
+) -> dict[tuple[int, int], dict[str, Any]]:
+    """(chain, number) → what `_run` gives for a segment, of all; those in the journal are not run again."""
+    done = {divmod(piece, plan.frames): entry for piece, entry in journal.begin().items()}
+    first = (_next(plan, starts, chain, done) for chain in range(plan.chains(len(starts))))
+    waiting = deque(segment for segment in first if segment is not None)
+    report(len(done), plan.frames)
+    with scratch_folder() as scratch, closing(over_processes(partial(_run, plan, method, scratch), waiting, processes)) as results:
+        for segment, result in results:
+            if isinstance(result, Failure):
+                waiting.append(_again(plan, starts, segment, result.reason))
+                continue
+            done[segment.chain, segment.number] = result
+            journal.append(segment.chain * plan.frames + segment.number, result)
+            report(len(done), plan.frames)
+            following = _next(plan, starts, segment.chain, done)
+            if following is not None:
+                waiting.append(following)
+    return done
 
 
 def _begin(plan: Plan, starts: Sequence[Atoms], chain: int) -> Atoms:

@@ -177,8 +177,7 @@ def test_supercell():
 
 
 def test_a_pair_crosses_the_cutoff_smoothly():
-    """A neighbour δ inside the cutoff differs from one δ outside by δ⁴ in the energy, δ³ in the forces; rounding is that of an energy."""
-    rounding = 1e-14
+    """A neighbour δ inside the cutoff differs from one δ outside by δ⁴ in the energy, δ³ in the forces."""
 
     def at(distance: float) -> Atoms:
         atoms = Atoms("COH", positions=[[0, 0, 0], [1.1, 0.2, 0], [0, 0, 0]])
@@ -190,7 +189,7 @@ def test_a_pair_crosses_the_cutoff_smoothly():
         names = ("energy", "forces", "force_cov")
         return {name: float((inside[name] - outside[name]).abs().max()) for name in names}
 
-    wide, narrow = gap(1e-2), gap(1e-3)
+    wide, narrow = gap(3e-2), gap(3e-3)  # of smaller ones rounding is seen
     for name, factor in {"energy": 5000, "forces": 500, "force_cov": 5000}.items():
-        assert wide[name] > factor * (narrow[name] - rounding) and wide[name] > 10 * rounding, name
+        assert wide[name] > factor * narrow[name] > 0, name
     assert max(gap(1e-4).values()) < 1e-11
