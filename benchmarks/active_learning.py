@@ -34,6 +34,7 @@ from race_calc.interfaces.stack_predictor import StackPredictor
 from race_calc.label.file import label_frames
 from race_calc.label.frame import bare
 from race_calc.label.methods import Method
+from race_calc.label.parallel import cores
 from race_calc.label.sampling import Plan, sample
 from race_calc.model.hardware import keep_freed_memory
 from race_calc.posterior.checkpoint import load_checkpoint
@@ -62,7 +63,7 @@ def files(data: Path, runs: Path) -> dict[str, Path]:
     for name, (temperature, frames, seed) in SAMPLES.items():
         if not paths[name].exists():
             paths[name].parent.mkdir(parents=True, exist_ok=True)
-            journal, processes = paths[name].with_suffix(".sampling"), os.cpu_count() or 1
+            journal, processes = paths[name].with_suffix(".sampling"), cores()
             label_frames(sample([first], Plan((temperature,), frames, seed), METHOD, journal, processes), paths[name], METHOD, processes)
             journal.unlink()
     return paths

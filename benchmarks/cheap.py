@@ -5,7 +5,6 @@
 makes those of 3BPA: every third training frame, and 400 frames of MD at 600, 1000 and 1500 K. Goes on where it was stopped.
 """
 
-import os
 from pathlib import Path
 
 from ase.io import read, write
@@ -15,6 +14,7 @@ from race_calc.data.dataset import read_dataset
 from race_calc.label.file import label_frames
 from race_calc.label.frame import bare
 from race_calc.label.methods import Method
+from race_calc.label.parallel import cores
 from race_calc.label.sampling import Plan, sample
 
 METHOD = Method("gfn2-xtb")
@@ -29,13 +29,13 @@ def cheap_labels(train: Path | str, index: str, plan: Plan, out: Path) -> Path:
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
     geometries = [bare(atoms) for atoms in read_dataset(train, index).structures]
-    processes = os.cpu_count() or 1
     journal = out.with_name(out.name + ".sampling")
-    frames = sample(geometries[:1], plan, METHOD, journal, processes)
+    frames = sample(geometries[:1], plan, METHOD, journal, cores())
     parts = [out.with_name(f"{out.stem}-{name}.xyz") for name in ("train", "md")]
     for part, structures in zip(parts, (geometries, frames)):
         if not part.exists():
-            label_frames(structures, part, METHOD, processes)
+            found = label_frames(structures, part, METHOD, cores())
+            print(f"{part}: {found.count} labels, {found.failed} failed; the first: {found.reason or 'none'}", flush=True)
     half = out.with_name(f"{out.stem}-half.xyz")
     write(half, [atoms for part in parts for atoms in read(part, ":")])
     half.replace(out)  # there whole, or not at all

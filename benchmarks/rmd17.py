@@ -3,8 +3,8 @@
     python benchmarks/rmd17.py --data FOLDER_WITH_RMD17 --runs runs/rmd17 [--molecules aspirin,ethanol] [--rows "DE-JEF,two levels"]
 
 Trains what is not there yet (configs/rmd17.yaml), resumes what was interrupted, and prints MAE of energies (meV) and forces (meV/Å)
-on the 1,000 test frames of split 01, with CPU minutes. "two levels" adds GFN2-xTB labels of every third training geometry and of 400
-frames of its own MD (cheap.py; needs the extra xtb). Writes `table.md` and `results.json` into --runs.
+on the 1,000 test frames of split 01, with CPU minutes of the training. "two levels" adds GFN2-xTB labels of every third training
+geometry and of 400 frames of its own MD (cheap.py; needs the extra xtb). Writes `table.md` and `results.json` into --runs.
 """
 
 import json

@@ -1,6 +1,5 @@
 """race-calc label: energies and forces of a reference method, and geometries to compute them at."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +28,7 @@ def label(
     sample: Annotated[str | None, typer.Option(metavar="md", help="make geometries first: md, dynamics with the method itself")] = None,
     temperatures: Annotated[str | None, typer.Option(help="of --sample md, in K, as in 600,1000,1500")] = None,
     frames: Annotated[int | None, typer.Option(help="of --sample md, how many in all")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="of --sample md")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="of --sample md; default: 0")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="default: as many as there are cores")] = None,
     dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="label on this Dask cluster, such as tcp://host:8786")] = None,
     export: Annotated[Path | None, typer.Option(help="write a folder to label elsewhere: a file for each structure, and a table")] = None,
@@ -43,13 +42,14 @@ def label(
     from race_calc.data.dataset import read_structures
     from race_calc.label.file import check_new
     from race_calc.label.methods import Method, doubts
+    from race_calc.label.parallel import cores
 
     elsewhere = {"--export": export, "--import": back}
     ways = [name for name, value in {"--with": method, "--calculator": calculator, **elsewhere}.items() if value is not None]
     if len(ways) != 1:
         raise ValueError("give one of --with METHOD, --calculator module:function, --export FOLDER and --import FOLDER")
     if away := given(elsewhere):
-        of_sampling = {"--sample": sample, "--temperatures": temperatures, "--frames": frames}
+        of_sampling = {"--sample": sample, "--temperatures": temperatures, "--frames": frames, "--seed": seed}
         _refuse(away, of_sampling | {"--processes": processes, "--dask": dask, "--out": out if export else None})
         _exported(file, export) if export else _collected(file, back or Path(), out)
         return
@@ -61,7 +61,7 @@ def label(
     structures = read_structures(file)
     for doubt in doubts(reference.name, structures):
         print(f"Warning: {doubt}.")
-    found = _labelled(structures, target, reference, plan, processes or os.cpu_count() or 1, dask)
+    found = _labelled(structures, target, reference, plan, processes or cores(), dask)
     print(f"{found.count} structures labelled with {reference.name} ({reference.code()}): {found.path}")
     if found.failed:
         print(f"{found.failed} could not be labelled, see {found.apart}; the first: {found.reason}")
@@ -126,12 +126,12 @@ def _collected(file: Path, folder: Path, out: Path | None) -> None:
     print(f"{len(found.frames)} structures with labels: {target}; {len(found.failed)} refused, {found.missing} without a result yet")
 
 
-def _plan(sample: str | None, temperatures: str | None, frames: int | None, seed: int) -> "Plan | None":
+def _plan(sample: str | None, temperatures: str | None, frames: int | None, seed: int | None) -> "Plan | None":
     """Of --sample md; None without it. Raises ValueError for options that are missing, or given without it."""
     from race_calc.label.sampling import Plan
 
     if sample is None:
-        if told := given({"--temperatures": temperatures, "--frames": frames}):
+        if told := given({"--temperatures": temperatures, "--frames": frames, "--seed": seed}):
             raise ValueError(f"{told} belong to --sample md: add it, or leave them out")
         return None
     if sample.lower() != "md":
@@ -142,4 +142,4 @@ def _plan(sample: str | None, temperatures: str | None, frames: int | None, seed
         kelvins = tuple(float(each) for each in temperatures.split(","))
     except ValueError:
         raise ValueError(f"--temperatures is {temperatures!r}: give numbers in K with commas between them, as in 600,1000,1500") from None
-    return Plan(kelvins, frames, seed)
+    return Plan(kelvins, frames, seed or 0)

@@ -158,8 +158,8 @@ def dataset_from_atoms(frames: Sequence[Atoms], source: str = "the list of struc
         if missing and len(atoms):
             raise ValueError(
                 f"frame {i} of {source} has no {' and no '.join(missing)}: the labels must be stored as the ASE results 'energy' and "
-                f"'forces' (in extxyz, keys of these names), or under names that are told (data.keys of a training, such as "
-                f"{{energy: REF_energy}}); found info keys {sorted(map(str, atoms.info))} and arrays {sorted(atoms.arrays)}"
+                f"'forces' (in extxyz, keys of these names), or under names that are told (keys of data or data.low_level, "
+                f"such as {{energy: REF_energy}}); found info keys {sorted(map(str, atoms.info))} and arrays {sorted(atoms.arrays)}"
             )
         labelled.append((atoms, *labels.values()))
     return _checked(labelled, source)

@@ -1,6 +1,6 @@
 """What a model learns from: graphs with the labels that are left for the network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,14 +28,26 @@ class Example:
         return bool(np.isfinite(self.virial).all() and self.graph.volume[0] > 0)
 
 
-def examples_of(dataset: Dataset, references: References, cutoff: float, labels: Sequence[str] = ()) -> tuple[Example, ...]:
-    """`labels`: keys of what is learned besides energies, forces and stress. Raises ValueError where one is missing."""
-    examples = []
+def examples_of(
+    dataset: Dataset,
+    references: References,
+    cutoff: float,
+    labels: Sequence[str] = (),
+    name_of: Callable[[int], str] = "structure {}".format,
+) -> tuple[Example, ...]:
+    """`labels`: keys of what is learned besides energies, forces and stress; `name_of`: what messages call a structure.
+
+    Raises ValueError where a label is missing, and for atoms that no graph can be made of, such as two at one place.
+    """
+    examples: list[Example] = []
     extra = extra_labels(dataset, labels, "the data set")
     for atoms, energy, forces, stress, more in zip(dataset.structures, dataset.energy, dataset.forces, dataset.stress, extra):
         virial = np.full((3, 3), np.nan) if stress is None else stress * atoms.cell.volume
         rest = float(energy) - references.reference_energy(atoms.numbers)
-        examples.append(Example(from_atoms(atoms, cutoff), rest, forces, virial, more))
+        try:
+            examples.append(Example(from_atoms(atoms, cutoff), rest, forces, virial, more))
+        except ValueError as error:
+            raise ValueError(f"{name_of(len(examples))}: {error}") from error
     return tuple(examples)
 
 

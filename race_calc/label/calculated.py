@@ -13,13 +13,20 @@ from race_calc.label.methods import Method, in_folder
 
 
 def check_neutral(atoms: Atoms) -> None:
-    """Raises BaselineError for a structure whose initial charges or moments do not add up to zero: they are not told to the baseline."""
-    charge, moment = atoms.get_initial_charges().sum(), np.sum(atoms.get_initial_magnetic_moments())
+    """Raises BaselineError for a structure whose initial charges or moments do not add up to zero, or whose info tells a charge: they are
+    not told to the baseline."""
+    charge, moment = atoms.get_initial_charges().sum() or _told(atoms, "charge"), np.sum(atoms.get_initial_magnetic_moments())
     if abs(charge) > 1e-3 or abs(moment) > 1e-3:
         raise BaselineError(
             f"it has the charge {charge:g} and the magnetic moment {moment:g}, and the baseline is computed for neutral structures without "
-            "unpaired electrons: take baseline zbl or none"
+            "unpaired electrons: only a model with baseline zbl or none can have it"
         )
+
+
+def _told(atoms: Atoms, name: str) -> float:
+    """A number of `atoms.info`; 0 where there is none."""
+    value = atoms.info.get(name, 0.0)
+    return float(value) if isinstance(value, int | float | np.number) else 0.0
 
 
 class Calculated:
@@ -63,8 +70,8 @@ class Calculated:
         except Exception as error:
             self.forget()
             raise BaselineError(
-                f"the baseline {self.name} gives nothing for this structure ({type(error).__name__}: {error}); the model predicts "
-                "differences to it, so there is no prediction"
+                f"the baseline {self.name} gives nothing for this structure ({type(error).__name__}: {error}), so a model that learned "
+                "the difference to it gives nothing either"
             ) from error
 
     def forget(self) -> None:

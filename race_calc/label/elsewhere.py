@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from race_calc.data.dataset import read_structures
 from race_calc.data.files import shortened, write_atomically
-from race_calc.label.frame import bare, computed
+from race_calc.label.frame import bare, computed, labelled
 
 TABLE = "table.csv"
 COLUMNS = ("frame", "structure", "result")
@@ -97,14 +96,10 @@ def _with_labels(atoms: Atoms, path: Path, result: str) -> Atoms:
     if not off <= SAME:
         raise ValueError(f"an atom of {result} is {off:.2f} Å from where it was: label the structure as it is")
     told.set_constraint()  # forces as they are
-    found = atoms.copy()
-    found.set_constraint()
-    found.info |= {"labels": LABELS, "labels_code": result}
     results = computed(told)
     if not atoms.pbc.any():
         results.pop("stress", None)  # of a box around a molecule
-    found.calc = SinglePointCalculator(found, **results)
-    return found
+    return labelled(atoms, results, {"labels": LABELS, "labels_code": result})
 
 
 def _furthest(shifts: np.ndarray, atoms: Atoms) -> float:

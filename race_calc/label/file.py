@@ -20,7 +20,7 @@ from race_calc.data.extxyz import storable
 from race_calc.data.files import write_atomically
 from race_calc.data.lock import locked
 from race_calc.label.cluster import over_cluster
-from race_calc.label.frame import label, labelled
+from race_calc.label.frame import ERROR, label, labelled
 from race_calc.label.given import Given
 from race_calc.label.journal import Journal, hash_of
 from race_calc.label.methods import Method
@@ -29,7 +29,6 @@ from race_calc.label.parallel import Failure, here, over_processes
 SUFFIXES = (".xyz", ".extxyz")
 _ONE_AT_A_TIME = threading.Lock()
 IN_THIS_PROCESS = 0  # in the place of a number of processes
-ERROR = "label_error"  # info of a frame without labels: why
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,9 @@ def label_frames(
         raise ValueError("there are no structures to label")
     check_new(out)
     method.calculator()  # a missing package is an error of all frames
-    task = {"structures": hash_of(frames), "frames": len(frames), "method": method.name, "code": method.code()}
-    journal = Journal(out.with_name(out.name + ".journal"), task)
+    code = method.code()  # of now: the file of a calculator may be edited while it works
+    task = {"structures": hash_of(frames), "frames": len(frames), "method": method.name, "code": code}
+    journal = Journal(journal_beside(out), task)
     with locked(out.absolute().parent, out.name + ".lock"):
         done = {i: entry for i, entry in journal.begin().items() if "failed" not in entry}
         waiting = deque((i, atoms) for i, atoms in enumerate(frames) if i not in done)
@@ -77,7 +77,7 @@ def label_frames(
                 done[i] = {"failed": result.reason} if isinstance(result, Failure) else result
                 journal.append(i, done[i])
                 report(len(done), sum("failed" in entry for entry in done.values()), len(frames))
-        found = _written(frames, done, out, method)
+        found = _written(frames, done, out, {"labels": method.name, "labels_code": code})
         journal.path.unlink()
     if not found.count:
         raise ValueError(f"none of {len(frames)} structures could be labelled, see {found.apart}; the first: {found.reason}")
@@ -88,12 +88,17 @@ def failed_beside(out: Path) -> Path:
     return out.with_name(f"{out.stem}-failed.xyz")
 
 
+def journal_beside(out: Path) -> Path:
+    return out.with_name(out.name + ".journal")
+
+
 def check_new(out: Path) -> None:
     """Raises FileExistsError where `out` or the file of failed frames is there, FileNotFoundError where its folder is not, ValueError for
     another format."""
     if out.suffix not in SUFFIXES:
         raise ValueError(f"{out} is to be an extended XYZ file: give a name that ends in {' or '.join(SUFFIXES)}")
-    for path in (out, failed_beside(out)):
+    going_on = os.path.lexists(journal_beside(out))  # killed while it wrote: failed frames are there, the journal has them all
+    for path in (out,) if going_on else (out, failed_beside(out)):
         if os.path.lexists(path):
             raise FileExistsError(f"{path} is there already: give another --out, or delete it")
     if not out.absolute().parent.is_dir():
@@ -124,7 +129,7 @@ def _entry(method: Method | Given, scratch: Path | None, piece: tuple[int, Atoms
     return {name: np.asarray(value).tolist() for name, value in results.items()}
 
 
-def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path, method: Method | Given) -> Labelled:
+def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path, provenance: dict[str, str]) -> Labelled:
     good, bad, reasons = [], [], []
     for i, atoms in enumerate(frames):
         if "failed" in done[i]:
@@ -132,7 +137,7 @@ def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path
             bad.append(atoms.copy())
             bad[-1].info[ERROR] = reasons[-1]
         else:
-            good.append(labelled(atoms, {name: np.array(value) for name, value in done[i].items()}, method))
+            good.append(labelled(atoms, {name: np.array(value) for name, value in done[i].items()}, provenance))
     apart = failed_beside(out)
     if bad:
         write_atomically(apart, as_text(bad))

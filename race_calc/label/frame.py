@@ -1,5 +1,6 @@
 """One structure in, the same structure with labels out."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from race_calc.data.structure import checked
 from race_calc.label.given import Given
 from race_calc.label.methods import Method, in_folder
+
+ERROR = "label_error"  # info of a frame without labels: why
+OLD = ("energy", "free_energy", "forces", "stress", ERROR)  # in info or arrays: readers would take them for labels
 
 
 def label(atoms: Atoms, folder: Path, method: Method | Given) -> Atoms:
@@ -30,7 +34,7 @@ def label(atoms: Atoms, folder: Path, method: Method | Given) -> Atoms:
     asked = bare(atoms)
     asked.calc = in_folder(calculator, folder)
     try:
-        return labelled(atoms, computed(asked), method)
+        return labelled(atoms, computed(asked), method.provenance())
     finally:
         if before is not None:
             calculator.directory = before  # the folder will be gone
@@ -63,10 +67,13 @@ def bare(atoms: Atoms) -> Atoms:
     return found
 
 
-def labelled(atoms: Atoms, results: dict[str, Any], method: Method | Given) -> Atoms:
-    """A copy of the structure, without constraints, with these results and where they are from."""
+def labelled(atoms: Atoms, results: dict[str, Any], provenance: Mapping[str, str]) -> Atoms:
+    """A copy of the structure, without constraints, with these results and where they are from, in place of what it had before."""
     found: Atoms = atoms.copy()
     found.set_constraint()
-    found.info |= method.provenance()
+    for name in OLD:
+        found.info.pop(name, None)
+        found.arrays.pop(name, None)
+    found.info |= provenance
     found.calc = SinglePointCalculator(found, **results)
     return found

@@ -35,9 +35,13 @@ class Journal:
             return {}
         check_regular(self.path)
         head, *rest = self.path.read_bytes().split(b"\n")
-        if parse_json(head, self.path, KIND, VERSION) != first:
+        try:
+            same = parse_json(head, self.path, KIND, VERSION) == first
+        except ValueError as error:
+            raise ValueError(f"{error}; or delete it, to begin the labels anew") from None
+        if not same:
             raise ValueError(
-                f"{self.path} belongs to other structures, another method or another version of its program: "
+                f"{self.path} belongs to other structures, other settings, another method or another version of its program: "
                 "give another --out, or delete that file to begin anew"
             )
         done, kept = {}, [head]

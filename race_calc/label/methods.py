@@ -26,8 +26,10 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}  # name here → name in tblite
+HEAVIEST = 86  # Rn
 SMALL_CELL = 10.0  # Å
 ACCURACY = 0.1  # of tblite, which takes 1: forces are then within 3e-5 eV/Å of the converged ones, not 3e-4, for a third more time a step
 
@@ -64,7 +66,9 @@ class Method:
             return f"{module} {_hash_of(module)}".rstrip()
 
     def check(self, atoms: Atoms) -> None:
-        """Raises ValueError for a structure that the method would compute as another one."""
+        """Raises ValueError for a structure that the method does not know, or would compute as another one."""
+        if self.name in XTB and len(atoms) and atoms.numbers.max() > HEAVIEST:
+            raise ValueError(f"{self.name} knows H to Rn, not {chemical_symbols[atoms.numbers.max()]}: take another method")
         if self.name in XTB and atoms.pbc.any() and not atoms.pbc.all():
             raise ValueError(
                 f"{self.name} knows no cell that is periodic along some directions only (pbc {atoms.pbc.tolist()}): set pbc along all of "

@@ -88,6 +88,7 @@ def sample(
     """
     for k, atoms in enumerate(starts):
         try:
+            method.check(atoms)
             checked(atoms)
         except ValueError as error:
             raise ValueError(f"structure {k}: {error}") from None
@@ -98,7 +99,12 @@ def sample(
     task = {"structures": hash_of(starts), "plan": [*plan.temperatures, plan.frames, plan.seed], "settings": settings}
     journal = Journal(path, task | {"method": method.name, "code": method.code()})
     with locked(path.absolute().parent, path.name + ".lock"):
-        done = _ends(starts, plan, method, journal, processes, report)
+        try:
+            done = _ends(starts, plan, method, journal, processes, report)
+        except ValueError:
+            if not journal.begin():
+                path.unlink()  # there is nothing to go on with: other settings may begin
+            raise
     return [_frame(plan, starts, *key, done[key]) for key in sorted(done)]
 
 
@@ -157,7 +163,6 @@ def _again(plan: Plan, starts: Sequence[Atoms], segment: Segment, why: str) -> S
 def _run(plan: Plan, method: Method, scratch: Path, segment: Segment) -> dict[str, Any]:
     """In a process of its own: positions and momenta at the end of a segment."""
     atoms, temperature = segment.atoms, plan.temperature(segment.chain)
-    method.check(atoms)
     random = np.random.default_rng([plan.seed, segment.chain, segment.number, segment.attempt])
     if segment.first:
         atoms.set_momenta(thermal_momenta(atoms, temperature, random))

@@ -46,8 +46,8 @@ def baseline_of(name: str, cutoff: float, external: Any = None, continues: bool 
     """
     if (external is not None) != (name == EXTERNAL):
         raise ValueError(
-            "the model predicts differences to a calculator of yours (baseline external): hand it in, RACECalculator(…, "
-            "baseline=calculator) or --baseline module:function"
+            "the model predicts differences to a calculator of yours (baseline external): hand it in, in a script as "
+            "RACECalculator(…, baseline=calculator), or as --baseline module:function to the commands that have it (not md and relax)"
             if external is None
             else f"the model's baseline is {name}: leave out the calculator that was given as baseline"
         )

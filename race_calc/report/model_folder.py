@@ -141,9 +141,12 @@ def training_lines(checkpoint: Checkpoint) -> dict[str, str]:
 def data_lines(checkpoint: Checkpoint) -> dict[str, str]:
     """Hash of the data, sizes and seed of the split."""
     data, files = checkpoint.data, checkpoint.training.get("config", {}).get("data", {})
-    split = data.get("split", {})
+    split, low = data.get("split", {}), files.get("low_level") or {}
+    cheap = len(data.get("structures", {}).get("low_level", "").split())
     lines = {
         "file": told(files.get("train", [])),
+        "cheap labels": f"{told(low['file'])}: {cheap} structures, weight {low.get('weight', 1.0):g}" if low else None,
+        "started from": checkpoint.training.get("config", {}).get("training", {}).get("start_from"),
         "SHA-256": data.get("sha256"),
         "split": f"{len(split['train'])} train, {len(split['validation'])} validation, seed {split.get('seed')}"
         if {"train", "validation"} <= set(split)

@@ -35,6 +35,7 @@ class LowLevelConfig(Settings):
     file: Files = Field(min_length=1, description=FILES)
     isolated_atoms: str | None = Field(None, min_length=1, description="a path relative to the data folder, or null")
     weight: float = Field(1.0, gt=0.0, description="a number > 0, of their loss beside that of the others")
+    keys: KeysConfig = KeysConfig()
 
 
 class DataConfig(Settings):

@@ -20,7 +20,16 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from race_calc.data.dataset import LABELS, Dataset, LabelNames, check_same_elements, dataset_from_atoms, read_dataset, read_structures
+from race_calc.data.dataset import (
+    LABELS,
+    PREDICTED,
+    Dataset,
+    LabelNames,
+    check_same_elements,
+    dataset_from_atoms,
+    read_dataset,
+    read_structures,
+)
 from race_calc.data.files import write_atomically
 from race_calc.data.hashes import geometry_hash
 from race_calc.data.sources import as_list
@@ -64,7 +73,7 @@ def continued(
     if has_begun(out) or (out / WEIGHTS).exists():
         raise FileExistsError(f"{out} holds a run: add --resume to go on with it, or give another --out")
     before, old = training_data(checkpoint, model, data)
-    names = label_names(before.data)
+    names = label_names(before.data.keys)
     held = frames_of(read_dataset(model / DATA / CALIBRATION)) if (model / DATA / CALIBRATION).is_file() else []
     sets = {str(path): _read(path, names) for path in added}
     for source, dataset in sets.items():
@@ -204,16 +213,25 @@ def frames_of(dataset: Dataset) -> list[Atoms]:
 
 
 def _read(path: Path, names: LabelNames) -> Dataset:
-    """Labels under the names of the model's data or, as `race-calc label` writes them, under ASE's."""
-    own = names == LABELS or ".npz" in path.name or names.of(read_structures(path, 0)[0])["energy"] is not None
-    return read_dataset(path, names=names if own else LABELS)
+    """Labels under the names of the model's data; under ASE's where those are not there, and always of a frame that `race-calc label` has
+    labelled: what stands under other names in it is of another method."""
+    if names == LABELS or ".npz" in path.name:
+        return read_dataset(path, names=names)
+    frames = read_structures(path)
+    for frame in frames:
+        if frame.calc is not None and (frame.info.get("labels", PREDICTED) != PREDICTED or names.of(frame)["energy"] is None):
+            _name(frame, names)
+    return dataset_from_atoms(frames, str(path), names)
 
 
 def _name(frame: Atoms, names: LabelNames) -> None:
-    """Its labels also under the names that the training reads, where these are not ASE's."""
+    """Its results also under the names that the training reads, where these are not ASE's, in place of what is there."""
     for label, name in vars(names).items():
-        if name != label and label in frame.calc.results:
-            (frame.arrays if label == "forces" else frame.info)[name] = frame.calc.results[label]
+        if name != label:
+            frame.info.pop(name, None)
+            frame.arrays.pop(name, None)
+            if label in frame.calc.results:
+                (frame.arrays if label == "forces" else frame.info)[name] = frame.calc.results[label]
 
 
 def _not_known(new: Sequence[Atoms], known: Sequence[Atoms]) -> list[Atoms]:

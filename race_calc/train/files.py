@@ -48,7 +48,10 @@ def load_state(folder: Path, fingerprint: str, posterior: Posterior, device: tor
             return Trained(state, posterior.collection(**collected) if posterior.collection else None), int(run["epoch"])
     except (safetensors.SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete the folder and train again") from error
-    raise ValueError(f"{folder} was trained with another configuration or other data: give another --out, or the same files")
+    raise ValueError(
+        f"{folder} was trained with another configuration, other data or another version of its baseline: give another --out, or the same "
+        "ones"
+    )
 
 
 def append_log(folder: Path, record: dict) -> None:

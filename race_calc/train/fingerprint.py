@@ -7,7 +7,7 @@ from typing import Any
 
 from race_calc.data.references import read_isolated_atoms
 from race_calc.data.targets import Example
-from race_calc.train.config import DataConfig, TrainConfig
+from race_calc.train.config import DataConfig, KeysConfig, TrainConfig
 from race_calc.train.labels import label_names
 
 OPTIMISER = "muon 2, ivon 2, swag 1, noise 1"  # a run is resumed only by what started it
@@ -24,8 +24,11 @@ def fingerprint(config: TrainConfig, fixed: Any, hashes: str, examples: tuple[Ex
 def _told(config: TrainConfig) -> dict[str, Any]:
     """The configuration without keys that say what was so before there were such keys: runs that began then go on."""
     content = config.to_dict()
-    if content["data"]["keys"] == DataConfig.model_fields["keys"].default.to_dict():
+    if content["data"]["keys"] == KeysConfig().to_dict():
         del content["data"]["keys"]
+    low = content["data"]["low_level"]
+    if low is not None and low["keys"] == KeysConfig().to_dict():
+        del low["keys"]
     if not content["data"]["repeats"]:
         del content["data"]["repeats"]
     if not content["training"]["keep_references"]:
@@ -39,4 +42,4 @@ def _told(config: TrainConfig) -> dict[str, Any]:
 def beside_an_scf(kept: dict[str, Any], data: DataConfig, folder: Path) -> list[Any]:
     """What stands for the references in a fingerprint: an SCF has other last digits elsewhere, its program and the data are the same."""
     file = data.isolated_atoms
-    return [kept.get("code"), read_isolated_atoms(folder / file, label_names(data)) if file else None]
+    return [kept.get("code"), read_isolated_atoms(folder / file, label_names(data.keys)) if file else None]

@@ -131,8 +131,8 @@ def validation_thresholds(posterior: StackPosterior | SurfacesPosterior, example
 def card_text(config: TrainConfig, checkpoint: Checkpoint) -> str:
     """A model card with what the training knows; tables on test data are added by hand from `race-calc evaluate`."""
     training, validation = config.training, checkpoint.training["validation"]
-    model = checkpoint.training["posterior"].get("validation_of_the_model")
-    of_model = f"\n  Of the model that they are drawn around: {errors_text(model)}." if model else ""
+    center = checkpoint.training["posterior"].get("validation_of_the_model")
+    of_model = f"\n  Of the model that they are drawn around: {errors_text(center)}." if center else ""
     command = "posterior fit" if "member" in checkpoint.training["posterior"] else "train"
     known = {
         name.replace("_", " "): f"{value:.4g}" if isinstance(value, float) else value
@@ -141,20 +141,36 @@ def card_text(config: TrainConfig, checkpoint: Checkpoint) -> str:
     }
     if checkpoint.noise is not None:
         known["noise variances (eV² per atom, eV²/Å²)"] = f"{checkpoint.noise.energy:.4g}, {checkpoint.noise.forces:.4g}"
+    model, cheap = config.model, _of_cheap_physics(config, checkpoint)
     return f"""# {config.posterior}, {checkpoint.members} members
 
 Made by `race-calc {command}` of race_calc {__version__} on {checkpoint.training["date"]}, seed {training.seed}.
 
 - Data: `{told(config.data.train)}`, {len(checkpoint.data["split"]["train"])} structures to train on; SHA-256 of the data
   {checkpoint.data["sha256"]}.
-- Model: {config.model.hidden_irreps}, {config.model.layers} layers, l_max {config.model.l_max}, correlation
-  {config.model.correlation}, cutoff {config.model.cutoff} Å, head `{config.model.head}`.
+{cheap}- Model: {model.hidden_irreps}, {model.layers} layers, l_max {model.l_max}, correlation
+  {model.correlation}, cutoff {model.cutoff} Å, head `{model.head}`.
 {_of_surfaces(config, validation)}- Recipe: `{training.recipe}`, {training.epochs} epochs, batches of {training.batch_size}.
 - Validation RMSE of the mean of the members: {errors_text(validation)}.{of_model} {by_name(config.posterior).validation_use}
 - Posterior: {", ".join(f"{name} {value}" for name, value in known.items()) or "the parameter sets that were trained"}.
 
 Known limits: not measured yet; run `race-calc evaluate` on data that the training has not seen.
 """
+
+
+def _of_cheap_physics(config: TrainConfig, checkpoint: Checkpoint) -> str:
+    """Lines on what a training had besides its labels: others of a low level, a calculated baseline, weights to start from."""
+    lines, low, start = [], config.data.low_level, config.training.start_from
+    if low is not None:
+        count = len(checkpoint.data["structures"].get("low_level", "").split())
+        lines.append(f"- Cheap labels beside them: `{told(low.file)}`, {count} structures, with weight {low.weight:g}.")
+    if checkpoint.baseline:
+        lines.append(
+            f"- The network learned the difference to {config.model.baseline} {checkpoint.baseline.get('code', '')}".rstrip() + "."
+        )
+    if start is not None:
+        lines.append(f"- It started with the weights of `{start}`.")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _of_surfaces(config: TrainConfig, validation: dict) -> str:

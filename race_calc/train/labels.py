@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,20 +21,28 @@ from race_calc.data.split import Split, make_split
 from race_calc.data.targets import extra_labels
 from race_calc.label.calculated import Calculated, check_neutral
 from race_calc.posterior.given import Progress
-from race_calc.train.config import DataConfig, TrainConfig
+from race_calc.train.config import DataConfig, KeysConfig, LowLevelConfig, TrainConfig
 from race_calc.train.surface_labels import check_together, read_parts, together
 
 
 @dataclass(frozen=True)
 class LabelledData:
     """What `data` of a configuration names; `hash`: of all of it, as it is in the files; `repeats`: how often each structure of `train` is
-    seen in an epoch, () for once."""
+    seen in an epoch, () for once; `sources`: of `train` and `validation`, as the configuration names them."""
 
     train: Dataset
     validation: Dataset
     split: Split
     hash: str
     repeats: tuple[int, ...] = ()
+    sources: tuple[str, str] = ("data.train", "data.validation")
+
+    def train_name(self, i: int) -> str:
+        """What messages call a structure to train on."""
+        return f"frame {self.split.train[i]} of {self.sources[0]}"
+
+    def validation_name(self, i: int) -> str:
+        return f"frame {(self.split.validation or range(len(self.validation)))[i]} of {self.sources[1]}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ def read_labelled(settings: TrainConfig, folder: Path, extra: list[str]) -> Labe
         check_together([part for some in named for part in some], model)
         sets, sizes = [together(some) for some in named], [len(part) for _, part in named[0]]
     else:
-        parts = [read_each(folder, sources, partial(read_dataset, names=label_names(config))) for sources in files]
+        parts = [read_each(folder, sources, partial(read_dataset, names=label_names(config.keys))) for sources in files]
         sets, sizes = [joined(some) for some in parts], [len(part) for part in parts[0]]
     for data, sources in zip(sets, files):
         extra_labels(data, extra, told(sources))  # frames are counted over all sources
@@ -69,6 +77,7 @@ def read_labelled(settings: TrainConfig, folder: Path, extra: list[str]) -> Labe
     else:
         digest = hashlib.sha256((data_hash(whole) + data_hash(sets[1])).encode()).hexdigest()
         found = LabelledData(whole, sets[1], make_split(len(whole), 0, seed), digest)
+    found = replace(found, sources=(told(files[0]), told(files[-1])))
     check_same_elements(found.train, found.validation)
     if config.repeats:
         whole_file = np.repeat(config.repeats, sizes)
@@ -76,38 +85,56 @@ def read_labelled(settings: TrainConfig, folder: Path, extra: list[str]) -> Labe
     return found
 
 
-def label_names(config: DataConfig) -> LabelNames:
-    return LabelNames(**config.keys.model_dump())
+def label_names(keys: KeysConfig) -> LabelNames:
+    return LabelNames(**keys.model_dump())
 
 
-def read_low_level(
-    config: DataConfig, folder: Path, train: Dataset, extra: list[str], baseline: Baseline | None, cutoff: float, progress: Progress
-) -> LowLevel | None:
-    """None without `data.low_level`."""
+def read_low_level(config: DataConfig, folder: Path, train: Dataset, extra: list[str]) -> Dataset | None:
+    """The cheap labels as they are in the files; None without `data.low_level`."""
     settings = config.low_level
     if settings is None:
         return None
-    names = label_names(config)
-    data = read_sources(folder, settings.file, names)
+    data = read_sources(folder, settings.file, label_names(settings.keys))
     extra_labels(data, extra, told(settings.file))
     check_same_elements(train, data, f"{told(settings.file)} (data.low_level)")
-    isolated = isolated_energies(folder, settings.isolated_atoms, data.elements, baseline, cutoff, names)
-    rest = data if baseline is None else without_baseline(data, baseline, cutoff, progress)
+    return data
+
+
+def low_level_of(
+    settings: LowLevelConfig, folder: Path, data: Dataset, baseline: Baseline | None, cutoff: float, progress: Progress
+) -> LowLevel:
+    """What is learned of the cheap labels `data`."""
+    names, file = label_names(settings.keys), settings.isolated_atoms
+    isolated = isolated_energies(folder, file, data.elements, baseline, cutoff, names)
+    name_of = f"frame {{}} of {told(settings.file)} (data.low_level)".format
+    rest = data if baseline is None else less(data, contributions(data, baseline, cutoff, name_of, progress))
+    atoms = "" if file is None else hash_of_energies(read_isolated_atoms(folder / file, names))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # energies of the low level are never predicted
-        return LowLevel(rest, fit_references(rest, isolated), data_hash(data))
+        return LowLevel(rest, fit_references(rest, isolated), data_hash(data) + atoms)
 
 
-def without_baseline(dataset: Dataset, baseline: Baseline, cutoff: float, progress: Progress = lambda done, total: None) -> Dataset:
+def hash_of_energies(energies: dict[int, float]) -> str:
+    """sha256 (hex) of the energies of isolated atoms."""
+    return hashlib.sha256(repr(sorted(energies.items())).encode()).hexdigest()
+
+
+def without_baseline(dataset: Dataset, baseline: Baseline, cutoff: float) -> Dataset:
     """The labels less what every prediction adds; raises what `contributions` raises."""
-    return less(dataset, contributions(dataset, baseline, cutoff, progress))
+    return less(dataset, contributions(dataset, baseline, cutoff))
 
 
-def contributions(dataset: Dataset, baseline: Baseline, cutoff: float, progress: Progress = lambda done, total: None) -> list[Contribution]:
-    """What every prediction adds, for each structure.
+def contributions(
+    dataset: Dataset,
+    baseline: Baseline,
+    cutoff: float,
+    name_of: Callable[[int], str] = "structure {}".format,
+    progress: Progress = lambda done, total: None,
+) -> list[Contribution]:
+    """What every prediction adds, for each structure; `name_of`: what messages call one.
 
     Raises BaselineError naming the structure for which there is nothing: where the baseline fails, where it has no stress and the
-    label has, and for a structure that it would take for a neutral one.
+    label has, and for a structure that it would take for a neutral one; ValueError for one that no graph can be made of.
     """
     known = []
     for i, atoms in enumerate(dataset.structures):
@@ -116,9 +143,11 @@ def contributions(dataset: Dataset, baseline: Baseline, cutoff: float, progress:
                 check_neutral(atoms)
             known.append(baseline(from_atoms(atoms, cutoff)))
             if dataset.stress[i] is not None and np.isnan(known[-1].virial).any():
-                raise BaselineError("it has a stress, the baseline has none: take another baseline, or leave the stress out of the data")
+                raise BaselineError("it has a stress, the baseline has none (or leave the stresses out)")
         except BaselineError as error:
-            raise BaselineError(f"structure {i} of {len(dataset)}: {error}") from error
+            raise BaselineError(f"{name_of(i)}: {error}; leave that frame out, or take another model.baseline") from error
+        except ValueError as error:
+            raise ValueError(f"{name_of(i)}: {error}") from error
         progress(i + 1, len(dataset))
     return known
 

@@ -14,6 +14,7 @@ from race_calc.data.dataset import Dataset
 from race_calc.data.graph import average_neighbours
 from race_calc.data.hashes import geometry_hashes
 from race_calc.data.references import References, fit_references
+from race_calc.data.sources import told
 from race_calc.data.split import Split
 from race_calc.data.targets import Example, examples_of
 from race_calc.label.calculated import Calculated
@@ -36,6 +37,7 @@ from race_calc.train.labels import (
     isolated_energies,
     label_names,
     less,
+    low_level_of,
     read_labelled,
     read_low_level,
 )
@@ -90,12 +92,16 @@ def prepare(
     """
     labels = [output.label for output in outputs_of_head(config.model.head, config.model.force_covariance) if output.label]
     data = read_labelled(config, folder, labels)
-    learned = _learned(config, folder, data, labels, baseline, progress, references)
+    added = baseline_of(config.model.baseline, config.model.cutoff, baseline, continues=False)
+    plan = make_plan(config.model, len(data.train.elements))
+    check_size(plan, config)
+    start = start_of(config, folder, data.train.elements, added)
+    learned = _learned(config, folder, data, labels, added, progress, references)
     examples, cheap, low = learned.train, learned.cheap, learned.low
-    model, references, start = _model(config, folder, examples, learned.references)
+    model, references = _model(plan, examples, learned.references, start)
     config = with_stress_weight(config, stress_weight(config, examples, low))
-    kept = record(config.model.baseline, learned.baseline, data.train.structures)
-    fixed = beside_an_scf(kept, config.data, folder) if isinstance(learned.baseline, Calculated) else references.to_dict()
+    kept = record(config.model.baseline, added, data.train.structures)
+    fixed = beside_an_scf(kept, config.data, folder) if isinstance(added, Calculated) else references.to_dict()
     beside = learned.labels_hash + ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
     parts = {"train": data.train, "validation": data.validation} | ({} if cheap is None else {"low_level": cheap.data})
     hashes = {name: " ".join(geometry_hashes(part)) for name, part in parts.items()}
@@ -131,41 +137,46 @@ class _Learned:
     surfaces: tuple[Constants, ...]
     cheap: LowLevel | None
     low: tuple[Example, ...]  # of `cheap`
-    baseline: Baseline | None
     labels_hash: str  # of the labels of the surfaces, "" of a model of one energy
 
 
 def _learned(
-    config: TrainConfig, folder: Path, data: LabelledData, labels: list[str], given: Any, progress: Progress, references: References | None
+    config: TrainConfig,
+    folder: Path,
+    data: LabelledData,
+    labels: list[str],
+    baseline: Baseline | None,
+    progress: Progress,
+    references: References | None,
 ) -> _Learned:
     """The labels less baseline and reference energies, `references` or those that are fitted here."""
-    name, cutoff = config.model.baseline, config.model.cutoff
-    baseline = baseline_of(name, cutoff, given, continues=False)
-    for doubt in doubts(name, data.train.structures):
+    cutoff, settings = config.model.cutoff, config.data.low_level
+    for doubt in doubts(config.model.baseline, data.train.structures):
         warnings.warn(doubt, stacklevel=3)
-    (train, validation), own, labels_hash = _without_baseline(config, [data.train, data.validation], baseline, progress)
-    isolated = isolated_energies(folder, config.data.isolated_atoms, train.elements, baseline, cutoff, label_names(config.data))
+    cheap_labels = read_low_level(config.data, folder, data.train, labels)  # what is missing is told before the first SCF
+    isolated = isolated_energies(folder, config.data.isolated_atoms, data.train.elements, baseline, cutoff, label_names(config.data.keys))
+    (train, validation), own, labels_hash = _without_baseline(config, data, baseline, progress)
     surfaces = constants_of(config, own[0], isolated)
     fitted = surfaces[0].references if surfaces else references or fit_references(train, isolated)
     references = kept_references(config, folder, fitted)
     examples, checked = (
-        with_surfaces(examples_of(part, references, cutoff, labels), sets, surfaces) for part, sets in zip((train, validation), own)
+        with_surfaces(examples_of(part, references, cutoff, labels, name_of), sets, surfaces)
+        for part, sets, name_of in zip((train, validation), own, (data.train_name, data.validation_name))
     )
-    cheap = read_low_level(config.data, folder, train, labels, baseline, cutoff, progress)
-    low = () if cheap is None else examples_of(cheap.data, cheap.references, cutoff, labels)
-    return _Learned(examples, checked, references, surfaces, cheap, low, baseline, labels_hash)
+    if settings is None or cheap_labels is None:
+        return _Learned(examples, checked, references, surfaces, None, (), labels_hash)
+    cheap = low_level_of(settings, folder, cheap_labels, baseline, cutoff, progress)
+    low = examples_of(cheap.data, cheap.references, cutoff, labels, f"frame {{}} of {told(settings.file)} (data.low_level)".format)
+    return _Learned(examples, checked, references, surfaces, cheap, low, labels_hash)
 
 
 def _model(
-    config: TrainConfig, folder: Path, examples: tuple[Example, ...], references: References
-) -> tuple[Race, References, tuple[Checkpoint, str] | None]:
-    """The model of a configuration, its references, and the trained model that it starts from with the hash of its weights."""
-    plan = make_plan(config.model, len(references.species))
-    check_size(plan, config)
+    plan: Plan, examples: tuple[Example, ...], references: References, start: tuple[Checkpoint, str] | None
+) -> tuple[Race, References]:
+    """The model and its references: those of the trained model that it starts from, where there is one."""
     neighbours = average_neighbours([example.graph for example in examples])
     model = Race(plan, references.species, references.scale, neighbours)
-    start = start_of(config, folder, model, references)
-    return (model, references, None) if start is None else (*same_constants(start[0], model, references), start)
+    return (model, references) if start is None else same_constants(start[0], model, references)
 
 
 def _first(
@@ -179,15 +190,16 @@ def _first(
 
 
 def _without_baseline(
-    config: TrainConfig, parts: list[Dataset], added: Baseline | None, progress: Progress
+    config: TrainConfig, data: LabelledData, added: Baseline | None, progress: Progress
 ) -> tuple[list[Dataset], list[list[Dataset]], str]:
     """Training and validation set, and the labels of each surface in them, less the baseline; the hash of the latter as they are in the
     files, "" of a model of one energy."""
+    parts, names = [data.train, data.validation], [data.train_name, data.validation_name]
     own = [datasets_of(config, part) for part in parts]
     labels_hash = "".join(map(hash_of_labels, own)) if own[0] else ""
     if added is None:
         return parts, own, labels_hash
-    known = [contributions(part, added, config.model.cutoff, progress) for part in parts]
+    known = [contributions(part, added, config.model.cutoff, name_of, progress) for part, name_of in zip(parts, names)]
     rest = [less(part, each) for part, each in zip(parts, known)]
     return rest, [less_known(config, sets, each) for sets, each in zip(own, known)], labels_hash
 
@@ -200,6 +212,12 @@ def with_stress_weight(config: TrainConfig, weight: float) -> TrainConfig:
 def _warn_of_copies(structures: dict[str, str]) -> None:
     train, validation = (structures[name].split() for name in ("train", "validation"))
     twice, shared = len(train) - len(set(train)), len(set(train) & set(validation))
+    if cheap := len(set(structures.get("low_level", "").split()) & set(validation)):
+        warnings.warn(
+            f"{cheap} structures of data.low_level are in the validation set too, which then tells less of new ones: leave them out of "
+            "data.low_level",
+            stacklevel=3,
+        )
     if shared:
         warnings.warn(
             f"{shared} structures are in both training and validation set, which then tells nothing of new ones: look at data.train and "

@@ -82,5 +82,5 @@ def test_what_is_not_there_is_named(folder, source, error, match):
 
 
 def test_a_wrong_name_says_what_there_is(folder):
-    with pytest.raises(ValueError, match=r"no DFT_energy.*data\.keys.*found info keys \['REF_energy', 'REF_stress'\]"):
+    with pytest.raises(ValueError, match=r"no DFT_energy.*keys of data or data\.low_level.*found info keys \['REF_energy', 'REF_stress'\]"):
         read_dataset(folder / "ref.xyz", names=LabelNames("DFT_energy", "REF_forces"))

@@ -15,8 +15,10 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read, write
 
+from race_calc.data.files import write_atomically
 from race_calc.data.lock import RunningError
-from race_calc.label.file import label_frames
+from race_calc.label import file
+from race_calc.label.file import IN_THIS_PROCESS, label_frames
 from race_calc.label.frame import label
 from race_calc.label.given import Given
 from race_calc.label.journal import hash_of
@@ -126,6 +128,47 @@ def test_failed_frames_of_another_run_are_not_overwritten(tmp_path):
         label_frames(frames(1), tmp_path / "out.xyz", ODD, 1)
 
 
+def test_a_kill_between_the_two_files_goes_on(tmp_path, monkeypatch):
+    def killed(path: Path, content: bytes) -> None:
+        write_atomically(path, content)
+        raise _StoppedError
+
+    monkeypatch.setattr(file, "write_atomically", killed)
+    with pytest.raises(_StoppedError):
+        label_frames(frames(3, f1=-1), tmp_path / "out.xyz", ODD, 1)
+    monkeypatch.undo()
+    assert (tmp_path / "out-failed.xyz").exists() and not (tmp_path / "out.xyz").exists()
+    found = label_frames(frames(3, f1=-1), tmp_path / "out.xyz", ODD, 1)
+    assert (found.count, found.failed) == (2, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out-failed.xyz", "out.xyz"]
+
+
+def test_what_stood_under_the_names_of_the_labels_goes(tmp_path):
+    """ASE refuses to write a name twice, and its readers would take an old one for a label."""
+    given = frames(2)
+    given[0].info |= {"energy": -999.0, "stress": np.ones(6), "label_error": "of another method"}
+    given[0].set_array("forces", np.ones((4, 3)))
+    found = read(label_frames(given, tmp_path / "out.xyz", ODD, 1).path, ":")
+    own = label(given[0], tmp_path, ODD)
+    assert found[0].get_potential_energy() == pytest.approx(own.get_potential_energy()) and "label_error" not in found[0].info
+    np.testing.assert_allclose(found[0].get_forces(), own.get_forces(), atol=1e-7)
+    np.testing.assert_allclose(found[0].get_stress(), own.get_stress(), atol=1e-7)
+
+
+def test_the_code_is_that_of_the_start(tmp_path, monkeypatch):
+    """The file of a calculator may be edited while it works: what was loaded has labelled."""
+    codes = iter(["own 1", "own 2", "own 3"])
+    monkeypatch.setattr(Method, "code", lambda self: next(codes))
+    found = label_frames(frames(2), tmp_path / "out.xyz", ODD, IN_THIS_PROCESS)
+    assert {atoms.info["labels_code"] for atoms in read(found.path, ":")} == {"own 1"}
+
+
+def test_a_damaged_journal_can_be_deleted(tmp_path):
+    (tmp_path / "out.xyz.journal").write_text("")
+    with pytest.raises(ValueError, match=r"journal is damaged .*or delete it, to begin the labels anew"):
+        label_frames(frames(1), tmp_path / "out.xyz", ODD, 1)
+
+
 def test_a_finished_file_is_not_overwritten(tmp_path):
     (tmp_path / "out.xyz").write_text("mine")
     with pytest.raises(FileExistsError, match="is there already"):
@@ -135,9 +178,9 @@ def test_a_finished_file_is_not_overwritten(tmp_path):
 
 def test_the_journal_of_other_work_is_refused(tmp_path):
     stopped(tmp_path, frames(4), after=2)
-    with pytest.raises(ValueError, match="belongs to other structures, another method"):
+    with pytest.raises(ValueError, match="belongs to other structures, other settings, another method"):
         label_frames(frames(3), tmp_path / "out.xyz", ODD, 1)
-    with pytest.raises(ValueError, match="belongs to other structures, another method"):
+    with pytest.raises(ValueError, match="belongs to other structures, other settings, another method"):
         label_frames(frames(4), tmp_path / "out.xyz", Method("own_methods:emt"), 1)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk, molecule
 
 from race_calc.data.lock import RunningError
@@ -101,6 +101,17 @@ def test_a_start_that_always_fails_ends_the_work(tmp_path):
     atoms.positions[0, 0] = -1.0
     with pytest.raises(ValueError, match=r"MD at 300 K fails 5 times in frame 0 of chain 0 \(RuntimeError: did not converge\)"):
         sample([atoms], Plan((300.0,), 1), METHOD, tmp_path / "j", 1)
+    assert not list(tmp_path.iterdir())  # nothing to go on with: another temperature may begin
+
+
+def test_a_start_that_the_method_does_not_know_is_told_at_once(tmp_path):
+    pytest.importorskip("tblite", reason="needs race_calc[xtb]")
+    slab = molecule("H2O", vacuum=6.0)
+    slab.pbc = [True, True, False]
+    for start, told in ((slab, "periodic along some directions only"), (Atoms("U"), "H to Rn, not U")):
+        with pytest.raises(ValueError, match=f"structure 1: gfn2-xtb .*{told}"):
+            sample([molecule("H2O"), start], Plan((300.0,), 1), Method("gfn2-xtb"), tmp_path / "j", 1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_starts_that_cannot_be_moved(tmp_path):

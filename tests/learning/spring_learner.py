@@ -86,7 +86,7 @@ class Teacher:
         atoms = WATER.copy()
         atoms.positions += 0.02
         atoms.calc = Spring()
-        found = labelled(atoms, computed(atoms), Given(atoms.calc))
+        found = labelled(atoms, computed(atoms), Given(atoms.calc).provenance())
         found.calc.results["energy"] += self.offset
         return [found]
 

@@ -121,7 +121,7 @@ def test_float32_adds_the_baseline_in_float64(model, atoms):
 
 
 def test_another_calculator_is_refused(model):
-    with pytest.raises(ValueError, match=r"hand it in, RACECalculator\(…, baseline=calculator\)"):
+    with pytest.raises(ValueError, match=r"hand it in, in a script as RACECalculator\(…, baseline=calculator\)"):
         RACECalculator(model)
     with pytest.raises(ValueError, match=r"is not that of the training: for a structure of it energies differ by .* eV and forces by"):
         RACECalculator(model, baseline=MorsePotential(epsilon=0.31, r0=2.6, rho0=4.0, rcut1=3.0, rcut2=4.0))
@@ -178,8 +178,33 @@ def test_a_structure_of_the_data_for_which_it_fails_is_named(tmp_path):
     frames = read(tmp_path / "data.xyz", ":")
     frames[5].positions += [OFF + 0.5, 0, 0]
     write(tmp_path / "data.xyz", frames)
-    with pytest.raises(BaselineError, match=r"structure \d of \d+: the baseline Failing gives nothing"):
+    with pytest.raises(BaselineError, match=r"^frame 5 of data.xyz: the baseline Failing gives nothing .* leave that frame out"):
         prepare(config, tmp_path, Failing(epsilon=0.3, r0=2.6, rho0=4.0, rcut1=3.0, rcut2=4.0))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"data__low_level": {"file": "absent.xyz"}}, "absent.xyz does not exist"),
+        ({"data__isolated_atoms": "absent.xyz"}, "absent.xyz does not exist"),
+        ({"training__start_from": "absent"}, "training.start_from, which is relative to the data folder: no model folder"),
+    ],
+)
+def test_what_is_missing_is_told_before_the_first_scf(tmp_path, changes, message):
+    config, done = load_config(write_run(tmp_path, model__baseline="external", **changes)), []
+    with pytest.raises(FileNotFoundError, match=message):
+        prepare(config, tmp_path, morse(), lambda *numbers: done.append(numbers))
+    assert not done
+
+
+def test_atoms_at_one_place_are_named_with_their_frame(tmp_path):
+    for changes in ({}, {"model__baseline": "external"}):
+        path = write_run(tmp_path, **changes)
+        frames = read(tmp_path / "data.xyz", ":")
+        frames[10].positions[1] = frames[10].positions[0]
+        write(tmp_path / "data.xyz", frames)
+        with pytest.raises(ValueError, match=r"^frame 10 of data.xyz: atoms 0 \(Cu\) and 1 \(Cu\)"):
+            prepare(load_config(path), tmp_path, morse() if changes else None)
 
 
 def test_isolated_atoms_are_less_by_theirs(tmp_path):
@@ -222,7 +247,12 @@ def test_charged_structures_are_refused(model, atoms, tmp_path):
     frames = read(tmp_path / "data.xyz", ":")
     frames[2].set_initial_charges([1, 0, 0])
     write(tmp_path / "data.xyz", frames)
-    with pytest.raises(BaselineError, match=r"structure 2 of 8: it has the charge 1 and the magnetic moment 0"):
+    with pytest.raises(BaselineError, match=r"frame 2 of data.xyz: it has the charge 1 and the magnetic moment 0"):
+        prepare(load_config(tmp_path / "train.yaml"), tmp_path, morse())
+    frames[2].set_initial_charges(None)
+    frames[9].info["charge"] = -1  # validates
+    write(tmp_path / "data.xyz", frames)
+    with pytest.raises(BaselineError, match=r"frame 9 of data.xyz: it has the charge -1"):
         prepare(load_config(tmp_path / "train.yaml"), tmp_path, morse())
     atoms.set_initial_magnetic_moments([1, 0, 0])
     atoms.calc = RACECalculator(model, "cpu", baseline=morse())
@@ -234,7 +264,7 @@ def test_charged_structures_are_refused(model, atoms, tmp_path):
 
 def test_a_stress_that_the_baseline_lacks_is_not_lost_in_silence(tmp_path):
     config = load_config(write_run(tmp_path, periodic=True, model__baseline="external"))
-    with pytest.raises(BaselineError, match=r"structure 0 of 8: it has a stress, the baseline has none"):
+    with pytest.raises(BaselineError, match=r"frame 0 of data.xyz: it has a stress, the baseline has none"):
         prepare(config, tmp_path, Without(epsilon=0.3, r0=2.6, rho0=4.0, rcut1=3.0, rcut2=4.0))
 
 

@@ -11,10 +11,11 @@ from small_run import frame, write_run
 from typer.testing import CliRunner
 
 from race_calc.cli import app
+from race_calc.data.dataset import LabelNames
 from race_calc.data.sources import read_sources
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.train.config import ConfigError, load_config
-from race_calc.train.continued import GENTLER, _shares, continued, repeats_of
+from race_calc.train.continued import GENTLER, _read, _shares, continued, repeats_of
 from race_calc.train.labels import label_names
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
@@ -163,7 +164,7 @@ def test_labels_under_other_names_stay_so(tmp_path):
         code, output = run("--from", tmp_path / f"m{k - 1}", "--add", tmp_path / f"new{k}.xyz", "--out", tmp_path / f"m{k}", *data)
         assert code == 0, output
         learned = load_config(tmp_path / f"m{k}" / "train.yaml")
-        energies = read_sources(tmp_path / f"m{k}", learned.data.train, label_names(learned.data)).energy
+        energies = read_sources(tmp_path / f"m{k}", learned.data.train, label_names(learned.data.keys)).energy
         assert (energies > -70.0).all()
 
 
@@ -232,6 +233,19 @@ def test_names_of_labels_of_your_own_and_labels_of_race_calc(tmp_path):
     everything = [atoms for name in ("train", "new") for atoms in read(tmp_path / "most" / "data" / f"{name}.xyz", ":")]
     labels = {f"{atoms.info['REF_energy']:.6f}" for atoms in everything}
     assert f"{frame(100).get_potential_energy():.6f}" in labels or len(labels) > 20
+
+
+def test_of_a_frame_that_race_calc_labelled_those_labels_are_taken(tmp_path):
+    """Under the names of the model's data it may still have labels of another method."""
+    stale = frame(1)
+    stale.info |= {"labels": "gfn2-xtb", "REF_energy": -999.0, "REF_stress": np.ones(6)}
+    stale.arrays["REF_forces"] = np.ones((3, 3))
+    write(tmp_path / "new.xyz", [named(0), stale, frame(2)])
+    found = _read(tmp_path / "new.xyz", LabelNames("REF_energy", "REF_forces", "REF_stress"))
+    for k in range(3):
+        assert found.energy[k] == pytest.approx(frame(k).get_potential_energy(), abs=1e-6)
+        np.testing.assert_allclose(found.forces[k], frame(k).get_forces(), atol=1e-7)
+        assert found.stress[k] is None
 
 
 def named(seed):

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+import yaml
+from ase import Atoms
 from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
@@ -16,6 +18,7 @@ from race_calc.model.race import evaluate
 from race_calc.posterior.batch import batch_of
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.posterior.state import flatten, unflatten
+from race_calc.report.model_folder import data_lines
 from race_calc.train import loop
 from race_calc.train.config import ConfigError, load_config, parse_config
 from race_calc.train.context import context_of
@@ -109,6 +112,8 @@ def test_the_finished_model_is_a_plain_one(tmp_path):
     torch.testing.assert_close(stored.energy, merged.energy, rtol=1e-6, atol=1e-6)
     kept = load_checkpoint(tmp_path / "out")
     assert len(kept.data["structures"]["low_level"].split()) == 9
+    assert "- Cheap labels beside them: `low.xyz`, 9 structures, with weight 1.\n" in (tmp_path / "out" / "card.md").read_text()
+    assert data_lines(kept)["cheap labels"] == "low.xyz: 9 structures, weight 1"
     assert json.loads((tmp_path / "out" / "config.json").read_text())["training"]["config"]["data"]["low_level"]["file"] == "low.xyz"
 
 
@@ -176,6 +181,48 @@ def test_bad_cheap_labels(tmp_path):
         prepare(load_config(path), tmp_path)
     with pytest.raises(ConfigError, match=r"data.low_level.weight"):
         parse_config({"data": {"train": "a.xyz", "low_level": {"file": "b.xyz", "weight": -1.0}}})
+
+
+def test_each_level_has_labels_under_names_of_its_own(tmp_path):
+    """A file of `race-calc label` keeps expensive labels under other names; they are not read as cheap ones."""
+    both = []
+    for cheap, dear in zip(low_frames(12, first=0), (frame(seed) for seed in range(12))):
+        cheap.info["REF_energy"], cheap.arrays["REF_forces"] = dear.get_potential_energy(), dear.get_forces()
+        both.append(cheap)
+    keys = {"energy": "REF_energy", "forces": "REF_forces"}
+    path = write_run(tmp_path, data__keys=keys, data__low_level={"file": "data.xyz@:8"}, model__baseline="none")
+    write(tmp_path / "data.xyz", both)
+    prepared = prepare(load_config(path), tmp_path)
+    for k in range(8):
+        np.testing.assert_allclose(prepared.train[k].forces, frame(k).get_forces(), atol=1e-7)
+        np.testing.assert_allclose(prepared.low[k].forces, both[k].get_forces(), atol=1e-7)
+    named = {"file": "data.xyz@:8", "keys": keys}
+    same = prepare(load_config(_with_low_level(path, named)), tmp_path)
+    np.testing.assert_allclose(same.low[3].forces, frame(3).get_forces(), atol=1e-7)
+
+
+def _with_low_level(path, low):
+    config = yaml.safe_load(path.read_text())
+    config["data"]["low_level"] = low
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_other_isolated_atoms_of_the_low_level_are_another_run(tmp_path):
+    path = write_run(tmp_path, data__low_level={"file": "low.xyz", "isolated_atoms": "atoms.xyz"})
+    write(tmp_path / "low.xyz", low_frames(5))
+    told = []
+    for energy in (-1.0, -1.0, -2.0):
+        singles = [Atoms(symbol, calculator=SinglePointCalculator(Atoms(symbol), energy=energy)) for symbol in ("Cu", "Ag")]
+        write(tmp_path / "atoms.xyz", singles)
+        told.append(prepare(load_config(path), tmp_path).fingerprint)
+    assert told[0] == told[1] != told[2]
+
+
+def test_cheap_labels_of_what_validates_are_noticed(tmp_path):
+    path = write_run(tmp_path, data__low_level={"file": "data.xyz"})
+    with pytest.warns(UserWarning, match="4 structures of data.low_level are in the validation set too"):
+        prepare(load_config(path), tmp_path)
 
 
 def test_the_same_geometry_at_both_levels_is_used_at_both(tmp_path):

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from ase.calculators.emt import EMT
+from ase.calculators.morse import MorsePotential
 from ase.io import read, write
 from small_run import write_run
 
@@ -62,7 +64,7 @@ def test_fewer_members_and_two_levels(folder):
         (dict(model__head="mse"), r"another architecture: head joint \(here mse\)"),
         (dict(members=3), "has 2 members, 3 are trained: equal ones stay equal"),
         (dict(posterior="shallow-ensemble", members=2), "a shallow-ensemble cannot start from a deep-ensemble"),
-        (dict(training__start_from="absent"), "no model folder"),
+        (dict(training__start_from="absent"), "training.start_from, which is relative to the data folder: no model folder"),
     ],
 )
 def test_models_that_it_cannot_start_from(folder, changes, message):
@@ -75,6 +77,16 @@ def test_another_baseline_is_another_quantity(folder):
     config = load_config(write_run(folder, training__start_from="before", model__baseline="none"))
     with pytest.raises(ValueError, match=r"another architecture: baseline zbl \(here none\)"):
         prepare(config, folder)
+
+
+def test_another_calculator_is_another_baseline(tmp_path):
+    config = load_config(write_run(tmp_path, model__baseline="external", training__epochs=1))
+    prepared = prepare(config, tmp_path, EMT())
+    finish(config, prepared, train(config, prepared, tmp_path / "before", CPU, False), tmp_path / "before", CPU)
+    config = load_config(write_run(tmp_path, model__baseline="external", training__start_from="before"))
+    prepare(config, tmp_path, EMT())
+    with pytest.raises(ValueError, match=r"training.start_from: .*before: the calculator that was given as baseline is not that of the"):
+        prepare(config, tmp_path, MorsePotential(epsilon=0.3, r0=2.6, rho0=4.0, rcut1=3.0, rcut2=4.0))
 
 
 @pytest.mark.parametrize("method", ["llpr", "laplace"])
