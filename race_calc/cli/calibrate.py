@@ -31,7 +31,8 @@ def calibrate(
     from rich.progress import Progress
     from rich.text import Text
 
-    from race_calc.data.dataset import LABELS, read_dataset
+    from race_calc.data.dataset import read_dataset
+    from race_calc.data.label_names import LABELS
     from race_calc.evaluate.calibrate import calibrate, check_held_back, doubts, threshold_doubts
     from race_calc.evaluate.predict import residuals_of
     from race_calc.report.calibration import alarms_line, choice_lines, floor_line, small_set_warnings, summary_table

@@ -37,7 +37,8 @@ def evaluate(
     Where the model is calibrated, uncertainties are shown before and after. Structures that it was trained or calibrated with are
     counted, and results are also given without them.
     """
-    from race_calc.data.dataset import LABELS, read_dataset
+    from race_calc.data.dataset import read_dataset
+    from race_calc.data.label_names import LABELS
     from race_calc.report.evaluation_doubts import doubted_name, judged_name
     from race_calc.report.evaluation_json import write_json
     from race_calc.uncertainty.predictor import calibration_of

@@ -17,15 +17,22 @@ def init(
     measure: Annotated[bool, typer.Option(help="try some batches, to say how long the training takes")] = True,
 ) -> None:
     """Write a commented configuration that fits the data, and say what the training would cost on this machine."""
-    from race_calc.data.dataset import read_dataset
+    from race_calc.data.dataset import dataset_from_atoms, read_dataset, read_structures
+    from race_calc.data.label_names import LABELS, names_in
     from race_calc.model.hardware import keep_freed_memory
     from race_calc.train.propose import facts_of, hours, propose, text_of
 
     if out.exists():
         raise FileExistsError(f"{out} is there already: remove it, or give another --out")
-    facts = facts_of(read_dataset(data))
+    if ".npz" in data.name:
+        names, dataset = LABELS, read_dataset(data)
+    else:
+        frames = read_structures(data)
+        names = names_in(frames) or LABELS
+        dataset = dataset_from_atoms(frames, str(data), names)
+    facts = facts_of(dataset)
     chosen = propose(facts)
-    text = text_of(facts, chosen, os.path.relpath(data, out.parent))
+    text = text_of(facts, chosen, os.path.relpath(data, out.parent), names)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     print(f"{out}: {facts.structures} structures of {', '.join(facts.elements)}, {chosen.members} members, {chosen.epochs} epochs.")

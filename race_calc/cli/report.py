@@ -24,8 +24,8 @@ def report(
     state: Annotated[str | None, typer.Option(help=STATE)] = None,
 ) -> None:
     """Write one HTML file about a model: what it is for, how wrong it is, whether σ can be trusted. It opens without a network."""
-    from race_calc.data.dataset import LABELS
     from race_calc.data.files import write_atomically
+    from race_calc.data.label_names import LABELS
     from race_calc.data.sources import read_sources
     from race_calc.interfaces.calculator import RACECalculator
     from race_calc.report.page.content import model_page

@@ -15,33 +15,8 @@ from ase.data import chemical_symbols
 
 from race_calc import moved_names
 from race_calc.data.files import check_regular, shortened
+from race_calc.data.label_names import LABELS, PREDICTED, LabelNames
 from race_calc.data.npz import read_npz
-
-PREDICTED = "predicted"  # info["labels"] of frames whose energy and forces are a model's own
-
-
-@dataclass(frozen=True)
-class LabelNames:
-    """Under which names the labels stand: those of ASE's results, or keys of `atoms.info`, `atoms.arrays` or the results.
-
-    Units are ASE's under any name: eV, eV/Å, eV/Å³ with the sign of ASE (positive under tension).
-    """
-
-    energy: str = "energy"
-    forces: str = "forces"
-    stress: str = "stress"
-
-    def of(self, atoms: Atoms) -> dict[str, Any]:
-        """energy, forces and stress as they are stored; None for what is not there."""
-        results = {} if atoms.calc is None else atoms.calc.results
-        found = {}
-        for label, name in vars(self).items():
-            places = (results,) if name == label else (atoms.info, atoms.arrays, results)
-            found[label] = next((place[name] for place in places if name in place), None)
-        return found
-
-
-LABELS = LabelNames()
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from race_calc.data.dataset import PREDICTED, Dataset, read_structures
+from race_calc.data.dataset import Dataset, read_structures
 from race_calc.data.files import shortened
+from race_calc.data.label_names import PREDICTED
 from race_calc.data.structure import checked
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 
-from race_calc.data.dataset import LABELS, Dataset, LabelNames, element_names
+from race_calc.data.dataset import Dataset, element_names
 from race_calc.data.files import check_regular, shortened
+from race_calc.data.label_names import LABELS, LabelNames
 
 FREE = 1e-6  # of the largest number of atoms of an element: below, rounding
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from race_calc.data.dataset import LABELS, Dataset, LabelNames, read_dataset
+from race_calc.data.dataset import Dataset, read_dataset
+from race_calc.data.label_names import LABELS, LabelNames
 
 WITH_FRAMES = re.compile(r"(.+)@(-?\d+|-?\d*:-?\d*(?::-?\d*)?)")  # path@index, as for ASE
 

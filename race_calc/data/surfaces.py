@@ -15,8 +15,9 @@ from dataclasses import replace
 import numpy as np
 from ase import Atoms
 
-from race_calc.data.dataset import Dataset, LabelNames
+from race_calc.data.dataset import Dataset
 from race_calc.data.files import shortened
+from race_calc.data.label_names import LabelNames
 
 MOST_SURFACES = 20  # of one model
 

@@ -11,8 +11,9 @@ from ase import Atoms
 from ase.calculators.calculator import external_calculators
 from ase.data import chemical_symbols
 
-from race_calc.data.dataset import LABELS, Dataset, LabelNames
+from race_calc.data.dataset import Dataset
 from race_calc.data.graph import Graph, batches, from_atoms, from_atoms_with_skin
+from race_calc.data.label_names import LABELS, LabelNames, or_ase
 from race_calc.data.skin import SkinList
 from race_calc.data.structure import checked
 from race_calc.data.surfaces import labels_beside, names_of_state
@@ -164,9 +165,13 @@ class RACECalculator(FromFolder):
 
     @property
     def label_names(self) -> LabelNames:
-        """Under which names data hold the labels of what it predicts: of a state, energy_S0 and forces_S0."""
+        """Under which names data hold the labels of what it predicts: of a state, energy_S0 and forces_S0; else those of the training, or
+        ASE's where a structure has none."""
         states = self.checkpoint.model.plan.config.states
-        return names_of_state(states[self.checkpoint.state]) if states else LABELS
+        if states:
+            return names_of_state(states[self.checkpoint.state])
+        keys = self.checkpoint.training.get("config", {}).get("data", {}).get("keys", {})
+        return or_ase(LabelNames(**{name: str(keys[name]) for name in vars(LABELS) if name in keys}))
 
     def labels_beside(self, dataset: Dataset) -> dict[str, np.ndarray]:
         """Labels (B,) of what it predicts beside energies and forces: of a model of several states the gap, and the scalars."""

@@ -117,9 +117,13 @@ def _run(lines: list[Line]) -> LoggedRun:
         **{name: _numbers(line.get(name) for line in steps) for name in ("volume", "density", "pressure")},
         scores={name: _numbers(line["scores"].get(name) for line in steps) for name in names},
         action=tuple(line["action"] for line in steps),
-        violations=tuple(tuple(line["violations"]) for line in steps),
+        violations=tuple(tuple(_violation(one) for one in line["violations"]) for line in steps),
         events=tuple(line for line in lines[1:] if line["event"] != "step"),
     )
+
+
+def _violation(line: Line) -> Line:
+    return line | {name: float(line[name]) for name in ("value", "threshold") if line.get(name) is not None}
 
 
 def _numbers(values: Iterable[Any]) -> np.ndarray:

@@ -9,8 +9,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc import moved_names
-from race_calc.data.dataset import PREDICTED
 from race_calc.data.extxyz import storable
+from race_calc.data.label_names import PREDICTED
 from race_calc.md.images import monitored_images
 from race_calc.uncertainty.decisions import Decision
 from race_calc.uncertainty.prediction import Prediction, principal_std

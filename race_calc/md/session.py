@@ -13,6 +13,7 @@ from ase.md.langevin import Langevin
 from ase.md.verlet import VelocityVerlet
 
 from race_calc.data.files import write_atomically
+from race_calc.data.hashes import geometry_hash
 from race_calc.data.momenta import thermal_momenta
 from race_calc.md.attach import UncertaintyMonitor
 from race_calc.md.counts import counts_of, put_counts
@@ -97,10 +98,12 @@ def dynamics_of(atoms: Atoms, session: Session) -> Any:
 def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[MonitorRecord], None] | None = None) -> Ended:
     """Run, or go on with, a session in the folder `out`: trajectory with uncertainties, log of the monitor, flagged frames.
 
-    atoms: with a calculator that has predictions; they are moved. Raises ValueError where `out` holds a run with other settings or atoms.
+    atoms: with a calculator that has predictions; they are moved. Raises ValueError where `out` holds a run with other settings, another
+    model or another start structure.
     """
     out.mkdir(parents=True, exist_ok=True)
-    before = _before(out, session, atoms)
+    origin = {"model": getattr(atoms.calc, "model_hash", None), "start structure": geometry_hash(atoms)}
+    before = _before(out, session, origin)
     dynamics = dynamics_of(atoms, session)
     if before is not None:
         put(dynamics, before["now"])
@@ -118,7 +121,7 @@ def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[M
 
     def save() -> None:
         halt = None if monitor.halt_reason is None else asdict(monitor.halt_reason)
-        content = {"session": asdict(session), "now": plain(take(dynamics)), "counts": counts_of(monitor), "halt": halt}
+        content = {"session": asdict(session), "origin": origin, "now": plain(take(dynamics)), "counts": counts_of(monitor), "halt": halt}
         content["sizes"] = {name: (out / name).stat().st_size if (out / name).exists() else 0 for name in GROWING}
         write_atomically(out / STATE, (json.dumps(content) + "\n").encode())
 
@@ -128,19 +131,20 @@ def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[M
     return Ended(dynamics.nsteps, monitor.halt_reason)
 
 
-def _before(out: Path, session: Session, atoms: Atoms) -> dict[str, Any] | None:
+def _before(out: Path, session: Session, origin: dict[str, Any]) -> dict[str, Any] | None:
     """The last state on disk, None for a folder without one."""
     if not (out / STATE).exists():
         return None
     try:
         state: dict[str, Any] = json.loads((out / STATE).read_text(encoding="utf-8"))
-        settings, numbers = state["session"], state["now"]["atoms.numbers"]
+        settings, began = state["session"], state.get("origin", origin)  # runs of earlier releases do not tell
+        state["now"]["atoms.numbers"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{out / STATE} is damaged ({error}): take another folder, or remove it and start anew") from None
     other = [name for name, value in asdict(session).items() if settings.get(name) != value and name != "steps"]
-    if other or numbers != atoms.numbers.tolist():
-        what = f"another {', '.join(other)}" if other else "other atoms"
-        raise ValueError(f"{out} holds a run with {what}: give the same settings to go on, or another folder")
+    other += [name for name, value in origin.items() if began.get(name) != value]
+    if other:
+        raise ValueError(f"{out} holds a run with another {', '.join(other)}: give the same to go on, or another folder")
     return state
 
 

@@ -25,7 +25,6 @@ from race_calc.posterior.calibrations import calibration_of
 from race_calc.posterior.formats import FORMAT, FORMAT_VERSION, has_center, stored_model_config
 from race_calc.posterior.given import Noise
 from race_calc.posterior.manifest import (
-    CALIBRATION,
     CALIBRATIONS,
     CARD,
     CONFIG,
@@ -104,8 +103,8 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> None:
-    """Write the folder; each file is replaced in one step, the configuration, without which it is no model, last. A calibration that
-    is there is removed: it was that of other weights; write the new one with `save_calibration`."""
+    """Write the folder; each file is replaced in one step, the configuration, without which it is no model, last. A calibration of other
+    weights is removed; write the new one with `save_calibration`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = checkpoint.model
@@ -134,11 +133,11 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
         tensors[LAST_LAYER_COVARIANCE] = torch.from_numpy(np.ascontiguousarray(checkpoint.last_layer, dtype=np.float64))
     if checkpoint.feature_distance is not None:
         tensors |= {DISTANCE + name: torch.from_numpy(value).float() for name, value in vars(checkpoint.feature_distance).items()}
-    text = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    of_states = [name for name in CALIBRATIONS[1:] if os.path.lexists(folder / name)]
-    for name in (CONFIG, MANIFEST, CALIBRATION, *of_states):
+    text, weights = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(), save(tensors)
+    kept = CALIBRATIONS if (folder / WEIGHTS).is_file() and (folder / WEIGHTS).read_bytes() == weights else ()
+    for name in (CONFIG, MANIFEST, *(name for name in CALIBRATIONS if name not in kept)):
         (folder / name).unlink(missing_ok=True)
-    write_atomically(folder / WEIGHTS, save(tensors))
+    write_atomically(folder / WEIGHTS, weights)
     write_atomically(folder / CARD, card.encode())
     write_manifest(folder, {CONFIG: sha256(text)})
     write_atomically(folder / CONFIG, text)

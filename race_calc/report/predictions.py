@@ -11,10 +11,11 @@ from typing import Any
 from ase import Atoms
 from ase.io import write
 
-from race_calc.data.dataset import PREDICTED
 from race_calc.data.extxyz import storable
 from race_calc.data.files import write_atomically
+from race_calc.data.label_names import PREDICTED
 from race_calc.md.record import annotate
+from race_calc.report.json_text import finite
 from race_calc.uncertainty.prediction import Prediction, Property
 from race_calc.uncertainty.scores import all_scores
 
@@ -67,8 +68,8 @@ def _columns(name: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def write_json(path: Path, rows: Sequence[Row], frames: Sequence[Atoms]) -> None:
-    content = [{"formula": str(atoms.symbols), **row} for row, atoms in zip(rows, frames)]
-    write_atomically(path, (json.dumps(content, indent=2, allow_nan=True) + "\n").encode())
+    content = [{"formula": str(atoms.symbols), **finite(row)} for row, atoms in zip(rows, frames)]
+    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_xyz(path: Path, rows: Sequence[Row], frames: Sequence[Atoms]) -> None:

@@ -32,6 +32,8 @@ def plain(value: float | None) -> str:
     """Three digits or so."""
     if value is None:
         return "–"
+    if abs(value) >= 1e6:
+        return f"{value:.1e}"
     return f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3}f}"
 
 

@@ -20,18 +20,10 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from race_calc.data.dataset import (
-    LABELS,
-    PREDICTED,
-    Dataset,
-    LabelNames,
-    check_same_elements,
-    dataset_from_atoms,
-    read_dataset,
-    read_structures,
-)
+from race_calc.data.dataset import Dataset, check_same_elements, dataset_from_atoms, read_dataset, read_structures
 from race_calc.data.files import write_atomically
 from race_calc.data.hashes import geometry_hash
+from race_calc.data.label_names import LabelNames, or_ase
 from race_calc.data.sources import as_list
 from race_calc.label.file import as_text
 from race_calc.posterior.base import by_name
@@ -75,7 +67,7 @@ def continued(
     before, old = training_data(checkpoint, model, data)
     names = label_names(before.data.keys)
     held = frames_of(read_dataset(model / DATA / CALIBRATION)) if (model / DATA / CALIBRATION).is_file() else []
-    sets = {str(path): _read(path, names) for path in added}
+    sets = {str(path): read_dataset(path, names=or_ase(names)) for path in added}
     for source, dataset in sets.items():
         check_same_elements(old.train, dataset, source)
     new = [frame for dataset in sets.values() for frame in frames_of(dataset)]
@@ -210,18 +202,6 @@ def frames_of(dataset: Dataset) -> list[Atoms]:
         frame.calc = SinglePointCalculator(frame, **results)
         found.append(frame)
     return found
-
-
-def _read(path: Path, names: LabelNames) -> Dataset:
-    """Labels under the names of the model's data; under ASE's where those are not there, and always of a frame that `race-calc label` has
-    labelled: what stands under other names in it is of another method."""
-    if names == LABELS or ".npz" in path.name:
-        return read_dataset(path, names=names)
-    frames = read_structures(path)
-    for frame in frames:
-        if frame.calc is not None and (frame.info.get("labels", PREDICTED) != PREDICTED or names.of(frame)["energy"] is None):
-            _name(frame, names)
-    return dataset_from_atoms(frames, str(path), names)
 
 
 def _name(frame: Atoms, names: LabelNames) -> None:

@@ -12,9 +12,10 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from race_calc.data.contribution import Baseline, BaselineError, Contribution
-from race_calc.data.dataset import LABELS, Dataset, LabelNames, check_same_elements, read_dataset
+from race_calc.data.dataset import Dataset, check_same_elements, read_dataset
 from race_calc.data.graph import from_atoms
 from race_calc.data.hashes import data_hash
+from race_calc.data.label_names import LABELS, LabelNames
 from race_calc.data.references import References, fit_references, read_isolated_atoms
 from race_calc.data.sources import joined, read_each, read_sources, told
 from race_calc.data.split import Split, make_split

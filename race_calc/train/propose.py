@@ -1,5 +1,7 @@
 """A configuration for data that are new: proposed from what is in them, and what the training would take, measured."""
 
+import json
+import math
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import yaml
 from ase.data import chemical_symbols
 
 from race_calc.data.dataset import Dataset
+from race_calc.data.label_names import LABELS, LabelNames
 from race_calc.train.config import parse_config
 from race_calc.train.loop import train
 from race_calc.train.prepare import prepare
@@ -75,10 +78,11 @@ def propose(facts: Facts) -> Proposal:
     )
 
 
-def text_of(facts: Facts, chosen: Proposal, file: str) -> str:
-    """YAML with the reasons beside it."""
+def text_of(facts: Facts, chosen: Proposal, file: str, names: LabelNames = LABELS) -> str:
+    """YAML with the reasons beside it; `names`: of the labels in the file."""
     smallest, mean, largest = facts.atoms
     sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+    steps = chosen.epochs * math.ceil((facts.structures - chosen.validation) / chosen.batch_size)
     lines = [
         f"# {facts.structures} structures of {sizes} atoms: {', '.join(facts.elements)}; {'with' if facts.stress else 'without'} stress.",
         "# Train it:  race-calc train THIS_FILE --out FOLDER      All keys: race-calc schema, docs/model.md",
@@ -86,6 +90,7 @@ def text_of(facts: Facts, chosen: Proposal, file: str) -> str:
         f"  train: {file}",
         f"  validation: {chosen.validation}             # structures that choose the best weights and calibrate the spreads",
         f"  validation_from: {chosen.validation_from}",
+        *([] if names == LABELS else [f"  keys: {json.dumps(vars(names))}  # names of the labels in the file"]),
         "  # isolated_atoms: atoms.xyz  # one frame of each element with its energy: give it where compositions differ",
         "model:",
         "  hidden_irreps: 32x0e+32x1o+16x2e",
@@ -102,8 +107,8 @@ def text_of(facts: Facts, chosen: Proposal, file: str) -> str:
         f"members: {chosen.members}                  # their spread is what the model does not know; 4 for a first try",
         "training:",
         "  recipe: joint",
-        f"  epochs: {chosen.epochs}                # some {STEPS:,} steps",
-        f"  batch_size: {chosen.batch_size}              # structures, some {ATOMS} atoms",
+        f"  epochs: {chosen.epochs}                # some {steps:,} steps",
+        f"  batch_size: {chosen.batch_size}              # structures, some {round(chosen.batch_size * mean)} atoms",
         "  learning_rate: 0.012",
         "  schedule: cosine",
         "  warmup_epochs: 1",

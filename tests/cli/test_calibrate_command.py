@@ -1,5 +1,6 @@
 """race-calc calibrate: what it stores is what the calculator applies; training data are refused."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -16,8 +17,8 @@ from typer.testing import CliRunner
 from race_calc.cli import app
 from race_calc.interfaces.calculator import RACECalculator
 from race_calc.md.attach import UncertaintyMonitor
-from race_calc.posterior.checkpoint import CALIBRATION, CheckpointError, load_checkpoint
-from race_calc.posterior.manifest import write_manifest
+from race_calc.posterior.checkpoint import CheckpointError, load_checkpoint
+from race_calc.posterior.manifest import CALIBRATION, write_manifest
 from race_calc.uncertainty.storage import VERSION
 
 
@@ -212,5 +213,9 @@ def test_a_new_training_in_the_folder_removes_the_calibration(model, data):
     from race_calc.posterior.checkpoint import save_checkpoint
 
     command("calibrate", model, data)
-    save_checkpoint(model, load_checkpoint(model), "card")
+    made = load_checkpoint(model)
+    save_checkpoint(model, made, "card")  # a finished training that was resumed
+    assert load_checkpoint(model).calibration is not None
+    other = {name: 1.1 * value for name, value in made.parameters.items()}
+    save_checkpoint(model, dataclasses.replace(made, parameters=other), "card")
     assert not (model / CALIBRATION).exists() and load_checkpoint(model).calibration is None

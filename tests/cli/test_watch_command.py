@@ -1,5 +1,6 @@
 """A run as its log tells it: terminal and page."""
 
+import json
 from html.parser import HTMLParser
 
 import numpy as np
@@ -51,6 +52,17 @@ def test_a_run_that_goes_on_and_one_that_was_halted(tmp_path):
     texts = Cells(text).texts
     assert 'http-equiv="refresh" content="2"' in text and any("HALTED" in one for one in texts) and any("(above)" in one for one in texts)
     assert "://" not in text
+
+
+def test_a_halt_by_a_number_that_is_none(tmp_path):
+    """The log has it as a string."""
+    run(tmp_path / "a.jsonl", 1e-9)
+    text = (tmp_path / "a.jsonl").read_text()
+    value = json.loads(text.splitlines()[1])["violations"][0]["value"]
+    (tmp_path / "a.jsonl").write_text(text.replace(f'"value": {value!r}', '"value": "nan"'))
+    assert np.isnan(read_log(tmp_path / "a.jsonl")[-1].violations[0][0]["value"])
+    done = CliRunner().invoke(app, ["watch", str(tmp_path / "a.jsonl"), "--once"])
+    assert done.exit_code == 0 and f"halt at step 0: {NAME} = nan" in done.output, done.output
 
 
 def test_flags_are_counted(tmp_path):

@@ -11,8 +11,9 @@ from ase.constraints import FixAtoms
 from ase.io import write
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from race_calc.data.dataset import LabelNames, check_same_elements, dataset_from_atoms, element_names, read_dataset
+from race_calc.data.dataset import check_same_elements, dataset_from_atoms, element_names, read_dataset
 from race_calc.data.hashes import data_hash, structure_hashes
+from race_calc.data.label_names import LabelNames
 from race_calc.data.references import read_isolated_atoms
 
 

@@ -6,7 +6,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from race_calc.data.dataset import LabelNames, dataset_from_atoms, read_dataset
+from race_calc.data.dataset import dataset_from_atoms, read_dataset
+from race_calc.data.label_names import LabelNames
 from race_calc.data.references import read_isolated_atoms
 from race_calc.data.sources import read_sources
 

@@ -26,6 +26,18 @@ def test_special_matrices():
     np.testing.assert_allclose(symmetric_exponential(huge), np.diag([0.0, 1.0, np.e]), rtol=1e-14)
 
 
+@pytest.mark.parametrize("k", [3, 6])
+def test_no_eigenvalue_is_above_a_thousand_squared(k):
+    """So that nothing overflows far from the training; small ones are as they are, and it turns with the matrix."""
+    m = np.random.default_rng(k).normal(size=(40, k, k)) * 300
+    m = m + m.swapaxes(-1, -2)
+    found = symmetric_exponential(m)
+    expected = np.exp(np.minimum(np.linalg.eigvalsh(m)[:, -1], 2 * np.log(1e3)))
+    np.testing.assert_allclose(np.linalg.eigvalsh(found)[:, -1], expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(symmetric._by_numpy(m), found, rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(symmetric_exponential(np.diag([-2.0, 13.0, 900.0])), np.diag(np.exp([-2.0, 13.0, 2 * np.log(1e3)])))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_is_nan_alone(value):
     m = np.stack([np.eye(3), np.eye(3)])

@@ -74,7 +74,7 @@ def test_the_halt_is_kept(tmp_path):
     atoms = with_calculator(molecule("H2O"), 1e-9)
     ended = run_session(atoms, Session(steps=50, temperature=500.0, end=500.0), tmp_path)
     assert ended.halt is not None and ended.steps < 50
-    again = run_session(atoms, Session(steps=50, temperature=500.0, end=500.0), tmp_path)
+    again = run_session(with_calculator(molecule("H2O"), 1e-9), Session(steps=50, temperature=500.0, end=500.0), tmp_path)
     assert again.steps == ended.steps and str(again.halt) == str(ended.halt)
     assert len(read(tmp_path / "flagged.xyz", ":")) >= 1 and read_log(tmp_path / "monitor.jsonl")
 
@@ -95,11 +95,23 @@ def test_what_is_not_possible(change, message):
 
 def test_folders_of_other_runs(tmp_path):
     run_session(crystal(), Session(steps=5), tmp_path)
-    with pytest.raises(ValueError, match="another seed"):
+    with pytest.raises(ValueError, match="with another seed: give the same"):
         run_session(crystal(), Session(steps=5, seed=1), tmp_path)
     other = with_calculator(crystal() * (2, 1, 1))
-    with pytest.raises(ValueError, match="other atoms"):
+    with pytest.raises(ValueError, match="another start structure"):
         run_session(other, Session(steps=5), tmp_path)
+    moved = crystal()
+    moved.positions[0, 0] += 0.1
+    with pytest.raises(ValueError, match="another start structure"):
+        run_session(moved, Session(steps=5), tmp_path)
+    potential = crystal()
+    potential.calc.model_hash = "of other weights"
+    with pytest.raises(ValueError, match="with another model"):
+        run_session(potential, Session(steps=5), tmp_path)
+    old = json.loads((tmp_path / "state.json").read_text())
+    del old["origin"]  # as earlier releases wrote it
+    (tmp_path / "state.json").write_text(json.dumps(old))
+    assert run_session(crystal(), Session(steps=6), tmp_path).steps == 6
     (tmp_path / "state.json").write_text("{")
     with pytest.raises(ValueError, match="damaged"):
         run_session(crystal(), Session(steps=5), tmp_path)

@@ -8,6 +8,7 @@ import yaml
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.io import write
+from small_run import frame, write_run
 from typer.testing import CliRunner
 
 from race_calc.cli import app
@@ -54,12 +55,34 @@ def test_more_data_take_fewer_epochs_and_larger_ones_smaller_batches(tmp_path):
         propose(replace(facts, structures=9))
 
 
+def test_labels_under_one_other_name_are_found_and_told(tmp_path, monkeypatch):
+    """Trained on such a file, a model is evaluated and calibrated on such files."""
+    monkeypatch.chdir(tmp_path)
+    for name, seeds in (("ref.xyz", range(30)), ("held.xyz", range(40, 65))):
+        frames = [frame(seed) for seed in seeds]
+        for atoms in frames:
+            atoms.info["REF_energy"], atoms.arrays["REF_forces"] = atoms.get_potential_energy(), atoms.get_forces()
+            atoms.calc = None
+        write(name, frames)
+    done = CliRunner().invoke(app, ["init", "ref.xyz", "--no-measure"])
+    assert done.exit_code == 0, done.output
+    config = parse_config(yaml.safe_load(Path("train.yaml").read_text()))
+    assert (config.data.keys.energy, config.data.keys.forces, config.data.keys.stress) == ("REF_energy", "REF_forces", "stress")
+    path = write_run(tmp_path, data__keys={"energy": "REF_energy", "forces": "REF_forces"}, data__train="ref.xyz", training__epochs=1)
+    write("more.xyz", [frame(seed) for seed in range(70, 80)])
+    for command in (["train", path, "--out", "m"], ["calibrate", "m", "held.xyz"], ["evaluate", "m", "held.xyz", "--ood", "more.xyz"]):
+        done = CliRunner().invoke(app, [*map(str, command)])
+        assert done.exit_code == 0, done.output
+
+
 def test_the_commands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     labelled("water.xyz", molecule("H2O"), 30)
     done = CliRunner().invoke(app, ["init", "water.xyz", "--out", "sub/train.yaml"])
     assert done.exit_code == 0 and ("minutes on the CPU" in done.output or "hours on the CPU" in done.output), done.output
     assert yaml.safe_load(Path("sub/train.yaml").read_text())["data"]["train"] == "../water.xyz"
+    text = Path("sub/train.yaml").read_text()
+    assert "# some 800 steps" in text and "# structures, some 48 atoms" in text  # 400 epochs of two batches, 16 molecules of 3 atoms
     again = CliRunner().invoke(app, ["init", "water.xyz", "--out", "sub/train.yaml"])
     assert again.exit_code == 1 and "is there already" in again.output
     for kind in ("train", "learn"):

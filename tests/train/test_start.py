@@ -1,5 +1,7 @@
 """A training that goes on from a finished model."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from ase.calculators.emt import EMT
@@ -7,7 +9,11 @@ from ase.calculators.morse import MorsePotential
 from ase.io import read, write
 from small_run import write_run
 
-from race_calc.posterior.checkpoint import load_checkpoint
+from race_calc import RACECalculator
+from race_calc.data.dataset import read_dataset
+from race_calc.evaluate.calibrate import calibrate
+from race_calc.posterior.calibrations import save_calibration
+from race_calc.posterior.checkpoint import load_checkpoint, save_checkpoint
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of
 from race_calc.train.finish import finish
@@ -37,6 +43,23 @@ def test_it_starts_with_the_model_and_its_constants(folder):
     assert prepared.references.scale == start.references.scale
     before = errors_of(context_of(config, prepared, CPU), prepared.parameters)
     assert before["force_rmse_eV_per_A"] == pytest.approx(start.training["validation"]["force_rmse_eV_per_A"], rel=1e-4)
+
+
+def test_resuming_what_is_finished_keeps_its_calibration(folder, tmp_path):
+    config = load_config(write_run(tmp_path, training__epochs=1))
+    prepared = prepare(config, tmp_path)
+    for resume in (False, True):
+        finish(config, prepared, train(config, prepared, tmp_path / "out", CPU, resume), tmp_path / "out", CPU)
+        if not resume:
+            calibrator = RACECalculator(tmp_path / "out", "cpu", calibrated=False)
+            found, _ = calibrate(calibrator, read_dataset(tmp_path / "data.xyz"))
+            save_calibration(tmp_path / "out", found)
+            before = (tmp_path / "out" / "calibration.json").read_bytes()
+    assert (tmp_path / "out" / "calibration.json").read_bytes() == before
+    assert load_checkpoint(tmp_path / "out").calibration is not None
+    made = load_checkpoint(tmp_path / "out", calibration=False)
+    save_checkpoint(tmp_path / "out", replace(made, parameters={name: 2 * value for name, value in made.parameters.items()}), "")
+    assert load_checkpoint(tmp_path / "out").calibration is None
 
 
 def test_it_gets_better_and_resumes(folder, tmp_path):

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from race_calc.interfaces.metatomic.network import Said
 from race_calc.model.heads import FORCE_NOISE, Cholesky, _traceless_basis
+from race_calc.model.kernels.symmetric import LARGEST
 from race_calc.model.plan import Plan
 from race_calc.posterior.checkpoint import Checkpoint
 
@@ -22,6 +23,7 @@ class Heads(torch.nn.Module):
         self.has_energy, self.has_forces = energy is not None or noise is not None, forces is not None or noise is not None
         self.noise_energy, self.noise_forces = (0.0, 0.0) if noise is None else (noise.energy, noise.forces)
         self.reads_energy, self.reads_forces = energy is not None and noise is None, forces is not None and noise is None
+        self.largest = LARGEST
         self.cholesky, self.jitter = isinstance(forces, Cholesky), FORCE_NOISE
         self.energy_at = first_column(plan, "energy_var")
         self.forces_at = first_column(plan, "force_cov_triangle" if self.cholesky else "force_cov_trace")
@@ -51,7 +53,10 @@ class Heads(torch.nn.Module):
             return (lower @ lower.transpose(-1, -2)).mean(0) + self.jitter * eye
         tensor = said.tensors[:, :, :, self.tensor_at].index_select(0, self.rows).double()
         log = (scalars[:, :, self.forces_at] + offset)[:, :, None, None] * eye + torch.einsum("mna,aij->mnij", tensor, self.basis)
-        return torch.linalg.matrix_exp(log).mean(0)
+        known = torch.isfinite(log).all(-1).all(-1)
+        values, axes = torch.linalg.eigh(torch.where(known[:, :, None, None], log, eye))  # eigh may raise on NaN
+        raised = torch.where(known[:, :, None], torch.exp(values.clamp(max=self.largest)), float("nan"))
+        return ((axes * raised[:, :, None, :]) @ axes.transpose(-1, -2)).mean(0)
 
 
 def first_column(plan: Plan, name: str) -> int:

@@ -5,6 +5,7 @@
 
 #define MOST 6
 #define SWEEPS 30
+#define LARGEST 13.815510557964274 /* as in symmetric.py */
 
 /* turns the rows and columns p and q so that a[p][q] becomes zero; the axes are the rows of v */
 static void rotate(double a[MOST][MOST], double v[MOST][MOST], int n, int p, int q)
@@ -48,14 +49,14 @@ static int diagonalise(double a[MOST][MOST], double v[MOST][MOST], int n)
     return 0;
 }
 
-/* (count, n, n) → (count, n, n), n <= 6; NaN where an entry is not finite */
+/* (count, n, n) → (count, n, n), n <= 6, of eigenvalues up to exp(LARGEST); NaN where an entry is not finite */
 void symmetric_exponential(int64_t count, int64_t n, const double *in, double *out)
 {
     for (int64_t m = 0; m < count; m++, in += n * n, out += n * n) {
         double a[MOST][MOST], v[MOST][MOST], e[MOST];
         for (int i = 0; i < n; i++) memcpy(a[i], in + i * n, n * sizeof(double));
         const int broken = diagonalise(a, v, (int)n);
-        for (int i = 0; i < n; i++) e[i] = broken ? NAN : exp(a[i][i]);
+        for (int i = 0; i < n; i++) e[i] = broken ? NAN : exp(fmin(a[i][i], LARGEST));
         for (int i = 0; i < n; i++)
             for (int j = 0; j < n; j++) {
                 double sum = 0;
