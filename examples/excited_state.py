@@ -13,11 +13,12 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 from race_calc import Criterion, RACECalculator, UncertaintyMonitor
+from race_calc.posterior.shipped import model_folder
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / "fulvene"
 model, folder, steps = sys.argv[1:] + [SHIPPED, ".", 400][len(sys.argv) - 1 :]
 
-atoms = read(Path(model) / "start.xyz")  # relaxed in the ground state
+atoms = read(Path(model_folder(model)) / "start.xyz")  # relaxed in the ground state
 atoms.calc = RACECalculator(model, state="S1")
 MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
 

@@ -32,6 +32,6 @@ monitor = UncertaintyMonitor(
 converged = opt.run(fmax=0.05, steps=int(steps))
 
 for flag in flags:
-    print(f"step {flag.step}: {flag.criterion} {flag.value:.2f} > {flag.threshold:.2f} at atom {flag.atom_index} ({flag.element})")
+    print(f"step {flag.step}: {flag.criterion} {flag.value:.3f} > {flag.threshold:.3f} at atom {flag.atom_index} ({flag.element})")
 print(f"{len(flags)} of {opt.nsteps + 1} structures were flagged; they are saved in {monitor.flagged}")
 print(f"{'converged' if converged else 'not converged'} after {opt.nsteps} steps: {atoms.get_potential_energy():.2f} eV")

@@ -14,6 +14,8 @@ import race_calc
 from race_calc.posterior.shipped import model_folder
 
 BEADS, KELVIN = 4, 300
+if len(sys.argv) != 5:
+    raise SystemExit(__doc__)
 model, structure, folder, steps = Path(model_folder(sys.argv[1])).resolve(), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 bin = Path(sys.executable).parent
 folder.mkdir(parents=True, exist_ok=True)

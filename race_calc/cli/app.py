@@ -26,6 +26,13 @@ def root(
     """Train, evaluate and use RACE potentials that know what they do not know."""
 
 
+def _told(error: ValueError | OSError) -> str:
+    """What the operating system says comes without its number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}; give another path"
+
+
 def command(name: str, group: typer.Typer = app) -> Callable:
     """Register a command; ValueError and OSError, the errors of bad input, end it with a message and status 1."""
 
@@ -38,7 +45,7 @@ def command(name: str, group: typer.Typer = app) -> Callable:
             try:
                 function(*args, **kwargs)
             except (ValueError, OSError) as error:
-                print(f"race-calc {full}: {error}", file=sys.stderr)
+                print(f"race-calc {full}: {_told(error)}", file=sys.stderr)
                 raise typer.Exit(1) from None
             except KeyboardInterrupt:
                 print(f"\nrace-calc {full}: interrupted", file=sys.stderr)

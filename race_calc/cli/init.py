@@ -21,6 +21,7 @@ def init(
     from race_calc.data.label_names import LABELS, names_in
     from race_calc.model.hardware import keep_freed_memory
     from race_calc.train.propose import facts_of, hours, propose, text_of
+    from race_calc.uncertainty.thresholds import FEWEST
 
     if out.exists():
         raise FileExistsError(f"{out} is there already: remove it, or give another --out")
@@ -39,6 +40,8 @@ def init(
     if measure:
         keep_freed_memory()
         print(f"The training takes some {_duration(hours(text, out.parent))} on the CPU here, as busy as it is; fewer members take less.")
+    if chosen.validation < FEWEST:
+        print(f'{chosen.validation} structures to validate give no thresholds "auto": hold {FEWEST} back for race-calc calibrate')
     print(f"Next: race-calc train {out} --out runs/{out.stem}")
 
 

@@ -62,7 +62,10 @@ def md(
             print_acting(bar.console, record)
 
         ended = run_session(atoms, session, out, show)
-    told = [f"{ended.steps} of {steps} steps in {out}.", *([] if ended.halt is None else [f"The monitor ended the run: {ended.halt}"])]
+    made = (
+        f"{ended.steps} of {steps} steps in {out}." if ended.steps <= steps else f"{ended.steps} steps in {out}, --steps asks for {steps}."
+    )
+    told = [made, *([] if ended.halt is None else [f"The monitor ended the run: {ended.halt}"])]
     print(as_json(run_facts(out, ended.steps, ended.halt)) if json else "\n".join(told))
     if ended.halt is not None:
         raise typer.Exit(HALTED)

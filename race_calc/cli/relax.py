@@ -10,6 +10,10 @@ from race_calc.cli.factory import AsJson, Model
 from race_calc.cli.md import HALTED, print_acting
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
     from race_calc.md.relaxing import Relaxed
 
 UNFINISHED = 4  # exit status
@@ -48,37 +52,68 @@ def relax(
     atoms: Any = ase.io.read(structure)
     atoms.info.clear()
     atoms.calc = RACECalculator(model, device=device)
+    acting = 0
     with console.status("") as status:
 
         def show(record: Any) -> None:
             status.update(f"step {record.step}  energy {record.energy:.4f} eV")
             print_acting(console, record)
+            nonlocal acting
+            acting += bool(record.decision.acting)
 
         if end is None:
             found = relax_one(atoms, out, fmax, steps, cell, show)
         else:
             last: Any = ase.io.read(end)
             found = relax_band((atoms, last), images, out, fmax, steps, callback=show)
+    between = {} if end is None else _differences(atoms.calc, found.images)
     if json:
         facts = run_facts(out, found.steps, found.halt) | {"converged": found.converged, "images": image_facts(found.images)}
+        for name, (value, sigma) in between.items():
+            facts |= {f"{name}_eV": value, f"{name}_uncertainty_eV": sigma}
         print(as_json(facts))
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join(_lines(found, between, acting)))
     if found.halt is not None or not found.converged:
         raise typer.Exit(UNFINISHED if found.halt is None else HALTED)
 
 
-def _lines(found: "Relaxed") -> list[str]:
-    energies = [float(image.get_potential_energy()) for image in found.images]
-    sigmas = [image.info.get("energy_uncertainty") for image in found.images]
-    told = [f"{energy:.4f} eV" + ("" if sigma is None else f" ± {sigma:.4f}") for energy, sigma in zip(energies, sigmas)]
-    if len(energies) == 1:
+def _differences(calculator: Any, images: "Sequence[Atoms]") -> dict[str, tuple[float, float | None]]:
+    """Energy less that of the first image, and its σ where there are members, of the last image and, where one between the ends is the
+    highest, of that one; eV."""
+    from race_calc.observables.difference import difference
+
+    highest = _highest(images)
+    found: dict[str, tuple[float, float | None]] = {}
+    tops = {"barrier": images[highest]} if 0 < highest < len(images) - 1 else {}
+    for name, other in (tops | {"reaction_energy": images[-1]}).items():
+        try:
+            told = difference(calculator, images[0], other)
+            found[name] = told.value, told.std
+        except ValueError:  # one member
+            found[name] = float(other.get_potential_energy() - images[0].get_potential_energy()), None
+    return found
+
+
+def _eV(value: float, sigma: float | None) -> str:
+    return f"{value:.4f} eV" if sigma is None else f"{value:.4f} ± {sigma:.4f} eV"
+
+
+def _highest(images: "Sequence[Atoms]") -> int:
+    energies = [float(image.get_potential_energy()) for image in images]
+    return max(range(len(energies)), key=energies.__getitem__)
+
+
+def _lines(found: "Relaxed", between: dict[str, tuple[float, float | None]], acting: int) -> list[str]:
+    told = [_eV(float(image.get_potential_energy()), image.info.get("energy_uncertainty")) for image in found.images]
+    if len(told) == 1:
         lines = [f"Energy {told[0]} after {found.steps} steps."]
     else:
-        top = max(range(len(energies)), key=energies.__getitem__)
-        barrier = energies[top] - energies[0]
-        lines = [f"Barrier {barrier:.3f} eV at image {top} of {len(energies)}, reaction energy {energies[-1] - energies[0]:.3f} eV."]
+        top = f"image {_highest(found.images)}"
+        inside = f"Barrier {_eV(*between['barrier'])} at {top}" if "barrier" in between else f"No barrier: the highest, {top}, is an end"
+        lines = [f"{inside}; reaction energy {_eV(*between['reaction_energy'])}."]
         lines += [f"  image {k}: {one}" for k, one in enumerate(told)]
     if found.halt is not None:
         return [*lines, f"The monitor ended it: {found.halt}"]
-    return lines if found.converged else [*lines, "Not converged: give more --steps."]
+    lines += [f"{acting} checks were flagged, see flagged.xyz: the model knows the way there less well."] if acting else []
+    return [*lines, "Converged." if found.converged else "Not converged: give more --steps."]

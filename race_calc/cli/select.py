@@ -45,6 +45,7 @@ def select(
 
     from race_calc.data.dataset import read_structures
     from race_calc.evaluate.pool import pool_of, usual_method
+    from race_calc.interfaces.base import elements_of
     from race_calc.report.selection import selection_table
     from race_calc.report.tables import wide_console
     from race_calc.uncertainty.acquisition import METHODS, check, choose
@@ -56,8 +57,9 @@ def select(
     predictor, seen = _predictor(folder, calculator, device, baseline, state)
     method = method or usual_method(predictor)
     labelled = read_structures(known) if known else []
-    structures = dict(enumerate(read_structures(file)))
-    candidates, notes = _candidates({i: structures[i] for i in _numbers(frames, len(structures), file)}, labelled, seen)
+    structures = read_structures(file)
+    asked = {i: structures[i] for i in _numbers(frames, len(structures), file)}
+    candidates, notes = _candidates(asked, labelled, seen, elements_of(predictor))
     if len(candidates) < n:
         found_so_far = "; ".join([f"{len(candidates)} structures of {file} can be chosen, {n} are asked for", *notes])
         raise ValueError(f"{found_so_far}: ask for fewer, or give more")
@@ -75,7 +77,9 @@ def select(
     for note in notes:
         console.print(note, markup=False)
     console.print(selection_table(told, found, method, numbers))
-    print(f"They are in {out}, the most telling first; race-calc label {out} --with METHOD labels them")
+    print(f"They are in {out}, in the order of the choice; race-calc label {out} --with METHOD labels them")
+    if known is None and METHODS[method].place:
+        print("The first is the one nearest to the middle of the pool: with --known FILE it is the farthest from what has labels")
     if picture is not None:
         _draw(picture, told, found, method)
 
@@ -132,7 +136,7 @@ def _numbers(frames: str, count: int, file: str) -> list[int]:
 
 
 def _candidates(
-    structures: "Mapping[int, Atoms]", labelled: "Sequence[Atoms]", seen: frozenset[str]
+    structures: "Mapping[int, Atoms]", labelled: "Sequence[Atoms]", seen: frozenset[str], elements: "Sequence[str] | None"
 ) -> "tuple[dict[int, Atoms], list[str]]":
     """Structures without labels by their number, each once, none that is broken; and what was left out."""
     from race_calc.data.hashes import geometry_hash
@@ -140,15 +144,21 @@ def _candidates(
     taken, found, again = set(seen) | {geometry_hash(atoms) for atoms in labelled}, {}, 0
     broken: list[str] = []
     for i, atoms in structures.items():
-        if (reason := _broken(atoms)) is not None:
+        if (reason := _unknown(atoms, elements) or _broken(atoms)) is not None:
             broken.append(f"frame {i}: {reason}")
         elif (told := geometry_hash(atoms)) in taken:
             again += 1
         else:
             taken.add(told)
             found[i] = atoms
-    notes = [f"broken structures, left out: {len(broken)}, the first {broken[0]}"] if broken else []
+    notes = [f"structures that cannot be predicted, left out: {len(broken)}, the first {broken[0]}"] if broken else []
     return found, notes + ([f"structures with labels, or there twice, left out: {again}"] if again else [])
+
+
+def _unknown(atoms: "Atoms", elements: "Sequence[str] | None") -> str | None:
+    """Which elements the potential does not know, where it says which it does."""
+    unknown = sorted(set(atoms.get_chemical_symbols()) - set(elements)) if elements is not None else []
+    return f"the potential does not know {', '.join(unknown)}" if unknown else None
 
 
 def _broken(atoms: "Atoms") -> str | None:

@@ -29,6 +29,6 @@ def watch(
             live.update(in_terminal(now))
             if html is not None:
                 write_atomically(html, page(now, f"race-calc watch {log.name}", max(1, round(every))).encode())
-            if once or now["halt"] is not None:
+            if once or now["ended"] or now["halt"] is not None:
                 return
             time.sleep(every)

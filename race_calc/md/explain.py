@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,10 @@ def explanation(reason: str, frame: Atoms, growth: Growth | None, beside: Compar
 def commands(flagged: str | None, model: str | None) -> list[str]:
     """What to do with the frames that were saved in `flagged`, for a model of this package."""
     label = [] if flagged is None else [f"Label what it saved: race-calc label {flagged} --with METHOD --out labelled.xyz"]
-    return label + ([f"Learn from it:       race-calc train --from {model} --add labelled.xyz --out FOLDER"] if label and model else [])
+    if not label or not model:
+        return label
+    data = "" if (Path(model) / "data").is_dir() else " --data FOLDER_OF_ITS_DATA"
+    return [*label, f"Learn from it:       race-calc train --from {model} --add labelled.xyz{data} --out FOLDER"]
 
 
 def _least_known(frame: Atoms, sigma: np.ndarray) -> list[str]:

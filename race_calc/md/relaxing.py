@@ -73,11 +73,14 @@ def relax_band(
 
 
 def _run(optimiser: Any, images: Sequence[Atoms], path: Path, fmax: float, steps: int, callback: Any) -> Relaxed:
+    if not fmax > 0:
+        raise ValueError(f"fmax must be above 0 eV/Å, got {fmax}")
     path.parent.mkdir(parents=True, exist_ok=True)
     for name in (LOG, FLAGGED):
         (path.parent / name).unlink(missing_ok=True)
     monitor = UncertaintyMonitor(optimiser, logfile=path.parent / LOG, flagged=path.parent / FLAGGED, callback=callback)
     converged = bool(optimiser.run(fmax=fmax, steps=steps)) and monitor.halt_reason is None
+    monitor.detach()  # the log tells the end
     frames = tuple(annotate(atoms) for atoms in images)
     ase.io.write(path, frames, format="extxyz")
     return Relaxed(frames, int(optimiser.nsteps), converged, monitor.halt_reason)

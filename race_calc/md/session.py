@@ -127,6 +127,7 @@ def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[M
 
     dynamics.attach(lambda: save() if dynamics.nsteps > begun else None, interval=SAVED)
     dynamics.run(session.steps - begun)
+    monitor.detach()  # the log tells the end
     save()
     return Ended(dynamics.nsteps, monitor.halt_reason)
 

@@ -49,7 +49,8 @@ def species_of(model: Race, numbers: np.ndarray) -> np.ndarray:
 
         unknown = sorted({symbols[z] for z in numbers[species < 0]})
         known = ", ".join(symbols[z] for z in model.species)
-        raise ValueError(f"the model does not know the element {', '.join(unknown)}; it was trained on {known}: use another model")
+        elements = f"element{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
+        raise ValueError(f"the model does not know the {elements}; it was trained on {known}: use another model")
     return species
 
 

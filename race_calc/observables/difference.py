@@ -36,6 +36,9 @@ class Difference:
     members: np.ndarray
     calibrated: bool
 
+    def __str__(self) -> str:
+        return f"{self.value:.4f} ± {self.std:.4f} eV"
+
 
 def difference(potential: Predictor, a: "Atoms", b: "Atoms", times: float = 1.0) -> Difference:
     """How much higher the energy of b is than `times` that of a.

@@ -14,7 +14,7 @@ C            C⁰ − Λᵀ Φ⁺ Λ / V: the atoms follow the strain         `E
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 
 from race_calc.observables.members import Estimate, estimate
 from race_calc.observables.second_derivatives import hessians, strain_derivatives
@@ -31,6 +31,11 @@ class ElasticConstants:
 
     relaxed: Estimate
     clamped: Estimate
+
+    def __str__(self) -> str:
+        """The relaxed ones in GPa, with their standard deviations."""
+        pairs = zip(self.relaxed.value / units.GPa, self.relaxed.std / units.GPa)
+        return "\n".join("  ".join(f"{c:7.1f} ± {s:4.1f}" for c, s in zip(*row)) for row in pairs) + "  GPa"
 
 
 def elastic_constants(potential: Predictor, atoms: Atoms) -> ElasticConstants:

@@ -17,6 +17,7 @@ from race_calc.report.tables import milli, percent, percents, plain, plain_table
 from race_calc.uncertainty.bootstrap import Interval
 from race_calc.uncertainty.metrics import LEVELS, calibration_floor
 
+LOW = 0.05  # of a ceiling: σ is much the same everywhere, and a share of it says nothing
 QUANTITIES = {
     "energy": "energies",
     "forces": "force components",
@@ -136,7 +137,7 @@ def ranks(found: dict[str, Assessment]) -> Table:
     for name, a in found.items():
         if a.rank is not None:
             value, ceiling = a.rank
-            row(table, name, f"{value:.3f}", f"{ceiling:.3f}", f"{value / ceiling:.2f}")
+            row(table, name, f"{value:.3f}", f"{ceiling:.3f}", f"{value / ceiling:.2f}" if ceiling > LOW else "–")
     return table
 
 

@@ -25,7 +25,8 @@ PAGE = """<!doctype html>
 
 def now_of(run: LoggedRun) -> dict[str, Any]:
     """Step, time, temperature, energy; of each score that is watched its value, smallest threshold and recent values; the last violations
-    that were acted on; why it was halted, or None. Raises ValueError for a run without a check."""
+    that were acted on; why it was halted, or None; whether it has
+    ended. Raises ValueError for a run without a check."""
     if not len(run.step):
         raise ValueError("the run has no check yet: wait for the first one")
     limits: dict[str, float] = {}
@@ -38,6 +39,7 @@ def now_of(run: LoggedRun) -> dict[str, Any]:
         for name, limit in limits.items()
     }
     halted = run.action[-1] == "halt"
+    ended = bool(run.events) and run.events[-1]["event"] == "detach"
     return {
         "step": int(run.step[-1]),
         "time": float(run.time[-1]),
@@ -47,6 +49,7 @@ def now_of(run: LoggedRun) -> dict[str, Any]:
         "acted": acted[-5:],
         "flags": sum(violation["action"] == "flag" for violation in acted),
         "halt": acted[-1] if halted and acted else None,
+        "ended": ended,
     }
 
 
@@ -81,7 +84,7 @@ def state_line(now: dict[str, Any]) -> str:
     if np.isfinite(now["time"]):
         parts += [f"{now['time'] / 1000:.2f} ps", f"{now['temperature']:.0f} K"]
     parts += [f"energy {now['energy']:.4f} eV", f"{now['flags']} flags"]
-    return "  ".join([*parts, "HALTED" if now["halt"] else "running"])
+    return "  ".join([*parts, "HALTED" if now["halt"] else "ended" if now["ended"] else "running"])
 
 
 def told(violation: dict[str, Any]) -> str:

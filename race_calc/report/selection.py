@@ -26,7 +26,7 @@ def selection_table(pool: Pool, chosen: Chosen, method: str, frames: Sequence[in
     spread, distance = pool.scores.get("variance-forces"), to_known(pool)
     for rank, (index, score) in enumerate(zip(chosen.indices, chosen.scores), 1):
         kind = f"{chosen.by[rank - 1]} " if chosen.by else ""
-        cells = [kind + f"{score:.3g}" if method != "random" else "–"]
+        cells = [kind + f"{score:.3g}" if method != "random" and score != 0 else "–"]
         cells.append("–" if spread is None else plain(1e3 * float(np.sqrt(spread[index]))))
         cells.append("–" if distance is None else plain(float(distance[index])))
         row(table, str(rank), str(frames[index]), *cells)

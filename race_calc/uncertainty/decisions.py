@@ -70,7 +70,8 @@ class Violation:
         where += "" if self.image is None else f" of image {self.image}"
         count = f", {self.in_a_row} checks in a row" if self.in_a_row > 1 else ""
         what = f"{self.action or 'violation'} at step {self.step}: {self.criterion} = {self.value:.4g}"
-        return f"{what}{where}, above the threshold {self.threshold:.4g}{count}"
+        over = f"above the threshold {self.threshold:.4g}" if math.isfinite(self.value) else "which is not finite"
+        return f"{what}{where}, {over}{count}"
 
 
 @dataclass(frozen=True)

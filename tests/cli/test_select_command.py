@@ -63,7 +63,7 @@ def test_broken_structures_are_left_out(tiny_model, pool, tmp_path):
     structures[5].positions[1] = structures[5].positions[0]
     write(tmp_path / "broken.xyz", structures)
     code, output = run(tiny_model, tmp_path / "broken.xyz", "--n", 10, "--method", "random", "--out", tmp_path / "c.xyz")
-    assert code == 0 and "broken structures, left out: 2, the first frame 2: " in output, output
+    assert code == 0 and "structures that cannot be predicted, left out: 2, the first frame 2: " in output, output
     assert not {2, 5} & {atoms.info["selected_from"] for atoms in read(tmp_path / "c.xyz", ":")}
 
 
@@ -88,7 +88,7 @@ def test_what_cannot_be(tiny_model, pool, tmp_path, options, said):
 def test_other_elements_and_the_pool_as_target(tiny_model, pool, tmp_path):
     write(tmp_path / "gold.xyz", [Atoms("Au2", [(0, 0, 0), (0, 0, 2.5)]), Atoms("Au2", [(0, 0, 0), (0, 0, 2.6)])])
     code, output = run(tiny_model, tmp_path / "gold.xyz", "--n", 1, "--out", tmp_path / "c.xyz")
-    assert code == 1 and "does not know the element Au" in output
+    assert code == 1 and "does not know Au" in output
 
 
 def test_no_file_that_is_read_is_replaced(tiny_model, pool, tmp_path):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from race_calc import Criterion, UncertaintyMonitor, read_log
 from race_calc.cli import app
+from race_calc.md.session import Session, run_session
 from race_calc.report.live import curve, now_of
 
 NAME = "forces_uncertainty_max"
@@ -52,6 +53,16 @@ def test_a_run_that_goes_on_and_one_that_was_halted(tmp_path):
     texts = Cells(text).texts
     assert 'http-equiv="refresh" content="2"' in text and any("HALTED" in one for one in texts) and any("(above)" in one for one in texts)
     assert "://" not in text
+
+
+def test_a_run_that_has_ended(tmp_path):
+    """And `watch` ends with it, without --once."""
+    atoms = molecule("H2O")
+    atoms.calc = HarmonicEnsemble(atoms)
+    atoms.calc.thresholds = {f"forces_uncertainty_{name}_epistemic": 1e3 for name in ("rms", "max")}
+    run_session(atoms, Session(steps=10), tmp_path)
+    done = CliRunner().invoke(app, ["watch", str(tmp_path / "monitor.jsonl")])
+    assert done.exit_code == 0 and "ended" in done.output and "running" not in done.output, done.output
 
 
 def test_a_halt_by_a_number_that_is_none(tmp_path):

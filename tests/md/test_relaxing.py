@@ -99,3 +99,21 @@ def test_the_command(tmp_path):
     assert told["images"][0]["energy_eV"] == pytest.approx(-43.3, abs=0.3) and told["images"][0]["energy_uncertainty_eV"] > 0
     bad = CliRunner().invoke(app, [*command[:3], str(tmp_path / "start.xyz"), *command[3:], "--cell"])
     assert bad.exit_code == 1 and "leave out --cell" in bad.output
+
+
+@pytest.mark.parametrize("model", ["several", "one"])
+def test_the_command_tells_the_barrier_with_its_sigma(tiny_model, tmp_path, model, monkeypatch):
+    """Of a model of one member without; where the highest image is an end it says so."""
+    atoms = molecule("CH3CH2OH")
+    write(tmp_path / "a.xyz", atoms)
+    atoms.positions[-1] += [0.0, 0.3, 0.2]
+    write(tmp_path / "b.xyz", atoms)
+    if model == "one":
+        monkeypatch.setattr("race_calc.observables.difference.check_members", lambda prediction: (_ for _ in ()).throw(ValueError("one")))
+    options = ["--out", str(tmp_path / "out"), "--steps", "2", "--images", "4"]
+    done = CliRunner().invoke(app, ["relax", str(tiny_model), str(tmp_path / "a.xyz"), str(tmp_path / "b.xyz"), *options])
+    told = done.stdout.splitlines()[0]
+    assert done.exit_code in (0, 3, 4) and ("Barrier" in told or "is an end" in told), done.output
+    assert (" ± " in told) == (model == "several"), told
+    done = CliRunner().invoke(app, ["relax", str(tiny_model), str(tmp_path / "a.xyz"), *options, "--fmax", "-1"])
+    assert done.exit_code == 1 and "fmax must be above 0 eV/Å" in done.output
