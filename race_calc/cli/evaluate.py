@@ -129,13 +129,15 @@ def compared_with_seen(predictor, checkpoint, sets: "dict[str, Dataset]", found:
 
 
 def show(compared: "Comparison", select: str | None) -> None:
-    """All tables, and the unified score; `select`: which frames they are of."""
+    """What it says in short, all tables, and the unified score; `select`: which frames they are of."""
     import math
 
     from rich.text import Text
 
     from race_calc.report.evaluation import print_tables, score_line
     from race_calc.report.evaluation_doubts import judged_name, level_lines, overlap_lines, with_unseen
+    from race_calc.report.page.judged import judged_sets
+    from race_calc.report.page.words import in_short
     from race_calc.report.tables import wide_console
 
     console, calibration = wide_console(), compared.calibration
@@ -145,6 +147,8 @@ def show(compared: "Comparison", select: str | None) -> None:
     names = {file: judged_name(name, compared, file) for file, name in short.items()}
     for line in [*overlap_lines(overlaps), *level_lines(found)]:
         console.print(Text(f"Warning: {line}.", style="yellow"))
+    for answer in in_short(judged_sets(compared, short.values()), compared):
+        console.print(Text(answer.question, style="bold"), Text(answer.text))
     print_tables(
         console,
         with_unseen(found, unseen),

@@ -37,12 +37,15 @@ class Answer:
 
 def answers(sets: Sequence[Judged], compared: Comparison, checkpoint: Checkpoint, runs: Sequence[LoggedRun]) -> list[Answer]:
     """What a reader asks first."""
-    found = [_purpose(checkpoint), _errors(sets), *[_trust(one, k == 0, seen(one, compared)) for k, one in enumerate(sets)]]
+    return [_purpose(checkpoint), *in_short(sets, compared), *([_run(runs[-1])] if runs else [])]
+
+
+def in_short(sets: Sequence[Judged], compared: Comparison) -> list[Answer]:
+    """How wrong it is, whether σ can be trusted, whether it notices other data."""
+    found = [_errors(sets), *[_trust(one, k == 0, seen(one, compared)) for k, one in enumerate(sets)]]
     found += [_warning(sets[0], one, compared) for one in sets[1:] if compared.detected.get(one.file)]
     if len(sets) == 1:
         found.append(Answer("Does it notice what it does not know?", "Not measured: no other data were given (--ood)."))
-    if runs:
-        found.append(_run(runs[-1]))
     return found
 
 
