@@ -134,8 +134,9 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
     if checkpoint.feature_distance is not None:
         tensors |= {DISTANCE + name: torch.from_numpy(value).float() for name, value in vars(checkpoint.feature_distance).items()}
     text, weights = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(), save(tensors)
-    kept = CALIBRATIONS if (folder / WEIGHTS).is_file() and (folder / WEIGHTS).read_bytes() == weights else ()
-    for name in (CONFIG, MANIFEST, *(name for name in CALIBRATIONS if name not in kept)):
+    same = (folder / WEIGHTS).is_file() and (folder / WEIGHTS).read_bytes() == weights
+    old = [] if same else [name for name in CALIBRATIONS if os.path.lexists(folder / name)]
+    for name in (CONFIG, MANIFEST, *old):
         (folder / name).unlink(missing_ok=True)
     write_atomically(folder / WEIGHTS, weights)
     write_atomically(folder / CARD, card.encode())
