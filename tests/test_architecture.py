@@ -29,7 +29,7 @@ MAY_IMPORT = {  # room → rooms that its files may reach, directly or through o
     "train": POSTERIOR | {"evaluate"},
     "learning": POSTERIOR | {"evaluate", "md", "interfaces", "train"},
     "report": POSTERIOR | {"evaluate", "md"},
-    "cli": POSTERIOR | {"evaluate", "md", "interfaces", "train", "learning", "report"},
+    "cli": POSTERIOR | {"evaluate", "observables", "md", "interfaces", "train", "learning", "report"},
 }
 NO_TORCH = ("data", "label", "uncertainty", "evaluate", "md", "observables")
 

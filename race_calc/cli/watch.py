@@ -16,7 +16,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="show what there is, and end")] = False,
     every: Annotated[float, typer.Option(min=0.2, help="seconds from one look to the next")] = 2.0,
 ) -> None:
-    """Show step, temperature, scores against their thresholds and what the monitor did, until it halts the run or Ctrl-C."""
+    """Show step, temperature, scores against their thresholds and what the monitor did, until the run has ended, or Ctrl-C."""
     from rich.live import Live
 
     from race_calc.data.files import write_atomically

@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 
 from race_calc import moved_names
 from race_calc.data.files import check_regular, shortened
-from race_calc.data.label_names import LABELS, PREDICTED, LabelNames
+from race_calc.data.label_names import LABELS, PREDICTED, LabelNames, NamesOrAse
 from race_calc.data.npz import read_npz
 
 
@@ -76,9 +76,10 @@ def read_dataset(path: str | Path, index: str | int | slice = ":", names: LabelN
     if name.endswith(".npz"):
         _check_there(Path(name))
         frames = read_npz(name, part, index)
-        if names != LABELS and frames:
-            some = frames[0][0]
-            if names.energy not in some.info or names.forces not in some.arrays:
+        some = frames[0][0] if frames else Atoms()
+        there = names.energy in some.info and names.forces in some.arrays
+        if frames and names != LABELS and (there or not isinstance(names, NamesOrAse)):
+            if not there:
                 raise ValueError(
                     f"{source} has no {names.energy} and {names.forces}: it has the info keys {sorted(some.info)} and arrays "
                     f"{sorted(some.arrays)}, beside the energies and forces that go by no name"

@@ -1,6 +1,6 @@
 """Under which names the labels of a structure stand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,17 +36,24 @@ LABELS = LabelNames()
 
 @dataclass(frozen=True)
 class NamesOrAse(LabelNames):
-    """The names of a training, for files that may be of another kind: ASE's where a frame has no energy under them, and of every frame
-    that `race-calc label` has labelled; what stands under other names in it is of another method."""
+    """The names of a training, for files that may be of another kind: ASE's of a frame that has no energy under them."""
 
     def of(self, atoms: Atoms) -> dict[str, Any]:
         found = super().of(atoms)
-        return LABELS.of(atoms) if found["energy"] is None or atoms.info.get("labels", PREDICTED) != PREDICTED else found
+        return LABELS.of(atoms) if found["energy"] is None else found
 
 
-def or_ase(names: LabelNames) -> LabelNames:
-    """`NamesOrAse` of these names; ASE's own as they are."""
-    return names if names == LABELS else NamesOrAse(**vars(names))
+@dataclass(frozen=True)
+class NamesOfNew(NamesOrAse):
+    """The same for new labels: ASE's also of every frame that `race-calc label` has labelled, in which other names are older."""
+
+    def of(self, atoms: Atoms) -> dict[str, Any]:
+        return LABELS.of(atoms) if atoms.info.get("labels", PREDICTED) != PREDICTED else super().of(atoms)
+
+
+def or_ase(names: LabelNames, kind: type[NamesOrAse] = NamesOrAse) -> LabelNames:
+    """A `kind` of these names; ASE's own as they are."""
+    return names if names == LABELS else kind(**vars(names))
 
 
 def names_in(frames: Sequence[Atoms]) -> LabelNames | None:
@@ -54,14 +61,15 @@ def names_in(frames: Sequence[Atoms]) -> LabelNames | None:
     REF_forces; None where there are none, or several."""
     if all(LABELS.of(atoms)["energy"] is not None and LABELS.of(atoms)["forces"] is not None for atoms in frames):
         return LABELS
-    energies = [set(filter(lambda key: _says(key, "energy") and np.ndim(atoms.info[key]) == 0, atoms.info)) for atoms in frames]
-    forces = [set(filter(lambda key: _says(key, "force") and atoms.arrays[key].shape == (len(atoms), 3), atoms.arrays)) for atoms in frames]
-    energy, force = set.intersection(*energies), set.intersection(*forces)
-    if len(energy) != 1 or len(force) != 1:
+    energies = set.intersection(*(_named(atoms.info, "energy", ((),)) for atoms in frames))
+    forces = set.intersection(*(_named(atoms.arrays, "force", ((len(atoms), 3),)) for atoms in frames))
+    stresses = set.union(*(_named(atoms.info, "stress", ((6,), (9,), (3, 3))) for atoms in frames))
+    if len(energies) != 1 or len(forces) != 1:
         return None
-    stress = {key for atoms in frames for key in atoms.info if _says(key, "stress")}
-    return LabelNames(energy.pop(), force.pop(), stress.pop() if len(stress) == 1 else "stress")
+    return LabelNames(energies.pop(), forces.pop(), stresses.pop() if len(stresses) == 1 else "stress")
 
 
-def _says(key: Any, word: str) -> bool:
-    return isinstance(key, str) and word in key.lower()
+def _named(values: Mapping[Any, Any], word: str, shapes: Sequence[tuple[int, ...]]) -> set[str]:
+    """Keys with the word, but not those of weights, whose values are real numbers of one of the shapes."""
+    keys = [key for key in values if isinstance(key, str) and word in key.lower() and "weight" not in key.lower()]
+    return {key for key in keys if np.asarray(values[key]).dtype.kind in "fi" and np.shape(values[key]) in shapes}

@@ -15,7 +15,8 @@ from race_calc.label.methods import Method, in_folder
 def check_neutral(atoms: Atoms) -> None:
     """Raises BaselineError for a structure whose initial charges or moments do not add up to zero, or whose info tells a charge: they are
     not told to the baseline."""
-    charge, moment = atoms.get_initial_charges().sum() or _told(atoms, "charge"), np.sum(atoms.get_initial_magnetic_moments())
+    charge = max(float(atoms.get_initial_charges().sum()), _told(atoms, "charge"), key=abs)
+    moment = np.sum(atoms.get_initial_magnetic_moments())
     if abs(charge) > 1e-3 or abs(moment) > 1e-3:
         raise BaselineError(
             f"it has the charge {charge:g} and the magnetic moment {moment:g}, and the baseline is computed for neutral structures without "

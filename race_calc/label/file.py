@@ -141,6 +141,8 @@ def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path
     apart = failed_beside(out)
     if bad:
         write_atomically(apart, as_text(bad))
+    else:
+        apart.unlink(missing_ok=True)  # of a kill before; what failed then is labelled now
     if good:
         write_atomically(out, as_text(good))
     return Labelled(out, len(good), len(bad), apart if bad else None, reasons[0] if bad else None)

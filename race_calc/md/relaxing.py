@@ -36,6 +36,7 @@ def relax(
 
     Writes relaxed.xyz, monitor.jsonl and flagged.xyz into the folder `out`. Raises ValueError for a cell that does not fill space.
     """
+    _check(fmax)
     if cell and not fills_space(atoms):
         raise ValueError("only a cell that repeats in three directions can be relaxed: leave out --cell")
     optimiser = FIRE(FrechetCellFilter(atoms) if cell else atoms, logfile=None)
@@ -55,6 +56,7 @@ def relax_band(
 
     Writes band.xyz, monitor.jsonl and flagged.xyz into `out`. Raises ValueError for ends of other atoms and fewer than 3 images.
     """
+    _check(fmax)
     first, last = ends
     if images < 3:
         raise ValueError(f"a band needs its two ends and an image between them, at least 3 images: got {images}")
@@ -72,9 +74,12 @@ def relax_band(
     return _run(FIRE(neb, logfile=None), band, out / BAND, fmax, steps, callback)
 
 
-def _run(optimiser: Any, images: Sequence[Atoms], path: Path, fmax: float, steps: int, callback: Any) -> Relaxed:
+def _check(fmax: float) -> None:
     if not fmax > 0:
         raise ValueError(f"fmax must be above 0 eV/Å, got {fmax}")
+
+
+def _run(optimiser: Any, images: Sequence[Atoms], path: Path, fmax: float, steps: int, callback: Any) -> Relaxed:
     path.parent.mkdir(parents=True, exist_ok=True)
     for name in (LOG, FLAGGED):
         (path.parent / name).unlink(missing_ok=True)

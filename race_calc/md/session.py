@@ -98,12 +98,13 @@ def dynamics_of(atoms: Atoms, session: Session) -> Any:
 def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[MonitorRecord], None] | None = None) -> Ended:
     """Run, or go on with, a session in the folder `out`: trajectory with uncertainties, log of the monitor, flagged frames.
 
-    atoms: with a calculator that has predictions; they are moved. Raises ValueError where `out` holds a run with other settings, another
-    model or another start structure.
+    atoms: with a calculator that has predictions, at the start of the run, or where it is now; they are moved. Raises ValueError where
+    `out` holds a run with other settings, another model or another start structure.
     """
     out.mkdir(parents=True, exist_ok=True)
     origin = {"model": getattr(atoms.calc, "model_hash", None), "start structure": geometry_hash(atoms)}
-    before = _before(out, session, origin)
+    before = _before(out, session, origin, atoms)
+    origin = origin if before is None else before.get("origin", origin)
     dynamics = dynamics_of(atoms, session)
     if before is not None:
         put(dynamics, before["now"])
@@ -132,18 +133,19 @@ def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[M
     return Ended(dynamics.nsteps, monitor.halt_reason)
 
 
-def _before(out: Path, session: Session, origin: dict[str, Any]) -> dict[str, Any] | None:
+def _before(out: Path, session: Session, origin: dict[str, Any], atoms: Atoms) -> dict[str, Any] | None:
     """The last state on disk, None for a folder without one."""
     if not (out / STATE).exists():
         return None
     try:
         state: dict[str, Any] = json.loads((out / STATE).read_text(encoding="utf-8"))
         settings, began = state["session"], state.get("origin", origin)  # runs of earlier releases do not tell
-        state["now"]["atoms.numbers"]
+        now = Atoms(state["now"]["atoms.numbers"], state["now"]["atoms.positions"], cell=state["now"]["atoms.cell"], pbc=atoms.pbc)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{out / STATE} is damaged ({error}): take another folder, or remove it and start anew") from None
     other = [name for name, value in asdict(session).items() if settings.get(name) != value and name != "steps"]
-    other += [name for name, value in origin.items() if began.get(name) != value]
+    here = {"start structure": began.get("start structure")} if geometry_hash(now) == geometry_hash(atoms) else {}
+    other += [name for name, value in (origin | here).items() if began.get(name) != value]
     if other:
         raise ValueError(f"{out} holds a run with another {', '.join(other)}: give the same to go on, or another folder")
     return state

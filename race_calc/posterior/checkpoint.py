@@ -136,11 +136,13 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, card: str) -> No
     text, weights = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(), save(tensors)
     same = (folder / WEIGHTS).is_file() and (folder / WEIGHTS).read_bytes() == weights
     old = [] if same else [name for name in CALIBRATIONS if os.path.lexists(folder / name)]
+    listed = (read_manifest(folder) or {}) if same else {}
+    kept = {name: digest for name, digest in listed.items() if name in CALIBRATIONS}  # a changed one stays refused
     for name in (CONFIG, MANIFEST, *old):
         (folder / name).unlink(missing_ok=True)
     write_atomically(folder / WEIGHTS, weights)
     write_atomically(folder / CARD, card.encode())
-    write_manifest(folder, {CONFIG: sha256(text)})
+    write_manifest(folder, kept | {CONFIG: sha256(text)})
     write_atomically(folder / CONFIG, text)
 
 

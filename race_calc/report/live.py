@@ -25,8 +25,7 @@ PAGE = """<!doctype html>
 
 def now_of(run: LoggedRun) -> dict[str, Any]:
     """Step, time, temperature, energy; of each score that is watched its value, smallest threshold and recent values; the last violations
-    that were acted on; why it was halted, or None; whether it has
-    ended. Raises ValueError for a run without a check."""
+    that were acted on; why it was halted, or None; whether it has ended. Raises ValueError for a run without a check."""
     if not len(run.step):
         raise ValueError("the run has no check yet: wait for the first one")
     limits: dict[str, float] = {}

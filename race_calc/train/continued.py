@@ -23,7 +23,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from race_calc.data.dataset import Dataset, check_same_elements, dataset_from_atoms, read_dataset, read_structures
 from race_calc.data.files import write_atomically
 from race_calc.data.hashes import geometry_hash
-from race_calc.data.label_names import LabelNames, or_ase
+from race_calc.data.label_names import LabelNames, NamesOfNew, or_ase
 from race_calc.data.sources import as_list
 from race_calc.label.file import as_text
 from race_calc.posterior.base import by_name
@@ -67,7 +67,7 @@ def continued(
     before, old = training_data(checkpoint, model, data)
     names = label_names(before.data.keys)
     held = frames_of(read_dataset(model / DATA / CALIBRATION)) if (model / DATA / CALIBRATION).is_file() else []
-    sets = {str(path): read_dataset(path, names=or_ase(names)) for path in added}
+    sets = {str(path): read_dataset(path, names=or_ase(names, NamesOfNew)) for path in added}
     for source, dataset in sets.items():
         check_same_elements(old.train, dataset, source)
     new = [frame for dataset in sets.values() for frame in frames_of(dataset)]

@@ -91,6 +91,17 @@ def test_the_numbers_of_the_calculator(tmp_path, name, calibrated):
     np.testing.assert_allclose(std, principal_std(expected.forces_covariance), rtol=0, atol=1e-9)
 
 
+def test_predicted_covariances_end_where_those_of_the_calculator_do(tmp_path):
+    """Atoms that come so close that the logarithm is far above its bound."""
+    export(load_checkpoint("models/silicon", calibration=False), tmp_path / "model.race")
+    atoms = shaken("silicon")
+    atoms.positions[1] = atoms.positions[0] + [0.5, 0.4, 0.3]
+    expected = RACECalculator("models/silicon", "cpu", calibrated=False).prediction(atoms)
+    _, covariance, _ = uncertainty(Model(tmp_path / "model.race"), atoms, False)
+    assert expected.forces_covariance_aleatoric.max() > 1e5 and np.isfinite(covariance).all()
+    np.testing.assert_allclose(covariance, expected.forces_covariance, rtol=1e-7, atol=1e-7)
+
+
 def test_a_file_without_a_calibration(tmp_path):
     export(load_checkpoint("models/silicon", calibration=False), tmp_path / "model.race")
     model, atoms = Model(tmp_path / "model.race"), shaken("silicon")

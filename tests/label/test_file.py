@@ -21,7 +21,7 @@ from race_calc.label import file
 from race_calc.label.file import IN_THIS_PROCESS, label_frames
 from race_calc.label.frame import label
 from race_calc.label.given import Given
-from race_calc.label.journal import hash_of
+from race_calc.label.journal import Journal, hash_of
 from race_calc.label.methods import Method
 
 ODD = Method("own_methods:odd")
@@ -141,6 +141,13 @@ def test_a_kill_between_the_two_files_goes_on(tmp_path, monkeypatch):
     found = label_frames(frames(3, f1=-1), tmp_path / "out.xyz", ODD, 1)
     assert (found.count, found.failed) == (2, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out-failed.xyz", "out.xyz"]
+    (tmp_path / "out.xyz").unlink()
+    stopped_by = Journal(
+        tmp_path / "out.xyz.journal", {"structures": hash_of(frames(2)), "frames": 2, "method": ODD.name, "code": ODD.code()}
+    )
+    stopped_by.begin()  # as if a kill had left the file of frames that failed, and none fails now
+    label_frames(frames(2), tmp_path / "out.xyz", ODD, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.xyz"]
 
 
 def test_what_stood_under_the_names_of_the_labels_goes(tmp_path):

@@ -74,7 +74,7 @@ def test_the_halt_is_kept(tmp_path):
     atoms = with_calculator(molecule("H2O"), 1e-9)
     ended = run_session(atoms, Session(steps=50, temperature=500.0, end=500.0), tmp_path)
     assert ended.halt is not None and ended.steps < 50
-    again = run_session(with_calculator(molecule("H2O"), 1e-9), Session(steps=50, temperature=500.0, end=500.0), tmp_path)
+    again = run_session(atoms, Session(steps=50, temperature=500.0, end=500.0), tmp_path)
     assert again.steps == ended.steps and str(again.halt) == str(ended.halt)
     assert len(read(tmp_path / "flagged.xyz", ":")) >= 1 and read_log(tmp_path / "monitor.jsonl")
 

@@ -251,6 +251,7 @@ def test_charged_structures_are_refused(model, atoms, tmp_path):
         prepare(load_config(tmp_path / "train.yaml"), tmp_path, morse())
     frames[2].set_initial_charges(None)
     frames[9].info["charge"] = -1  # validates
+    frames[9].set_initial_charges([0.1, 0.2, -0.3])  # whose sum is not exactly 0
     write(tmp_path / "data.xyz", frames)
     with pytest.raises(BaselineError, match=r"frame 9 of data.xyz: it has the charge -1"):
         prepare(load_config(tmp_path / "train.yaml"), tmp_path, morse())

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from race_calc.cli import app
 from race_calc.data.dataset import read_dataset
-from race_calc.data.label_names import NamesOrAse
+from race_calc.data.label_names import NamesOfNew
 from race_calc.data.sources import read_sources
 from race_calc.posterior.checkpoint import load_checkpoint
 from race_calc.train.config import ConfigError, load_config
@@ -242,7 +242,7 @@ def test_of_a_frame_that_race_calc_labelled_those_labels_are_taken(tmp_path):
     stale.info |= {"labels": "gfn2-xtb", "REF_energy": -999.0, "REF_stress": np.ones(6)}
     stale.arrays["REF_forces"] = np.ones((3, 3))
     write(tmp_path / "new.xyz", [named(0), stale, frame(2)])
-    found = read_dataset(tmp_path / "new.xyz", names=NamesOrAse("REF_energy", "REF_forces", "REF_stress"))
+    found = read_dataset(tmp_path / "new.xyz", names=NamesOfNew("REF_energy", "REF_forces", "REF_stress"))
     for k in range(3):
         assert found.energy[k] == pytest.approx(frame(k).get_potential_energy(), abs=1e-6)
         np.testing.assert_allclose(found.forces[k], frame(k).get_forces(), atol=1e-7)

@@ -13,7 +13,7 @@ from race_calc import RACECalculator
 from race_calc.data.dataset import read_dataset
 from race_calc.evaluate.calibrate import calibrate
 from race_calc.posterior.calibrations import save_calibration
-from race_calc.posterior.checkpoint import load_checkpoint, save_checkpoint
+from race_calc.posterior.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from race_calc.train.config import load_config
 from race_calc.train.context import context_of
 from race_calc.train.finish import finish
@@ -57,7 +57,11 @@ def test_resuming_what_is_finished_keeps_its_calibration(folder, tmp_path):
             before = (tmp_path / "out" / "calibration.json").read_bytes()
     assert (tmp_path / "out" / "calibration.json").read_bytes() == before
     assert load_checkpoint(tmp_path / "out").calibration is not None
+    (tmp_path / "out" / "calibration.json").write_bytes(before.replace(b"1", b"2"))
     made = load_checkpoint(tmp_path / "out", calibration=False)
+    save_checkpoint(tmp_path / "out", made, "")
+    with pytest.raises(CheckpointError, match=r"calibration.json .*manifest.json"):
+        load_checkpoint(tmp_path / "out")  # the same weights do not make it a sound one
     save_checkpoint(tmp_path / "out", replace(made, parameters={name: 2 * value for name, value in made.parameters.items()}), "")
     assert load_checkpoint(tmp_path / "out").calibration is None
 

@@ -59,7 +59,7 @@ void race_spread(const race_model *m, int64_t count, int64_t stride, const doubl
         for (int64_t k = 0; !noise && log_covariances && k < members; k++) {
             double values[3], columns[9];
             axes(log_covariances + 9 * (k * stride + i), values, columns);
-            for (int a = 0; a < 3; a++) values[a] = exp(fmin(values[a], LARGEST));
+            for (int a = 0; a < 3; a++) values[a] = exp(values[a] > LARGEST ? LARGEST : values[a]);
             add_matrix(values, columns, 1 / (double)members, predicted + 9 * i);
         }
     }
