@@ -102,7 +102,7 @@ def test_a_liquid_at_constant_pressure_is_not_halted():
 def test_what_it_cannot_know_is_refused():
     water = molecule("H2O")
     water.calc = silicon()
-    with pytest.raises(ValueError, match=r"does not know the element H, O; it was trained on Si"):
+    with pytest.raises(ValueError, match=r"does not know the elements H, O; it was trained on Si"):
         water.get_potential_energy()
     slab = bulk("Si", cubic=True)
     slab.center(vacuum=5.0, axis=2)

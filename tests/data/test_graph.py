@@ -117,7 +117,7 @@ def test_an_unknown_element_is_named(symbols, unknown):
     model = Race(make_plan(ModelConfig(layers=1), 2), (1, 6), 1.0, 1.0)
     atoms = Atoms(symbols)
     atoms.positions[:, 0] = np.arange(len(atoms))
-    with pytest.raises(ValueError, match=rf"does not know the element {unknown}; it was trained on H, C"):
+    with pytest.raises(ValueError, match=rf"does not know the elements? {unknown}; it was trained on H, C"):
         layout_of(model, from_atoms(atoms, CUTOFF), Numerics(torch.float64, torch.device("cpu")))
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +11,6 @@ from race_calc.data.dataset import element_names
 from race_calc.evaluate.assessment import BAD, Comparison
 from race_calc.evaluate.reliability import covered
 from race_calc.md.log import LoggedRun
-from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.report.page.judged import Judged
 from race_calc.report.page.parts import Grid
 from race_calc.report.page.run import stretches
@@ -19,6 +19,9 @@ from race_calc.report.tables import milli, percent
 from race_calc.uncertainty.bootstrap import Interval, mean_interval
 from race_calc.uncertainty.metrics import sharpness
 from race_calc.uncertainty.scores import SCORES
+
+if TYPE_CHECKING:  # it brings torch, which foreign potentials do without
+    from race_calc.posterior.checkpoint import Checkpoint
 
 SMALL, LARGE = 0.8, 1.25  # errors over σ, between which σ is called about right
 TAIL = 0.02  # outside of the 99 % ellipsoids, from which it is told
@@ -35,7 +38,7 @@ class Answer:
     mark: str = ""
 
 
-def answers(sets: Sequence[Judged], compared: Comparison, checkpoint: Checkpoint, runs: Sequence[LoggedRun]) -> list[Answer]:
+def answers(sets: Sequence[Judged], compared: Comparison, checkpoint: "Checkpoint", runs: Sequence[LoggedRun]) -> list[Answer]:
     """What a reader asks first."""
     return [_purpose(checkpoint), *in_short(sets, compared), *([_run(runs[-1])] if runs else [])]
 
@@ -97,7 +100,7 @@ def error_over_sigma(one: Judged) -> Interval | None:
     return Interval(*[math.sqrt(value / 3) for value in (found.value, found.low, found.high)])
 
 
-def limits(sets: Sequence[Judged], compared: Comparison, checkpoint: Checkpoint) -> list[str]:
+def limits(sets: Sequence[Judged], compared: Comparison, checkpoint: "Checkpoint") -> list[str]:
     """What is not covered."""
     elements = element_names(checkpoint.references.species)
     names = ", ".join(one.name for one in sets)
@@ -120,7 +123,7 @@ def limits(sets: Sequence[Judged], compared: Comparison, checkpoint: Checkpoint)
     return lines
 
 
-def _purpose(checkpoint: Checkpoint) -> Answer:
+def _purpose(checkpoint: "Checkpoint") -> Answer:
     record, split = checkpoint.training, checkpoint.data.get("split", {})
     trained = len(split["train"]) if isinstance(split, dict) and "train" in split else None
     parts = [f"Structures of {element_names(checkpoint.references.species)} like those it was trained on"]
