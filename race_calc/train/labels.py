@@ -107,12 +107,16 @@ def low_level_of(
     """What is learned of the cheap labels `data`."""
     names, file = label_names(settings.keys), settings.isolated_atoms
     isolated = isolated_energies(folder, file, data.elements, baseline, cutoff, names)
-    name_of = f"frame {{}} of {told(settings.file)} (data.low_level)".format
-    rest = data if baseline is None else less(data, contributions(data, baseline, cutoff, name_of, progress))
+    rest = data if baseline is None else less(data, contributions(data, baseline, cutoff, low_level_name(settings), progress))
     atoms = "" if file is None else hash_of_energies(read_isolated_atoms(folder / file, names))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # energies of the low level are never predicted
         return LowLevel(rest, fit_references(rest, isolated), data_hash(data) + atoms)
+
+
+def low_level_name(settings: LowLevelConfig) -> Callable[[int], str]:
+    """What messages call a structure of the cheap labels."""
+    return lambda i: f"frame {i} of {told(settings.file)} (data.low_level)"
 
 
 def hash_of_energies(energies: dict[int, float]) -> str:

@@ -14,7 +14,6 @@ from race_calc.data.dataset import Dataset
 from race_calc.data.graph import average_neighbours
 from race_calc.data.hashes import geometry_hashes
 from race_calc.data.references import References, fit_references
-from race_calc.data.sources import told
 from race_calc.data.split import Split
 from race_calc.data.targets import Example, examples_of
 from race_calc.label.calculated import Calculated
@@ -37,6 +36,7 @@ from race_calc.train.labels import (
     isolated_energies,
     label_names,
     less,
+    low_level_name,
     low_level_of,
     read_labelled,
     read_low_level,
@@ -166,7 +166,7 @@ def _learned(
     if settings is None or cheap_labels is None:
         return _Learned(examples, checked, references, surfaces, None, (), labels_hash)
     cheap = low_level_of(settings, folder, cheap_labels, baseline, cutoff, progress)
-    low = examples_of(cheap.data, cheap.references, cutoff, labels, f"frame {{}} of {told(settings.file)} (data.low_level)".format)
+    low = examples_of(cheap.data, cheap.references, cutoff, labels, low_level_name(settings))
     return _Learned(examples, checked, references, surfaces, cheap, low, labels_hash)
 
 

@@ -231,3 +231,12 @@ def test_the_same_geometry_at_both_levels_is_used_at_both(tmp_path):
     write(tmp_path / "low.xyz", same)
     prepared = prepare(load_config(path), tmp_path)
     assert len(prepared.low) == 5 and len(prepared.train) == 8
+
+
+def test_a_cheap_frame_that_no_graph_can_be_made_of_is_named(tmp_path):
+    path = write_run(tmp_path, data__low_level={"file": "low{0}.xyz"})
+    bad = low_frames(3)
+    bad[2].positions[1] = bad[2].positions[0]
+    write(tmp_path / "low{0}.xyz", bad)
+    with pytest.raises(ValueError, match=r"frame 2 of low\{0\}.xyz \(data.low_level\): atoms 0"):
+        prepare(load_config(path), tmp_path)
