@@ -61,9 +61,8 @@ def label(
     structures = read_structures(file)
     for doubt in doubts(reference.name, structures):
         print(f"Warning: {doubt}.")
-    code = reference.code()  # of now, as the labels say it
     found = _labelled(structures, target, reference, plan, processes or cores(), dask)
-    print(f"{found.count} structures labelled with {reference.name} ({code}): {found.path}")
+    print(f"{found.count} structures labelled with {reference.name} ({found.code}): {found.path}")
     if found.failed:
         print(f"{found.failed} could not be labelled, see {found.apart}; the first: {found.reason}")
 

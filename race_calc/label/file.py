@@ -34,13 +34,14 @@ IN_THIS_PROCESS = 0  # in the place of a number of processes
 @dataclass(frozen=True)
 class Labelled:
     """Where the labelled frames are, how many; how many could not be labelled, where those are (None: there are none), and why, of the
-    first."""
+    first; the program that labelled, as `Method.code` told it at the start."""
 
     path: Path
     count: int
     failed: int
     apart: Path | None
     reason: str | None
+    code: str
 
 
 def label_frames(
@@ -145,7 +146,7 @@ def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path
         apart.unlink(missing_ok=True)  # of a kill before; what failed then is labelled now
     if good:
         write_atomically(out, as_text(good))
-    return Labelled(out, len(good), len(bad), apart if bad else None, reasons[0] if bad else None)
+    return Labelled(out, len(good), len(bad), apart if bad else None, reasons[0] if bad else None, provenance["labels_code"])
 
 
 def as_text(frames: Sequence[Atoms]) -> bytes:

@@ -104,7 +104,7 @@ def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[M
     out.mkdir(parents=True, exist_ok=True)
     origin = {"model": getattr(atoms.calc, "model_hash", None), "start structure": geometry_hash(atoms)}
     before = _before(out, session, origin, atoms)
-    origin = origin if before is None else before.get("origin", origin)
+    origin = origin if before is None else before["origin"]
     dynamics = dynamics_of(atoms, session)
     if before is not None:
         put(dynamics, before["now"])
@@ -139,7 +139,7 @@ def _before(out: Path, session: Session, origin: dict[str, Any], atoms: Atoms) -
         return None
     try:
         state: dict[str, Any] = json.loads((out / STATE).read_text(encoding="utf-8"))
-        settings, began = state["session"], state.get("origin", origin)  # runs of earlier releases do not tell
+        settings, began = state["session"], state.setdefault("origin", origin)  # runs of earlier releases do not tell
         now = Atoms(state["now"]["atoms.numbers"], state["now"]["atoms.positions"], cell=state["now"]["atoms.cell"], pbc=atoms.pbc)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{out / STATE} is damaged ({error}): take another folder, or remove it and start anew") from None
