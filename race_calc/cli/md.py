@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from race_calc.cli.app import command
+from race_calc.cli.checks import HALTED, Checks
 from race_calc.cli.factory import AsJson, Model
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from race_calc.md.record import MonitorRecord
-
-HALTED = 3  # exit status
 
 
 @command("md")
@@ -55,26 +52,22 @@ def md(
     atoms.calc = RACECalculator(model, device=device, dtype=dtype)
     columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=steps)
+        task, checks = bar.add_task("", total=steps), Checks(bar.console)
 
         def show(record: "MonitorRecord") -> None:
             bar.update(task, completed=record.step, description=_line(record))
-            print_acting(bar.console, record)
+            checks.tell(record)
 
         ended = run_session(atoms, session, out, show)
     made = (
         f"{ended.steps} of {steps} steps in {out}." if ended.steps <= steps else f"{ended.steps} steps in {out}, --steps asks for {steps}."
     )
-    told = [made, *([] if ended.halt is None else [f"The monitor ended the run: {ended.halt}"])]
-    print(as_json(run_facts(out, ended.steps, ended.halt)) if json else "\n".join(told))
+    if json:
+        print(as_json(run_facts(out, ended.steps, ended.halt, ended.explanation)))
+    else:
+        print("\n".join([made, *checks.lines(ended.explanation)]))
     if ended.halt is not None:
         raise typer.Exit(HALTED)
-
-
-def print_acting(console: "Console", record: "MonitorRecord") -> None:
-    """What made the monitor flag or halt at this check."""
-    for violation in record.decision.acting:
-        console.print(str(violation), markup=False, highlight=False)
 
 
 def _temperatures(text: str) -> tuple[float, float]:

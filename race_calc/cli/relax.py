@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from race_calc.cli.app import command
+from race_calc.cli.checks import HALTED, Checks
 from race_calc.cli.factory import AsJson, Model
-from race_calc.cli.md import HALTED, print_acting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,14 +52,12 @@ def relax(
     atoms: Any = ase.io.read(structure)
     atoms.info.clear()
     atoms.calc = RACECalculator(model, device=device)
-    acting = 0
+    checks = Checks(console)
     with console.status("") as status:
 
         def show(record: Any) -> None:
             status.update(f"step {record.step}  energy {record.energy:.4f} eV")
-            print_acting(console, record)
-            nonlocal acting
-            acting += bool(record.decision.acting)
+            checks.tell(record)
 
         if end is None:
             found = relax_one(atoms, out, fmax, steps, cell, show)
@@ -68,12 +66,13 @@ def relax(
             found = relax_band((atoms, last), images, out, fmax, steps, callback=show)
     between = {} if end is None else _differences(atoms.calc, found.images)
     if json:
-        facts = run_facts(out, found.steps, found.halt) | {"converged": found.converged, "images": image_facts(found.images)}
+        facts = run_facts(out, found.steps, found.halt, found.explanation)
+        facts |= {"converged": found.converged, "images": image_facts(found.images)}
         for name, (value, sigma) in between.items():
             facts |= {f"{name}_eV": value, f"{name}_uncertainty_eV": sigma}
         print(as_json(facts))
     else:
-        print("\n".join(_lines(found, between, acting)))
+        print("\n".join([*_lines(found, between), *checks.lines(found.explanation), *_converged(found)]))
     if found.halt is not None or not found.converged:
         raise typer.Exit(UNFINISHED if found.halt is None else HALTED)
 
@@ -104,16 +103,17 @@ def _highest(images: "Sequence[Atoms]") -> int:
     return max(range(len(energies)), key=energies.__getitem__)
 
 
-def _lines(found: "Relaxed", between: dict[str, tuple[float, float | None]], acting: int) -> list[str]:
+def _lines(found: "Relaxed", between: dict[str, tuple[float, float | None]]) -> list[str]:
     told = [_eV(float(image.get_potential_energy()), image.info.get("energy_uncertainty")) for image in found.images]
     if len(told) == 1:
-        lines = [f"Energy {told[0]} after {found.steps} steps."]
-    else:
-        top = f"image {_highest(found.images)}"
-        inside = f"Barrier {_eV(*between['barrier'])} at {top}" if "barrier" in between else f"No barrier: the highest, {top}, is an end"
-        lines = [f"{inside}; reaction energy {_eV(*between['reaction_energy'])}."]
-        lines += [f"  image {k}: {one}" for k, one in enumerate(told)]
+        return [f"Energy {told[0]} after {found.steps} steps."]
+    top = f"image {_highest(found.images)}"
+    inside = f"Barrier {_eV(*between['barrier'])} at {top}" if "barrier" in between else f"No barrier: the highest, {top}, is an end"
+    lines = [f"{inside}; reaction energy {_eV(*between['reaction_energy'])}."]
+    return [*lines, *(f"  image {k}: {one}" for k, one in enumerate(told))]
+
+
+def _converged(found: "Relaxed") -> list[str]:
     if found.halt is not None:
-        return [*lines, f"The monitor ended it: {found.halt}"]
-    lines += [f"{acting} checks were flagged, see flagged.xyz: the model knows the way there less well."] if acting else []
-    return [*lines, "Converged." if found.converged else "Not converged: give more --steps."]
+        return []
+    return ["Converged." if found.converged else "Not converged: give more --steps."]

@@ -21,12 +21,14 @@ RELAXED, BAND, LOG, FLAGGED = "relaxed.xyz", "band.xyz", "monitor.jsonl", "flagg
 
 @dataclass(frozen=True)
 class Relaxed:
-    """The structure, or the images of the band, with predictions; steps; whether the forces came below fmax; why it was halted, or None."""
+    """The structure, or the images of the band, with predictions; steps; whether the forces came below fmax; why it was halted, or None,
+    and what `UncertaintyMonitor.explain` said then."""
 
     images: tuple[Atoms, ...]
     steps: int
     converged: bool
     halt: Violation | None
+    explanation: str = ""
 
 
 def relax(
@@ -88,4 +90,5 @@ def _run(optimiser: Any, images: Sequence[Atoms], path: Path, fmax: float, steps
     monitor.detach()  # the log tells the end
     frames = tuple(annotate(atoms) for atoms in images)
     ase.io.write(path, frames, format="extxyz")
-    return Relaxed(frames, int(optimiser.nsteps), converged, monitor.halt_reason)
+    said = "" if monitor.halt_reason is None else monitor.explain()
+    return Relaxed(frames, int(optimiser.nsteps), converged, monitor.halt_reason, said)

@@ -63,10 +63,11 @@ class Session:
 
 @dataclass(frozen=True)
 class Ended:
-    """Steps that were made in all, and why the run ended before its last step, or None."""
+    """Steps that were made in all, why the run ended before its last step, or None, and what `UncertaintyMonitor.explain` said then."""
 
     steps: int
     halt: Violation | None
+    explanation: str = ""
 
 
 def temperature_at(session: Session, step: int) -> float:
@@ -111,7 +112,8 @@ def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[M
     for name in GROWING:
         _cut(out / name, 0 if before is None else before["sizes"][name])
     if before is not None and (before["halt"] is not None or dynamics.nsteps >= session.steps):
-        return Ended(dynamics.nsteps, None if before["halt"] is None else Violation(**before["halt"]))
+        halt = None if before["halt"] is None else Violation(**before["halt"])
+        return Ended(dynamics.nsteps, halt, before.get("explanation", "" if halt is None else str(halt)))  # earlier releases kept none
     monitor = UncertaintyMonitor(
         dynamics, logfile=out / LOG, flagged=out / FLAGGED, interval=session.interval, callback=callback, quiet=session.every
     )
@@ -120,9 +122,13 @@ def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[M
     begun = dynamics.nsteps
     record_uncertainties(dynamics, out / TRAJECTORY, session.every, append=True)
 
+    def said() -> str:
+        return "" if monitor.halt_reason is None else monitor.explain()
+
     def save() -> None:
         halt = None if monitor.halt_reason is None else asdict(monitor.halt_reason)
-        content = {"session": asdict(session), "origin": origin, "now": plain(take(dynamics)), "counts": counts_of(monitor), "halt": halt}
+        content = {"session": asdict(session), "origin": origin, "now": plain(take(dynamics)), "counts": counts_of(monitor)}
+        content |= {"halt": halt, "explanation": said()}
         content["sizes"] = {name: (out / name).stat().st_size if (out / name).exists() else 0 for name in GROWING}
         write_atomically(out / STATE, (json.dumps(content) + "\n").encode())
 
@@ -130,7 +136,7 @@ def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[M
     dynamics.run(session.steps - begun)
     monitor.detach()  # the log tells the end
     save()
-    return Ended(dynamics.nsteps, monitor.halt_reason)
+    return Ended(dynamics.nsteps, monitor.halt_reason, said())
 
 
 def _before(out: Path, session: Session, origin: dict[str, Any], atoms: Atoms) -> dict[str, Any] | None:

@@ -39,9 +39,10 @@ def model_facts(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def run_facts(out: Path, steps: int, halt: Violation | None) -> dict[str, Any]:
+def run_facts(out: Path, steps: int, halt: Violation | None, explanation: str) -> dict[str, Any]:
     """Of `race-calc md` and `relax`: the folder, steps made, why the monitor ended it."""
-    return {"folder": str(out), "steps": steps, "halt": None if halt is None else asdict(halt) | {"text": str(halt)}}
+    told = None if halt is None else asdict(halt) | {"text": str(halt), "explanation": explanation}
+    return {"folder": str(out), "steps": steps, "halt": told}
 
 
 def image_facts(images: Sequence[Atoms]) -> list[dict[str, Any]]:

@@ -84,6 +84,7 @@ def test_the_halt(tmp_path):
     atoms.calc.thresholds = {f"forces_uncertainty_{name}_epistemic": 1e-9 for name in ("rms", "max")}
     found = relax(atoms, tmp_path, 1e-3, 50)
     assert found.halt is not None and not found.converged and found.steps < 50
+    assert found.explanation.startswith(f"{found.halt}.\nLeast known are the forces on atom")
 
 
 def test_the_command(tmp_path):
