@@ -1,6 +1,7 @@
 """What a command tells of a run under the monitor: each score once, when it first flags, and at the end why the run was halted."""
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class Checks:
                 self._told.add(one.criterion)
                 self._console.print(f"first {one}", markup=False, highlight=False, soft_wrap=True)
 
-    def lines(self, explanation: str) -> list[str]:
-        """After the run. explanation: of its halt, or ""."""
-        flagged = [f"{self.flagged} checks were flagged: flagged.xyz has frames of them."] if self.flagged else []
-        return [*flagged, *([f"The monitor ended the run: {explanation}"] if explanation else [])]
+    def lines(self, flagged: Path, explanation: str) -> list[str]:
+        """After the run. flagged: the file of such frames; explanation: of the halt, or ""."""
+        said = f"{self.flagged} check{'s were' if self.flagged > 1 else ' was'} flagged"
+        frames = f": {flagged} has frames of them" if flagged.exists() else ""
+        return [*([f"{said}{frames}."] if self.flagged else []), *([f"The monitor ended the run: {explanation}"] if explanation else [])]

@@ -111,9 +111,10 @@ def _exported(file: Path, folder: Path) -> None:
 
 def _collected(file: Path, folder: Path, out: Path | None) -> None:
     from race_calc.data.dataset import read_structures
+    from race_calc.data.extxyz import as_extxyz
     from race_calc.data.files import write_atomically
     from race_calc.label.elsewhere import collect
-    from race_calc.label.file import as_text, check_new
+    from race_calc.label.file import check_new
 
     target = out or file.with_name(f"{file.stem}-labelled.xyz")
     check_new(target)
@@ -122,7 +123,7 @@ def _collected(file: Path, folder: Path, out: Path | None) -> None:
         print(f"Warning: frame {number}: {reason}.")
     if not found.frames:
         raise ValueError(f"no result of {folder} can be used: {len(found.failed)} are refused, {found.missing} are missing")
-    write_atomically(target, as_text(found.frames))
+    write_atomically(target, as_extxyz(found.frames))
     print(f"{len(found.frames)} structures with labels: {target}; {len(found.failed)} refused, {found.missing} without a result yet")
 
 

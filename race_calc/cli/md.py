@@ -42,6 +42,7 @@ def md(
 
     from race_calc.interfaces.calculator import RACECalculator
     from race_calc.md.session import Session, run_session
+    from race_calc.md.session_files import FLAGGED
     from race_calc.report.json_text import as_json
     from race_calc.report.told_json import run_facts
 
@@ -59,13 +60,14 @@ def md(
             checks.tell(record)
 
         ended = run_session(atoms, session, out, show)
+        bar.update(task, completed=ended.steps)  # also of a run that had ended before
     made = (
         f"{ended.steps} of {steps} steps in {out}." if ended.steps <= steps else f"{ended.steps} steps in {out}, --steps asks for {steps}."
     )
     if json:
         print(as_json(run_facts(out, ended.steps, ended.halt, ended.explanation)))
     else:
-        print("\n".join([made, *checks.lines(ended.explanation)]))
+        print("\n".join([made, *checks.lines(out / FLAGGED, ended.explanation)]))
     if ended.halt is not None:
         raise typer.Exit(HALTED)
 

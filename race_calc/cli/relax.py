@@ -32,10 +32,10 @@ def relax(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     json: AsJson = False,
 ) -> None:
-    """Relax a structure, or find the way between two, until the forces are small or the model no longer knows.
+    """Relax a structure, or find the way between two, and tell whether the model knows the result.
 
-    Writes relaxed.xyz or band.xyz (with uncertainties), monitor.jsonl and flagged.xyz. Exit status 3: the monitor halted it; 4: not
-    converged within the steps.
+    Writes relaxed.xyz or band.xyz (with uncertainties), monitor.jsonl and flagged.xyz. Exit status 3: the monitor flags the result, or
+    ended the run (atoms too close); 4: not converged within the steps.
     """
     import ase.io
     from rich.console import Console
@@ -43,6 +43,7 @@ def relax(
     from race_calc.interfaces.calculator import RACECalculator
     from race_calc.md.relaxing import relax as relax_one
     from race_calc.md.relaxing import relax_band
+    from race_calc.md.session_files import FLAGGED
     from race_calc.report.json_text import as_json
     from race_calc.report.told_json import image_facts, run_facts
 
@@ -67,14 +68,14 @@ def relax(
     between = {} if end is None else _differences(atoms.calc, found.images)
     if json:
         facts = run_facts(out, found.steps, found.halt, found.explanation)
-        facts |= {"converged": found.converged, "images": image_facts(found.images)}
+        facts |= {"converged": found.converged, "images": image_facts(found.images), "final_flags": [str(flag) for flag in found.flags]}
         for name, (value, sigma) in between.items():
             facts |= {f"{name}_eV": value, f"{name}_uncertainty_eV": sigma}
         print(as_json(facts))
     else:
-        print("\n".join([*_lines(found, between), *checks.lines(found.explanation), *_converged(found)]))
-    if found.halt is not None or not found.converged:
-        raise typer.Exit(UNFINISHED if found.halt is None else HALTED)
+        print("\n".join([*_lines(found, between), *checks.lines(out / FLAGGED, found.explanation), *_ending(found, checks.flagged)]))
+    if found.flags or not found.converged:
+        raise typer.Exit(HALTED if found.flags else UNFINISHED)
 
 
 def _differences(calculator: Any, images: "Sequence[Atoms]") -> dict[str, tuple[float, float | None]]:
@@ -113,7 +114,11 @@ def _lines(found: "Relaxed", between: dict[str, tuple[float, float | None]]) -> 
     return [*lines, *(f"  image {k}: {one}" for k, one in enumerate(told))]
 
 
-def _converged(found: "Relaxed") -> list[str]:
+def _ending(found: "Relaxed", flagged: int) -> list[str]:
+    """Whether it is done, and what the monitor says of the last structure."""
     if found.halt is not None:
         return []
-    return ["Converged." if found.converged else "Not converged: give more --steps."]
+    lines = ["Converged." if found.converged else "Not converged: give more --steps."]
+    if found.flags:
+        return [*lines, "Do not trust the result: " + "; ".join(map(str, found.flags)) + "."]
+    return [*lines, *(["The result is not flagged: the model knows it better than the way there."] if flagged else [])]

@@ -39,11 +39,12 @@ def select(
     state: Annotated[str | None, typer.Option(help=STATE)] = None,
 ) -> None:
     """Choose the structures whose labels tell the model most."""
-    from ase.io import write
     from rich.console import Console
     from rich.progress import Progress
 
     from race_calc.data.dataset import read_structures
+    from race_calc.data.extxyz import as_extxyz
+    from race_calc.data.files import write_atomically
     from race_calc.evaluate.pool import pool_of, usual_method
     from race_calc.interfaces.base import elements_of
     from race_calc.report.selection import selection_table
@@ -72,7 +73,7 @@ def select(
     numbers = [*candidates]
     chosen = [_marked(candidates[numbers[i]], method, float(score), numbers[i]) for i, score in zip(found.indices, found.scores)]
     out.parent.mkdir(parents=True, exist_ok=True)
-    write(out, chosen, format="extxyz")
+    write_atomically(out, as_extxyz(chosen))
     console = wide_console()
     for note in notes:
         console.print(note, markup=False)
@@ -175,8 +176,6 @@ def _broken(atoms: "Atoms") -> str | None:
 
 def _marked(atoms: "Atoms", method: str, score: float, place: int) -> "Atoms":
     """With the reason in its info."""
-    from race_calc.data.extxyz import storable
-
     made = atoms.copy()
-    made.info = storable(atoms.info | {"selected_by": method, "selected_score": score, "selected_from": place})
+    made.info |= {"selected_by": method, "selected_score": score, "selected_from": place}
     return made

@@ -25,7 +25,8 @@ def watch(
 
     with Live(refresh_per_second=4) as live:
         while True:
-            now = now_of(read_log(log)[-1])
+            runs = read_log(log)
+            now = now_of(next((run for run in reversed(runs) if len(run.step)), runs[-1]))  # the last may have ended before its first check
             live.update(in_terminal(now))
             if html is not None:
                 write_atomically(html, page(now, f"race-calc watch {log.name}", max(1, round(every))).encode())

@@ -1,13 +1,45 @@
-"""What `atoms.info` must look like so that ASE's extended XYZ gives it back. Uses ASE."""
+"""Structures as text of ASE's extended XYZ, with what must be done to info and arrays so that it gives them back. Uses ASE."""
 
+import io
 import json
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 TAKEN = ("Lattice", "Properties", "pbc")  # keys of the format itself
 END = "end_of_item"  # a key of the trial line only
+
+
+def as_extxyz(frames: Iterable[Atoms]) -> bytes:
+    """The text of these frames with their energies, forces and stresses; info comes back as `storable` says, arrays as `column` does."""
+    from ase.io import write  # here: see `race_calc.data.dataset`
+
+    text = io.StringIO()
+    for atoms in frames:
+        written: Atoms = atoms.copy()
+        written.info, written.calc = storable(atoms.info), atoms.calc
+        for name in [one for one in atoms.arrays if one not in ("numbers", "positions")]:
+            del written.arrays[name]
+            if (values := column(name, atoms.arrays[name])) is not None:
+                written.arrays[re.sub(r"[\s:]", "_", name)] = values
+        write(text, written, format="extxyz")
+    return text.getvalue().encode()
+
+
+def column(name: str, values: np.ndarray) -> np.ndarray | None:
+    """An array (N, …) that the format can hold: whole numbers with a sign, more than two axes one after the other in (N, k), texts without
+    blanks, "_" for an empty one. Of what it has no letter for None, with a warning."""
+    flat = values.reshape(len(values), -1) if values.ndim > 2 else values
+    if flat.dtype.kind == "U":
+        return np.array([re.sub(r"\s", "_", text) or "_" for text in flat.ravel().tolist()]).reshape(flat.shape)
+    if flat.dtype.kind not in "biuf" or not flat.size:
+        warnings.warn(f"the array {name!r} of kind {values.dtype} is left out of the file: extended XYZ cannot hold it", stacklevel=3)
+        return None
+    return flat.astype(np.int64) if flat.dtype.kind == "u" else flat
 
 
 def storable(info: Mapping[Any, Any]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class PredictingCalculator(Calculator):
 
     model_hash: str | None = None
     _near: SkinList | None = None  # pairs within REACH, where `_surrounded` needed them
+    _inside: tuple[Any, ...] = ()  # ASE calculators that this one asks
 
     def __init__(
         self,
@@ -160,7 +161,13 @@ class PredictingCalculator(Calculator):
             raise
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """As in ASE, whose comparison within `tol` takes a tenth of a step of a small molecule: equal bits do without it."""
+        """As in ASE; what a calculator inside this one counts as a change (some watch charges in `info`) is one."""
+        found = self._own_changes(atoms, tol)
+        inside = (one for one in self._inside if getattr(type(one), "check_state", Calculator.check_state) is not Calculator.check_state)
+        return found or next(filter(None, (one.check_state(atoms, tol) for one in inside)), [])
+
+    def _own_changes(self, atoms: Atoms, tol: float) -> list[str]:
+        """ASE's comparison within `tol` takes a tenth of a step of a small molecule: equal bits do without it."""
         last: Any = self.atoms
         if last is not None and tol <= 1e-15 and all(np.array_equal(getattr(last, name), getattr(atoms, name)) for name in ("cell", "pbc")):
             checked = [name for name in all_changes if name not in self.ignored_changes]

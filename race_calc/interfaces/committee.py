@@ -51,6 +51,7 @@ class Committee(PredictingCalculator):
         fields = ["energy_epistemic", "forces_covariance_epistemic", "energies_members", "forces_members"]
         fields += ["stress", "stress_covariance_epistemic", "stress_members"] if self._stress else []
         super().__init__(quantities(fields, len(self.calculators)), thresholds, calibration)
+        self._inside = self.calculators
 
     def _check_elements(self) -> None:
         said = {k: elements_of(member) for k, member in enumerate(self.calculators)}

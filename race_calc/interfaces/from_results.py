@@ -88,7 +88,7 @@ class FromResults(PredictingCalculator):
     ):
         stress = ["stress"] if "stress" in calculator.implemented_properties else []
         super().__init__(["energy", "free_energy", "forces", *stress], thresholds, calibration)
-        self.calculator, self.layout = calculator, layout
+        self.calculator, self.layout, self._inside = calculator, layout, (calculator,)
 
     def _raw(self, atoms: Atoms) -> Prediction:
         forces = np.array(self.calculator.get_property("forces", atoms), dtype=np.float64)

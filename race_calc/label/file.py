@@ -1,6 +1,5 @@
 """A whole file of structures: labelled over processes, and nothing lost when the work is stopped."""
 
-import io
 import os
 import tempfile
 import threading
@@ -14,9 +13,8 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import write
 
-from race_calc.data.extxyz import storable
+from race_calc.data.extxyz import as_extxyz
 from race_calc.data.files import write_atomically
 from race_calc.data.lock import locked
 from race_calc.label.cluster import over_cluster
@@ -141,20 +139,9 @@ def _written(frames: Sequence[Atoms], done: dict[int, dict[str, Any]], out: Path
             good.append(labelled(atoms, {name: np.array(value) for name, value in done[i].items()}, provenance))
     apart = failed_beside(out)
     if bad:
-        write_atomically(apart, as_text(bad))
+        write_atomically(apart, as_extxyz(bad))
     else:
         apart.unlink(missing_ok=True)  # of a kill before; what failed then is labelled now
     if good:
-        write_atomically(out, as_text(good))
+        write_atomically(out, as_extxyz(good))
     return Labelled(out, len(good), len(bad), apart if bad else None, reasons[0] if bad else None, provenance["labels_code"])
-
-
-def as_text(frames: Sequence[Atoms]) -> bytes:
-    """Extended XYZ, info in a form that comes back."""
-    file = io.StringIO()
-    for atoms in frames:
-        info = atoms.info
-        atoms.info = storable(info)
-        write(file, atoms, format="extxyz")
-        atoms.info = info
-    return file.getvalue().encode()

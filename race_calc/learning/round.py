@@ -7,8 +7,9 @@ from pathlib import Path
 from ase import Atoms
 from ase.io import read
 
+from race_calc.data.extxyz import as_extxyz
 from race_calc.data.files import write_atomically
-from race_calc.label.file import as_text, failed_beside, label_frames
+from race_calc.label.file import failed_beside, label_frames
 from race_calc.label.given import Given
 from race_calc.label.methods import Method
 
@@ -39,7 +40,7 @@ class Round:
         path = self.path / f"candidates-{turn:08d}.xyz"
         if frames:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, as_text(frames))
+            write_atomically(path, as_extxyz(frames))
         else:
             path.unlink(missing_ok=True)
 
@@ -63,7 +64,7 @@ class Round:
         if (before := self.chosen()) is not None:
             return before
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / CHOSEN, as_text(choice()))
+        write_atomically(self.path / CHOSEN, as_extxyz(choice()))
         return self.chosen() or []
 
     def label(self, reference: Method | Given, processes: int) -> None:

@@ -147,8 +147,8 @@ class UncertaintyMonitor:
         kept = [entry for entry in self.dynamics.observers if entry[0] not in mine]
         if len(kept) < len(self.dynamics.observers):
             self.dynamics.observers = kept  # a new list: ASE may be going through the old one
-            self._watch([])
             self._note("detach")
+            self._watch([])
 
     def refused(self, atoms: Atoms, error: Exception) -> None:
         """A calculator tells that it will raise `error` for these atoms. Of a watched structure that is a halt, logged and kept now:

@@ -12,6 +12,7 @@ from ase.neighborlist import neighbor_list
 
 from race_calc.data.graph import from_atoms
 from race_calc.md.images import monitored_images
+from race_calc.md.judge import STRUCTURE
 from race_calc.md.record import SIGMA, MonitorRecord
 from race_calc.uncertainty.environments import Compared, Environments, Unusual
 from race_calc.uncertainty.geometry import BOND, COORDINATION, DISTANCE, KINDS
@@ -53,8 +54,10 @@ def explanation(reason: str, frame: Atoms, growth: Growth | None, beside: Compar
     return [*lines, *then]
 
 
-def commands(flagged: str | None, model: str | None) -> list[str]:
-    """What to do with the frames that were saved in `flagged`, for a model of this package."""
+def commands(criterion: str, flagged: str | None, model: str | None) -> list[str]:
+    """What to do after a halt, with the frames that were saved in `flagged`, for a model of this package."""
+    if criterion == STRUCTURE:
+        return ["Such a structure is not saved: go back to an earlier frame, and take a shorter time step."]
     label = [] if flagged is None else [f"Label what it saved: race-calc label {flagged} --with METHOD --out labelled.xyz"]
     if not label or not model:
         return label
@@ -161,6 +164,6 @@ def explained(monitor: Any, records: Sequence[MonitorRecord]) -> str:
     growth = Growth(score, *np.array(timed, dtype=float).reshape(-1, 2).T)
     then = [OLDER] if checkpoint is not None and known is None else []
     model = None if checkpoint is None else str(atoms.calc.parameters.get("model", "MODEL"))
-    then += commands(None if monitor.flagged is None else str(monitor.flagged), model)
+    then += commands(score, None if monitor.flagged is None else str(monitor.flagged), model)
     frame = monitor.halting_frame
     return "\n".join(explanation(str(monitor.halt_reason), frame, growth, compared(frame, known), then))

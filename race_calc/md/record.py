@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import ase.io
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.formats import open_with_compression
 
 from race_calc import moved_names
-from race_calc.data.extxyz import storable
+from race_calc.data.extxyz import as_extxyz
 from race_calc.data.label_names import PREDICTED
 from race_calc.md.images import monitored_images
 from race_calc.uncertainty.decisions import Decision
@@ -96,9 +96,10 @@ def annotate(atoms: Atoms, prediction: Prediction | None = None) -> Atoms:
     for name in ("bald_forces", "feature_distance", "distance_gap"):
         if name in prediction.available:
             frame.set_array(name, prediction.value(name))
-    for name in prediction.available & {"energy_uncertainty", "bald_energy"}:
-        value: Any = prediction.value(name)
-        frame.info[name] = float(value[0])
+    for name in ("energy_uncertainty", "bald_energy"):
+        if name in prediction.available:
+            value: Any = prediction.value(name)
+            frame.info[name] = float(value[0])
     if prediction.stress is not None and prediction.stress_uncertainty is not None:
         frame.info["stress_uncertainty"] = prediction.stress_uncertainty[0]
     for name, (values, _) in all_scores(prediction, [atoms]).items():
@@ -121,10 +122,10 @@ def _labels_of_states(frame: Atoms) -> list[str]:
 
 
 def append_frame(path: str | Path, frame: Atoms) -> None:
-    """Append one frame, for example from `annotate`, to an extxyz file; its info comes back as `race_calc.data.extxyz.storable` says."""
-    written: Atoms = frame.copy()
-    written.info, written.calc = storable(frame.info), frame.calc
-    ase.io.write(path, written, format="extxyz", append=True)
+    """Append one frame, for example from `annotate`, to an extxyz file in one piece; `race_calc.data.extxyz.as_extxyz` makes its text."""
+    text = as_extxyz([frame])
+    with open_with_compression(str(path), "ab") as file:
+        file.write(text)
 
 
 def record_uncertainties(dynamics: Any, path: str | Path, interval: int = 1, append: bool = False) -> None:

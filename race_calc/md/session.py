@@ -1,7 +1,5 @@
 """A run of MD from beginning to end, on disk: it can be killed at any moment, and the same call goes on where it was. Uses ASE."""
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,19 +10,18 @@ from ase import Atoms, units
 from ase.md.langevin import Langevin
 from ase.md.verlet import VelocityVerlet
 
-from race_calc.data.files import write_atomically
 from race_calc.data.hashes import geometry_hash
+from race_calc.data.lock import locked
 from race_calc.data.momenta import thermal_momenta
 from race_calc.md.attach import UncertaintyMonitor
 from race_calc.md.counts import counts_of, put_counts
 from race_calc.md.record import MonitorRecord, record_uncertainties
+from race_calc.md.session_files import FLAGGED, LOCK, LOG, TRAJECTORY, read_state, write_state
 from race_calc.md.snapshot import plain, put, take
 from race_calc.uncertainty.decisions import Violation
 from race_calc.uncertainty.scores import fills_space
 
 ENSEMBLES = ("nve", "nvt", "npt")
-TRAJECTORY, LOG, FLAGGED, STATE = "trajectory.xyz", "monitor.jsonl", "flagged.xyz", "state.json"
-GROWING = (TRAJECTORY, LOG, FLAGGED)
 SAVED = 100  # steps from one state on disk to the next
 
 
@@ -55,8 +52,12 @@ class Session:
         if self.end != self.temperature and self.ensemble != "nvt":
             raise ValueError(f"a ramp of the temperature needs a thermostat that follows: use --ensemble nvt, not {self.ensemble}")
         for name in ("timestep", "friction", "steps", "every", "interval"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
+        if not np.isfinite(self.pressure):
+            raise ValueError(f"pressure must be a number of GPa, got {self.pressure}")
+        if self.ensemble == "npt" and not self.temperature > 0:
+            raise ValueError("constant pressure needs a temperature above 0 K; for a structure and cell at rest: race-calc relax --cell")
         if not (np.isfinite(self.temperature) and min(self.temperature, self.end) >= 0):
             raise ValueError(f"temperatures must be 0 K or above, got {self.temperature} and {self.end}")
 
@@ -76,7 +77,8 @@ def temperature_at(session: Session, step: int) -> float:
 
 
 def dynamics_of(atoms: Atoms, session: Session) -> Any:
-    """The dynamics of ASE; momenta are drawn where the atoms have none. Raises ValueError for npt of what does not fill space."""
+    """The dynamics of ASE; momenta are drawn where the atoms have none. Raises ValueError for npt of what does not fill space, or has
+    constraints."""
     random = np.random.default_rng(session.seed)
     if not atoms.has("momenta") or not atoms.get_momenta().any():
         atoms.set_momenta(thermal_momenta(atoms, session.temperature, random))
@@ -90,6 +92,10 @@ def dynamics_of(atoms: Atoms, session: Session) -> Any:
         return dynamics
     if not fills_space(atoms):
         raise ValueError("constant pressure needs a cell that repeats in three directions: use --ensemble nvt")
+    if atoms.constraints:
+        raise ValueError(
+            "constant pressure moves all atoms with the cell, some are fixed here: remove the constraints, or use --ensemble nvt"
+        )
     from ase.md.nose_hoover_chain import IsotropicMTKNPT  # newer than the oldest ASE that serves for the rest
 
     pressure = session.pressure * units.GPa
@@ -99,65 +105,51 @@ def dynamics_of(atoms: Atoms, session: Session) -> Any:
 def run_session(atoms: Atoms, session: Session, out: Path, callback: Callable[[MonitorRecord], None] | None = None) -> Ended:
     """Run, or go on with, a session in the folder `out`: trajectory with uncertainties, log of the monitor, flagged frames.
 
-    atoms: with a calculator that has predictions, at the start of the run, or where it is now; they are moved. Raises ValueError where
-    `out` holds a run with other settings, another model or another start structure.
+    atoms: with a calculator that has predictions, at the start of the run, or where it is now; they are moved. A structure that the
+    calculator refuses ends the run as a halt does. Raises ValueError as `race_calc.md.session_files.read_state` does, and
+    `race_calc.data.lock.RunningError` where another process works in `out`.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with locked(out, LOCK):
+        return _run(atoms, session, out, callback)
+
+
+def _run(atoms: Atoms, session: Session, out: Path, callback: Callable[[MonitorRecord], None] | None) -> Ended:
     origin = {"model": getattr(atoms.calc, "model_hash", None), "start structure": geometry_hash(atoms)}
-    before = _before(out, session, origin, atoms)
+    origin["dtype"] = getattr(atoms.calc, "parameters", {}).get("dtype")
+    before = read_state(out, asdict(session), origin, atoms)
     origin = origin if before is None else before["origin"]
     dynamics = dynamics_of(atoms, session)
     if before is not None:
         put(dynamics, before["now"])
-    for name in GROWING:
-        _cut(out / name, 0 if before is None else before["sizes"][name])
-    if before is not None and (before["halt"] is not None or dynamics.nsteps >= session.steps):
-        halt = None if before["halt"] is None else Violation(**before["halt"])
-        return Ended(dynamics.nsteps, halt, before.get("explanation", "" if halt is None else str(halt)))  # earlier releases kept none
+        if before["halt"] is not None or dynamics.nsteps >= session.steps:
+            halt = None if before["halt"] is None else Violation(**before["halt"])
+            return Ended(dynamics.nsteps, halt, before.get("explanation", "" if halt is None else str(halt)))  # earlier releases kept none
     monitor = UncertaintyMonitor(
         dynamics, logfile=out / LOG, flagged=out / FLAGGED, interval=session.interval, callback=callback, quiet=session.every
     )
     if before is not None:
         put_counts(monitor, before["counts"])
-    begun = dynamics.nsteps
-    record_uncertainties(dynamics, out / TRAJECTORY, session.every, append=True)
-
-    def said() -> str:
-        return "" if monitor.halt_reason is None else monitor.explain()
 
     def save() -> None:
         halt = None if monitor.halt_reason is None else asdict(monitor.halt_reason)
         content = {"session": asdict(session), "origin": origin, "now": plain(take(dynamics)), "counts": counts_of(monitor)}
-        content |= {"halt": halt, "explanation": said()}
-        content["sizes"] = {name: (out / name).stat().st_size if (out / name).exists() else 0 for name in GROWING}
-        write_atomically(out / STATE, (json.dumps(content) + "\n").encode())
+        write_state(out, content | {"halt": halt, "explanation": _why(monitor)})
 
+    if before is None:
+        save()  # from now on the files in the folder are known as those of this run
+    begun = dynamics.nsteps
+    record_uncertainties(dynamics, out / TRAJECTORY, session.every, append=True)
     dynamics.attach(lambda: save() if dynamics.nsteps > begun else None, interval=SAVED)
-    dynamics.run(session.steps - begun)
+    try:
+        dynamics.run(session.steps - begun)
+    except ValueError:
+        if monitor.halt_reason is None:
+            raise
+        return Ended(dynamics.nsteps, monitor.halt_reason, _why(monitor))  # refused by the calculator: the state before it is kept
     monitor.detach()  # the log tells the end
     save()
-    return Ended(dynamics.nsteps, monitor.halt_reason, said())
+    return Ended(dynamics.nsteps, monitor.halt_reason, _why(monitor))
 
 
-def _before(out: Path, session: Session, origin: dict[str, Any], atoms: Atoms) -> dict[str, Any] | None:
-    """The last state on disk, None for a folder without one."""
-    if not (out / STATE).exists():
-        return None
-    try:
-        state: dict[str, Any] = json.loads((out / STATE).read_text(encoding="utf-8"))
-        settings, began = state["session"], state.setdefault("origin", origin)  # runs of earlier releases do not tell
-        now = Atoms(state["now"]["atoms.numbers"], state["now"]["atoms.positions"], cell=state["now"]["atoms.cell"], pbc=atoms.pbc)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{out / STATE} is damaged ({error}): take another folder, or remove it and start anew") from None
-    other = [name for name, value in asdict(session).items() if settings.get(name) != value and name != "steps"]
-    here = {"start structure": began.get("start structure")} if geometry_hash(now) == geometry_hash(atoms) else {}
-    other += [name for name, value in (origin | here).items() if began.get(name) != value]
-    if other:
-        raise ValueError(f"{out} holds a run with another {', '.join(other)}: give the same to go on, or another folder")
-    return state
-
-
-def _cut(path: Path, size: int) -> None:
-    """Drop what was written after the state that a run goes on from."""
-    if path.exists() and path.stat().st_size > size:
-        os.truncate(path, size)
+def _why(monitor: UncertaintyMonitor) -> str:
+    return "" if monitor.halt_reason is None else monitor.explain()

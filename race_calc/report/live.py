@@ -29,7 +29,8 @@ def now_of(run: LoggedRun) -> dict[str, Any]:
     if not len(run.step):
         raise ValueError("the run has no check yet: wait for the first one")
     limits: dict[str, float] = {}
-    for criterion in run.criteria:
+    changed = [event["criteria"] for event in run.events if event["event"] == "criteria"]
+    for criterion in changed[-1] if changed else run.criteria:
         if criterion["name"] in run.scores:
             limits[criterion["name"]] = min(float(criterion["threshold"]), limits.get(criterion["name"], np.inf))
     acted = [violation for violations in run.violations for violation in violations if violation["action"] in ("flag", "halt")]
@@ -37,7 +38,8 @@ def now_of(run: LoggedRun) -> dict[str, Any]:
         name: {"now": float(run.scores[name][-1]), "threshold": limit, "lately": run.scores[name][-RECENT:]}
         for name, limit in limits.items()
     }
-    halted = run.action[-1] == "halt"
+    accepted = any(event["step"] >= run.step[-1] and (event["event"] == "silent" or event.get("why") == "accepted") for event in run.events)
+    halted = run.action[-1] == "halt" and not accepted
     ended = bool(run.events) and run.events[-1]["event"] == "detach"
     return {
         "step": int(run.step[-1]),

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.io import write
 
-from race_calc.data.extxyz import storable
+from race_calc.data.extxyz import as_extxyz
 from race_calc.data.files import write_atomically
 from race_calc.data.label_names import PREDICTED
 from race_calc.md.record import annotate
@@ -73,14 +72,7 @@ def write_json(path: Path, rows: Sequence[Row], frames: Sequence[Atoms]) -> None
 
 
 def write_xyz(path: Path, rows: Sequence[Row], frames: Sequence[Atoms]) -> None:
-    stored = []
-    for atoms in frames:
-        written: Atoms = atoms.copy()
-        written.info, written.calc = storable(atoms.info), atoms.calc
-        stored.append(written)
-    text = io.StringIO()
-    write(text, stored, format="extxyz")
-    write_atomically(path, text.getvalue().encode())
+    write_atomically(path, as_extxyz(frames))
 
 
 WRITERS: dict[str, Callable[[Path, Sequence[Row], Sequence[Atoms]], None]] = {".csv": write_csv, ".json": write_json, ".xyz": write_xyz}

@@ -21,11 +21,11 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from race_calc.data.dataset import Dataset, check_same_elements, dataset_from_atoms, read_dataset, read_structures
+from race_calc.data.extxyz import as_extxyz
 from race_calc.data.files import write_atomically
 from race_calc.data.hashes import geometry_hash
 from race_calc.data.label_names import LabelNames, NamesOfNew, or_ase
 from race_calc.data.sources import as_list
-from race_calc.label.file import as_text
 from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import WEIGHTS, Checkpoint
 from race_calc.train.config import TrainConfig, load_config, parse_config
@@ -166,7 +166,7 @@ def _write(out: Path, parts: dict[str, list[Atoms]], content: dict[str, Any]) ->
         path = out / DATA / f"{name}.xyz"
         path.unlink(missing_ok=True)  # of an attempt before
         if frames:
-            write_atomically(path, as_text(frames))
+            write_atomically(path, as_extxyz(frames))
     write_atomically(out / CONFIG, yaml.safe_dump(content, sort_keys=False).encode())
 
 

@@ -55,6 +55,24 @@ def test_a_run_that_goes_on_and_one_that_was_halted(tmp_path):
     assert "://" not in text
 
 
+def test_thresholds_that_were_changed_and_a_last_run_without_a_check(tmp_path):
+    path = tmp_path / "log.jsonl"
+    atoms = molecule("H2O")
+    atoms.calc = HarmonicEnsemble(atoms)
+    atoms.rattle(0.05, seed=0)
+    dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
+    monitor = UncertaintyMonitor(dynamics, [Criterion(NAME, 1e-9)], logfile=path, flagged=None)
+    dynamics.run(3)
+    monitor.accept()
+    assert now_of(read_log(path)[-1])["scores"][NAME]["threshold"] == monitor.criteria[0].threshold > 1e-9
+    dynamics.run(3)
+    monitor.detach()
+    UncertaintyMonitor(dynamics, [Criterion(NAME, 1.0)], logfile=path, flagged=None).detach()
+    assert len(read_log(path)) == 2 and not len(read_log(path)[-1].step)
+    done = CliRunner().invoke(app, ["watch", str(path), "--once"])
+    assert done.exit_code == 0 and "ended" in done.output, done.output
+
+
 def test_a_run_that_has_ended(tmp_path):
     """And `watch` ends with it, without --once."""
     atoms = molecule("H2O")

@@ -34,6 +34,41 @@ class Counting(LennardJones):
         super().calculate(*args, **kwargs)
 
 
+class Charged(LennardJones):
+    """As MACE's calculator: the charge in `info` counts, and changes the energy."""
+
+    def check_state(self, atoms, tol=1e-15):
+        return super().check_state(atoms, tol) or (["info"] if self.atoms.info != atoms.info else [])
+
+    def calculate(self, atoms=None, *args, **kwargs):
+        super().calculate(atoms, *args, **kwargs)
+        self.results["energy"] += atoms.info.get("charge", 0.0)
+
+
+@pytest.mark.parametrize("made", ["committee", "from_results"])
+def test_what_a_member_counts_as_a_change_is_one(made):
+    members = [Charged(epsilon=0.01 * e, sigma=3.4, rc=8.0) for e in (0.9, 1.1)]
+    atoms = argon()
+    if made == "committee":
+        atoms.calc = Committee(members)
+    else:
+        atoms.calc = from_results(_with_std(members[0]))
+    neutral = atoms.get_potential_energy()
+    evaluated = atoms.calc.prediction(atoms)
+    assert atoms.calc.prediction(atoms) is evaluated  # nothing has changed
+    atoms.info["charge"] = 1.0
+    assert atoms.get_potential_energy() == pytest.approx(neutral + 1.0, abs=1e-12)
+
+
+def _with_std(member):
+    class WithStd(Charged):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            self.results |= {"energy_uncertainty": 0.1, "forces_uncertainty": np.full(len(self.atoms), 0.1)}
+
+    return WithStd(**member.parameters)
+
+
 class Broken(MorsePotential):
     """A member that gives what it should not."""
 

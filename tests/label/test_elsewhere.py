@@ -12,8 +12,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read, write
 
+from race_calc.data.extxyz import as_extxyz
 from race_calc.label.elsewhere import TABLE, collect, export
-from race_calc.label.file import as_text
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_there_and_back(frames, tmp_path):
     assert crystal.get_potential_energy() == pytest.approx(frames[1].get_potential_energy())
     np.testing.assert_allclose(crystal.get_stress(), frames[1].get_stress(), atol=1e-10)
     np.testing.assert_allclose(crystal.get_forces(), frames[1].get_forces(), atol=1e-10)  # whatever was fixed there
-    text = io.StringIO(as_text(found.frames).decode())
+    text = io.StringIO(as_extxyz(found.frames).decode())
     assert read(text, index=0, format="extxyz").info["said"] == water.info["said"] == frames[0].info["said"]
 
 

@@ -79,12 +79,45 @@ def test_the_band_of_an_atom_on_a_surface(tmp_path):
         relax_band((water, water[[1, 0, 2]]), 5, tmp_path, 0.05, 10)
 
 
-def test_the_halt(tmp_path):
+def test_it_goes_on_through_the_unknown_and_ends_where_atoms_are_too_close(tmp_path):
     atoms = _far()
     atoms.calc.thresholds = {f"forces_uncertainty_{name}_epistemic": 1e-9 for name in ("rms", "max")}
-    found = relax(atoms, tmp_path, 1e-3, 50)
-    assert found.halt is not None and not found.converged and found.steps < 50
+    found = relax(atoms, tmp_path, 1e-2, 200)
+    assert found.halt is None and found.converged and len(found.flags) == 2
+    atoms = _far()
+    atoms.positions[1] = atoms.positions[0] + [0.5, 0.0, 0.0]
+    found = relax(atoms, tmp_path, 1e-2, 50)
+    assert found.halt is not None and not found.converged and found.steps == 0 and found.flags
     assert found.explanation.startswith(f"{found.halt}.\nLeast known are the forces on atom")
+    assert "Such a structure is not saved" in found.explanation
+
+
+def test_the_flags_of_the_last_structure(tmp_path):
+    """The members disagree by a hundredth of the forces: on the way, and no longer at the minimum."""
+    for fmax, flagged in ((0.8, ["forces_uncertainty_max_epistemic"]), (0.02, [])):
+        atoms = _far()
+        atoms.calc.thresholds = {"forces_uncertainty_max_epistemic": 2e-3}
+        found = relax(atoms, tmp_path, fmax, 200)
+        assert found.converged and found.halt is None and [one.criterion for one in found.flags] == flagged
+
+
+def test_folders_and_ends_that_do_not_fit(tmp_path):
+    (tmp_path / "state.json").touch()
+    with pytest.raises(ValueError, match="holds a run of MD"):
+        relax(_far(), tmp_path, 0.01, 10)
+    first, last = _far(), _far()
+    last.set_cell(1.1 * last.cell)
+    with pytest.raises(ValueError, match="other cells"):
+        relax_band((first, last), 3, tmp_path / "band", 0.1, 10)
+
+
+def test_a_band_whose_ends_are_not_relaxed_has_not_converged(tmp_path):
+    first, last = bulk("Cu", cubic=True), bulk("Cu", cubic=True)
+    last.positions[0] += [0.3, 0.0, 0.0]
+    first.calc = committee()
+    found = relax_band((first, last), 3, tmp_path, 1.0, 1)
+    ends = [np.linalg.norm(one.get_forces(), axis=1).max() for one in found.images]
+    assert ends[2] > 1.0 and not found.converged
 
 
 def test_the_command(tmp_path):

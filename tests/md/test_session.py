@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from race_calc import read_log
 from race_calc.cli import app
+from race_calc.data.lock import RunningError, locked
 from race_calc.md import session as sessions
 from race_calc.md.session import Session, run_session, temperature_at
+from race_calc.md.session_files import LOCK
 
 
 class Stop(Exception):
@@ -61,6 +63,46 @@ def test_more_steps_go_on_where_it_ended(tmp_path):
     assert [frame.info["step"] for frame in read(tmp_path / "trajectory.xyz", ":")] == [0, 10, 20]
 
 
+def test_a_ramp_cannot_become_longer(tmp_path):
+    run_session(crystal(), Session("nvt", 100.0, 300.0, steps=5), tmp_path)
+    with pytest.raises(ValueError, match="another steps .a ramp of the temperature cannot become longer"):
+        run_session(crystal(), Session("nvt", 100.0, 300.0, steps=10), tmp_path)
+
+
+def test_files_of_others_stay(tmp_path):
+    """Files without a run in the folder, another process at work there, and files that lost something since."""
+    for name in ("trajectory.xyz", "flagged.xyz"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(ValueError, match=f"has {name} of something else: take another folder"):
+            run_session(crystal(), Session(steps=5), tmp_path)
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+    with locked(tmp_path, LOCK), pytest.raises(RunningError, match="works in"):
+        run_session(crystal(), Session(steps=5), tmp_path)
+    run_session(crystal(), Session(steps=5), tmp_path)
+    (tmp_path / "monitor.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"monitor.jsonl is shorter than when the state of the run was written"):
+        run_session(crystal(), Session(steps=10), tmp_path)
+
+
+def test_a_refused_structure_ends_it_as_a_halt_does(tmp_path):
+    class Refuses(HarmonicEnsemble):
+        def prediction(self, atoms):
+            if np.abs(atoms.positions - self.reference.positions).max() > 0.05:
+                raise ValueError("too far out")
+            return super().prediction(atoms)
+
+    ended = []
+    for _ in range(2):  # the second time from the state before it
+        atoms = crystal()
+        atoms.calc = Refuses(atoms, thresholds=atoms.calc.thresholds)
+        ended.append(run_session(atoms, Session(steps=500, temperature=1000.0, end=1000.0), tmp_path))
+    assert ended[0] == ended[1] and ended[0].steps < 500
+    assert "the calculator refuses the structure: too far out" in str(ended[0].halt)
+    assert "go back to an earlier frame, and take a shorter time step" in ended[0].explanation
+    assert read_log(tmp_path / "monitor.jsonl")[-1].action[-1] == "halt"
+
+
 def test_a_ramp():
     plan = Session("nvt", 300.0, 900.0, steps=100)
     assert [temperature_at(plan, step) for step in (0, 50, 100)] == [300.0, 600.0, 900.0]
@@ -89,6 +131,9 @@ def test_the_halt_is_kept(tmp_path):
         ({"ensemble": "nph"}, "nve, nvt, npt"),
         ({"ensemble": "npt", "end": 400.0}, "ensemble nvt"),
         ({"timestep": 0.0}, "timestep must be above 0"),
+        ({"timestep": float("inf")}, "timestep must be above 0 and finite"),
+        ({"pressure": float("nan")}, "pressure must be a number"),
+        ({"ensemble": "npt", "temperature": 0.0, "end": 0.0}, "relax --cell"),
         ({"temperature": -1.0}, "0 K or above"),
     ],
 )

@@ -31,7 +31,7 @@ def halt_section(seen: Monitored, known: Environments | None, weights: str | Non
         beside = compared(frames[key], None if other else known)
         values = run.scores.get(violation["criterion"], np.full(len(run.step), np.nan))
         growth = Growth(violation["criterion"], run.time[: t + 1], values[: t + 1])
-        then = [OTHER] if other else [OLDER] * (known is None) + commands(seen.flagged, model)
+        then = [OTHER] if other else [OLDER] * (known is None) + commands(violation["criterion"], seen.flagged, model)
         parts.append(
             Prose(f"Run {run.run or number + 1}", explanation(_reason(violation), frames[key], growth, beside, then), folded=False)
         )
