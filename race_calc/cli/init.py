@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -42,7 +43,7 @@ def init(
         print(f"The training takes some {_duration(hours(text, out.parent))} on the CPU here, as busy as it is; fewer members take less.")
     if chosen.validation < FEWEST:
         print(f'{chosen.validation} structures to validate give no thresholds "auto": hold {FEWEST} back for race-calc calibrate')
-    print(f"Next: race-calc train {out} --out runs/{out.stem}")
+    print(f"Next: race-calc train {quote(str(out))} --out {quote(f'runs/{out.stem}')}")
 
 
 @command("schema")

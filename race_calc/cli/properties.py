@@ -27,6 +27,7 @@ def refuse(options: dict[str, object]) -> None:
 def evaluate_properties(folder: Path, data: list[str], frames: str, device: str, to: Path | None) -> None:
     """A table for each file; the numbers of all to the JSON file `to`."""
     from race_calc.data.properties import of_property
+    from race_calc.evaluate.overlap import overlap
     from race_calc.evaluate.properties import property_errors
     from race_calc.interfaces.properties import PropertyModel
     from race_calc.report.properties import errors_table
@@ -37,6 +38,9 @@ def evaluate_properties(folder: Path, data: list[str], frames: str, device: str,
     model, numbers = PropertyModel(folder, device), {}
     for i, name in enumerate(data):
         dataset = _read(name, frames if i == 0 else ":", model)
+        seen = overlap(dataset, model.structures, model.calibrations[0]).seen
+        if seen:
+            print(f"Warning: {Path(name).name}: the model has seen {len(seen)} of {len(dataset)} structures; on new ones it errs more.")
         found = _predicted(model, dataset)
         errors = {target: property_errors(value, of_property(dataset, target).energy) for target, value in found.items()}
         wide_console().print(errors_table(f"{Path(name).name}, {len(dataset)} structures", errors, model.calibrated))

@@ -45,6 +45,7 @@ def select(
     from race_calc.data.dataset import read_structures
     from race_calc.data.extxyz import as_extxyz
     from race_calc.data.files import write_atomically
+    from race_calc.data.sources import frame_numbers
     from race_calc.evaluate.pool import pool_of, usual_method
     from race_calc.interfaces.base import elements_of
     from race_calc.report.selection import selection_table
@@ -59,7 +60,7 @@ def select(
     method = method or usual_method(predictor)
     labelled = read_structures(known) if known else []
     structures = read_structures(file)
-    asked = {i: structures[i] for i in _numbers(frames, len(structures), file)}
+    asked = {i: structures[i] for i in frame_numbers(frames, len(structures), file)}
     candidates, notes = _candidates(asked, labelled, seen, elements_of(predictor))
     if len(candidates) < n:
         found_so_far = "; ".join([f"{len(candidates)} structures of {file} can be chosen, {n} are asked for", *notes])
@@ -121,19 +122,6 @@ def _predictor(folder: Path | None, calculator: str | None, device: str | None, 
 
     made = RACECalculator(folder, device, baseline=baseline_from(baseline), state=state_from(state))
     return made, frozenset(" ".join((made.checkpoint.data.get("structures") or {}).values()).split())
-
-
-def _numbers(frames: str, count: int, file: str) -> list[int]:
-    """Which frames of the file. Raises ValueError for what names none."""
-    from ase.io.formats import string2index
-
-    try:
-        chosen = string2index(frames)
-        return list(range(count)[chosen]) if isinstance(chosen, slice) else [range(count)[int(chosen)]]
-    except (ValueError, IndexError):
-        raise ValueError(
-            f"--frames {frames!r} names no frames of {file}, which has {count}: write a number or a slice, such as ::2"
-        ) from None
 
 
 def _candidates(

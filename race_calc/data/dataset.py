@@ -4,6 +4,7 @@ Everything after this file may rely on finite numbers, known elements and at lea
 """
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from race_calc import moved_names
 from race_calc.data.files import check_regular, shortened
 from race_calc.data.label_names import LABELS, PREDICTED, LabelNames, NamesOrAse
 from race_calc.data.npz import read_npz
+
+SMEARED = 1e-3  # eV between energy and free energy
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +135,33 @@ def dataset_from_atoms(frames: Sequence[Atoms], source: str = "the list of struc
         labels = names.of(atoms)
         missing = [getattr(names, label) for label in ("energy", "forces") if labels[label] is None]
         if missing and len(atoms):
+            more = sum(bool(len(one)) and any(names.of(one)[label] is None for label in ("energy", "forces")) for one in frames[i + 1 :])
             raise ValueError(
-                f"frame {i} of {source} has no {' and no '.join(missing)}: the labels must be stored as the ASE results 'energy' and "
-                f"'forces' (in extxyz, keys of these names), or under names that are told (keys of data or data.low_level, "
-                f"such as {{energy: REF_energy}}); found info keys {sorted(map(str, atoms.info))} and arrays {sorted(atoms.arrays)}"
+                f"frame {i} of {source} has no {' and no '.join(missing)}{f', nor have {more} after it all of them' if more else ''}: the "
+                f"labels must be stored as the ASE results 'energy' and 'forces' (in extxyz, keys of these names), or, for a training, "
+                f"under names that its configuration tells (keys of data or data.low_level, such as {{energy: REF_energy}}); found info "
+                f"keys {sorted(map(str, atoms.info))} and arrays {sorted(atoms.arrays)}"
             )
         labelled.append((atoms, *labels.values()))
+    if names.energy == LABELS.energy:
+        _warn_of_smearing(frames, source)
     return _checked(labelled, source)
+
+
+def _warn_of_smearing(frames: Sequence[Atoms], source: str) -> None:
+    """Where the energy is another one than that whose gradient the forces are."""
+    both = [(calc.results["energy"], calc.results["free_energy"]) for calc in (one.calc for one in frames) if _has_both(calc)]
+    if both and (largest := max(abs(energy - free) for energy, free in both)) > SMEARED:
+        warnings.warn(
+            f"{source} has energies beside free energies, which differ by up to {largest:.3g} eV (smearing of electrons): the forces are "
+            "the gradient of the free energy; train on it with keys: {energy: free_energy} under data, and keep to one of them",
+            stacklevel=3,
+        )
+
+
+def _has_both(calc: Any) -> bool:
+    known = {} if calc is None else calc.results
+    return isinstance(known.get("energy"), float) and isinstance(known.get("free_energy"), float)
 
 
 def check_same_elements(train: Dataset, other: Dataset, name: str = "the validation set") -> None:
@@ -208,11 +231,12 @@ def _real(values: Any, name: str, where: str) -> np.ndarray:
 
 
 def _full_stress(stress: np.ndarray, where: str) -> np.ndarray:
-    """(3, 3), also from ASE's Voigt order xx, yy, zz, yz, xz, xy."""
+    """(3, 3), also from nine numbers, and from ASE's Voigt order xx, yy, zz, yz, xz, xy."""
     if stress.shape == (6,):
         return stress[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+    stress = stress.reshape(3, 3) if stress.shape == (9,) else stress  # as extended XYZ has it under a name of its own
     if stress.shape != (3, 3):
-        raise ValueError(f"{where}: stress has the shape {stress.shape}, expected (6,) or (3, 3)")
+        raise ValueError(f"{where}: stress has the shape {stress.shape}, expected (6,), (9,) or (3, 3)")
     return stress
 
 

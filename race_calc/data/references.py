@@ -137,10 +137,10 @@ def fit_references(dataset: Dataset, isolated: dict[int, float] | None = None) -
 
 
 def read_isolated_atoms(path: str | Path, names: LabelNames = LABELS) -> dict[int, float]:
-    """Energies (eV) of isolated atoms, keyed by atomic number, from single-atom frames.
+    """Energies (eV) of isolated atoms, keyed by atomic number, from the frames of one atom; others in the file are passed over.
 
-    Raises ``FileNotFoundError`` for a missing file; ``ValueError`` for a file ASE cannot read,
-    frames with more or less than one atom, without a finite energy, or an element given twice.
+    Raises ``FileNotFoundError`` for a missing file; ``ValueError`` for a file ASE cannot read or without such frames,
+    for such a frame without a finite energy, or an element given twice.
     """
     from ase.io import read  # here: see `race_calc.data.dataset`
 
@@ -156,7 +156,7 @@ def read_isolated_atoms(path: str | Path, names: LabelNames = LABELS) -> dict[in
     energies: dict[int, float] = {}
     for i, atoms in enumerate(frames):
         if len(atoms) != 1:
-            raise ValueError(f"frame {i} of {path} has {len(atoms)} atoms: isolated atoms need exactly one")
+            continue
         energy = names.of(atoms)["energy"]
         if energy is None or not np.isfinite(energy):
             raise ValueError(f"frame {i} of {path} ({atoms.symbols}) has no finite energy: store it as '{names.energy}'")
@@ -164,4 +164,6 @@ def read_isolated_atoms(path: str | Path, names: LabelNames = LABELS) -> dict[in
         if z in energies:
             raise ValueError(f"frame {i} of {path} gives {atoms.symbols} a second time: keep one")
         energies[z] = float(energy)
+    if not energies:
+        raise ValueError(f"{path} has no frame of one atom: isolated atoms need one of each element")
     return energies

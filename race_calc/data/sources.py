@@ -48,6 +48,19 @@ def told(sources: str | Sequence[str]) -> str:
     return ", ".join(as_list(sources))
 
 
+def frame_numbers(frames: str, count: int, file: str) -> list[int]:
+    """Which of the `count` frames of a file an ASE index such as "::2" means. Raises ValueError for what names none."""
+    from ase.io.formats import string2index  # here: see `race_calc.data.dataset`
+
+    try:
+        chosen = string2index(frames)
+        return list(range(count)[chosen]) if isinstance(chosen, slice) else [range(count)[int(chosen)]]
+    except (ValueError, IndexError):
+        raise ValueError(
+            f"--frames {frames!r} names no frames of {file}, which has {count}: write a number or a slice, such as ::2"
+        ) from None
+
+
 def _place(folder: Path, source: str) -> tuple[Path, str]:
     """Path and ASE index."""
     found = WITH_FRAMES.fullmatch(source)

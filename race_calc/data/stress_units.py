@@ -28,6 +28,7 @@ FUNCTIONS = 8
 ALIKE = 0.6  # correlation above which they tell something: from 0.73 to 0.99 for liquid and solid Si and Li (tests)
 AGREE = 2.0  # ratio of the sizes that four fits find
 RIGHT = 1 / 3, 3.0  # times those of the fit
+FEW, SAME = 3, 0.9  # structures, and correlation, that tell something beside a trained model
 HARTREE_PER_BOHR3 = units.Hartree / units.Bohr**3
 UNITS = {"GPa": 1 / units.GPa, "kbar": 10 / units.GPa, "Hartree/Bohr³": 1 / HARTREE_PER_BOHR3}  # in which 1 eV/Å³ is so much
 
@@ -50,14 +51,31 @@ def doubt_of_stresses(examples: Sequence[Example]) -> str | None:
     if max(sizes) > AGREE * min(sizes):
         return None
     correlation, ratio = found[0]
-    unit = "" if RIGHT[0] < ratio < RIGHT[1] else _unit(ratio, chosen)
-    wrong = " and ".join(filter(None, ("the opposite sign" if correlation < 0 else "", unit)))
+    wrong = _wrong(correlation, ratio, float(np.mean([example.graph.volume[0] for example in chosen])))
     return (
         f"stresses of the training have {wrong}, as a first fit to energies and forces says (correlation {correlation:.2f}); a stress of "
         "ASE is in eV/Å³ and positive under tension: convert the labels"
         if wrong
         else None
     )
+
+
+def doubt_of_labels(predicted: np.ndarray, labelled: np.ndarray, volume: float) -> str | None:
+    """The same of stresses (S, 3, 3) beside those that a trained model predicts, in eV/Å³. volume: mean of the structures, Å³."""
+    correlation, ratio = _compared(_traceless(predicted), _traceless(labelled))
+    wrong = _wrong(correlation, ratio, volume) if len(labelled) >= FEW and abs(correlation) > SAME else ""
+    return (
+        f"the labelled stresses have {wrong}, as the model says (correlation {correlation:.2f}); a stress of ASE is in eV/Å³ and positive "
+        "under tension: convert the labels"
+        if wrong
+        else None
+    )
+
+
+def _wrong(correlation: float, ratio: float, volume: float) -> str:
+    """ratio: size of the labels over what it should be; "" where nothing is wrong."""
+    unit = "" if RIGHT[0] < ratio < RIGHT[1] else _unit(ratio, volume)
+    return " and ".join(filter(None, ("the opposite sign" if correlation < 0 else "", unit)))
 
 
 def _compared(fitted: np.ndarray, labelled: np.ndarray) -> tuple[float, float]:
@@ -68,9 +86,9 @@ def _compared(fitted: np.ndarray, labelled: np.ndarray) -> tuple[float, float]:
     return float(np.sum(fitted * labelled)) / float(np.sqrt(squares[0] * squares[1])), float(np.sqrt(squares[1] / squares[0]))
 
 
-def _unit(ratio: float, chosen: Sequence[Example]) -> str:
+def _unit(ratio: float, volume: float) -> str:
     """What stresses `ratio` times those in eV/Å³ are in, "" where no unit fits."""
-    known = UNITS | {"eV (a virial)": float(np.mean([example.graph.volume[0] for example in chosen]))}
+    known = UNITS | {"eV (a virial)": volume}
     near = [name for name, one in known.items() if RIGHT[0] < ratio / one < RIGHT[1]]
     size = f"about {ratio:.1g} times too large" if ratio > 1 else f"about {1 / ratio:.1g} times too small"
     return f"another unit, probably {' or '.join(near)} ({size})" if near else ""

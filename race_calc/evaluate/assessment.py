@@ -9,7 +9,7 @@ from race_calc.data.dataset import Dataset
 from race_calc.evaluate.beside import errors_beside, labels_beside
 from race_calc.evaluate.errors import Evaluation, summarise
 from race_calc.evaluate.overlap import Overlap
-from race_calc.evaluate.predict import Progress, predict_dataset, residuals_of, silent
+from race_calc.evaluate.predict import Progress, predict_dataset, residuals_of, silent, warn_of_stresses
 from race_calc.evaluate.properties import PropertyErrors
 from race_calc.evaluate.reference_level import ReferenceLevel, reference_level
 from race_calc.evaluate.reliability import Reliability, calibrated_levels, inside, nominal_levels, reliability
@@ -83,6 +83,7 @@ def assess(predictor: Predictor, calibration: Calibration | None, dataset: Datas
     """Predict a data set and judge it; `calibration`: applied to raw predictions. Raises ValueError as `predict_dataset` does."""
     predicted = predict_dataset(predictor, dataset, progress=progress)
     raw = residuals_of(predicted, dataset)
+    warn_of_stresses(raw, dataset)
     if calibration is not None:
         predicted = predicted.calibrated(calibration)
     calibrated = None if calibration is None else calibration.scaled(raw)

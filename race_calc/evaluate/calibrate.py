@@ -9,7 +9,16 @@ from race_calc.data.dataset import Dataset
 from race_calc.data.hashes import data_hash, geometry_hashes
 from race_calc.evaluate.beside import calibrated_beside, labels_beside
 from race_calc.evaluate.overlap import overlap
-from race_calc.evaluate.predict import Predicted, Progress, predict_dataset, residuals_of, scores_of, silent, that_fill_space
+from race_calc.evaluate.predict import (
+    Predicted,
+    Progress,
+    predict_dataset,
+    residuals_of,
+    scores_of,
+    silent,
+    that_fill_space,
+    warn_of_stresses,
+)
 from race_calc.evaluate.reference_level import other_level
 from race_calc.uncertainty.calibration import Calibration, fit_calibration
 from race_calc.uncertainty.decisions import watched
@@ -89,7 +98,9 @@ def _one_decides(name: str, squared: np.ndarray, frame: np.ndarray, by_size: boo
 def calibrate(predictor: Predictor, dataset: Dataset, progress: Progress = silent) -> tuple[Calibration, Predicted]:
     """The calibration, and the predictions that it was made of. Raises ValueError as `predict_dataset` and `fit_calibration` do."""
     raw = predict_dataset(predictor, dataset, progress=progress)
-    fitted = fit_calibration(residuals_of(raw, dataset))
+    residuals = residuals_of(raw, dataset)
+    warn_of_stresses(residuals, dataset)
+    fitted = fit_calibration(residuals)
     fitted = replace(fitted, beside=calibrated_beside(raw, dataset, labels_beside(predictor, dataset)))
     thresholds, structures = thresholds_from(raw.calibrated(fitted)), " ".join(geometry_hashes(dataset))
     return replace(fitted, data_hash=data_hash(dataset), structures=structures, thresholds=thresholds), raw

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from race_calc.uncertainty.metrics import mahalanobis, rmse, sharpness
+from race_calc.uncertainty.metrics import flat, mahalanobis, rmse, sharpness
 from race_calc.uncertainty.residuals import Residuals
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)  # of the atoms, between the bounds of the sizes
@@ -47,6 +47,14 @@ def group(residuals: Residuals, chosen: np.ndarray, covered: np.ndarray | None) 
     """Of the chosen atoms, flags (N,), of which at least one is set."""
     std = residuals.forces_std
     sigma, share = None if std is None else sharpness(std[chosen]), None if covered is None else float(covered[chosen].mean())
-    covariance = residuals.forces_covariance
-    squared = None if covariance is None else float(mahalanobis(residuals.forces[chosen], covariance[chosen]).mean()) / 3
-    return Group(int(chosen.sum()), rmse(residuals.forces[chosen]), sigma, share, squared)
+    squared = squared_distances(residuals)
+    mean = None if squared is None else float(squared[chosen].mean()) / 3
+    return Group(int(chosen.sum()), rmse(residuals.forces[chosen]), sigma, share, mean)
+
+
+def squared_distances(residuals: Residuals) -> np.ndarray | None:
+    """dᵀ Σ⁻¹ d of the force on every atom, (N,); None without a Σ, and where members are too few for ellipsoids."""
+    if residuals.forces_covariance is None:
+        return None
+    squared = mahalanobis(residuals.forces, residuals.forces_covariance)
+    return None if flat(squared) else squared

@@ -1,14 +1,17 @@
 """A predictor against labelled structures: errors, likelihood, coverage and scores of a data set. Imports no torch."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from race_calc.data.dataset import Dataset
 from race_calc.data.graph import Graph, batches, structures_of
+from race_calc.data.stress_units import doubt_of_labels
 from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.prediction import VOIGT, Prediction, available
 from race_calc.uncertainty.predictor import BATCH, Predictor, raw_predictions
@@ -63,6 +66,17 @@ def predict_graphs(posterior: PredictsGraphs, graphs: Iterable[Graph], batch: in
     """The same of structures that are graphs already."""
     predictions, structures = zip(*((posterior.predict(graph), tuple(structures_of(graph))) for graph in batches(graphs, batch)))
     return Predicted(predictions, structures)
+
+
+def warn_of_stresses(raw: Residuals, dataset: Dataset) -> None:
+    """Labelled stresses in another unit, or of the opposite sign, than the model has learned."""
+    if raw.stress is None or not (labelled := raw.stress_labelled).any():
+        return
+    labels = stress_labels(dataset)[labelled]
+    full = [np.array([voigt_6_to_full_3x3_stress(one) for one in each]) for each in (labels - raw.stress[labelled], labels)]
+    volume = float(np.mean([atoms.cell.volume for atoms, has in zip(dataset.structures, labelled) if has]))
+    if doubt := doubt_of_labels(full[0], full[1], volume):
+        warnings.warn(doubt, stacklevel=2)
 
 
 def residuals_of(predicted: Predicted, dataset: Dataset) -> Residuals:

@@ -7,7 +7,7 @@ import numpy as np
 
 from race_calc.uncertainty.bootstrap import Interval, calibration_error_interval, mean_interval
 from race_calc.uncertainty.calibration import Calibration
-from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, gaussian_pit, level_error, mahalanobis
+from race_calc.uncertainty.metrics import LEVELS, chi_square_pit, flat, gaussian_pit, level_error, mahalanobis
 from race_calc.uncertainty.residuals import Residuals
 from race_calc.uncertainty.vectors import forces_of, stresses_of
 
@@ -32,7 +32,7 @@ class Reliability:
 
 def nominal_levels(raw: Residuals) -> dict[str, np.ndarray]:
     """Nominal levels at which references are found, where there are any: "energy" (B,), "forces" (N, 3), "ellipsoids" (N,), and of the S
-    structures with a label of it "stress" (S, 6) and "stress ellipsoids" (S,)."""
+    structures with a label of it "stress" (S, 6) and "stress ellipsoids" (S,). Members too few for ellipsoids have none."""
     levels, energy_std = {}, raw.energy_std
     if energy_std is not None:
         levels["energy"] = gaussian_pit(raw.energy, energy_std)
@@ -40,7 +40,8 @@ def nominal_levels(raw: Residuals) -> dict[str, np.ndarray]:
         if vectors is not None:
             levels[name] = gaussian_pit(vectors.difference, vectors.std)
             squared = mahalanobis(vectors.difference, vectors.covariance)
-            levels[ellipsoids] = chi_square_pit(squared, vectors.difference.shape[1])
+            if not flat(squared):
+                levels[ellipsoids] = chi_square_pit(squared, vectors.difference.shape[1])
     return levels
 
 

@@ -46,16 +46,16 @@ class PropertyModel:
         )
         self.posterior = with_surfaces(stack, checkpoint, 0)
         self.members, self.structures = checkpoint.members, checkpoint.data.get("structures")
-        self._calibrations: tuple[Calibration | None, ...] = (None,) * len(self.targets)
+        self.calibrations: tuple[Calibration | None, ...] = (None,) * len(self.targets)
         if calibrated is not False:
-            self._calibrations = calibrations_of(model, len(self.targets))
+            self.calibrations = calibrations_of(model, len(self.targets))
         if calibrated and not self.calibrated:
             raise ValueError(f"{model} has no calibration: run `race-calc calibrate` on it, or leave out calibrated=True")
 
     @property
     def calibrated(self) -> bool:
         """Whether the uncertainties of all properties are recalibrated."""
-        return all(self._calibrations)
+        return all(self.calibrations)
 
     def predict(self, structures: Iterable[Atoms] | Atoms, batch: int = BATCH) -> dict[str, Property]:
         """Name → Property of all structures in their order; `batch`: atoms that are evaluated together.
@@ -67,7 +67,7 @@ class PropertyModel:
             raise ValueError("there are no structures: give at least one")
         graphs = (from_atoms(check_molecule(atoms), cutoff) for atoms in given)
         parts = [self.posterior.predict_each(graph) for graph in batches(graphs, batch)]
-        return {name: _joined([part[k] for part in parts], self._calibrations[k]) for k, name in enumerate(self.targets)}
+        return {name: _joined([part[k] for part in parts], self.calibrations[k]) for k, name in enumerate(self.targets)}
 
 
 def _joined(raw: list[Prediction], calibration: Calibration | None) -> Property:

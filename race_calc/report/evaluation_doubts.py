@@ -49,7 +49,7 @@ def with_unseen(found: Mapping[str, Assessment], unseen: Mapping[str, Assessment
 def level_lines(found: Mapping[str, Assessment]) -> list[str]:
     """A sentence for each data set whose energies look like those of another level of theory."""
     return [
-        f"{name}: {doubt}. Errors and uncertainties of its energies judge the labels, not the model"
+        f"{name}: {doubt}. If they were not, errors and uncertainties of its energies judge the labels; if they were, the model"
         for name, one in found.items()
         for doubt in other_level(one.raw)
     ]

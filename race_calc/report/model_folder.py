@@ -7,19 +7,28 @@ from ase.data import chemical_symbols
 
 from race_calc.data.files import shortened
 from race_calc.data.sources import told
+from race_calc.posterior.calibrations import calibrations_of
 from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.posterior.surfaces import thresholds_of
 from race_calc.posterior.validation import errors_text
+from race_calc.uncertainty.calibration import Calibration
 from race_calc.uncertainty.calibration_energy import EnergyCalibration
 from race_calc.uncertainty.calibration_vectors import VectorCalibration
 
 
 def sections(model: Path, checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
     """Title → lines."""
+    if targets := checkpoint.model.plan.config.targets:
+        each = zip(targets, calibrations_of(model, len(targets)))
+        uses = {f"Calibration of {name}": calibration_lines(found, "PropertyModel") for name, found in each}
+    else:
+        uses = {
+            "Calibration" + _of_state(checkpoint): calibration_lines(checkpoint.calibration, "RACECalculator"),
+            'Monitor thresholds ("auto")' + _of_state(checkpoint): threshold_lines(checkpoint),
+        }
     return {
         f"Model {model}": model_lines(checkpoint),
-        "Calibration" + _of_state(checkpoint): calibration_lines(checkpoint),
-        'Monitor thresholds ("auto")' + _of_state(checkpoint): threshold_lines(checkpoint),
+        **uses,
         "Training": readable(training_lines, checkpoint),
         "Data": readable(data_lines, checkpoint),
     }
@@ -72,12 +81,11 @@ def _states(checkpoint: Checkpoint) -> dict[str, str]:
     return lines | ({"scalars, never negative": ", ".join(config.scalars)} if config.scalars else {})
 
 
-def calibration_lines(checkpoint: Checkpoint) -> dict[str, str]:
-    """What recalibrates the uncertainties of RACECalculator, if anything does."""
-    found = checkpoint.calibration
+def calibration_lines(found: Calibration | None, user: str) -> dict[str, str]:
+    """What recalibrates the uncertainties, if anything does; `user`: the class that applies it."""
     if found is None:
         return {"none": "uncertainties are as trained; race-calc calibrate recalibrates them"}
-    lines = {"applied": f"yes, made with {found.frames} structures; RACECalculator(..., calibrated=False) leaves it out"}
+    lines = {"applied": f"yes, made with {found.frames} structures; {user}(..., calibrated=False) leaves it out"}
     if found.energy is not None:
         lines["energy"] = _of_energy(found.energy) + _multiples(found.energy.conformal)
     if found.forces is not None:

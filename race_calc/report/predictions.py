@@ -53,12 +53,12 @@ def of_potential(prediction: Prediction, atoms: Atoms) -> tuple[Row, Atoms]:
 def write_csv(path: Path, rows: Sequence[Row], frames: Sequence[Atoms]) -> None:
     """A line a structure; a list takes a column for each of its numbers."""
     flat = [dict(pair for name, value in row.items() for pair in _columns(name, value)) for row in rows]
-    names = list(dict.fromkeys(name for row in flat for name in row))
+    names = list(dict.fromkeys(name for row in flat for name in row if name != "structure"))
     text = io.StringIO()
     writer = csv.DictWriter(text, ["structure", "formula", *names])
     writer.writeheader()
-    for i, (row, atoms) in enumerate(zip(flat, frames)):
-        writer.writerow({"structure": i, "formula": str(atoms.symbols), **row})
+    for row, atoms in zip(flat, frames):
+        writer.writerow({"formula": str(atoms.symbols), **row})
     write_atomically(path, text.getvalue().encode())
 
 

@@ -28,6 +28,7 @@ from race_calc.posterior.base import by_name
 from race_calc.posterior.checkpoint import Checkpoint
 from race_calc.posterior.given import Progress
 from race_calc.train.config import TrainConfig
+from race_calc.train.data_doubts import warn_of_copies, warn_of_outliers
 from race_calc.train.fingerprint import beside_an_scf, fingerprint
 from race_calc.train.labels import (
     LabelledData,
@@ -105,7 +106,9 @@ def prepare(
     beside = learned.labels_hash + ("" if cheap is None else cheap.hash) + ("" if start is None else start[1])
     parts = {"train": data.train, "validation": data.validation} | ({} if cheap is None else {"low_level": cheap.data})
     hashes = {name: " ".join(geometry_hashes(part)) for name, part in parts.items()}
-    _warn_of_copies(hashes)
+    warn_of_copies(hashes)
+    warn_of_outliers(data.train, data.train_name)
+    warn_of_outliers(data.validation, data.validation_name)
     first = _first(config, model.plan, examples, [references.scale, *(known.references.scale for known in learned.surfaces[1:])], start)
     return Prepared(
         model=model,
@@ -207,25 +210,6 @@ def _without_baseline(
 def with_stress_weight(config: TrainConfig, weight: float) -> TrainConfig:
     """The configuration with a number for `training.stress_weight`."""
     return config.model_copy(update={"training": config.training.model_copy(update={"stress_weight": weight})})
-
-
-def _warn_of_copies(structures: dict[str, str]) -> None:
-    train, validation = (structures[name].split() for name in ("train", "validation"))
-    twice, shared = len(train) - len(set(train)), len(set(train) & set(validation))
-    if cheap := len(set(structures.get("low_level", "").split()) & set(validation)):
-        warnings.warn(
-            f"{cheap} structures of data.low_level are in the validation set too, which then tells less of new ones: leave them out of "
-            "data.low_level",
-            stacklevel=3,
-        )
-    if shared:
-        warnings.warn(
-            f"{shared} structures are in both training and validation set, which then tells nothing of new ones: look at data.train and "
-            "data.validation",
-            stacklevel=3,
-        )
-    if twice:
-        warnings.warn(f"{twice} structures of the training occur more than once: look at data.train", stacklevel=3)
 
 
 def check_size(plan: Plan, config: TrainConfig) -> None:

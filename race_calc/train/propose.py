@@ -26,7 +26,7 @@ TRIED = 6  # batches of the measurement
 @dataclass(frozen=True)
 class Facts:
     """What data are like: structures, atoms of each (smallest, mean, largest), elements, whether all fill space, whether some have a
-    stress, and how many structures are of the first composition."""
+    stress, how many structures are of the first composition, and whether there is one frame of one atom for each element."""
 
     structures: int
     atoms: tuple[int, float, int]
@@ -34,6 +34,7 @@ class Facts:
     periodic: bool
     stress: bool
     alike: int
+    isolated: bool
 
 
 def facts_of(dataset: Dataset) -> Facts:
@@ -46,6 +47,7 @@ def facts_of(dataset: Dataset) -> Facts:
         all(atoms.pbc.all() for atoms in dataset.structures),
         any(stress is not None for stress in dataset.stress),
         formulas.count(formulas[0]),
+        sorted(int(atoms.numbers[0]) for atoms in dataset.structures if len(atoms) == 1) == sorted(dataset.elements),
     )
 
 
@@ -87,11 +89,13 @@ def text_of(facts: Facts, chosen: Proposal, file: str, names: LabelNames = LABEL
         f"# {facts.structures} structures of {sizes} atoms: {', '.join(facts.elements)}; {'with' if facts.stress else 'without'} stress.",
         "# Train it:  race-calc train THIS_FILE --out FOLDER      All keys: race-calc schema, docs/model.md",
         "data:",
-        f"  train: {file}",
+        f"  train: {json.dumps(file, ensure_ascii=False)}",
         f"  validation: {chosen.validation}             # structures that choose the best weights and calibrate the spreads",
         f"  validation_from: {chosen.validation_from}",
         *([] if names == LABELS else [f"  keys: {json.dumps(vars(names))}  # names of the labels in the file"]),
-        "  # isolated_atoms: atoms.xyz  # one frame of each element with its energy: give it where compositions differ",
+        f"  isolated_atoms: {json.dumps(file, ensure_ascii=False)}  # its frames of one atom"
+        if facts.isolated
+        else "  # isolated_atoms: atoms.xyz  # one frame of each element with its energy: give it where compositions differ",
         "model:",
         "  hidden_irreps: 32x0e+32x1o+16x2e",
         "  l_max: 2",

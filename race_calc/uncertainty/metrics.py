@@ -98,6 +98,11 @@ def mahalanobis(difference: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     return _on_principal_axes(difference, covariance)[0]
 
 
+def flat(squared: np.ndarray) -> bool:
+    """Whether most `mahalanobis` distances are infinite: covariances of k members or fewer, with no aleatoric part, span no ellipsoid."""
+    return bool(np.mean(np.isposinf(squared)) > 0.5)
+
+
 def coverage(difference: np.ndarray, std: np.ndarray, level: float) -> float:
     """Share (0 to 1) of entries inside the central Gaussian interval of probability `level`.
 

@@ -43,6 +43,14 @@ def test_a_potential_to_every_format(tiny_model, frames, tmp_path):
     np.testing.assert_allclose(back[0].get_forces(), calculator.get_forces(frames[0]), atol=1e-6)
 
 
+def test_bad_structures_are_left_out_and_numbers_are_those_of_the_file(tiny_model, frames, tmp_path):
+    write(tmp_path / "in.xyz", [frames[0], Atoms("Si"), frames[1], frames[2]])
+    code, output = run(tiny_model, tmp_path / "in.xyz", "--out", tmp_path / "out.csv", "--frames", "1:")
+    assert code == 0 and "2 structures" in output and "left out: 1, the first frame 1: " in output, output
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert [(row["structure"], row["formula"]) for row in rows] == [("2", "OH2"), ("3", "O")]
+
+
 @pytest.mark.parametrize(
     "change, said",
     [

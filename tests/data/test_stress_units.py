@@ -12,7 +12,7 @@ from small_run import alloy
 
 from race_calc.data.dataset import Dataset, dataset_from_atoms, read_dataset
 from race_calc.data.references import fit_references
-from race_calc.data.stress_units import _functions, doubt_of_stresses
+from race_calc.data.stress_units import _functions, doubt_of_labels, doubt_of_stresses
 from race_calc.data.targets import Example, examples_of
 
 FACTORS = [
@@ -44,6 +44,21 @@ def test_right_ones_pass(crystals):
 @pytest.mark.parametrize("factor, told", FACTORS)
 def test_others_are_recognised(crystals, factor, told):
     assert told in doubt_of_stresses(scaled(crystals, factor))
+
+
+@pytest.mark.parametrize("factor, told", FACTORS)
+def test_beside_a_trained_model(factor, told):
+    """Stresses that the model predicts up to a tenth."""
+    random = np.random.default_rng(0)
+    stress = random.normal(size=(5, 3, 3))
+    predicted = stress + stress.swapaxes(1, 2)
+    labelled = predicted * (1 + 0.1 * random.normal(size=(5, 1, 1)))
+    assert doubt_of_labels(predicted, labelled, 100.0) is None
+    assert told.removesuffix(", as") in doubt_of_labels(predicted, factor * labelled, 100.0)
+    assert "eV (a virial)" in doubt_of_labels(predicted, 100.0 * labelled, 100.0)
+    assert doubt_of_labels(predicted[:2], factor * labelled[:2], 100.0) is None  # too few
+    other = random.normal(size=(5, 3, 3))
+    assert doubt_of_labels(predicted, factor * (other + other.swapaxes(1, 2)), 100.0) is None  # a model that knows nothing tells nothing
 
 
 def test_a_virial_is_recognised(crystals):

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_up import residuals
 
-from race_calc.evaluate.groups import by_element, by_size, everything, size_bounds
+from race_calc.evaluate.groups import by_element, by_size, everything, size_bounds, squared_distances
+from race_calc.evaluate.reliability import nominal_levels
 
 
 def test_elements_against_loops():
@@ -19,6 +22,16 @@ def test_elements_against_loops():
         assert g.squared == pytest.approx(np.mean([d @ np.linalg.inv(c) @ d for d, c in pairs]) / 3)
     whole = everything(raw, covered)
     assert whole.atoms == 35 and whole.squared == pytest.approx(sum(g.atoms * g.squared for g in found.values()) / 35)
+
+
+def test_members_too_few_for_ellipsoids_have_none():
+    """Two members and no aleatoric part span a line."""
+    raw = residuals(structures=7)
+    spread = np.random.default_rng(0).normal(size=(len(raw.forces), 3))
+    flat = replace(raw, forces_covariance=spread[:, :, None] * spread[:, None, :])
+    assert squared_distances(flat) is None and everything(flat, None).squared is None
+    assert "ellipsoids" not in nominal_levels(flat) and "forces" in nominal_levels(flat)
+    assert squared_distances(raw) is not None and "ellipsoids" in nominal_levels(raw)
 
 
 def test_sizes_cover_all_atoms_and_share_bounds():

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
 from page_run import Elements, frames
 
-from race_calc import RACECalculator
+from race_calc import Committee, RACECalculator
 from race_calc.data.dataset import dataset_from_atoms
 from race_calc.evaluate.assessment import Comparison, assess, compare
 from race_calc.evaluate.overlap import Overlap
@@ -22,7 +23,7 @@ from race_calc.report.page.monitored import Monitored
 from race_calc.report.page.parts import Chart, Viewer
 from race_calc.report.page.render import html
 from race_calc.report.page.run import run_section
-from race_calc.report.page.words import answers, error_over_sigma, glance
+from race_calc.report.page.words import answers, error_over_sigma, glance, in_short
 from race_calc.report.page.worst import MOST_ATOMS, structure
 from race_calc.uncertainty.predictor import calibration_of, thresholds_of
 
@@ -198,3 +199,20 @@ def test_of_a_large_structure_the_surroundings_of_the_worst_atom_are_shown():
     assert one["error"][3 * place : 3 * place + 3] == [5e4, 5e4, 5e4] and one["sigma"][place] == pytest.approx(
         1e3 * np.sqrt(3 * 0.321), rel=0.01
     )
+
+
+def test_a_committee_of_two_is_judged_by_components():
+    """Its covariances span no ellipsoid; σ of members that differ by far more than they err is too large, and the words say that."""
+    calculator = Committee([LennardJones(epsilon=e, sigma=3.4, rc=8.0) for e in (0.005, 0.015)])
+    right, structures = LennardJones(epsilon=0.0101, sigma=3.4, rc=8.0), []
+    for seed in range(6):
+        atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        structures.append(atoms)
+        atoms.calc = SinglePointCalculator(atoms, energy=right.get_potential_energy(atoms), forces=right.get_forces(atoms).copy())
+    found = compared_sets(calculator, {"argon": structures})
+    (one,) = judged_sets(found, ["argon"])
+    assert error_over_sigma(one).value < 0.1
+    trust = in_short([one], found)[1]
+    assert "It is cautious" in trust.text and "force components lie in their 90 % intervals" in trust.text and "inf" not in trust.text
+    assert "too few for ellipsoids" in trust.text

@@ -217,7 +217,8 @@ def test_many_molecules_are_predicted_together_and_a_bad_one_is_named(model, tmp
         assert row["U_"] == pytest.approx(one["U_"].mean[0]) and row["mu__std_epistemic"] == pytest.approx(one["mu_"].epistemic[0] ** 0.5)
     write(tmp_path / "in.xyz", [*frames[:6], Atoms("Au"), *frames[6:]])
     done = CliRunner().invoke(app, command)
-    assert done.exit_code == 1 and "frame 6: the model does not know the element Au" in done.output
+    assert done.exit_code == 0 and "left out: 1, the first frame 6: the model does not know the element Au" in done.output
+    assert [row["structure"] for row in json.loads((tmp_path / "out.json").read_text())] == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10]
 
 
 def test_calibrated_and_evaluated(model, tmp_path):
@@ -235,7 +236,9 @@ def test_calibrated_and_evaluated(model, tmp_path):
         assert found[name].mean == pytest.approx(raw[name].mean) and not np.allclose(found[name].std, raw[name].std)
     out = tmp_path / "new" / "out.json"
     judged = CliRunner().invoke(app, ["evaluate", str(folder), str(tmp_path / "held.xyz"), "--json", str(out)])
-    assert judged.exit_code == 0 and "79" in judged.output, judged.output
+    assert judged.exit_code == 0 and "79" in judged.output and "the model has seen 80 of 80 structures" in judged.output, judged.output
+    told = CliRunner().invoke(app, ["info", str(folder)]).output
+    assert all(f"Calibration of {name}" in told for name in TARGETS) and "RACECalculator" not in told
     numbers = json.loads(out.read_text())["data"][str(tmp_path / "held.xyz")]
     assert numbers["mu_"]["count"] == 79 and 0 < numbers["U_"]["mae"] <= numbers["U_"]["rmse"]
 

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from small_run import frame, write_run
 from typer.testing import CliRunner
@@ -89,3 +91,13 @@ def test_the_commands(tmp_path, monkeypatch):
         schema = json.loads(CliRunner().invoke(app, ["schema", kind]).output)
         assert schema["type"] == "object" and "properties" in schema
     assert CliRunner().invoke(app, ["schema", "other"]).exit_code == 1
+
+
+def test_isolated_atoms_in_the_file_are_used_and_names_that_yaml_reads_otherwise_are_quoted(tmp_path):
+    path = labelled(tmp_path / "run #3: x.xyz", bulk("Cu", cubic=True), 20)
+    atom = bulk("Cu", cubic=True)[:1]
+    atom.calc = SinglePointCalculator(atom, energy=-1.0, forces=np.zeros((1, 3)))
+    write(path, atom, format="extxyz", append=True)
+    facts = facts_of(read_dataset(path))
+    config = parse_config(yaml.safe_load(text_of(facts, propose(facts), path.name)))
+    assert facts.isolated and config.data.train == config.data.isolated_atoms == path.name

@@ -118,7 +118,7 @@ def test_it_is_calibrated_with_the_rest(model, tmp_path):
     done = CliRunner().invoke(app, ["evaluate", str(folder), str(tmp_path / "new.xyz"), "--json", str(tmp_path / "found.json")])
     assert done.exit_code == 0 and "Calibration of stress components" in done.output, done.output
     assert '"stress_coverage_90_fraction"' in (tmp_path / "found.json").read_text()
-    assert "stress" in calibration_lines(load_checkpoint(folder))
+    assert "stress" in calibration_lines(load_checkpoint(folder).calibration, "RACECalculator")
 
 
 def test_crystals_against_molecules(model, tmp_path):

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtrc, ndtri
 
-from race_calc.evaluate.groups import group
+from race_calc.evaluate.groups import group, squared_distances
 from race_calc.evaluate.reliability import covered, inside
 from race_calc.report.colours import COLOURS
 from race_calc.report.page.judged import Judged
 from race_calc.report.page.parts import SYMBOLS, Chart, Grid, Section, axis, cloud, drawn, line, rounded, rule, thinned
 from race_calc.uncertainty.bootstrap import Interval
-from race_calc.uncertainty.metrics import NOMINAL_LEVELS, mahalanobis, sharpness
+from race_calc.uncertainty.metrics import NOMINAL_LEVELS, sharpness
 
 LEVELS = (0.5, 0.68, 0.9, 0.95, 0.99)
 TITLES = {
@@ -105,17 +105,11 @@ def _marked(name: str, k: int, shares: dict[float, Interval]) -> dict:
     return cloud(100 * np.array(list(shares)), 100 * values[:, 0], name, k) | {"error_y": bars, "marker": marker}
 
 
-def squared_distances(one: Judged) -> np.ndarray | None:
-    """dᵀ Σ⁻¹ d of every atom, (N,)."""
-    covariance = one.found.residuals.forces_covariance
-    return None if covariance is None else mahalanobis(one.found.residuals.forces, covariance)
-
-
 def _chi_square(sets: Sequence[Judged]) -> Chart | None:
     at = np.concatenate([np.linspace(0.0, 8.0, 41), np.geomspace(8.5, 100.0, 30)])
     traces, told = [rule(at[at < 22], 100 * chdtrc(3, at[at < 22]), "χ² with 3 degrees of freedom")], []
     for k, one in enumerate(sets):
-        squared = squared_distances(one)
+        squared = squared_distances(one.found.residuals)
         if squared is None:
             continue
         share = 100 * np.array([np.mean(~(squared <= value)) for value in at])

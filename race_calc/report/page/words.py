@@ -9,15 +9,15 @@ import numpy as np
 
 from race_calc.data.dataset import element_names
 from race_calc.evaluate.assessment import BAD, Comparison
+from race_calc.evaluate.groups import squared_distances
 from race_calc.evaluate.reliability import covered
 from race_calc.md.log import LoggedRun
 from race_calc.report.page.judged import Judged
 from race_calc.report.page.parts import Grid
 from race_calc.report.page.run import stretches
-from race_calc.report.page.trust import squared_distances
 from race_calc.report.tables import milli, percent
 from race_calc.uncertainty.bootstrap import Interval, mean_interval
-from race_calc.uncertainty.metrics import sharpness
+from race_calc.uncertainty.metrics import rmse, sharpness
 from race_calc.uncertainty.scores import SCORES
 
 if TYPE_CHECKING:  # it brings torch, which foreign potentials do without
@@ -88,10 +88,13 @@ def seen(one: Judged, compared: Comparison) -> bool:
 
 
 def error_over_sigma(one: Judged) -> Interval | None:
-    """Root of the mean dᵀΣ⁻¹d / 3 of the forces, 1 where Σ is right; None without a Σ."""
-    squared = squared_distances(one)
+    """Root of the mean dᵀΣ⁻¹d / 3 of the forces, 1 where Σ is right; of members too few for that the ratio of the root mean squares of
+    error and σ; None without a σ."""
+    residuals = one.found.residuals
+    squared = squared_distances(residuals)
     if squared is None:
-        return None
+        std = residuals.forces_std
+        return None if std is None else Interval(rmse(residuals.forces) / sharpness(std), math.nan, math.nan)
     mean = float(squared.mean())
     if not math.isfinite(mean) or len(one.data) < 2:
         value = math.sqrt(mean / 3) if mean >= 0 else math.nan
@@ -145,13 +148,17 @@ def _trust(one: Judged, known: bool, flattered: bool) -> Answer:
     ratio, verdict = error_over_sigma(one), _verdict(error_over_sigma(one))
     if ratio is None:
         return Answer(question, "This model gives no covariance of the forces, so nothing can be told.", "care")
-    shares = covered(one.found.levels["ellipsoids"], one.found.raw.frame, "ellipsoids", (0.9, 0.99))
+    whole = "ellipsoids" in one.found.levels
+    name, parts, what = ("ellipsoids", "forces", "ellipsoids") if whole else ("forces", "force components", "intervals")
+    shares = covered(one.found.levels[name], one.found.raw.frame, name, (0.9, 0.99))
     outside = 1.0 - shares[0.99].value
     answer = {"about right": "On average yes", "too large": "It is cautious"}.get(verdict, "No")
     spread = "" if math.isnan(ratio.low) else f" ({ratio.low:.2f}–{ratio.high:.2f})"
-    text = f"{answer}: errors are {ratio.value:.2f}{spread} times σ; {_percent(shares[0.9])} % of the forces lie in their 90 % ellipsoids."
+    text = f"{answer}: errors are {ratio.value:.2f}{spread} times σ; {_percent(shares[0.9])} % of the {parts} lie in their 90 % {what}."
     if outside > TAIL:
-        text += f" Large errors are more frequent than it says: {100 * outside:.1f} % outside of the 99 % ellipsoids."
+        text += f" Large errors are more frequent than it says: {100 * outside:.1f} % outside of the 99 % {what}."
+    if not whole and one.found.residuals.forces_covariance is not None:
+        text += " Its members are too few for ellipsoids."
     if flattered:
         text += " But the model has seen these structures, which flatters it."
     doubt = outside > TAIL or flattered

@@ -23,9 +23,9 @@ import numpy as np
 from ase import Atoms
 
 from race_calc.evaluate.assessment import force_rmse
+from race_calc.evaluate.groups import squared_distances
 from race_calc.report.page.judged import Judged
 from race_calc.report.page.parts import Grid, Section, Viewer, rounded
-from race_calc.report.page.trust import squared_distances
 from race_calc.report.tables import plain
 from race_calc.uncertainty.metrics import sharpness
 from race_calc.uncertainty.prediction import VOIGT
@@ -78,7 +78,7 @@ def _atoms(title: str, sets: Sequence[Judged], structures: dict[str, Structure])
     for i, (size, one, n) in enumerate(sorted(each, key=lambda item: -item[0])[:WORST]):
         b = int(one.found.raw.frame[n])
         within = n - int(np.flatnonzero(one.found.raw.frame == b)[0])
-        covariance, squared = one.found.residuals.forces_covariance, squared_distances(one)
+        covariance, squared = one.found.residuals.forces_covariance, squared_distances(one.found.residuals)
         links[i] = _add(structures, one, b, title)
         rows.append([
             f"{one.name}, structure {one.rows[b]}",
@@ -96,7 +96,7 @@ def _add(structures: dict[str, Structure], one: Judged, b: int, group: str) -> s
     key = f"{one.name} {one.rows[b]}"
     if key not in structures:
         residuals, atoms = one.found.residuals, np.flatnonzero(one.found.raw.frame == b)
-        covariance, squared = residuals.forces_covariance, squared_distances(one)
+        covariance, squared = residuals.forces_covariance, squared_distances(residuals)
         label = f"{one.name}, structure {one.rows[b]}"
         structures[key] = structure(
             key,
