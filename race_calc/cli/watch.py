@@ -21,12 +21,11 @@ def watch(
 
     from race_calc.data.files import write_atomically
     from race_calc.md.log import read_log
-    from race_calc.report.live import in_terminal, now_of, page
+    from race_calc.report.live import in_terminal, now_of, page, shown_of
 
     with Live(refresh_per_second=4) as live:
         while True:
-            runs = read_log(log)
-            now = now_of(next((run for run in reversed(runs) if len(run.step)), runs[-1]))  # the last may have ended before its first check
+            now = now_of(shown_of(read_log(log)))
             live.update(in_terminal(now))
             if html is not None:
                 write_atomically(html, page(now, f"race-calc watch {log.name}", max(1, round(every))).encode())

@@ -98,9 +98,7 @@ def _run(optimiser: Any, images: Sequence[Atoms], path: Path, fmax: float, steps
         for name in (LOG, FLAGGED):
             (path.parent / name).unlink(missing_ok=True)
         monitor = UncertaintyMonitor(optimiser, logfile=path.parent / LOG, flagged=path.parent / FLAGGED, callback=callback)
-        monitor.criteria = [
-            one for one in monitor.criteria if one.action == "flag"
-        ]  # the way may lead through the unknown: docs/monitor.md
+        monitor.criteria = [one for one in monitor.criteria if one.action == "flag"]  # the way may lead through the unknown
         converged = bool(optimiser.run(fmax=fmax, steps=steps)) and monitor.halt_reason is None
         monitor.detach()  # the log tells the end
         frames = tuple(annotate(atoms) for atoms in images)

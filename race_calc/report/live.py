@@ -1,5 +1,6 @@
 """A run as its log tells it now: for the terminal, and as a page that loads itself anew."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -40,7 +41,6 @@ def now_of(run: LoggedRun) -> dict[str, Any]:
     }
     accepted = any(event["step"] >= run.step[-1] and (event["event"] == "silent" or event.get("why") == "accepted") for event in run.events)
     halted = run.action[-1] == "halt" and not accepted
-    ended = bool(run.events) and run.events[-1]["event"] == "detach"
     return {
         "step": int(run.step[-1]),
         "time": float(run.time[-1]),
@@ -50,8 +50,17 @@ def now_of(run: LoggedRun) -> dict[str, Any]:
         "acted": acted[-5:],
         "flags": sum(violation["action"] == "flag" for violation in acted),
         "halt": acted[-1] if halted and acted else None,
-        "ended": ended,
+        "ended": has_ended(run),
     }
+
+
+def has_ended(run: LoggedRun) -> bool:
+    return bool(run.events) and run.events[-1]["event"] == "detach"
+
+
+def shown_of(runs: Sequence[LoggedRun]) -> LoggedRun:
+    """The last run, but for those that ended before their first check."""
+    return next((run for run in reversed(runs) if len(run.step) or not has_ended(run)), runs[-1])
 
 
 def in_terminal(now: dict[str, Any]) -> RenderableType:

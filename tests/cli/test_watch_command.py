@@ -67,7 +67,11 @@ def test_thresholds_that_were_changed_and_a_last_run_without_a_check(tmp_path):
     assert now_of(read_log(path)[-1])["scores"][NAME]["threshold"] == monitor.criteria[0].threshold > 1e-9
     dynamics.run(3)
     monitor.detach()
-    UncertaintyMonitor(dynamics, [Criterion(NAME, 1.0)], logfile=path, flagged=None).detach()
+    last = UncertaintyMonitor(dynamics, [Criterion(NAME, 1.0)], logfile=path, flagged=None)
+    last.criteria = [Criterion(NAME, 2.0)]
+    running = CliRunner().invoke(app, ["watch", str(path), "--once"])
+    assert running.exit_code == 1 and "no check yet: wait for the first one" in running.output
+    last.detach()
     assert len(read_log(path)) == 2 and not len(read_log(path)[-1].step)
     done = CliRunner().invoke(app, ["watch", str(path), "--once"])
     assert done.exit_code == 0 and "ended" in done.output, done.output
