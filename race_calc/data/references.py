@@ -102,6 +102,12 @@ class References:
         return cls(species, energies, shift, scale, undetermined)
 
 
+def compositions(dataset: Dataset) -> np.ndarray:
+    """Atoms of each element of the data set in each structure, (B, S)."""
+    species = np.array(dataset.elements)
+    return np.array([np.bincount(a.numbers, minlength=119)[species] for a in dataset.structures], dtype=np.float64)
+
+
 def fit_references(dataset: Dataset, isolated: dict[int, float] | None = None) -> References:
     """References of a training set.
 
@@ -110,8 +116,7 @@ def fit_references(dataset: Dataset, isolated: dict[int, float] | None = None) -
     mean over structures of (E - sum E0) / N. scale: RMS of all force components, 1.0 where that is 0. Raises ``ValueError`` when
     ``isolated`` lacks an element of the data set.
     """
-    species = np.array(dataset.elements)
-    counts = np.array([np.bincount(a.numbers, minlength=119)[species] for a in dataset.structures], dtype=np.float64)  # (B, S)
+    species, counts = np.array(dataset.elements), compositions(dataset)
     undetermined: tuple[tuple[float, ...], ...] = ()
     if isolated is not None:
         lacking = [z for z in dataset.elements if z not in isolated]

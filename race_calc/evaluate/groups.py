@@ -25,11 +25,12 @@ class Group:
 
 def by_element(residuals: Residuals, covered: np.ndarray | None) -> dict[int, Group]:
     """Atomic number → Group, for the elements there are; `covered` (N, ...) flags of atoms or components, or None."""
-    return {int(z): group(residuals, residuals.numbers == z, covered) for z in np.unique(residuals.numbers)}
+    squared = squared_distances(residuals)
+    return {int(z): group(residuals, residuals.numbers == z, covered, squared) for z in np.unique(residuals.numbers)}
 
 
 def everything(residuals: Residuals, covered: np.ndarray | None) -> Group:
-    return group(residuals, np.ones(len(residuals.forces), dtype=bool), covered)
+    return group(residuals, np.ones(len(residuals.forces), dtype=bool), covered, squared_distances(residuals))
 
 
 def size_bounds(sizes: list[np.ndarray]) -> np.ndarray:
@@ -40,14 +41,14 @@ def size_bounds(sizes: list[np.ndarray]) -> np.ndarray:
 def by_size(residuals: Residuals, covered: np.ndarray | None, bounds: np.ndarray) -> dict[tuple[float, float], Group]:
     """(from, to) in eV/Å → Group of the atoms with a reference force of that length; without groups that have none."""
     place = np.clip(np.searchsorted(bounds, residuals.force_size, side="right") - 1, 0, len(bounds) - 2)
-    return {(float(bounds[k]), float(bounds[k + 1])): group(residuals, place == k, covered) for k in np.unique(place)}
+    squared = squared_distances(residuals)
+    return {(float(bounds[k]), float(bounds[k + 1])): group(residuals, place == k, covered, squared) for k in np.unique(place)}
 
 
-def group(residuals: Residuals, chosen: np.ndarray, covered: np.ndarray | None) -> Group:
-    """Of the chosen atoms, flags (N,), of which at least one is set."""
+def group(residuals: Residuals, chosen: np.ndarray, covered: np.ndarray | None, squared: np.ndarray | None) -> Group:
+    """Of the chosen atoms, flags (N,), of which at least one is set; `squared`: the `squared_distances` of all."""
     std = residuals.forces_std
     sigma, share = None if std is None else sharpness(std[chosen]), None if covered is None else float(covered[chosen].mean())
-    squared = squared_distances(residuals)
     mean = None if squared is None else float(squared[chosen].mean()) / 3
     return Group(int(chosen.sum()), rmse(residuals.forces[chosen]), sigma, share, mean)
 

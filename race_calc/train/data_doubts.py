@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from race_calc.data.dataset import Dataset
+from race_calc.data.references import compositions
 
 FEWEST = 10  # structures, below which nothing is far from the others
 SHARE = 0.05  # of the structures may be far out; more of them are another kind
@@ -63,6 +64,6 @@ def far_out(sizes: np.ndarray, least: float) -> list[int]:
 
 def _away(data: Dataset) -> np.ndarray:
     """How far each energy is from the median of what the composition does not explain, eV per atom."""
-    counts = np.array([np.bincount(atoms.numbers, minlength=119)[list(data.elements)] for atoms in data.structures], dtype=float)
+    counts = compositions(data)
     rest = (data.energy - counts @ np.linalg.lstsq(counts, data.energy, rcond=None)[0]) / counts.sum(axis=1)
     return np.asarray(np.abs(rest - np.median(rest)))

@@ -175,7 +175,7 @@ def _binned(sets: Sequence[Judged]) -> Chart | None:
             continue
         own = np.sqrt((std**2).mean(axis=1))
         place = np.clip(np.searchsorted(np.quantile(own, np.linspace(0, 1, BINS + 1)), own, side="right") - 1, 0, BINS - 1)
-        bins = [group(residuals, place == b, None) for b in np.unique(place)]
+        bins = [group(residuals, place == b, None, None) for b in np.unique(place)]
         x, y = (1e3 * np.array(v) for v in ([g.sigma for g in bins], [g.rmse for g in bins]))
         traces.append(line(x, y, one.name, k) | {"mode": "lines+markers", "marker": {"symbol": SYMBOLS[k % 5], "size": 8}})
         told.append(f"{one.name}: RMSE {1e3 * np.sqrt((residuals.forces**2).mean()):.3g}, σ {1e3 * sharpness(std):.3g} meV/Å")
